@@ -1,0 +1,1 @@
+//! The core of Ascribe: model graphs, operators, rules, traces, targets and attributions.

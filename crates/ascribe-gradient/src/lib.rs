@@ -1,0 +1,1 @@
+//! Gradient and rule-based attribution methods of Ascribe.

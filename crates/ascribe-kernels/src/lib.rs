@@ -1,0 +1,1 @@
+//! CPU kernels of Ascribe: convolution, pooling and matrix products on plain slices.

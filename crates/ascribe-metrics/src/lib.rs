@@ -1,0 +1,1 @@
+//! Evaluation metrics for attributions: localisation, faithfulness, randomisation, axioms.

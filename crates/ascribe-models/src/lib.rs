@@ -1,0 +1,1 @@
+//! Model loading for Ascribe: ONNX, safetensors, PyTorch checkpoints, architectures, weights and preprocessing.

@@ -1,0 +1,1 @@
+//! Pictures of attributions: heatmaps, overlays, grids, colour bars, HTML reports.

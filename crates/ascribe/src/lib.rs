@@ -1,0 +1,1 @@
+//! Explain the decisions of trained neural networks, in Rust, from the model file alone.
