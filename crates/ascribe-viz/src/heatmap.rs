@@ -1,0 +1,329 @@
+//! From an attribution tensor to one number per place.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::finding::{self, Finding};
+use crate::resample;
+use crate::{Error, Result};
+
+/// How the channels of an attribution `a` of shape [C, H, W] become one value per place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reduction {
+    /// Σ_c a_c: signed; keeps the map's total, hence completeness.
+    #[default]
+    Sum,
+    /// Σ_c a_c / C: signed.
+    Mean,
+    /// max_c |a_c|: a magnitude; Simonyan et al. 2013, §3.1.
+    MaxAbs,
+    /// Σ_c |a_c|: a magnitude.
+    SumAbs,
+    /// Σ_c |a_c| / C: a magnitude.
+    MeanAbs,
+    /// (Σ_c a_c²)^½: a magnitude.
+    L2,
+}
+
+impl Reduction {
+    /// Every reduction.
+    pub const ALL: [Self; 6] = [Self::Sum, Self::Mean, Self::MaxAbs, Self::SumAbs, Self::MeanAbs, Self::L2];
+
+    /// The name in configurations and metadata, e.g. `max-abs`.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::MaxAbs => "max-abs",
+            Self::SumAbs => "sum-abs",
+            Self::MeanAbs => "mean-abs",
+            Self::L2 => "l2",
+        }
+    }
+
+    /// The words for a caption, e.g. "sum over channels".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Sum => "sum over channels",
+            Self::Mean => "mean over channels",
+            Self::MaxAbs => "largest |value| over channels",
+            Self::SumAbs => "sum of |values| over channels",
+            Self::MeanAbs => "mean of |values| over channels",
+            Self::L2 => "L2 norm over channels",
+        }
+    }
+
+    /// Whether the result keeps the attribution's sign.
+    pub const fn is_signed(self) -> bool {
+        matches!(self, Self::Sum | Self::Mean)
+    }
+
+    /// Reduces the values of one place. A NaN in any channel is a NaN here, whatever the reduction.
+    fn apply(self, channels: impl Iterator<Item = f64> + Clone) -> f64 {
+        let count = channels.clone().count() as f64;
+        match self {
+            Self::Sum => channels.sum(),
+            Self::Mean => channels.sum::<f64>() / count,
+            Self::MaxAbs => channels.fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) }),
+            Self::SumAbs => channels.map(f64::abs).sum(),
+            Self::MeanAbs => channels.map(f64::abs).sum::<f64>() / count,
+            Self::L2 => {
+                // Scaled by the largest, so that squares neither overflow nor vanish.
+                let largest = Self::MaxAbs.apply(channels.clone());
+                if largest == 0.0 || !largest.is_finite() {
+                    return largest;
+                }
+                largest * channels.map(|v| (v / largest).powi(2)).sum::<f64>().sqrt()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl FromStr for Reduction {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|m| m.id() == name).ok_or_else(|| Error::UnknownName {
+            what: "channel reduction",
+            name: name.to_owned(),
+            valid: Self::ALL.map(Self::id).join(", "),
+        })
+    }
+}
+
+/// How a map on a coarse grid is brought to the picture's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upsampling {
+    /// Every pixel takes the cell it lies in: shows the grid that the attribution really has.
+    Nearest,
+    /// Linear between cell centres (half-pixel convention), averaging where the map is shrunk.
+    #[default]
+    Bilinear,
+}
+
+/// One value per place, row by row from the top left: what a picture of an attribution shows.
+///
+/// Values are the attribution's own: nothing is clipped, rescaled or made positive, beyond the stated [`Reduction`].
+/// What a reader must know about them (all zero, not a number, …) is in [`Heatmap::findings`].
+///
+/// ```
+/// use ascribe_viz::{Heatmap, Reduction};
+/// use candle_core::{Device, Tensor};
+///
+/// let attribution = Tensor::new(&[[[[1.0f32, -2.0]], [[0.5, 0.5]]]], &Device::Cpu)?; // [1, 2, 1, 2]
+/// let map = Heatmap::from_tensor(&attribution, Reduction::Sum)?;
+/// assert_eq!((map.height(), map.width(), map.values()), (1, 2, &[1.5, -1.5][..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heatmap {
+    height: usize,
+    width: usize,
+    values: Vec<f64>,
+    reduction: Reduction,
+    signed: bool,
+}
+
+impl Heatmap {
+    /// From values that already are one per place. `signed` says whether negative values carry meaning.
+    ///
+    /// # Errors
+    /// If a side is zero or the number of values is not `height · width`.
+    pub fn new(height: usize, width: usize, values: Vec<f64>, signed: bool) -> Result<Self> {
+        if height == 0 || width == 0 || height.checked_mul(width) != Some(values.len()) {
+            return Err(Error::ValueCount { height, width, found: values.len() });
+        }
+        let reduction = if signed { Reduction::Sum } else { Reduction::SumAbs };
+        Ok(Self { height, width, values, reduction, signed })
+    }
+
+    /// From an attribution of shape [H, W], [C, H, W] or [1, C, H, W] of any float type, on any device.
+    ///
+    /// # Errors
+    /// If the shape is another (for a batch, see [`Heatmap::batch`]) or a side is zero.
+    pub fn from_tensor(attribution: &Tensor, reduction: Reduction) -> Result<Self> {
+        let shape = attribution.dims();
+        let (channels, height, width) = match *shape {
+            [h, w] => (1, h, w),
+            [c, h, w] | [1, c, h, w] => (c, h, w),
+            [n, _, _, _] => {
+                return Err(Error::Shape {
+                    shape: shape.to_vec(),
+                    hint: format!("; take one of its {n} samples, or Heatmap::batch for all"),
+                });
+            }
+            _ => return Err(Error::Shape { shape: shape.to_vec(), hint: String::new() }),
+        };
+        if channels == 0 || height == 0 || width == 0 {
+            return Err(Error::Shape { shape: shape.to_vec(), hint: " with no side of length 0".into() });
+        }
+        let raw = attribution.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let places = height * width;
+        let values = (0..places)
+            .map(|place| reduction.apply(raw.iter().skip(place).step_by(places).copied()))
+            .collect();
+        Ok(Self { height, width, values, reduction, signed: reduction.is_signed() })
+    }
+
+    /// One map per sample of an attribution of shape [N, C, H, W].
+    ///
+    /// # Errors
+    /// If the shape is another or a side is zero.
+    pub fn batch(attributions: &Tensor, reduction: Reduction) -> Result<Vec<Self>> {
+        let shape = attributions.dims();
+        if shape.len() != 4 || shape[0] == 0 {
+            return Err(Error::Shape { shape: shape.to_vec(), hint: "; a batch is [N, C, H, W], N at least 1".into() });
+        }
+        (0..shape[0]).map(|n| Self::from_tensor(&attributions.get(n)?, reduction)).collect()
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The values, row by row.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// How channels were reduced.
+    pub fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    /// Whether the sign of a value carries meaning (else the map is a magnitude).
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// The same values, shown as a signed map or as a magnitude. The values do not change.
+    pub fn with_signed(mut self, signed: bool) -> Self {
+        self.signed = signed;
+        self
+    }
+
+    /// Smallest and largest finite value, or `None` where no value is finite.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let (low, high) = finding::finite_range(&self.values);
+        (low <= high).then_some((low, high))
+    }
+
+    /// What a reader should be told: all zero, no positive value, constant, not a number, infinite.
+    pub fn findings(&self) -> Vec<Finding> {
+        finding::inspect(&self.values, self.signed)
+    }
+
+    /// The map at another size, aligned with its edges (cell centres at half-integers, as in image resizing).
+    /// A NaN stays visible: every output that would draw on it is NaN.
+    ///
+    /// # Errors
+    /// If a side is zero.
+    pub fn resize(&self, height: usize, width: usize, how: Upsampling) -> Result<Self> {
+        if height == 0 || width == 0 {
+            return Err(Error::ValueCount { height, width, found: 0 });
+        }
+        let rows = resample::taps(self.height, height, how);
+        let columns = resample::taps(self.width, width, how);
+        let values = resample::apply(&self.values, self.width, &rows, &columns);
+        Ok(Self { height, width, values, ..*self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
+        Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn every_reduction_is_its_formula() {
+        let a = tensor(&[3.0, -1.0, -4.0, 2.0], &[2, 1, 2]); // places (3, −4) and (−1, 2)
+        let reduced = |r| Heatmap::from_tensor(&a, r).unwrap().values().to_vec();
+        assert_eq!(reduced(Reduction::Sum), [-1.0, 1.0]);
+        assert_eq!(reduced(Reduction::Mean), [-0.5, 0.5]);
+        assert_eq!(reduced(Reduction::MaxAbs), [4.0, 2.0]);
+        assert_eq!(reduced(Reduction::SumAbs), [7.0, 3.0]);
+        assert_eq!(reduced(Reduction::MeanAbs), [3.5, 1.5]);
+        let l2 = reduced(Reduction::L2);
+        assert!((l2[0] - 5.0).abs() < 1e-15 && (l2[1] - 5f64.sqrt()).abs() < 1e-15, "{l2:?}");
+    }
+
+    #[test]
+    fn l2_neither_overflows_nor_vanishes() {
+        for scale in [1e-300, 1e300] {
+            let map = Heatmap::from_tensor(&tensor(&[3.0 * scale, 4.0 * scale], &[2, 1, 1]), Reduction::L2).unwrap();
+            assert!((map.values()[0] / scale - 5.0).abs() < 1e-12, "{:?}", map.values());
+        }
+    }
+
+    #[test]
+    fn a_nan_in_one_channel_is_never_reduced_away() {
+        let a = tensor(&[f64::NAN, 1.0, 2.0, 1.0], &[2, 1, 2]);
+        for r in Reduction::ALL {
+            let map = Heatmap::from_tensor(&a, r).unwrap();
+            assert!(map.values()[0].is_nan() && !map.values()[1].is_nan(), "{r}: {:?}", map.values());
+            assert_eq!(map.findings()[0].kind, crate::FindingKind::NotANumber);
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_say_what_is_right() {
+        let batch = tensor(&[0.0; 8], &[2, 1, 2, 2]);
+        let message = Heatmap::from_tensor(&batch, Reduction::Sum).unwrap_err().to_string();
+        assert!(message.contains("[2, 1, 2, 2]") && message.contains("Heatmap::batch"), "{message}");
+        assert_eq!(Heatmap::batch(&batch, Reduction::Sum).unwrap().len(), 2);
+        assert!(Heatmap::from_tensor(&tensor(&[0.0; 3], &[3]), Reduction::Sum).is_err());
+        assert!(Heatmap::from_tensor(&tensor(&[], &[3, 0, 2]), Reduction::Sum).is_err());
+        assert!(Heatmap::new(2, 2, vec![0.0; 3], true).is_err());
+        assert!(Heatmap::new(usize::MAX, 2, vec![0.0; 3], true).is_err());
+        assert!("max".parse::<Reduction>().unwrap_err().to_string().contains("max-abs"));
+    }
+
+    #[test]
+    fn half_precision_is_read() {
+        let a = tensor(&[0.5, -0.25], &[1, 1, 2]).to_dtype(DType::F16).unwrap();
+        assert_eq!(Heatmap::from_tensor(&a, Reduction::Sum).unwrap().values(), [0.5, -0.25]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn resizing_stays_in_range_and_keeps_constants(
+            (h, w, values) in (1usize..6, 1usize..6).prop_flat_map(|(h, w)| {
+                (Just(h), Just(w), prop::collection::vec(-5.0f64..5.0, h * w))
+            }),
+            height in 1usize..20, width in 1usize..20, nearest: bool,
+        ) {
+            let how = if nearest { Upsampling::Nearest } else { Upsampling::Bilinear };
+            let map = Heatmap::new(h, w, values, true).unwrap();
+            let (low, high) = map.range().unwrap();
+            let big = map.resize(height, width, how).unwrap();
+            prop_assert_eq!(big.values().len(), height * width);
+            prop_assert!(big.values().iter().all(|v| (low - 1e-12..=high + 1e-12).contains(v)));
+            prop_assert_eq!(&map.resize(h, w, how).unwrap(), &map);
+        }
+    }
+}
