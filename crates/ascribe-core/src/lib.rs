@@ -1,1 +1,37 @@
 //! The core of Ascribe: model graphs, operators, rules, traces, targets and attributions.
+//!
+//! A model is a [`Graph`] of named operators, and every white-box method is one backward walk over that graph
+//! with a different [`Rule`] at some nodes ([`Graph::propagate`]). Cutting the graph ([`Graph::from_node`],
+//! [`Graph::until_node`]) makes layer and neuron attribution free. The traits [`Predictor`] and
+//! [`Differentiable`], and `Graph` itself, say what a method needs of a model.
+
+mod adapters;
+mod attribution;
+mod baseline;
+mod error;
+mod explainer;
+pub mod file;
+mod graph;
+mod inputs;
+mod model;
+pub mod ops;
+pub mod random;
+mod rule;
+mod run;
+mod suggest;
+pub mod sweep;
+mod target;
+
+pub use adapters::{Autograd, BlackBox};
+pub use attribution::{Attribution, Cost, Provenance, Values};
+pub use baseline::{Baseline, blur};
+pub use candle_core::{DType, Device, Tensor};
+pub use error::{Error, Result};
+pub use explainer::{Explainer, Found, Method, Task, explain};
+pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
+pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
+pub use model::{Differentiable, Gradient, Predictor};
+pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, Site, is_first_affine};
+pub use run::{Progress, ProgressFn, Run};
+pub use suggest::nearest;
+pub use target::{ScoreFn, Target};

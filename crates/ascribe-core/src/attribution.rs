@@ -1,0 +1,179 @@
+//! The result of an explanation.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Number of rows pushed through a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Rows evaluated forwards.
+    pub forward: usize,
+    /// Rows walked backwards.
+    pub backward: usize,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { forward: self.forward + other.forward, backward: self.backward + other.backward }
+    }
+}
+
+impl std::ops::Mul<usize> for Cost {
+    type Output = Self;
+
+    fn mul(self, times: usize) -> Self {
+        Self { forward: self.forward * times, backward: self.backward * times }
+    }
+}
+
+/// What produced an attribution.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Identifier of the method.
+    pub method: String,
+    /// The method's full configuration.
+    pub config: serde_json::Value,
+    /// Target of each sample.
+    pub targets: Vec<String>,
+    /// Score of each sample.
+    pub scores: Vec<f64>,
+    /// Score of each sample's baseline, where the method has one.
+    pub baseline_scores: Option<Vec<f64>>,
+    /// For each sample, the sum of its attribution minus what it should be, where the method promises one.
+    pub completeness_gap: Option<Vec<f64>>,
+    /// Rows pushed through the model.
+    pub cost: Cost,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Remarks: why a map is zero, steps taken by an adaptive method, …
+    pub notes: Vec<String>,
+}
+
+/// Attribution of one input.
+#[derive(Clone, Debug)]
+pub struct Values {
+    /// Name of the input or of the layer; empty for a single anonymous input.
+    pub name: String,
+    /// Signed, unnormalised values; shaped like what they belong to.
+    pub values: Tensor,
+    /// Standard error of each value, for methods that estimate by sampling.
+    pub spread: Option<Tensor>,
+}
+
+/// An explanation: one tensor per explained input, signed and unnormalised, and what produced them.
+#[derive(Clone, Debug)]
+pub struct Attribution {
+    /// One entry per explained input.
+    pub parts: Vec<Values>,
+    /// What produced them.
+    pub provenance: Provenance,
+}
+
+impl Attribution {
+    /// The attribution of the first (often the only) explained input.
+    ///
+    /// # Panics
+    /// Never for attributions made by an explainer, which have at least one part.
+    pub fn values(&self) -> &Tensor {
+        &self.parts[0].values
+    }
+
+    /// The sum of each sample's attribution, over all inputs.
+    ///
+    /// # Errors
+    /// If the values cannot be read.
+    pub fn totals(&self) -> Result<Vec<f64>> {
+        totals(self.parts.iter().map(|p| &p.values))
+    }
+
+    /// A remark for every sample whose attribution is zero everywhere or positive nowhere.
+    ///
+    /// # Errors
+    /// If the values cannot be read.
+    pub fn findings(&self) -> Result<Vec<String>> {
+        let mut findings = Vec::new();
+        for part in &self.parts {
+            let rows = part.values.dim(0)?;
+            let flat = part.values.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.reshape((rows, ()))?;
+            for (sample, values) in flat.to_vec2::<f64>()?.into_iter().enumerate() {
+                let of = if part.name.is_empty() { String::new() } else { format!(" of '{}'", part.name) };
+                if values.iter().all(|v| *v == 0.0) {
+                    findings.push(format!("the attribution{of} is zero everywhere for sample {sample}"));
+                } else if values.iter().all(|v| *v <= 0.0) {
+                    findings.push(format!("the attribution{of} is positive nowhere for sample {sample}"));
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Serialises values and provenance to the safetensors format: tensors `attribution` (or one per input,
+    /// `attribution.NAME`), f32 or f64, and the provenance as JSON in the metadata entry `provenance`.
+    ///
+    /// # Errors
+    /// If the values cannot be read or serialised.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let fail = |problem: String| Error::Serialise { what: "attribution".into(), problem };
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for part in &self.parts {
+            let suffix = if self.parts.len() == 1 { String::new() } else { format!(".{}", part.name) };
+            for (kind, tensor) in [("attribution", Some(&part.values)), ("spread", part.spread.as_ref())] {
+                if let Some(tensor) = tensor {
+                    let (dtype, bytes) = le_bytes(tensor)?;
+                    tensors.push((format!("{kind}{suffix}"), dtype, tensor.dims().to_vec(), bytes));
+                }
+            }
+        }
+        let views: Result<Vec<(&str, TensorView<'_>)>> = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| {
+                let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| fail(e.to_string()))?;
+                Ok((name.as_str(), view))
+            })
+            .collect();
+        let provenance = serde_json::to_string(&self.provenance).map_err(|e| fail(e.to_string()))?;
+        let metadata = HashMap::from([("provenance".to_string(), provenance)]);
+        safetensors::serialize(views?, Some(metadata)).map_err(|e| fail(e.to_string()))
+    }
+
+    /// Writes [`Attribution::to_safetensors`] to a file, completely or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::file::write(path.as_ref(), &self.to_safetensors()?)
+    }
+}
+
+/// Sum of each row, over all tensors.
+pub(crate) fn totals<'a>(values: impl Iterator<Item = &'a Tensor>) -> Result<Vec<f64>> {
+    let mut totals: Vec<f64> = Vec::new();
+    for value in values {
+        let rows = value.dim(0)?;
+        let sums = value.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.reshape((rows, ()))?.sum(1)?;
+        totals.resize(rows, 0.0);
+        totals.iter_mut().zip(sums.to_vec1::<f64>()?).for_each(|(t, s)| *t += s);
+    }
+    Ok(totals)
+}
+
+fn le_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+    let flat = tensor.flatten_all()?.to_device(&Device::Cpu)?;
+    Ok(match tensor.dtype() {
+        DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        _ => {
+            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
+    })
+}

@@ -1,0 +1,102 @@
+//! The backward walk: one traversal that every white-box method shares.
+
+use candle_core::Tensor;
+
+use super::{Body, Graph, NodeId, Trace};
+use crate::error::{Error, Result};
+use crate::rule::{Composite, Site};
+
+/// What arrived at the nodes that a backward walk was asked for.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    values: Vec<Option<Tensor>>,
+}
+
+impl Signals {
+    /// The signal that arrived at a node; `None` if none did (nothing the seed depends on uses it).
+    pub fn get(&self, id: NodeId) -> Option<&Tensor> {
+        self.values.get(id.0).and_then(Option::as_ref)
+    }
+
+    /// The signal that arrived at a node, zeros shaped like its value if none did.
+    ///
+    /// # Errors
+    /// If the trace lacks the node's value.
+    pub fn get_or_zeros(&self, id: NodeId, trace: &Trace) -> Result<Tensor> {
+        match self.get(id) {
+            Some(signal) => Ok(signal.clone()),
+            None => Ok(trace.value(id)?.zeros_like()?),
+        }
+    }
+}
+
+impl Graph {
+    /// Walks back from the nodes in `seeds` to those in `wanted`, with the rule that `composite` picks for each
+    /// node on the way. `reference` is a second trace for rules that compare with one (DeepLIFT).
+    ///
+    /// Signals that arrive at a node over several paths are added, in the order of the users' positions from
+    /// last to first; constants among `wanted` receive parameter gradients.
+    ///
+    /// # Errors
+    /// If the trace lacks values, a seed has the wrong shape, or a rule is not defined for a node.
+    pub fn backward(
+        &self,
+        trace: &Trace,
+        reference: Option<&Trace>,
+        seeds: &[(NodeId, Tensor)],
+        wanted: &[NodeId],
+        composite: &Composite,
+    ) -> Result<Signals> {
+        let mut on_path = vec![false; self.len()];
+        wanted.iter().for_each(|id| on_path[id.0] = true);
+        let stop: Vec<bool> = on_path.clone();
+        for (id, node) in self.nodes() {
+            on_path[id.0] |= node.inputs.iter().any(|i| on_path[i.0]);
+        }
+        let mut values: Vec<Option<Tensor>> = vec![None; self.len()];
+        for (id, seed) in seeds {
+            let shape = trace.value(*id)?.dims();
+            if seed.dims() != shape {
+                return Err(Error::invalid(
+                    "seed",
+                    format!("has shape {:?}", seed.dims()),
+                    format!("{shape:?}"),
+                ));
+            }
+            add(&mut values[id.0], seed.clone())?;
+        }
+        for (id, node) in self.nodes().rev() {
+            let Body::Op(op) = &node.body else { continue };
+            let needs: Vec<bool> = node.inputs.iter().map(|i| on_path[i.0]).collect();
+            if !needs.contains(&true) {
+                continue;
+            }
+            let signal = if stop[id.0] { values[id.0].clone() } else { values[id.0].take() };
+            let Some(signal) = signal else { continue };
+            let site = Site::new(self, id, op, trace, reference, needs)?;
+            let signals = composite
+                .rule_for(&site)
+                .apply(&site, &signal)
+                .map_err(|e| e.at(node.name(), node.op_name()))?;
+            for (input, signal) in node.inputs.iter().zip(signals) {
+                if let Some(signal) = signal.filter(|_| on_path[input.0]) {
+                    add(&mut values[input.0], signal)?;
+                }
+            }
+        }
+        for (value, stop) in values.iter_mut().zip(stop) {
+            if !stop {
+                *value = None;
+            }
+        }
+        Ok(Signals { values })
+    }
+}
+
+fn add(sum: &mut Option<Tensor>, signal: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(old) => (old + signal)?,
+        None => signal,
+    });
+    Ok(())
+}

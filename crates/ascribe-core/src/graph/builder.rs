@@ -1,0 +1,119 @@
+//! Building a graph node by node.
+
+use std::collections::HashSet;
+
+use candle_core::Tensor;
+
+use super::{Body, Graph, InputSpec, Node, NodeId};
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Op};
+
+/// Builds a [`Graph`]. Nodes can only use nodes that exist, so the order is topological by construction.
+///
+/// ```
+/// use ascribe_core::{GraphBuilder, ops::Pointwise};
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(3)]);
+/// let y = b.op("relu", Pointwise::Relu, &[x])?;
+/// let graph = b.finish(&[y])?;
+/// assert_eq!(graph.len(), 2);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct GraphBuilder {
+    nodes: Vec<Node>,
+    names: HashSet<String>,
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name itself, or, if it is taken or empty, the name with the smallest free number.
+    fn unique(&mut self, name: &str, fallback: &str) -> String {
+        let base = if name.is_empty() { fallback } else { name };
+        let mut unique = base.to_string();
+        let mut count = 1;
+        while !self.names.insert(unique.clone()) {
+            count += 1;
+            unique = format!("{base}_{count}");
+        }
+        unique
+    }
+
+    fn push(&mut self, name: &str, body: Body, inputs: &[NodeId]) -> NodeId {
+        let fallback = match &body {
+            Body::Input(_) => "input",
+            Body::Constant(_) => "constant",
+            Body::Op(op) => op.operator().name(),
+        };
+        let name = self.unique(name, fallback);
+        self.nodes.push(Node { name, body, inputs: inputs.to_vec() });
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Adds a floating-point input; `sides` are those after the batch axis, `None` for any length.
+    pub fn input(&mut self, name: &str, sides: &[Option<usize>]) -> NodeId {
+        self.push(name, Body::Input(InputSpec { sides: sides.to_vec(), integer: false }), &[])
+    }
+
+    /// Adds an integer input (tokens).
+    pub fn integer_input(&mut self, name: &str, sides: &[Option<usize>]) -> NodeId {
+        self.push(name, Body::Input(InputSpec { sides: sides.to_vec(), integer: true }), &[])
+    }
+
+    /// Adds a stored value.
+    pub fn constant(&mut self, name: &str, value: Tensor) -> NodeId {
+        self.push(name, Body::Constant(value), &[])
+    }
+
+    /// Adds an operator.
+    ///
+    /// # Errors
+    /// If an operand is not a node of this builder.
+    pub fn op(&mut self, name: &str, op: impl Into<Op>, inputs: &[NodeId]) -> Result<NodeId> {
+        if let Some(id) = inputs.iter().find(|id| id.0 >= self.nodes.len()) {
+            return Err(Error::invalid(
+                format!("node '{name}'"),
+                format!("uses node number {}", id.0),
+                format!("one of the {} nodes so far", self.nodes.len()),
+            ));
+        }
+        Ok(self.push(name, Body::Op(op.into()), inputs))
+    }
+
+    /// The node at a position.
+    ///
+    /// # Panics
+    /// If the position is of another builder.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// Number of nodes so far.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes yet.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The finished graph. Nodes that no output needs are dropped; inputs stay.
+    ///
+    /// # Errors
+    /// If there is no output, or an output is not a node of this builder.
+    pub fn finish(self, outputs: &[NodeId]) -> Result<Graph> {
+        if let Some(id) = outputs.iter().find(|id| id.0 >= self.nodes.len()) {
+            return Err(Error::invalid(
+                "output",
+                format!("is node number {}", id.0),
+                format!("one of the {} nodes", self.nodes.len()),
+            ));
+        }
+        Graph::assemble(self.nodes, outputs.to_vec(), Backend::default())
+    }
+}

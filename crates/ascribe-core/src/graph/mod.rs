@@ -1,0 +1,347 @@
+//! The model as a graph of named operators.
+
+mod backward;
+mod builder;
+mod cut;
+mod execute;
+mod trace;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+pub use backward::Signals;
+pub use builder::GraphBuilder;
+pub use execute::Keep;
+pub use trace::Trace;
+
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Kind, Op, Slot};
+
+/// Position of a node in its graph. Operands come before the nodes that use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub(crate) usize);
+
+impl NodeId {
+    /// The position as a number.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What a node computes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Body {
+    /// A value given by the caller.
+    Input(InputSpec),
+    /// A stored value: weights, biases, constants.
+    Constant(Tensor),
+    /// An operator applied to other nodes.
+    Op(Op),
+}
+
+/// What an input must look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Sides after the batch axis; `None` accepts any length.
+    pub sides: Vec<Option<usize>>,
+    /// Whether the input holds integers (tokens), which have no gradient.
+    pub integer: bool,
+}
+
+/// One use of an operator, one input or one constant.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) name: String,
+    pub(crate) body: Body,
+    pub(crate) inputs: Vec<NodeId>,
+}
+
+impl Node {
+    /// The node's unique name, from the source model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the node computes.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The operator, if the node is one.
+    pub fn op(&self) -> Option<&Op> {
+        match &self.body {
+            Body::Op(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// The stored value, if the node is a constant.
+    pub fn constant(&self) -> Option<&Tensor> {
+        match &self.body {
+            Body::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The nodes that this one takes its operands from.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The operator's name, `Input` or `Constant`.
+    pub fn op_name(&self) -> &'static str {
+        match &self.body {
+            Body::Input(_) => "Input",
+            Body::Constant(_) => "Constant",
+            Body::Op(op) => op.operator().name(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Vec<Node>,
+    inputs: Vec<NodeId>,
+    outputs: Vec<NodeId>,
+    names: HashMap<String, NodeId>,
+    /// For each node, whether it depends on an input.
+    dynamic: Vec<bool>,
+}
+
+/// A trained model: an immutable, topologically ordered graph of named operators.
+///
+/// Cloning is cheap. Each *use* of an operator is a node of its own, so that a module used twice, a functional
+/// ReLU or an in-place operation needs no special treatment by any method.
+///
+/// Invariants: operands precede their users; names are unique; every node is needed by an output or is an
+/// input.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    inner: Arc<Inner>,
+    backend: Backend,
+}
+
+/// A trained parameter: a constant that an operator uses as weight or bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The constant.
+    pub constant: NodeId,
+    /// The operator that uses it (the first, if it is shared).
+    pub user: NodeId,
+    /// What it is there.
+    pub slot: Slot,
+}
+
+impl Graph {
+    /// Puts together a graph from nodes in topological order, dropping those that no output needs.
+    pub(crate) fn assemble(nodes: Vec<Node>, outputs: Vec<NodeId>, backend: Backend) -> Result<Self> {
+        if outputs.is_empty() {
+            return Err(Error::invalid("graph", "has no output", "at least one"));
+        }
+        let mut needed = vec![false; nodes.len()];
+        for (i, node) in nodes.iter().enumerate() {
+            needed[i] = matches!(node.body, Body::Input(_));
+        }
+        for id in &outputs {
+            needed[id.0] = true;
+        }
+        for i in
+            (0..nodes.len()).rev().filter(|&i| !matches!(nodes[i].body, Body::Input(_))).collect::<Vec<_>>()
+        {
+            if needed[i] {
+                for input in &nodes[i].inputs {
+                    needed[input.0] = true;
+                }
+            }
+        }
+        let mut place = vec![NodeId(usize::MAX); nodes.len()];
+        let mut kept: Vec<Node> = Vec::with_capacity(nodes.len());
+        let mut dynamic: Vec<bool> = Vec::with_capacity(nodes.len());
+        let mut names = HashMap::new();
+        let mut inputs = Vec::new();
+        for (i, mut node) in nodes.into_iter().enumerate().filter(|(i, _)| needed[*i]) {
+            let id = NodeId(kept.len());
+            place[i] = id;
+            for input in &mut node.inputs {
+                *input = place[input.0];
+            }
+            if matches!(node.body, Body::Input(_)) {
+                inputs.push(id);
+            }
+            dynamic.push(matches!(node.body, Body::Input(_)) || node.inputs.iter().any(|i| dynamic[i.0]));
+            if names.insert(node.name.clone(), id).is_some() {
+                return Err(Error::invalid(
+                    "graph",
+                    format!("two nodes are called '{}'", node.name),
+                    "unique names",
+                ));
+            }
+            kept.push(node);
+        }
+        let outputs = outputs.into_iter().map(|id| place[id.0]).collect();
+        Ok(Self { inner: Arc::new(Inner { nodes: kept, inputs, outputs, names, dynamic }), backend })
+    }
+
+    /// All nodes with their positions, operands first.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &Node)> + DoubleEndedIterator {
+        self.inner.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.inner.nodes.len()
+    }
+
+    /// Whether the graph has no nodes; never true.
+    pub fn is_empty(&self) -> bool {
+        self.inner.nodes.is_empty()
+    }
+
+    /// The node at a position.
+    ///
+    /// # Panics
+    /// If the position is of another, larger graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.inner.nodes[id.0]
+    }
+
+    /// The node of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], suggesting the most similar name.
+    pub fn find(&self, name: &str) -> Result<NodeId> {
+        self.inner.names.get(name).copied().ok_or_else(|| {
+            let operators = self.nodes().filter(|(_, n)| n.constant().is_none()).map(|(_, n)| n.name());
+            Error::UnknownNode { name: name.into(), suggestion: crate::suggest::nearest(name, operators) }
+        })
+    }
+
+    /// The inputs.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inner.inputs
+    }
+
+    /// The outputs; the first is the one that class targets refer to.
+    pub fn outputs(&self) -> &[NodeId] {
+        &self.inner.outputs
+    }
+
+    /// What an input must look like; `None` if the node is not an input.
+    pub fn input_spec(&self, id: NodeId) -> Option<&InputSpec> {
+        match &self.node(id).body {
+            Body::Input(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// Whether a node's value depends on an input.
+    pub fn is_dynamic(&self, id: NodeId) -> bool {
+        self.inner.dynamic[id.0]
+    }
+
+    /// For each operand of a node, whether it depends on an input.
+    pub fn dynamic_inputs(&self, id: NodeId) -> Vec<bool> {
+        self.node(id).inputs.iter().map(|i| self.is_dynamic(*i)).collect()
+    }
+
+    /// What a node is to a backward rule.
+    pub fn kind(&self, id: NodeId) -> Kind {
+        match &self.node(id).body {
+            Body::Input(_) => Kind::Input,
+            Body::Constant(_) => Kind::Constant,
+            Body::Op(op) => op.operator().kind(&self.dynamic_inputs(id)),
+        }
+    }
+
+    /// What operand `slot` of a node holds.
+    pub fn slot(&self, id: NodeId, slot: usize) -> Slot {
+        match &self.node(id).body {
+            Body::Op(op) => op.operator().slot(slot, &self.dynamic_inputs(id)),
+            _ => Slot::Other,
+        }
+    }
+
+    /// The nodes that use a node's value, in order.
+    pub fn users(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes().filter(move |(_, n)| n.inputs.contains(&id)).map(|(user, _)| user)
+    }
+
+    /// The trained parameters, in the order of the operators that use them.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let mut seen = vec![false; self.len()];
+        let mut parameters = Vec::new();
+        for (user, node) in self.nodes() {
+            for (i, &constant) in node.inputs.iter().enumerate() {
+                let slot = self.slot(user, i);
+                let counts = matches!(slot, Slot::Weight | Slot::Bias);
+                if counts && self.node(constant).constant().is_some() && !seen[constant.0] {
+                    seen[constant.0] = true;
+                    parameters.push(Parameter { constant, user, slot });
+                }
+            }
+        }
+        parameters
+    }
+
+    /// The same graph with other constants: `change` returns a new value for those it wants to replace.
+    ///
+    /// # Errors
+    /// Those of `change`, or if a replacement has another shape.
+    pub fn map_constants(
+        &self,
+        mut change: impl FnMut(NodeId, &Tensor) -> Result<Option<Tensor>>,
+    ) -> Result<Self> {
+        let mut nodes = self.inner.nodes.clone();
+        for (i, node) in nodes.iter_mut().enumerate() {
+            if let Body::Constant(value) = &mut node.body
+                && let Some(new) = change(NodeId(i), value)?
+            {
+                if new.dims() != value.dims() {
+                    return Err(Error::invalid(
+                        format!("constant '{}'", node.name),
+                        format!("shape {:?}", new.dims()),
+                        format!("{:?}", value.dims()),
+                    ));
+                }
+                *value = new;
+            }
+        }
+        Self::assemble(nodes, self.inner.outputs.clone(), self.backend)
+    }
+
+    /// The same graph in another floating-point type. Integer constants stay as they are.
+    ///
+    /// # Errors
+    /// If `dtype` is neither f32 nor f64.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(Error::invalid("data type", format!("{dtype:?}"), "f32 or f64"));
+        }
+        self.map_constants(|_, value| {
+            Ok(if value.dtype().is_float() && value.dtype() != dtype {
+                Some(value.to_dtype(dtype)?)
+            } else {
+                None
+            })
+        })
+    }
+
+    /// The floating-point type of the constants; f32 if there are none.
+    pub fn dtype(&self) -> DType {
+        let mut types = self.inner.nodes.iter().filter_map(Node::constant).map(Tensor::dtype);
+        types.find(DType::is_float).unwrap_or(DType::F32)
+    }
+
+    /// The same graph with another way to compute.
+    pub fn with_backend(&self, backend: Backend) -> Self {
+        Self { inner: Arc::clone(&self.inner), backend }
+    }
+
+    /// How the operators compute.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+}

@@ -1,0 +1,112 @@
+//! What a method may need of a model.
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Keep, NodeId};
+use crate::inputs::{Inputs, Outputs};
+use crate::ops::Kind;
+use crate::rule::Composite;
+use crate::target::Target;
+
+/// A black box: something that computes outputs from inputs.
+pub trait Predictor: Send + Sync {
+    /// The outputs for these inputs.
+    ///
+    /// # Errors
+    /// If the inputs do not fit the model or it cannot compute.
+    fn predict(&self, x: &Inputs) -> Result<Outputs>;
+}
+
+/// Scores and their gradients.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    /// One score per row: `[rows]`.
+    pub scores: Tensor,
+    /// Gradient of each row's score with respect to each explained input, shaped like the input.
+    pub values: Vec<Tensor>,
+}
+
+/// A model with gradients with respect to its inputs.
+pub trait Differentiable: Predictor {
+    /// The score of each row and its gradient with respect to each explained input.
+    ///
+    /// `samples[i]` is the position in the original batch of the sample that row `i` varies; it picks the
+    /// row's target.
+    ///
+    /// # Errors
+    /// If the inputs or the target do not fit the model.
+    fn gradient(&self, x: &Inputs, target: &Target, samples: &[usize]) -> Result<Gradient>;
+}
+
+impl Predictor for Graph {
+    fn predict(&self, x: &Inputs) -> Result<Outputs> {
+        self.forward(x)
+    }
+}
+
+impl Differentiable for Graph {
+    fn gradient(&self, x: &Inputs, target: &Target, samples: &[usize]) -> Result<Gradient> {
+        self.propagate(x, target, samples, &Composite::gradient())
+    }
+}
+
+impl Graph {
+    /// The nodes of the explained inputs, in the order of `x`.
+    ///
+    /// # Errors
+    /// If an explained input is not one of the graph's, or nothing is explained (tokens have no gradient: the
+    /// message names the embeddings where the graph can be cut).
+    pub fn explained_nodes(&self, x: &Inputs) -> Result<Vec<NodeId>> {
+        let nodes: Result<Vec<NodeId>> = x
+            .explained()
+            .map(|input| match self.inputs() {
+                [only] if input.name.is_empty() => Ok(*only),
+                _ => self.find(&input.name),
+            })
+            .collect();
+        let nodes = nodes?;
+        if nodes.is_empty() {
+            let cuts: Vec<&str> =
+                self.nodes().filter(|(id, _)| self.is_embedding(*id)).map(|(_, n)| n.name()).collect();
+            return Err(Error::invalid(
+                "inputs",
+                "none can be explained: integers have no gradient, and fixed inputs are not varied",
+                if cuts.is_empty() {
+                    "a floating-point input".to_string()
+                } else {
+                    format!("attribution at an embedding: --layer with one of {cuts:?}")
+                },
+            ));
+        }
+        Ok(nodes)
+    }
+
+    /// Whether a node looks up rows of a constant table by dynamic indices.
+    pub fn is_embedding(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        self.kind(id) == Kind::Structural
+            && matches!(node.inputs(), [table, index] if !self.is_dynamic(*table) && self.is_dynamic(*index))
+    }
+
+    /// One forward run and one backward walk with a composite, from the target to the explained inputs: the
+    /// whole of every rule-based method.
+    ///
+    /// # Errors
+    /// As [`Differentiable::gradient`], or if a rule is not defined for a node.
+    pub fn propagate(
+        &self,
+        x: &Inputs,
+        target: &Target,
+        samples: &[usize],
+        composite: &Composite,
+    ) -> Result<Gradient> {
+        let wanted = self.explained_nodes(x)?;
+        let trace = self.trace(x, Keep::All)?;
+        let (scores, seeds) = target.seed(&trace.outputs(self)?, samples)?;
+        let seeds: Vec<_> = self.outputs().iter().copied().zip(seeds).collect();
+        let signals = self.backward(&trace, None, &seeds, &wanted, composite)?;
+        let values: Result<Vec<Tensor>> = wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
+        Ok(Gradient { scores, values: values? })
+    }
+}
