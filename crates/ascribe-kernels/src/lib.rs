@@ -1,1 +1,54 @@
 //! CPU kernels of Ascribe: convolution, pooling and matrix products on plain slices.
+//!
+//! All kernels
+//! - work on contiguous NCHW slices of `f32` or `f64` ([`Float`]) and know nothing of graphs;
+//! - run on the *current* rayon pool: install one to bound the threads. There are no globals;
+//! - give bit-identical results for any number of threads;
+//! - give each sample bit-identical results whatever the batch it is part of;
+//! - check every length and report an error before they touch memory;
+//! - pick AVX-512, AVX2 with FMA, or portable code at run time ([`Isa`]). The two with fused
+//!   multiply-add agree bit for bit.
+//!
+//! ```
+//! use ascribe_kernels::{ConvParams, ConvShape, conv2d, conv2d_input_grad};
+//!
+//! let shape = ConvShape::new(ConvParams {
+//!     input: [1, 3],
+//!     kernel: [1, 2],
+//!     ..Default::default()
+//! })?;
+//! let weights = [2.0, -1.0];
+//! let mut y = [0.0; 2];
+//! conv2d(&shape, &[1.0, 2.0, 4.0], &weights, None, &mut y)?;
+//! assert_eq!(y, [0.0, 0.0]);
+//!
+//! let mut dx = [0.0; 3];
+//! conv2d_input_grad(&shape, &[1.0, 10.0], &weights, &mut dx)?;
+//! assert_eq!(dx, [2.0, 19.0, -10.0]);
+//! # Ok::<(), ascribe_kernels::KernelError>(())
+//! ```
+
+mod conv;
+mod elementwise;
+mod epilogue;
+mod error;
+mod float;
+mod matmul;
+mod parallel;
+mod pool;
+mod shape;
+mod simd;
+mod tile;
+
+pub use conv::{PackedConv, conv2d, conv2d_input_grad, conv2d_weight_grad};
+pub use elementwise::{
+    add, add_assign, add_scaled, clip, clip_input_grad, map, map_in_place, relu, relu_input_grad,
+    zip_in_place, zip_map,
+};
+pub use epilogue::{Activation, Epilogue};
+pub use error::{KernelError, Result};
+pub use float::Float;
+pub use matmul::{MatmulShape, matmul};
+pub use pool::{avg_pool2d, avg_pool2d_input_grad, max_pool2d, max_pool2d_input_grad};
+pub use shape::{ConvParams, ConvShape, PoolParams, PoolShape};
+pub use simd::Isa;

@@ -1,0 +1,378 @@
+//! Convolution as a matrix product: packed filters times columns gathered from the source.
+//!
+//! The product is `dst[row, column] = Σ_k filter[row, k] · src[k, column]`; rows are output channels,
+//! columns the grid points of all samples, k runs over (channel, tap). Columns fill the vector lanes,
+//! so NCHW memory is read and written in long runs. A task owns a block of columns and rows; it packs a
+//! block of k at a time (zero padding happens here) and runs the register tile over it.
+
+use super::lattice::{Lattice, Run, Runs};
+use crate::epilogue::Epilogue;
+use crate::float::Float;
+use crate::parallel::{Scratch, SharedMut, run_tasks};
+use crate::simd::{Isa, Kernel, MAX_TILE_ROWS, Simd, TILE_VECTORS, low_mask};
+use crate::tile::{Rows, tile};
+
+/// Vectors of columns per task: with `K_BLOCK` this fills a fraction of the second-level cache.
+const BLOCK_VECTORS: usize = 12;
+/// Products per accumulator chain. `TILE_VECTORS` vectors of this many rows fit the first-level cache,
+/// and short chains round less.
+const K_BLOCK: usize = 192;
+/// Rows per task: bounds the sums that wait for the next block of k.
+const BLOCK_ROWS: usize = 512;
+/// Fewer rows than this do not repay packing the columns.
+const MIN_ROWS: usize = 64;
+
+/// A convolution of one lattice with its filters packed for the register tile.
+#[derive(Debug, Clone)]
+pub(super) struct Product<T> {
+    pub(super) lattice: Lattice,
+    groups: usize,
+    /// Source channels per group.
+    channels: usize,
+    /// Destination channels per group.
+    rows: usize,
+    /// `[group][row tile][channel][tap][row in tile]`, zeros in rows beyond the last.
+    filter: Vec<T>,
+    isa: Isa,
+    tile_rows: usize,
+    lanes: usize,
+}
+
+struct Geometry;
+
+impl<T> Kernel<T> for Geometry {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) -> (usize, usize) {
+        (S::TILE_ROWS, S::LANES)
+    }
+}
+
+impl<T: Float> Product<T> {
+    /// Packs `weight(destination channel, source channel in its group, tap)`.
+    pub(super) fn new(
+        isa: Isa,
+        lattice: Lattice,
+        [groups, channels, rows]: [usize; 3],
+        weight: impl Fn(usize, usize, usize) -> T + Sync,
+    ) -> Self {
+        let (tile_rows, lanes) = T::dispatch(isa, Geometry);
+        let taps = lattice.taps.len();
+        let tiles = rows.div_ceil(tile_rows);
+        let tile_len = channels * taps * tile_rows;
+        let mut filter = vec![T::ZERO; groups * tiles * tile_len];
+        let shared = SharedMut::new(&mut filter);
+        run_tasks(
+            if tile_len == 0 { 0 } else { groups * tiles },
+            || (),
+            |(), task| {
+                // SAFETY: each task has its own tile.
+                let packed = unsafe { shared.range(task * tile_len, tile_len) };
+                let (group, first) = (task / tiles, task % tiles * tile_rows);
+                let count = tile_rows.min(rows - first);
+                for (k, packed) in packed.chunks_exact_mut(tile_rows).enumerate() {
+                    let (channel, tap) = (k / taps, k % taps);
+                    for (row, value) in packed[..count].iter_mut().enumerate() {
+                        *value = weight(group * rows + first + row, channel, tap);
+                    }
+                }
+            },
+        );
+        Self { lattice, groups, channels, rows, filter, isa, tile_rows, lanes }
+    }
+
+    /// Runs the convolution; lengths have been checked by the caller.
+    pub(super) fn run(&self, batch: usize, src: &[T], epilogue: &Epilogue<'_, T>, dst: &mut [T]) {
+        let vectors = (batch * self.lattice.points()).div_ceil(self.lanes);
+        if vectors == 0 {
+            return;
+        }
+        let blocks = Blocks::choose(vectors, self.rows, self.groups, self.tile_rows);
+        let taps = self.lattice.taps.len();
+        // Balanced blocks of whole channels; a function of the filter alone, so that neither the batch
+        // nor the number of threads moves a rounding.
+        let most = (K_BLOCK / taps.max(1)).max(1);
+        let k_blocks = self.channels.div_ceil(most);
+        let k_channels = self.channels.div_ceil(k_blocks);
+        let columns_len = k_channels * taps * TILE_VECTORS * self.lanes;
+        let sums_rows = if k_blocks > 1 { blocks.rows } else { self.tile_rows };
+        let sums_vectors = if k_blocks > 1 { blocks.vectors } else { TILE_VECTORS };
+        let sums_len = sums_rows * sums_vectors * self.lanes;
+        let dst = SharedMut::new(dst);
+        run_tasks(
+            blocks.tasks(self.groups),
+            || {
+                (
+                    Scratch::<T>::new(columns_len),
+                    Scratch::<T>::new(sums_len),
+                    Runs::default(),
+                    Runs::default(),
+                )
+            },
+            |(columns, sums, source, destination), task| {
+                let [group, rows, vectors] = blocks.locate(task);
+                let lattice = &self.lattice;
+                let [src_step, dst_step] = [
+                    self.groups * self.channels * lattice.src_plane(),
+                    self.groups * self.rows * lattice.dst_plane(),
+                ];
+                let first = vectors * blocks.vectors;
+                let vectors = blocks.vectors.min(blocks.total_vectors - first);
+                source.source(lattice, batch, src_step, self.lanes, first, vectors);
+                destination.destination(lattice, batch, dst_step, self.lanes, first, vectors);
+                let first_row = rows * blocks.rows;
+                let task = Task {
+                    product: self,
+                    src: src.as_ptr().wrapping_add(group * self.channels * lattice.src_plane()),
+                    dst,
+                    epilogue,
+                    group,
+                    first_row,
+                    rows: blocks.rows.min(self.rows - first_row),
+                    vectors,
+                    k_channels,
+                    columns: columns.pointer(),
+                    sums: sums.pointer(),
+                    source,
+                    destination,
+                };
+                T::dispatch(self.isa, task);
+            },
+        );
+    }
+}
+
+/// How rows and columns are shared out among tasks. Has no influence on any result.
+struct Blocks {
+    vectors: usize,
+    total_vectors: usize,
+    rows: usize,
+    column_blocks: usize,
+    row_blocks: usize,
+}
+
+impl Blocks {
+    fn choose(total_vectors: usize, rows: usize, groups: usize, tile_rows: usize) -> Self {
+        let wanted = 4 * rayon::current_num_threads();
+        let mut column_blocks = total_vectors.div_ceil(BLOCK_VECTORS);
+        let mut row_blocks = rows.div_ceil(BLOCK_ROWS);
+        while groups * column_blocks * row_blocks < wanted {
+            if total_vectors.div_ceil(column_blocks) > 2 * TILE_VECTORS {
+                column_blocks *= 2;
+            } else if rows.div_ceil(row_blocks * 2) >= MIN_ROWS {
+                row_blocks *= 2;
+            } else {
+                break;
+            }
+        }
+        let vectors = total_vectors.div_ceil(column_blocks);
+        let rows_block = rows.div_ceil(row_blocks).next_multiple_of(tile_rows);
+        Self {
+            vectors,
+            total_vectors,
+            rows: rows_block,
+            column_blocks: total_vectors.div_ceil(vectors),
+            row_blocks: rows.div_ceil(rows_block),
+        }
+    }
+
+    fn tasks(&self, groups: usize) -> usize {
+        groups * self.column_blocks * self.row_blocks
+    }
+
+    /// Group, row block and column block of a task; row blocks of the same columns follow each other.
+    fn locate(&self, task: usize) -> [usize; 3] {
+        let rows = task % self.row_blocks;
+        let rest = task / self.row_blocks;
+        [rest / self.column_blocks, rows, rest % self.column_blocks]
+    }
+}
+
+struct Task<'a, T> {
+    product: &'a Product<T>,
+    /// First source channel of the group.
+    src: *const T,
+    dst: SharedMut<'a, T>,
+    epilogue: &'a Epilogue<'a, T>,
+    group: usize,
+    first_row: usize,
+    rows: usize,
+    vectors: usize,
+    k_channels: usize,
+    columns: *mut T,
+    sums: *mut T,
+    source: &'a Runs,
+    destination: &'a Runs,
+}
+
+impl<T: Float> Kernel<T> for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let p = self.product;
+        let taps = p.lattice.taps.len();
+        let tiles = p.rows.div_ceil(S::TILE_ROWS);
+        let tile_len = p.channels * taps * S::TILE_ROWS;
+        let panels = self.vectors.div_ceil(TILE_VECTORS);
+        let panel_vectors = self.vectors.div_ceil(panels);
+        let mut channel = 0;
+        loop {
+            let count = self.k_channels.min(p.channels - channel);
+            let (opens, closes) = (channel == 0, channel + count == p.channels);
+            let k = count * taps;
+            let mut first = 0;
+            while first < self.vectors {
+                let vectors = panel_vectors.min(self.vectors - first);
+                // SAFETY: the panel starts `first` vectors of k rows into the buffer made for the block.
+                // The tiles' filters, sums and destinations are those of this task's rows.
+                unsafe {
+                    let panel = self.columns;
+                    pack::<S>(&self, channel, count, first, vectors, panel);
+                    let mut row = 0;
+                    while row < self.rows {
+                        let tile_index = (self.first_row + row) / S::TILE_ROWS;
+                        let filter = p
+                            .filter
+                            .as_ptr()
+                            .wrapping_add((self.group * tiles + tile_index) * tile_len)
+                            .wrapping_add(channel * taps * S::TILE_ROWS);
+                        let rows = Rows { pointer: filter, row_step: 1, k_step: S::TILE_ROWS };
+                        let sums = if opens && closes {
+                            self.sums
+                        } else {
+                            self.sums.add(
+                                (first * self.rows.next_multiple_of(S::TILE_ROWS) + row * vectors) * S::LANES,
+                            )
+                        };
+                        tile::<S>(vectors, k, rows, panel, sums, !opens);
+                        if closes {
+                            store::<S>(&self, row, first, vectors, sums);
+                        }
+                        row += S::TILE_ROWS;
+                    }
+                }
+                first += vectors;
+            }
+            channel += count;
+            if channel >= p.channels {
+                break;
+            }
+        }
+    }
+}
+
+/// Gathers `count` channels of `vectors` vectors into `panel`, `[channel][tap][vector]`.
+///
+/// # Safety
+/// `panel` has room for them; the task's runs lie within the source.
+#[inline(always)]
+unsafe fn pack<S: Simd>(
+    task: &Task<'_, S::T>,
+    channel: usize,
+    count: usize,
+    first: usize,
+    vectors: usize,
+    panel: *mut S::T,
+) {
+    let lattice = &task.product.lattice;
+    let plane = lattice.src_plane();
+    let taps = lattice.taps.len();
+    let step = lattice.src_stride[1];
+    let src = task.src.wrapping_add(channel * plane);
+    let row_len = taps * vectors * S::LANES;
+    for tap in 0..taps {
+        for vector in 0..vectors {
+            let runs = task.source.get(tap, first + vector);
+            let mut out = panel.wrapping_add((tap * vectors + vector) * S::LANES);
+            // SAFETY: every lane of a run's mask is an element of the channel's plane, and the output
+            // advances by one row of the panel per channel.
+            unsafe {
+                match *runs {
+                    [] => {
+                        for _ in 0..count {
+                            S::store(out, S::zero());
+                            out = out.wrapping_add(row_len);
+                        }
+                    }
+                    [Run { mask, offset }] if step == 1 => {
+                        let mut from = src.wrapping_offset(offset);
+                        if mask == low_mask(S::LANES) {
+                            for _ in 0..count {
+                                S::store(out, S::load(from));
+                                from = from.wrapping_add(plane);
+                                out = out.wrapping_add(row_len);
+                            }
+                        } else {
+                            for _ in 0..count {
+                                S::store(out, S::merge(S::zero(), from, mask));
+                                from = from.wrapping_add(plane);
+                                out = out.wrapping_add(row_len);
+                            }
+                        }
+                    }
+                    _ => {
+                        let mut from = src;
+                        for _ in 0..count {
+                            let mut v = S::zero();
+                            for run in runs {
+                                let at = from.wrapping_offset(run.offset);
+                                v = S::merge_any(v, at, step, run.mask);
+                            }
+                            S::store(out, v);
+                            from = from.wrapping_add(plane);
+                            out = out.wrapping_add(row_len);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds bias and residual, applies the activation, and writes a finished tile.
+///
+/// # Safety
+/// `sums` holds the tile; the task's destination runs lie within the destination and belong to it.
+#[inline(always)]
+unsafe fn store<S: Simd>(task: &Task<'_, S::T>, row: usize, first: usize, vectors: usize, sums: *const S::T) {
+    let p = task.product;
+    let plane = p.lattice.dst_plane();
+    let step = p.lattice.dst_stride[1];
+    let rows = S::TILE_ROWS.min(task.rows - row).min(MAX_TILE_ROWS);
+    for r in 0..rows {
+        let channel = task.group * p.rows + task.first_row + row + r;
+        let start = channel * plane;
+        for vector in 0..vectors {
+            let runs = task.destination.get(0, first + vector);
+            // SAFETY: every lane of a run's mask is an element of this channel's plane that only this
+            // task writes; the residual has the destination's length.
+            unsafe {
+                let mut y = S::load(sums.add((r * vectors + vector) * S::LANES));
+                if let Some(bias) = task.epilogue.bias {
+                    y = S::add(y, S::splat(*bias.get_unchecked(channel)));
+                }
+                if let Some(residual) = task.epilogue.residual {
+                    let residual = residual.as_ptr().wrapping_add(start);
+                    let mut v = S::zero();
+                    for run in runs {
+                        v = S::merge_any(v, residual.wrapping_offset(run.offset), step, run.mask);
+                    }
+                    y = S::add(y, v);
+                }
+                y = task.epilogue.activation.apply::<S>(y);
+                for run in runs {
+                    let at = task.dst.pointer().wrapping_add(start).wrapping_offset(run.offset);
+                    if step != 1 {
+                        S::store_strided(at, step, run.mask, y);
+                    } else if run.mask == low_mask(S::LANES) {
+                        S::store(at, y);
+                    } else {
+                        S::store_masked(at, run.mask, y);
+                    }
+                }
+            }
+        }
+    }
+}

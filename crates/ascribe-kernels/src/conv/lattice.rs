@@ -1,0 +1,191 @@
+//! Where a convolution reads and writes.
+//!
+//! Forward convolutions and every residue class of a strided input gradient have one form: for each
+//! point (a, b) of a grid,
+//!
+//! `dst[a · dst_stride + dst_offset] = Σ_channel Σ_tap weight[tap] · src[a · src_stride + tap]`,
+//!
+//! with zeros outside the source. [`Lattice`] holds these numbers, and [`Runs`] turns vectors of
+//! consecutive grid points into masked memory accesses.
+
+/// The positions that a convolution reads and writes in one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lattice {
+    /// Height and width of the source.
+    pub(super) src: [usize; 2],
+    /// Height and width of the destination.
+    pub(super) dst: [usize; 2],
+    /// Number of points computed, by row and column.
+    pub(super) grid: [usize; 2],
+    /// Step in the source per grid point.
+    pub(super) src_stride: [usize; 2],
+    /// Offsets in the source relative to `point · src_stride`.
+    pub(super) taps: Vec<[isize; 2]>,
+    /// Step in the destination per grid point.
+    pub(super) dst_stride: [usize; 2],
+    /// Position in the destination of the first grid point.
+    pub(super) dst_offset: [usize; 2],
+}
+
+impl Lattice {
+    pub(super) fn points(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    pub(super) fn src_plane(&self) -> usize {
+        self.src[0] * self.src[1]
+    }
+
+    pub(super) fn dst_plane(&self) -> usize {
+        self.dst[0] * self.dst[1]
+    }
+
+    /// A pointwise convolution does not care where rows end; as one long row it needs fewer runs.
+    pub(super) fn flattened(mut self) -> Self {
+        let pointwise = self.taps == [[0, 0]] && self.src_stride == [1, 1] && self.dst_stride == [1, 1];
+        if pointwise && self.src == self.dst && self.src == self.grid && self.dst_offset == [0, 0] {
+            let row = [1, self.points()];
+            (self.src, self.dst, self.grid) = (row, row, row);
+        }
+        self
+    }
+}
+
+/// A masked access: lane `l` of `mask` is the element `offset + stride · l` of channel 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) mask: u32,
+    pub(super) offset: isize,
+}
+
+/// The runs of each (position, vector) pair of a block of vectors.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    starts: Vec<u32>,
+    runs: Vec<Run>,
+    vectors: usize,
+}
+
+/// A piece of a vector within one grid row: lanes `lane..lane + len` are points (row, column…) of `sample`.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    lane: usize,
+    len: usize,
+    sample: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Runs {
+    /// The runs of `position` (an index into the positions given to a constructor) and `vector`.
+    #[inline(always)]
+    pub(super) fn get(&self, position: usize, vector: usize) -> &[Run] {
+        let at = position * self.vectors + vector;
+        &self.runs[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    /// Source runs of all taps for the vectors `first..first + vectors`. Consecutive grid points of
+    /// consecutive samples fill the lanes; `sample_step` is the distance between samples.
+    pub(super) fn source(
+        &mut self,
+        lattice: &Lattice,
+        batch: usize,
+        sample_step: usize,
+        lanes: usize,
+        first: usize,
+        vectors: usize,
+    ) {
+        let pieces = pieces(lattice, batch, lanes, first, vectors);
+        self.clear(vectors);
+        let [height, width] = lattice.src;
+        let [step_h, step_w] = lattice.src_stride;
+        for &[tap_h, tap_w] in &lattice.taps {
+            for pieces in &pieces {
+                let start = self.runs.len();
+                for piece in pieces {
+                    let row = (piece.row * step_h) as isize + tap_h;
+                    if row < 0 || row >= height as isize {
+                        continue;
+                    }
+                    // Lanes whose column `at + lane · step` lies in 0..width.
+                    let at = (piece.column * step_w) as isize + tap_w;
+                    let low = if at < 0 { at.unsigned_abs().div_ceil(step_w) } else { 0 };
+                    let room = width as isize - at;
+                    let high = if room > 0 { (room as usize).div_ceil(step_w).min(piece.len) } else { 0 };
+                    if low < high {
+                        let offset = (piece.sample * sample_step) as isize + row * width as isize + at
+                            - (piece.lane * step_w) as isize;
+                        self.push(start, piece.lane + low, high - low, offset);
+                    }
+                }
+                self.starts.push(self.runs.len() as u32);
+            }
+        }
+    }
+
+    /// Destination runs (position 0 only); arguments as for [`Runs::source`].
+    pub(super) fn destination(
+        &mut self,
+        lattice: &Lattice,
+        batch: usize,
+        sample_step: usize,
+        lanes: usize,
+        first: usize,
+        vectors: usize,
+    ) {
+        let pieces = pieces(lattice, batch, lanes, first, vectors);
+        self.clear(vectors);
+        let [step_h, step_w] = lattice.dst_stride;
+        for pieces in &pieces {
+            let start = self.runs.len();
+            for piece in pieces {
+                let row = piece.row * step_h + lattice.dst_offset[0];
+                let at = piece.column * step_w + lattice.dst_offset[1];
+                let offset = (piece.sample * sample_step + row * lattice.dst[1] + at) as isize
+                    - (piece.lane * step_w) as isize;
+                self.push(start, piece.lane, piece.len, offset);
+            }
+            self.starts.push(self.runs.len() as u32);
+        }
+    }
+
+    fn clear(&mut self, vectors: usize) {
+        self.vectors = vectors;
+        self.runs.clear();
+        self.starts.clear();
+        self.starts.push(0);
+    }
+
+    /// Adds a run, merged with the previous one of the same vector where both have the same base: with
+    /// equal widths of grid and memory a whole sample is one run.
+    fn push(&mut self, start: usize, lane: usize, len: usize, offset: isize) {
+        let mask = crate::simd::low_mask(len) << lane;
+        match self.runs[start..].last_mut() {
+            Some(run) if run.offset == offset => run.mask |= mask,
+            _ => self.runs.push(Run { mask, offset }),
+        }
+    }
+}
+
+/// Cuts vectors at the ends of grid rows and samples.
+fn pieces(lattice: &Lattice, batch: usize, lanes: usize, first: usize, vectors: usize) -> Vec<Vec<Piece>> {
+    let points = lattice.points();
+    let total = batch * points;
+    let width = lattice.grid[1];
+    (first..first + vectors)
+        .map(|vector| {
+            let start = vector * lanes;
+            let end = (start + lanes).min(total);
+            let mut at = start;
+            let mut pieces = Vec::new();
+            while at < end {
+                let (sample, point) = (at / points, at % points);
+                let (row, column) = (point / width, point % width);
+                let len = (width - column).min(end - at);
+                pieces.push(Piece { lane: at - start, len, sample, row, column });
+                at += len;
+            }
+            pieces
+        })
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! The element types that kernels work on.
+
+use crate::simd::{Isa, Kernel};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// An element type: `f32` or `f64`. Sealed.
+///
+/// The handful of scalar operations that the portable code paths need; everything else goes through
+/// vector kernels.
+pub trait Float:
+    sealed::Sealed
+    + Copy
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + 'static
+{
+    /// Additive identity.
+    const ZERO: Self;
+    /// Multiplicative identity.
+    const ONE: Self;
+    /// −∞, the neutral element of the maximum.
+    const NEG_INFINITY: Self;
+
+    /// The nearest value to `value`.
+    fn from_f64(value: f64) -> Self;
+    /// The value as `f64`, exact.
+    fn to_f64(self) -> f64;
+    /// Whether the value is not a number.
+    fn is_nan(self) -> bool;
+    /// `self · a + b`, rounded once where the compilation target has an instruction for it, else twice.
+    #[doc(hidden)]
+    fn mul_add_fast(self, a: Self, b: Self) -> Self;
+    /// Runs a vector kernel with the instructions of `isa`.
+    #[doc(hidden)]
+    fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+}
+
+macro_rules! float {
+    ($t:ty) => {
+        impl Float for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const NEG_INFINITY: Self = <$t>::NEG_INFINITY;
+
+            #[inline(always)]
+            #[allow(clippy::cast_lossless)]
+            fn from_f64(value: f64) -> Self {
+                value as $t
+            }
+
+            #[inline(always)]
+            #[allow(clippy::cast_lossless)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
+            }
+
+            #[inline(always)]
+            fn mul_add_fast(self, a: Self, b: Self) -> Self {
+                if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+                    <$t>::mul_add(self, a, b)
+                } else {
+                    // Without the instruction, `mul_add` is a slow library call.
+                    self * a + b
+                }
+            }
+
+            fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
+                isa.run(kernel)
+            }
+        }
+    };
+}
+
+float!(f32);
+float!(f64);

@@ -1,0 +1,236 @@
+//! Maximum and average pooling with their input gradients.
+
+use std::ops::Range;
+
+use crate::error::{KernelError, Result, check_len};
+use crate::float::Float;
+use crate::parallel::{SharedMut, run_tasks};
+use crate::shape::PoolShape;
+
+/// y\[p\] = max over the window of p; `argmax[p]` is where, as row · W + column of the input plane.
+///
+/// Padding never wins. Of equal values the first in row-major order wins, and a `NaN` wins over
+/// everything (the last one of the window), as in `PyTorch`.
+///
+/// # Errors
+/// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
+/// [`KernelError::Shape`] when a window lies in the padding altogether.
+pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mut [u32]) -> Result<()> {
+    const KERNEL: &str = "max_pool2d";
+    check_len(KERNEL, "x", shape.input_len(), x.len())?;
+    check_len(KERNEL, "y", shape.output_len(), y.len())?;
+    check_len(KERNEL, "argmax", shape.output_len(), argmax.len())?;
+    let windows = Windows::new(shape);
+    if let Some(axis) = windows.first_empty() {
+        return Err(KernelError::Shape {
+            what: KERNEL,
+            problem: format!("{axis}: a window lies in the padding altogether and has no maximum"),
+        });
+    }
+    let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
+    let (y, argmax) = (SharedMut::new(y), SharedMut::new(argmax));
+    for_planes(shape, |channel| {
+        let x = &x[channel * plane..][..plane];
+        // SAFETY: each channel of each sample belongs to one task.
+        let (y, argmax) = unsafe { (y.range(channel * out, out), argmax.range(channel * out, out)) };
+        max_plane(shape, &windows, x, y, argmax);
+    });
+    Ok(())
+}
+
+fn max_plane<T: Float>(shape: &PoolShape, windows: &Windows, x: &[T], y: &mut [T], argmax: &mut [u32]) {
+    let width = shape.input[1];
+    let mut places = y.iter_mut().zip(argmax);
+    for rows in &windows.rows {
+        for columns in &windows.columns {
+            let Some((value, index)) = places.next() else { return };
+            let (mut best, mut at) = (T::NEG_INFINITY, rows.range.start * width + columns.range.start);
+            for row in rows.range.clone().step_by(shape.dilation[0]) {
+                for column in columns.range.clone().step_by(shape.dilation[1]) {
+                    let candidate = x[row * width + column];
+                    if candidate > best || candidate.is_nan() {
+                        (best, at) = (candidate, row * width + column);
+                    }
+                }
+            }
+            (*value, *index) = (best, at as u32);
+        }
+    }
+}
+
+/// dx\[i\] = Σ dy\[p\] over the windows p whose maximum is at i. `dx` is overwritten.
+///
+/// # Errors
+/// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
+/// [`KernelError::Index`] when `argmax` points outside the input plane.
+pub fn max_pool2d_input_grad<T: Float>(
+    shape: &PoolShape,
+    dy: &[T],
+    argmax: &[u32],
+    dx: &mut [T],
+) -> Result<()> {
+    const KERNEL: &str = "max_pool2d_input_grad";
+    check_len(KERNEL, "dy", shape.output_len(), dy.len())?;
+    check_len(KERNEL, "argmax", shape.output_len(), argmax.len())?;
+    check_len(KERNEL, "dx", shape.input_len(), dx.len())?;
+    let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
+    if let Some(&index) = argmax.iter().max().filter(|&&index| index as usize >= plane) {
+        return Err(KernelError::Index {
+            kernel: KERNEL,
+            argument: "argmax",
+            found: index as usize,
+            limit: plane,
+        });
+    }
+    let dx = SharedMut::new(dx);
+    for_planes(shape, |channel| {
+        // SAFETY: each channel of each sample belongs to one task.
+        let dx = unsafe { dx.range(channel * plane, plane) };
+        dx.fill(T::ZERO);
+        let places = channel * out..(channel + 1) * out;
+        for (&gradient, &index) in dy[places.clone()].iter().zip(&argmax[places]) {
+            dx[index as usize] += gradient;
+        }
+    });
+    Ok(())
+}
+
+/// y\[p\] = Σ over the window of p / divisor.
+///
+/// The divisor is the number of window pixels within the input or, with `count_include_pad`, within the
+/// padded input; what ceil mode adds beyond the padded input never counts (`PyTorch`, ONNX). A window
+/// that lies in the padding altogether gives 0.
+///
+/// # Errors
+/// [`KernelError::Length`] when a slice does not have the length that `shape` implies.
+pub fn avg_pool2d<T: Float>(shape: &PoolShape, count_include_pad: bool, x: &[T], y: &mut [T]) -> Result<()> {
+    const KERNEL: &str = "avg_pool2d";
+    check_len(KERNEL, "x", shape.input_len(), x.len())?;
+    check_len(KERNEL, "y", shape.output_len(), y.len())?;
+    let windows = Windows::new(shape);
+    let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
+    let width = shape.input[1];
+    let y = SharedMut::new(y);
+    for_planes(shape, |channel| {
+        let x = &x[channel * plane..][..plane];
+        // SAFETY: each channel of each sample belongs to one task.
+        let y = unsafe { y.range(channel * out, out) };
+        let pairs = windows.rows.iter().flat_map(|rows| windows.columns.iter().map(move |c| (rows, c)));
+        for (value, (rows, columns)) in y.iter_mut().zip(pairs) {
+            let mut sum = T::ZERO;
+            for row in rows.range.clone().step_by(shape.dilation[0]) {
+                let line = &x[row * width..][columns.range.clone()];
+                sum = line.iter().step_by(shape.dilation[1]).fold(sum, |sum, &v| sum + v);
+            }
+            *value = sum * rows.reciprocal::<T>(columns, count_include_pad);
+        }
+    });
+    Ok(())
+}
+
+/// dx\[i\] = Σ dy\[p\] / divisor\[p\] over the windows p that contain i. `dx` is overwritten.
+///
+/// # Errors
+/// [`KernelError::Length`] when a slice does not have the length that `shape` implies.
+pub fn avg_pool2d_input_grad<T: Float>(
+    shape: &PoolShape,
+    count_include_pad: bool,
+    dy: &[T],
+    dx: &mut [T],
+) -> Result<()> {
+    const KERNEL: &str = "avg_pool2d_input_grad";
+    check_len(KERNEL, "dy", shape.output_len(), dy.len())?;
+    check_len(KERNEL, "dx", shape.input_len(), dx.len())?;
+    let windows = Windows::new(shape);
+    let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
+    let width = shape.input[1];
+    let dx = SharedMut::new(dx);
+    for_planes(shape, |channel| {
+        // SAFETY: each channel of each sample belongs to one task.
+        let dx = unsafe { dx.range(channel * plane, plane) };
+        dx.fill(T::ZERO);
+        let pairs = windows.rows.iter().flat_map(|rows| windows.columns.iter().map(move |c| (rows, c)));
+        for (&gradient, (rows, columns)) in dy[channel * out..][..out].iter().zip(pairs) {
+            let share = gradient * rows.reciprocal::<T>(columns, count_include_pad);
+            for row in rows.range.clone().step_by(shape.dilation[0]) {
+                let line = &mut dx[row * width..][columns.range.clone()];
+                line.iter_mut().step_by(shape.dilation[1]).for_each(|v| *v += share);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Runs `body` for every channel of every sample, several small planes per task.
+fn for_planes(shape: &PoolShape, body: impl Fn(usize) + Sync) {
+    const TASK: usize = 32 * 1024;
+    let planes = shape.batch * shape.channels;
+    let size = shape.input[0] * shape.input[1] + shape.output[0] * shape.output[1];
+    let each = TASK.div_ceil(size.max(1));
+    run_tasks(
+        planes.div_ceil(each),
+        || (),
+        |(), task| {
+            (task * each..((task + 1) * each).min(planes)).for_each(&body);
+        },
+    );
+}
+
+/// A window along one axis.
+struct Window {
+    /// Input pixels from the first to the last of the window, in steps of the dilation.
+    range: Range<usize>,
+    /// Number of pixels within the input.
+    inside: usize,
+    /// Number of pixels within the padded input.
+    padded: usize,
+}
+
+impl Window {
+    fn reciprocal<T: Float>(&self, other: &Self, count_include_pad: bool) -> T {
+        let count = if count_include_pad { self.padded * other.padded } else { self.inside * other.inside };
+        if count == 0 { T::ZERO } else { T::ONE / T::from_f64(count as f64) }
+    }
+}
+
+/// The windows along both axes; a window of the plane is a pair of them.
+struct Windows {
+    rows: Vec<Window>,
+    columns: Vec<Window>,
+}
+
+impl Windows {
+    fn new(shape: &PoolShape) -> Self {
+        let axis = |axis: usize| {
+            let [input, kernel, stride, dilation] =
+                [shape.input[axis], shape.kernel[axis], shape.stride[axis], shape.dilation[axis]];
+            let [before, after] = [shape.padding[axis], shape.padding[axis + 2]];
+            (0..shape.output[axis])
+                .map(|at| {
+                    // Positions in the padded input; pixel k of the window is at start + k · dilation.
+                    let start = at * stride;
+                    let count_below =
+                        |limit: usize| limit.saturating_sub(start).div_ceil(dilation).min(kernel);
+                    let (skipped, below) = (count_below(before), count_below(before + input));
+                    let first = start + skipped * dilation;
+                    let inside = below - skipped;
+                    let range = if inside == 0 {
+                        0..0
+                    } else {
+                        first - before..first - before + (inside - 1) * dilation + 1
+                    };
+                    Window { range, inside, padded: count_below(before + input + after) }
+                })
+                .collect()
+        };
+        Self { rows: axis(0), columns: axis(1) }
+    }
+
+    fn first_empty(&self) -> Option<&'static str> {
+        if self.rows.iter().any(|window| window.inside == 0) {
+            Some("height")
+        } else {
+            self.columns.iter().any(|window| window.inside == 0).then_some("width")
+        }
+    }
+}

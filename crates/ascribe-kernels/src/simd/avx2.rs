@@ -1,0 +1,156 @@
+//! 256-bit vectors with fused multiply-add: 16 registers, masks as vectors.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+#[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+pub(super) unsafe fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
+    // SAFETY: the caller has verified the instructions, and vouches for the kernel's arguments.
+    unsafe { kernel.run::<F32>() }
+}
+
+#[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+pub(super) unsafe fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
+    // SAFETY: as above.
+    unsafe { kernel.run::<F64>() }
+}
+
+/// Eight `f32`.
+#[derive(Clone, Copy)]
+pub struct F32;
+/// Four `f64`.
+#[derive(Clone, Copy)]
+pub struct F64;
+
+/// The sign bit of lane `l` is bit `l` of the mask.
+#[inline(always)]
+unsafe fn mask32(mask: u32) -> __m256i {
+    // SAFETY: the processor has AVX2.
+    unsafe {
+        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask as i32), bits), bits)
+    }
+}
+
+/// As [`mask32`], for four lanes.
+#[inline(always)]
+unsafe fn mask64(mask: u32) -> __m256i {
+    // SAFETY: the processor has AVX2.
+    unsafe {
+        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(i64::from(mask)), bits), bits)
+    }
+}
+
+macro_rules! simd {
+    ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
+     $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
+     $blend:ident) => {
+        impl Simd for $name {
+            type T = $t;
+            type V = $v;
+            const LANES: usize = $lanes;
+            const TILE_ROWS: usize = 4;
+
+            #[inline(always)]
+            unsafe fn zero() -> $v {
+                // SAFETY: the trait's contract: the processor has AVX2.
+                unsafe { $zero() }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $t) -> $v {
+                // SAFETY: as above.
+                unsafe { $set1(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const $t) -> $v {
+                // SAFETY: as above, and the caller provides a vector of readable elements.
+                unsafe { $loadu(p) }
+            }
+            #[inline(always)]
+            unsafe fn store(p: *mut $t, v: $v) {
+                // SAFETY: as above, and the caller provides a vector of writable elements.
+                unsafe { $storeu(p, v) }
+            }
+            #[inline(always)]
+            unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the processor has FMA.
+                unsafe { $fmadd(a, b, c) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX2.
+                unsafe { $add(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn max(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX2.
+                unsafe { $max(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn min(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX2.
+                unsafe { $min(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn merge(v: $v, p: *const $t, mask: u32) -> $v {
+                // SAFETY: masked lanes are not read; the caller vouches for the others.
+                unsafe {
+                    let mask = $mask(mask);
+                    $blend(v, $maskload(p, mask), $cast(mask))
+                }
+            }
+            #[inline(always)]
+            unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
+                // SAFETY: the caller vouches for the lanes of the mask.
+                unsafe { Self::merge_strided(v, p, 2, mask) }
+            }
+            #[inline(always)]
+            unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
+                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                unsafe { $maskstore(p, $mask(mask), v) }
+            }
+        }
+    };
+}
+
+simd!(
+    F32,
+    f32,
+    __m256,
+    8,
+    mask32,
+    _mm256_castsi256_ps,
+    _mm256_setzero_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    _mm256_min_ps,
+    _mm256_maskload_ps,
+    _mm256_maskstore_ps,
+    _mm256_blendv_ps
+);
+
+simd!(
+    F64,
+    f64,
+    __m256d,
+    4,
+    mask64,
+    _mm256_castsi256_pd,
+    _mm256_setzero_pd,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_fmadd_pd,
+    _mm256_add_pd,
+    _mm256_max_pd,
+    _mm256_min_pd,
+    _mm256_maskload_pd,
+    _mm256_maskstore_pd,
+    _mm256_blendv_pd
+);

@@ -1,0 +1,153 @@
+//! 512-bit vectors: 32 registers, masked memory access.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
+pub(super) unsafe fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
+    // SAFETY: the caller has verified the instructions, and vouches for the kernel's arguments.
+    unsafe { kernel.run::<F32>() }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
+pub(super) unsafe fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
+    // SAFETY: as above.
+    unsafe { kernel.run::<F64>() }
+}
+
+/// Sixteen `f32`.
+#[derive(Clone, Copy)]
+pub struct F32;
+/// Eight `f64`.
+#[derive(Clone, Copy)]
+pub struct F64;
+
+// Moves bit `l` to bit `2 l`.
+#[inline(always)]
+fn spread(mask: u32) -> u32 {
+    let mut m = mask & 0xffff;
+    m = (m | m << 8) & 0x00ff_00ff;
+    m = (m | m << 4) & 0x0f0f_0f0f;
+    m = (m | m << 2) & 0x3333_3333;
+    (m | m << 1) & 0x5555_5555
+}
+
+macro_rules! simd {
+    ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
+     $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
+     $blend:ident, $permute:ident) => {
+        impl Simd for $name {
+            type T = $t;
+            type V = $v;
+            const LANES: usize = $lanes;
+            const TILE_ROWS: usize = 8;
+
+            #[inline(always)]
+            unsafe fn zero() -> $v {
+                // SAFETY: the trait's contract: the processor has AVX-512.
+                unsafe { $zero() }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $t) -> $v {
+                // SAFETY: as above.
+                unsafe { $set1(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const $t) -> $v {
+                // SAFETY: as above, and the caller provides a vector of readable elements.
+                unsafe { $loadu(p) }
+            }
+            #[inline(always)]
+            unsafe fn store(p: *mut $t, v: $v) {
+                // SAFETY: as above, and the caller provides a vector of writable elements.
+                unsafe { $storeu(p, v) }
+            }
+            #[inline(always)]
+            unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the processor has AVX-512.
+                unsafe { $fmadd(a, b, c) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX-512.
+                unsafe { $add(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn max(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX-512.
+                unsafe { $max(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn min(a: $v, b: $v) -> $v {
+                // SAFETY: the processor has AVX-512.
+                unsafe { $min(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn merge(v: $v, p: *const $t, mask: u32) -> $v {
+                // SAFETY: masked lanes are not read; the caller vouches for the others.
+                unsafe { $mask_load(v, mask as $m, p) }
+            }
+            #[inline(always)]
+            unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
+                // SAFETY: only the even elements that the mask stands for are read.
+                unsafe {
+                    let wide = spread(mask);
+                    let low = $maskz_load(wide as $m, p);
+                    let high = $maskz_load((wide >> $lanes) as $m, p.wrapping_add($lanes));
+                    let even = $permute(low, $even, high);
+                    $blend(mask as $m, v, even)
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
+                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                unsafe { $mask_store(p, mask as $m, v) }
+            }
+        }
+    };
+}
+
+simd!(
+    F32,
+    f32,
+    __m512,
+    __mmask16,
+    16,
+    _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+    _mm512_setzero_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_min_ps,
+    _mm512_mask_loadu_ps,
+    _mm512_maskz_loadu_ps,
+    _mm512_mask_storeu_ps,
+    _mm512_mask_blend_ps,
+    _mm512_permutex2var_ps
+);
+
+simd!(
+    F64,
+    f64,
+    __m512d,
+    __mmask8,
+    8,
+    _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
+    _mm512_setzero_pd,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_fmadd_pd,
+    _mm512_add_pd,
+    _mm512_max_pd,
+    _mm512_min_pd,
+    _mm512_mask_loadu_pd,
+    _mm512_maskz_loadu_pd,
+    _mm512_mask_storeu_pd,
+    _mm512_mask_blend_pd,
+    _mm512_permutex2var_pd
+);

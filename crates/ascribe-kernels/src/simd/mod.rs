@@ -1,0 +1,208 @@
+//! Vectors behind one trait: AVX-512, AVX2 with FMA, and portable arrays, chosen at run time.
+//!
+//! A kernel is a struct with its arguments that implements [`Kernel`]; its `run` is generic over
+//! [`Simd`] and inlined into one function per instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::float::Float;
+
+/// Instruction sets that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Whatever the compilation target guarantees, through auto-vectorised arrays.
+    Portable,
+    /// x86-64 with AVX2 and FMA, 256-bit vectors.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL, 512-bit vectors.
+    Avx512,
+}
+
+impl Isa {
+    /// The best instruction set of this processor.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fma
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Self::Avx512;
+            }
+            if fma {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// The instruction sets that this processor can run, best first.
+    pub fn available() -> &'static [Self] {
+        match Self::detect() {
+            Self::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
+            Self::Avx2 => &[Self::Avx2, Self::Portable],
+            Self::Portable => &[Self::Portable],
+        }
+    }
+
+    /// Runs `kernel`; falls back to portable code when this processor lacks the instruction set.
+    pub(crate) fn run<T: IsaTypes, K: Kernel<T>>(self, kernel: K) -> K::Output {
+        T::run(if Self::available().contains(&self) { self } else { Self::Portable }, kernel)
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "AVX2+FMA",
+            Self::Avx512 => "AVX-512",
+        })
+    }
+}
+
+/// Code that is compiled once per instruction set.
+pub trait Kernel<T> {
+    /// What the kernel returns.
+    type Output;
+
+    /// The kernel. Implementations are `#[inline(always)]`, so that they take over the target features
+    /// of the function they are inlined into.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`, and whatever the kernel's pointers need.
+    unsafe fn run<S: Simd<T = T>>(self) -> Self::Output;
+}
+
+/// Connects an element type with its vector types.
+pub trait IsaTypes: Sized {
+    /// Runs `kernel` with an instruction set that the caller has verified.
+    fn run<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+}
+
+macro_rules! isa_types {
+    ($t:ty, $avx512:path, $avx2:path, $portable:ty) => {
+        impl IsaTypes for $t {
+            fn run<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
+                match isa {
+                    // SAFETY: `Isa::run`, the only caller, has checked that the processor has them.
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => unsafe { $avx512(kernel) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => unsafe { $avx2(kernel) },
+                    // SAFETY: portable code has no requirements beyond the kernel's own.
+                    _ => unsafe { kernel.run::<$portable>() },
+                }
+            }
+        }
+    };
+}
+
+isa_types!(f32, avx512::run_f32, avx2::run_f32, portable::P<f32, 4>);
+isa_types!(f64, avx512::run_f64, avx2::run_f64, portable::P<f64, 2>);
+
+/// Number of vectors side by side in the widest register tile, the same for all instruction sets.
+pub(crate) const TILE_VECTORS: usize = 3;
+/// Upper bound of the rows of a register tile.
+pub(crate) const MAX_TILE_ROWS: usize = 8;
+/// Upper bound of [`Simd::LANES`].
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A vector type and its operations.
+///
+/// Every lane of [`Simd::fma`] does the same operations on every instruction set with fused
+/// multiply-add, so that a result does not depend on the width of the vector.
+///
+/// Bit `l` of a mask stands for lane `l`; memory of lanes outside the mask is not touched.
+pub trait Simd: Copy + 'static {
+    /// Element.
+    type T: Float;
+    /// Vector.
+    type V: Copy;
+    /// Elements per vector, a power of two.
+    const LANES: usize;
+    /// Rows of a register tile that this instruction set has registers for.
+    const TILE_ROWS: usize;
+
+    /// All lanes zero.
+    unsafe fn zero() -> Self::V;
+    /// All lanes `value`.
+    unsafe fn splat(value: Self::T) -> Self::V;
+    /// Unaligned load.
+    unsafe fn load(p: *const Self::T) -> Self::V;
+    /// Unaligned store.
+    unsafe fn store(p: *mut Self::T, v: Self::V);
+    /// `a · b + c`.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// Larger of the two; `b` where either is not a number.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Smaller of the two; `b` where either is not a number.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// Loads the lanes of the mask, keeps `v` in the others.
+    unsafe fn merge(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
+    /// Loads lane `l` of the mask from `p[2 l]`, keeps `v` in the others.
+    unsafe fn merge_even(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
+    /// Stores the lanes of the mask.
+    unsafe fn store_masked(p: *mut Self::T, mask: u32, v: Self::V);
+
+    /// Loads lane `l` of the mask from `p[stride · l]`, keeps `v` in the others.
+    #[inline(always)]
+    unsafe fn merge_strided(v: Self::V, p: *const Self::T, stride: usize, mask: u32) -> Self::V {
+        let mut lanes = [Self::T::ZERO; MAX_LANES];
+        // SAFETY: `lanes` holds a vector; the caller vouches for the lanes of the mask.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (lane, value) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                if mask >> lane & 1 == 1 {
+                    *value = *p.wrapping_add(stride * lane);
+                }
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// [`Simd::merge`], [`Simd::merge_even`] or [`Simd::merge_strided`], whichever `stride` asks for.
+    #[inline(always)]
+    unsafe fn merge_any(v: Self::V, p: *const Self::T, stride: usize, mask: u32) -> Self::V {
+        // SAFETY: the caller vouches for the lanes of the mask.
+        unsafe {
+            match stride {
+                1 => Self::merge(v, p, mask),
+                2 => Self::merge_even(v, p, mask),
+                _ => Self::merge_strided(v, p, stride, mask),
+            }
+        }
+    }
+
+    /// Stores lane `l` of the mask to `p[stride · l]`.
+    #[inline(always)]
+    unsafe fn store_strided(p: *mut Self::T, stride: usize, mask: u32, v: Self::V) {
+        let mut lanes = [Self::T::ZERO; MAX_LANES];
+        // SAFETY: `lanes` holds a vector; the caller vouches for the lanes of the mask.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (lane, value) in lanes.iter().enumerate().take(Self::LANES) {
+                if mask >> lane & 1 == 1 {
+                    *p.wrapping_add(stride * lane) = *value;
+                }
+            }
+        }
+    }
+}
+
+/// The mask with the lowest `count` bits set.
+#[inline(always)]
+pub(crate) const fn low_mask(count: usize) -> u32 {
+    if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+}
