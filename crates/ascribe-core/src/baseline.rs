@@ -44,11 +44,16 @@ pub enum Baseline {
         high: f64,
     },
     /// This tensor: one row for all samples, or one per sample.
-    #[serde(skip)]
-    Tensor(Tensor),
+    #[serde(skip_deserializing)]
+    Tensor(#[serde(serialize_with = "shape_only")] Tensor),
     /// A distribution: one reference per row, over which methods average.
-    #[serde(skip)]
-    Samples(Tensor),
+    #[serde(skip_deserializing)]
+    Samples(#[serde(serialize_with = "shape_only")] Tensor),
+}
+
+/// Records name a tensor by its shape; its values are not part of a configuration.
+fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(value.dims())
 }
 
 impl Baseline {

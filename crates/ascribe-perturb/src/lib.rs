@@ -1,1 +1,23 @@
 //! Perturbation-based attribution methods of Ascribe.
+//!
+//! These methods need nothing of a model but its outputs ([`ascribe_core::Predictor`]): they change the input
+//! and watch the score.
+//!
+//! ```
+//! use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
+//! use ascribe_perturb::Occlusion;
+//!
+//! // A model that sees the top left pixel only.
+//! let model = BlackBox::new(|x: &Tensor| x.narrow(2, 0, 1)?.narrow(3, 0, 1)?.flatten_from(1));
+//! let x = Inputs::single(Tensor::ones((1, 1, 4, 4), DType::F32, &Device::Cpu)?)?;
+//! let attribution = Occlusion::new(2, 2).explain(&model, &x, &Target::Class(0), &Run::new())?;
+//! assert_eq!(attribution.values().sum_all()?.to_scalar::<f32>()?, 4.0);
+//! # Ok::<(), ascribe_core::Error>(())
+//! ```
+
+mod occlusion;
+mod rise;
+mod windows;
+
+pub use occlusion::Occlusion;
+pub use rise::Rise;
