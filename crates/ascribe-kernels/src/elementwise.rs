@@ -132,14 +132,14 @@ fn chunked<T: Float>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
             let start = task * CHUNK;
             // SAFETY: chunks do not overlap.
             let chunk = unsafe { out.range(start, CHUNK.min(len - start)) };
-            T::dispatch(isa, Chunk { start, chunk, body: &body });
+            T::dispatch(isa, Chunk { start, out: chunk, body: &body });
         },
     );
 }
 
 struct Chunk<'a, T, B> {
     start: usize,
-    chunk: &'a mut [T],
+    out: &'a mut [T],
     body: &'a B,
 }
 
@@ -148,6 +148,6 @@ impl<T, B: Fn(usize, &mut [T])> Kernel<T> for Chunk<'_, T, B> {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        (self.body)(self.start, self.chunk);
+        (self.body)(self.start, self.out);
     }
 }

@@ -97,6 +97,13 @@ impl<T: Copy> Scratch<T> {
     pub(crate) fn pointer(&mut self) -> *mut T {
         self.pointer.as_ptr()
     }
+
+    /// Sets all bits of the first `len` elements to zero.
+    pub(crate) fn zeroed(&mut self, len: usize) {
+        assert!(len * size_of::<T>() <= self.layout.size());
+        // SAFETY: the memory is that long; a pattern of zero bits is only ever read as a float.
+        unsafe { self.pointer.as_ptr().write_bytes(0, len) };
+    }
 }
 
 impl<T> Drop for Scratch<T> {

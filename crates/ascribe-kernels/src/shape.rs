@@ -96,8 +96,8 @@ impl ConvShape {
             }
         }
         let mut output = [0; 2];
-        for axis in 0..2 {
-            output[axis] = window_count(
+        for (axis, output) in output.iter_mut().enumerate() {
+            *output = window_count(
                 WHAT,
                 axis,
                 [p.input[axis], p.kernel[axis], p.stride[axis], p.dilation[axis]],
@@ -216,7 +216,7 @@ impl PoolShape {
         const WHAT: &str = "pooling";
         let p = &params;
         positive(WHAT, "channels", p.channels)?;
-        for axis in 0..2 {
+        for (axis, name) in AXES.into_iter().enumerate() {
             let floor = window_count(
                 WHAT,
                 axis,
@@ -228,7 +228,7 @@ impl PoolShape {
                     what: WHAT,
                     problem: format!(
                         "{} of the output is {}; floor mode gives {floor}, ceil mode at most {}",
-                        AXES[axis],
+                        name,
                         p.output[axis],
                         floor + 1
                     ),

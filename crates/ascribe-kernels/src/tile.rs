@@ -44,6 +44,8 @@ pub(crate) unsafe fn tile<S: Simd>(
     }
 }
 
+// Indices, not iterators: these loops have to unroll into registers.
+#[allow(clippy::needless_range_loop)]
 /// # Safety
 /// As [`tile`], with `R` rows and `V` vectors.
 #[inline(always)]

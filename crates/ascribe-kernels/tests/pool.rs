@@ -97,7 +97,9 @@ proptest! {
         prop_assume!(s.batch > 0 && seen.iter().all(|&seen| seen));
         let mut x = values::<f32>(seed, s.input_len());
         if ties {
-            x.iter_mut().for_each(|v| *v = (*v * 2.0).round());
+            for v in &mut x {
+                *v = (*v * 2.0).round();
+            }
         }
         let plane = s.input[0] * s.input[1];
         let mut expected = vec![(f32::NEG_INFINITY, 0); s.output_len()];

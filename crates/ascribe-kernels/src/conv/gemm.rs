@@ -6,17 +6,15 @@
 //! block of k at a time (zero padding happens here) and runs the register tile over it.
 
 use super::lattice::{Lattice, Run, Runs};
+use super::{Shapes, k_channels};
 use crate::epilogue::Epilogue;
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Isa, Kernel, MAX_TILE_ROWS, Simd, TILE_VECTORS, low_mask};
 use crate::tile::{Rows, tile};
 
-/// Vectors of columns per task: with `K_BLOCK` this fills a fraction of the second-level cache.
+/// Vectors of columns per task: this fills a fraction of the second-level cache.
 const BLOCK_VECTORS: usize = 12;
-/// Products per accumulator chain. `TILE_VECTORS` vectors of this many rows fit the first-level cache,
-/// and short chains round less.
-const K_BLOCK: usize = 192;
 /// Rows per task: bounds the sums that wait for the next block of k.
 const BLOCK_ROWS: usize = 512;
 /// Fewer rows than this do not repay packing the columns.
@@ -54,7 +52,7 @@ impl<T: Float> Product<T> {
     pub(super) fn new(
         isa: Isa,
         lattice: Lattice,
-        [groups, channels, rows]: [usize; 3],
+        Shapes { groups, channels, rows, .. }: Shapes,
         weight: impl Fn(usize, usize, usize) -> T + Sync,
     ) -> Self {
         let (tile_rows, lanes) = T::dispatch(isa, Geometry);
@@ -90,11 +88,8 @@ impl<T: Float> Product<T> {
         }
         let blocks = Blocks::choose(vectors, self.rows, self.groups, self.tile_rows);
         let taps = self.lattice.taps.len();
-        // Balanced blocks of whole channels; a function of the filter alone, so that neither the batch
-        // nor the number of threads moves a rounding.
-        let most = (K_BLOCK / taps.max(1)).max(1);
-        let k_blocks = self.channels.div_ceil(most);
-        let k_channels = self.channels.div_ceil(k_blocks);
+        let k_channels = k_channels(self.channels, taps);
+        let k_blocks = self.channels.div_ceil(k_channels);
         let columns_len = k_channels * taps * TILE_VECTORS * self.lanes;
         let sums_rows = if k_blocks > 1 { blocks.rows } else { self.tile_rows };
         let sums_vectors = if k_blocks > 1 { blocks.vectors } else { TILE_VECTORS };
@@ -148,8 +143,8 @@ struct Blocks {
     vectors: usize,
     total_vectors: usize,
     rows: usize,
-    column_blocks: usize,
-    row_blocks: usize,
+    column_count: usize,
+    row_count: usize,
 }
 
 impl Blocks {
@@ -172,20 +167,20 @@ impl Blocks {
             vectors,
             total_vectors,
             rows: rows_block,
-            column_blocks: total_vectors.div_ceil(vectors),
-            row_blocks: rows.div_ceil(rows_block),
+            column_count: total_vectors.div_ceil(vectors),
+            row_count: rows.div_ceil(rows_block),
         }
     }
 
     fn tasks(&self, groups: usize) -> usize {
-        groups * self.column_blocks * self.row_blocks
+        groups * self.column_count * self.row_count
     }
 
     /// Group, row block and column block of a task; row blocks of the same columns follow each other.
     fn locate(&self, task: usize) -> [usize; 3] {
-        let rows = task % self.row_blocks;
-        let rest = task / self.row_blocks;
-        [rest / self.column_blocks, rows, rest % self.column_blocks]
+        let rows = task % self.row_count;
+        let rest = task / self.row_count;
+        [rest / self.column_count, rows, rest % self.column_count]
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     starts: Vec<u32>,
-    runs: Vec<Run>,
+    all: Vec<Run>,
     vectors: usize,
 }
 
@@ -81,7 +81,7 @@ impl Runs {
     #[inline(always)]
     pub(super) fn get(&self, position: usize, vector: usize) -> &[Run] {
         let at = position * self.vectors + vector;
-        &self.runs[self.starts[at] as usize..self.starts[at + 1] as usize]
+        &self.all[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
     /// Source runs of all taps for the vectors `first..first + vectors`. Consecutive grid points of
@@ -101,7 +101,7 @@ impl Runs {
         let [step_h, step_w] = lattice.src_stride;
         for &[tap_h, tap_w] in &lattice.taps {
             for pieces in &pieces {
-                let start = self.runs.len();
+                let start = self.all.len();
                 for piece in pieces {
                     let row = (piece.row * step_h) as isize + tap_h;
                     if row < 0 || row >= height as isize {
@@ -118,7 +118,7 @@ impl Runs {
                         self.push(start, piece.lane + low, high - low, offset);
                     }
                 }
-                self.starts.push(self.runs.len() as u32);
+                self.starts.push(self.all.len() as u32);
             }
         }
     }
@@ -137,7 +137,7 @@ impl Runs {
         self.clear(vectors);
         let [step_h, step_w] = lattice.dst_stride;
         for pieces in &pieces {
-            let start = self.runs.len();
+            let start = self.all.len();
             for piece in pieces {
                 let row = piece.row * step_h + lattice.dst_offset[0];
                 let at = piece.column * step_w + lattice.dst_offset[1];
@@ -145,13 +145,13 @@ impl Runs {
                     - (piece.lane * step_w) as isize;
                 self.push(start, piece.lane, piece.len, offset);
             }
-            self.starts.push(self.runs.len() as u32);
+            self.starts.push(self.all.len() as u32);
         }
     }
 
     fn clear(&mut self, vectors: usize) {
         self.vectors = vectors;
-        self.runs.clear();
+        self.all.clear();
         self.starts.clear();
         self.starts.push(0);
     }
@@ -160,9 +160,9 @@ impl Runs {
     /// equal widths of grid and memory a whole sample is one run.
     fn push(&mut self, start: usize, lane: usize, len: usize, offset: isize) {
         let mask = crate::simd::low_mask(len) << lane;
-        match self.runs[start..].last_mut() {
+        match self.all[start..].last_mut() {
             Some(run) if run.offset == offset => run.mask |= mask,
-            _ => self.runs.push(Run { mask, offset }),
+            _ => self.all.push(Run { mask, offset }),
         }
     }
 }

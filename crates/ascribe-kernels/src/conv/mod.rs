@@ -1,5 +1,6 @@
 //! Two-dimensional convolution: forward, input gradient, weight gradient.
 
+mod direct;
 mod gemm;
 mod lattice;
 mod weight_grad;
@@ -7,10 +8,11 @@ mod weight_grad;
 pub use weight_grad::conv2d_weight_grad;
 
 use crate::epilogue::Epilogue;
-use crate::error::{KernelError, Result, check_len};
+use crate::error::{KernelError, Result, check_len, checked_product};
 use crate::float::Float;
 use crate::shape::ConvShape;
 use crate::simd::Isa;
+use direct::Direct;
 use gemm::Product;
 use lattice::Lattice;
 
@@ -32,9 +34,41 @@ use lattice::Lattice;
 /// ```
 #[derive(Debug, Clone)]
 pub struct PackedConv<T> {
-    parts: Vec<Product<T>>,
-    source: [usize; 3],
-    destination: [usize; 3],
+    shapes: Shapes,
+    engine: Engine<T>,
+}
+
+#[derive(Debug, Clone)]
+enum Engine<T> {
+    /// One matrix product per residue class.
+    Products(Vec<Product<T>>),
+    /// All residue classes together.
+    Direct(Direct<T>),
+}
+
+/// What both directions and all classes of a convolution share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shapes {
+    groups: usize,
+    /// Source channels per group.
+    channels: usize,
+    /// Destination channels per group.
+    rows: usize,
+    /// Height and width of the source.
+    src: [usize; 2],
+    /// Height and width of the destination.
+    dst: [usize; 2],
+}
+
+/// Products per accumulator chain. Three vectors of this many rows fit the first-level cache, and short
+/// chains round less.
+const K_BLOCK: usize = 192;
+
+/// Number of source channels that one accumulator chain sums: balanced blocks of whole channels. A function
+/// of the filter alone, so that neither the batch nor the number of threads moves a rounding.
+fn k_channels(channels: usize, taps: usize) -> usize {
+    let most = (K_BLOCK / taps.max(1)).max(1);
+    channels.div_ceil(channels.div_ceil(most))
 }
 
 impl<T: Float> PackedConv<T> {
@@ -57,75 +91,91 @@ impl<T: Float> PackedConv<T> {
 
     pub(crate) fn forward_with(isa: Isa, shape: &ConvShape, weight: &[T]) -> Result<Self> {
         check_len("convolution", "weight", shape.weight_len(), weight.len())?;
-        let (channels, rows) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+        let shapes = Shapes {
+            groups: shape.groups,
+            channels: shape.in_channels / shape.groups,
+            rows: shape.out_channels / shape.groups,
+            src: shape.input,
+            dst: shape.output(),
+        };
         let taps = kernel_positions(shape).map(|(_, offset)| offset).collect::<Vec<_>>();
         let count = taps.len();
         let lattice = Lattice {
-            src: shape.input,
-            dst: shape.output(),
-            grid: shape.output(),
+            src: shapes.src,
+            dst: shapes.dst,
+            grid: shapes.dst,
             src_stride: shape.stride,
             taps,
             dst_stride: [1, 1],
             dst_offset: [0, 0],
         };
-        let part =
-            Product::new(isa, lattice.flattened(), [shape.groups, channels, rows], |row, channel, tap| {
-                weight[(row * channels + channel) * count + tap]
-            });
-        Ok(Self {
-            parts: vec![part],
-            source: [shape.in_channels, shape.input[0], shape.input[1]],
-            destination: [shape.out_channels, shape.output()[0], shape.output()[1]],
-        })
+        Ok(Self::build(isa, shapes, vec![lattice], |_, row, channel, tap| {
+            weight[(row * shapes.channels + channel) * count + tap]
+        }))
     }
 
     pub(crate) fn input_grad_with(isa: Isa, shape: &ConvShape, weight: &[T]) -> Result<Self> {
         check_len("convolution input gradient", "weight", shape.weight_len(), weight.len())?;
-        let (channels, rows) = (shape.out_channels / shape.groups, shape.in_channels / shape.groups);
-        let kernel_len = shape.kernel[0] * shape.kernel[1];
-        let [stride_h, stride_w] = shape.stride;
-        let mut parts = Vec::new();
+        let shapes = Shapes {
+            groups: shape.groups,
+            channels: shape.out_channels / shape.groups,
+            rows: shape.in_channels / shape.groups,
+            src: shape.output(),
+            dst: shape.input,
+        };
+        let stride = shape.stride;
+        let (mut lattices, mut kernel_indices) = (Vec::new(), Vec::new());
         // Input pixels of one residue class modulo the stride meet the same taps, at stride 1 in the
         // output gradient: one dense convolution per class, and no multiplication by inserted zeros.
-        for class_h in 0..stride_h.min(shape.input[0]) {
-            for class_w in 0..stride_w.min(shape.input[1]) {
+        for class_h in 0..stride[0].min(shape.input[0]) {
+            for class_w in 0..stride[1].min(shape.input[1]) {
+                let class = [class_h, class_w];
                 let (indices, taps): (Vec<_>, Vec<_>) = kernel_positions(shape)
-                    .filter_map(|(index, [tap_h, tap_w])| {
-                        let from = [class_h as isize - tap_h, class_w as isize - tap_w];
-                        let stride = [stride_h as isize, stride_w as isize];
-                        (from[0] % stride[0] == 0 && from[1] % stride[1] == 0)
-                            .then(|| (index, [from[0] / stride[0], from[1] / stride[1]]))
+                    .filter_map(|(index, tap)| {
+                        let from = [0, 1].map(|axis| class[axis] as isize - tap[axis]);
+                        let whole = [0, 1].map(|axis| from[axis] % stride[axis] as isize == 0);
+                        (whole == [true; 2])
+                            .then(|| (index, [0, 1].map(|axis| from[axis] / stride[axis] as isize)))
                     })
                     .unzip();
-                let lattice = Lattice {
-                    src: shape.output(),
-                    dst: shape.input,
-                    grid: [
-                        (shape.input[0] - class_h).div_ceil(stride_h),
-                        (shape.input[1] - class_w).div_ceil(stride_w),
-                    ],
+                lattices.push(Lattice {
+                    src: shapes.src,
+                    dst: shapes.dst,
+                    grid: [0, 1].map(|axis| (shapes.dst[axis] - class[axis]).div_ceil(stride[axis])),
                     src_stride: [1, 1],
                     taps,
-                    dst_stride: shape.stride,
-                    dst_offset: [class_h, class_w],
-                };
-                parts.push(Product::new(
-                    isa,
-                    lattice.flattened(),
-                    [shape.groups, channels, rows],
-                    |row, channel, tap| {
-                        let (group, row) = (row / rows, row % rows);
-                        weight[((group * channels + channel) * rows + row) * kernel_len + indices[tap]]
-                    },
-                ));
+                    dst_stride: stride,
+                    dst_offset: class,
+                });
+                kernel_indices.push(indices);
             }
         }
-        Ok(Self {
-            parts,
-            source: [shape.out_channels, shape.output()[0], shape.output()[1]],
-            destination: [shape.in_channels, shape.input[0], shape.input[1]],
-        })
+        let kernel_len = shape.kernel[0] * shape.kernel[1];
+        Ok(Self::build(isa, shapes, lattices, |class, row, channel, tap| {
+            let (group, row) = (row / shapes.rows, row % shapes.rows);
+            let filter = (group * shapes.channels + channel) * shapes.rows + row;
+            weight[filter * kernel_len + kernel_indices[class][tap]]
+        }))
+    }
+
+    fn build(
+        isa: Isa,
+        shapes: Shapes,
+        lattices: Vec<Lattice>,
+        weight: impl Fn(usize, usize, usize, usize) -> T + Sync,
+    ) -> Self {
+        // Decided by the layer alone: the two engines do not round alike.
+        let engine = if shapes.rows <= direct::MAX_ROWS {
+            Engine::Direct(Direct::new(isa, shapes, &lattices, weight))
+        } else {
+            let pack = |(class, lattice): (usize, Lattice)| {
+                Product::new(isa, lattice.flattened(), shapes, |row, channel, tap| {
+                    weight(class, row, channel, tap)
+                })
+            };
+            Engine::Products(lattices.into_iter().enumerate().map(pack).collect())
+        };
+        Self { shapes, engine }
     }
 
     /// Runs the convolution on `batch` samples.
@@ -140,20 +190,23 @@ impl<T: Float> PackedConv<T> {
         destination: &mut [T],
     ) -> Result<()> {
         const KERNEL: &str = "convolution";
-        let source_len = len(batch, self.source)?;
-        let destination_len = len(batch, self.destination)?;
+        let Shapes { groups, channels, rows, src, dst } = self.shapes;
+        let source_len = checked_product(KERNEL, "source", &[batch, groups * channels, src[0], src[1]])?;
+        let destination_len =
+            checked_product(KERNEL, "destination", &[batch, groups * rows, dst[0], dst[1]])?;
         check_len(KERNEL, "source", source_len, source.len())?;
         check_len(KERNEL, "destination", destination_len, destination.len())?;
-        epilogue.check(KERNEL, self.destination[0], destination_len)?;
-        for part in &self.parts {
-            part.run(batch, source, epilogue, destination);
+        epilogue.check(KERNEL, groups * rows, destination_len)?;
+        match &self.engine {
+            Engine::Products(products) => {
+                for product in products {
+                    product.run(batch, source, epilogue, destination);
+                }
+            }
+            Engine::Direct(direct) => direct.run(batch, source, epilogue, destination),
         }
         Ok(())
     }
-}
-
-fn len(batch: usize, [channels, height, width]: [usize; 3]) -> Result<usize> {
-    crate::error::checked_product("convolution", "batch", &[batch, channels, height, width])
 }
 
 /// Index of each kernel element and its offset in the input relative to `output position · stride`.
@@ -167,7 +220,7 @@ fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize, [isize; 2
     })
 }
 
-/// y\[n, o\] = bias\[o\] + Σ_c w\[o, c\] ⋆ x\[n, c\] (cross-correlation), zeros beyond the borders.
+/// `y[n, o] = bias[o] + Σ_c w[o, c] ⋆ x[n, c]` (cross-correlation), zeros beyond the borders.
 ///
 /// `x` is `[batch, in_channels, H, W]`, `w` `[out_channels, in_channels / groups, kh, kw]`, `y`
 /// `[batch, out_channels, H', W']`. With constant weights, [`PackedConv::forward`] saves packing them

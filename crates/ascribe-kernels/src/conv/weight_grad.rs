@@ -9,7 +9,8 @@ use crate::shape::ConvShape;
 /// Number of independent partial sums per dot product.
 const LANES: usize = 8;
 
-/// ∂L/∂w\[o, c, i, j\] = Σ_n Σ_p dy\[n, o, p\] · x\[n, c, p · stride + (i, j) · dilation − padding\].
+/// The gradient of a loss L by the weights:
+/// `dw[o, c, i, j] = Σ_n Σ_p dy[n, o, p] · x[n, c, p · stride + (i, j) · dilation − padding]`.
 ///
 /// `dw` is overwritten. Sums run over samples in order.
 ///

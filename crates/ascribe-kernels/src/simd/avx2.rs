@@ -1,5 +1,6 @@
 //! 256-bit vectors with fused multiply-add: 16 registers, masks as vectors.
 
+#[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
@@ -46,7 +47,7 @@ unsafe fn mask64(mask: u32) -> __m256i {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
      $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
-     $blend:ident) => {
+     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -107,6 +108,14 @@ macro_rules! simd {
                 unsafe { Self::merge_strided(v, p, 2, mask) }
             }
             #[inline(always)]
+            unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
+                // SAFETY: the processor has AVX2. Unpacking works within 128-bit halves.
+                unsafe {
+                    let (low, high) = ($unpacklo(a, b), $unpackhi(a, b));
+                    ($halves::<0x20>(low, high), $halves::<0x31>(low, high))
+                }
+            }
+            #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
                 // SAFETY: masked lanes are not written; the caller vouches for the others.
                 unsafe { $maskstore(p, $mask(mask), v) }
@@ -132,7 +141,10 @@ simd!(
     _mm256_min_ps,
     _mm256_maskload_ps,
     _mm256_maskstore_ps,
-    _mm256_blendv_ps
+    _mm256_blendv_ps,
+    _mm256_unpacklo_ps,
+    _mm256_unpackhi_ps,
+    _mm256_permute2f128_ps
 );
 
 simd!(
@@ -152,5 +164,8 @@ simd!(
     _mm256_min_pd,
     _mm256_maskload_pd,
     _mm256_maskstore_pd,
-    _mm256_blendv_pd
+    _mm256_blendv_pd,
+    _mm256_unpacklo_pd,
+    _mm256_unpackhi_pd,
+    _mm256_permute2f128_pd
 );

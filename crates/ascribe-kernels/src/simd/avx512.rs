@@ -1,5 +1,6 @@
 //! 512-bit vectors: 32 registers, masked memory access.
 
+#[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
@@ -34,7 +35,7 @@ fn spread(mask: u32) -> u32 {
 }
 
 macro_rules! simd {
-    ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
+    ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
      $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
      $blend:ident, $permute:ident) => {
         impl Simd for $name {
@@ -100,6 +101,11 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
+                // SAFETY: the processor has AVX-512.
+                unsafe { ($permute(a, $low, b), $permute(a, $high, b)) }
+            }
+            #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
                 // SAFETY: masked lanes are not written; the caller vouches for the others.
                 unsafe { $mask_store(p, mask as $m, v) }
@@ -115,6 +121,8 @@ simd!(
     __mmask16,
     16,
     _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+    _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+    _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
     _mm512_setzero_ps,
     _mm512_set1_ps,
     _mm512_loadu_ps,
@@ -137,6 +145,8 @@ simd!(
     __mmask8,
     8,
     _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
+    _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+    _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15),
     _mm512_setzero_pd,
     _mm512_set1_pd,
     _mm512_loadu_pd,

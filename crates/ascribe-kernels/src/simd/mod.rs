@@ -153,6 +153,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn merge(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
     /// Loads lane `l` of the mask from `p[2 l]`, keeps `v` in the others.
     unsafe fn merge_even(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
+    /// a₀ b₀ a₁ b₁ …, as two vectors.
+    unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Stores the lanes of the mask.
     unsafe fn store_masked(p: *mut Self::T, mask: u32, v: Self::V);
 

@@ -63,6 +63,11 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         from_fn(|l| if mask >> l & 1 == 1 { unsafe { *p.wrapping_add(2 * l) } } else { v[l] })
     }
     #[inline(always)]
+    unsafe fn interleave(a: [T; N], b: [T; N]) -> ([T; N], [T; N]) {
+        let pick = |at: usize| if at & 1 == 0 { a[at / 2] } else { b[at / 2] };
+        (from_fn(pick), from_fn(|l| pick(N + l)))
+    }
+    #[inline(always)]
     unsafe fn store_masked(p: *mut T, mask: u32, v: [T; N]) {
         for (l, value) in v.into_iter().enumerate() {
             if mask >> l & 1 == 1 {

@@ -49,17 +49,22 @@ pub fn each_product(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
         for o in 0..s.out_channels {
             for c in 0..ic {
                 let channel = o / oc * ic + c;
-                for (y, x, i, j) in (0..oh * ow * kh * kw)
-                    .map(|at| (at / (ow * kh * kw), at / (kh * kw) % ow, at / kw % kh, at % kw))
-                {
-                    let row = (y * s.stride[0] + i * s.dilation[0]) as isize - s.padding[0] as isize;
-                    let column = (x * s.stride[1] + j * s.dilation[1]) as isize - s.padding[1] as isize;
-                    if (0..h as isize).contains(&row) && (0..w as isize).contains(&column) {
-                        visit(
-                            ((n * s.in_channels + channel) * h + row as usize) * w + column as usize,
-                            ((o * ic + c) * kh + i) * kw + j,
-                            ((n * s.out_channels + o) * oh + y) * ow + x,
-                        );
+                for (i, j) in (0..kh * kw).map(|at| (at / kw, at % kw)) {
+                    let weight = ((o * ic + c) * kh + i) * kw + j;
+                    for y in 0..oh {
+                        let row = (y * s.stride[0] + i * s.dilation[0]) as isize - s.padding[0] as isize;
+                        if !(0..h as isize).contains(&row) {
+                            continue;
+                        }
+                        let input = ((n * s.in_channels + channel) * h + row as usize) * w;
+                        let output = ((n * s.out_channels + o) * oh + y) * ow;
+                        for x in 0..ow {
+                            let column =
+                                (x * s.stride[1] + j * s.dilation[1]) as isize - s.padding[1] as isize;
+                            if (0..w as isize).contains(&column) {
+                                visit(input + column as usize, weight, output + x);
+                            }
+                        }
                     }
                 }
             }
