@@ -31,6 +31,11 @@ pub fn map_in_place<T: Float>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
     });
 }
 
+/// xᵢ ← `value`.
+pub fn fill<T: Float>(x: &mut [T], value: T) {
+    chunked(x, |_, x| x.fill(value));
+}
+
 /// yᵢ = f(aᵢ, bᵢ).
 ///
 /// # Errors

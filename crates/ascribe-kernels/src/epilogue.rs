@@ -44,6 +44,11 @@ impl<'a, T> Epilogue<'a, T> {
         Self { bias, ..Self::default() }
     }
 
+    /// Whether sums are stored as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && matches!(self.activation, Activation::None)
+    }
+
     pub(crate) fn check(&self, kernel: &'static str, channels: usize, output: usize) -> Result<()> {
         if let Some(bias) = self.bias {
             check_len(kernel, "bias", channels, bias.len())?;

@@ -42,7 +42,7 @@ mod tile;
 
 pub use conv::{PackedConv, conv2d, conv2d_input_grad, conv2d_weight_grad};
 pub use elementwise::{
-    add, add_assign, add_scaled, clip, clip_input_grad, map, map_in_place, relu, relu_input_grad,
+    add, add_assign, add_scaled, clip, clip_input_grad, fill, map, map_in_place, relu, relu_input_grad,
     zip_in_place, zip_map,
 };
 pub use epilogue::{Activation, Epilogue};

@@ -10,11 +10,11 @@ use super::{Shapes, k_channels};
 use crate::epilogue::Epilogue;
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
-use crate::simd::{Isa, Kernel, MAX_TILE_ROWS, Simd, TILE_VECTORS, low_mask};
+use crate::simd::{Isa, Kernel, Simd, TILE_VECTORS, low_mask};
 use crate::tile::{Rows, tile};
 
 /// Vectors of columns per task: this fills a fraction of the second-level cache.
-const BLOCK_VECTORS: usize = 12;
+const BLOCK_VECTORS: usize = 24;
 /// Rows per task: bounds the sums that wait for the next block of k.
 const BLOCK_ROWS: usize = 512;
 /// Fewer rows than this do not repay packing the columns.
@@ -220,6 +220,7 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
             let mut first = 0;
             while first < self.vectors {
                 let vectors = panel_vectors.min(self.vectors - first);
+                let target = Target::of(&self, first, vectors);
                 // SAFETY: the panel starts `first` vectors of k rows into the buffer made for the block.
                 // The tiles' filters, sums and destinations are those of this task's rows.
                 unsafe {
@@ -243,7 +244,7 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
                         };
                         tile::<S>(vectors, k, rows, panel, sums, !opens);
                         if closes {
-                            store::<S>(&self, row, first, vectors, sums);
+                            store::<S>(&self, &target, row, first, vectors, sums);
                         }
                         row += S::TILE_ROWS;
                     }
@@ -326,45 +327,84 @@ unsafe fn pack<S: Simd>(
     }
 }
 
+/// Where the vectors of a panel go, the same for all rows.
+enum Target {
+    /// Every vector is one run of consecutive pixels.
+    Simple([Run; TILE_VECTORS]),
+    /// Anything else.
+    General,
+}
+
+impl Target {
+    fn of(task: &Task<'_, impl Float>, first: usize, vectors: usize) -> Self {
+        let mut all = [Run { mask: 0, offset: 0 }; TILE_VECTORS];
+        for (vector, run) in all.iter_mut().enumerate().take(vectors) {
+            match *task.destination.get(0, first + vector) {
+                [only] if task.product.lattice.dst_stride[1] == 1 => *run = only,
+                _ => return Self::General,
+            }
+        }
+        Self::Simple(all)
+    }
+}
+
 /// Adds bias and residual, applies the activation, and writes a finished tile.
 ///
 /// # Safety
 /// `sums` holds the tile; the task's destination runs lie within the destination and belong to it.
 #[inline(always)]
-unsafe fn store<S: Simd>(task: &Task<'_, S::T>, row: usize, first: usize, vectors: usize, sums: *const S::T) {
+unsafe fn store<S: Simd>(
+    task: &Task<'_, S::T>,
+    target: &Target,
+    row: usize,
+    first: usize,
+    vectors: usize,
+    mut sums: *const S::T,
+) {
     let p = task.product;
     let plane = p.lattice.dst_plane();
-    let step = p.lattice.dst_stride[1];
-    let rows = S::TILE_ROWS.min(task.rows - row).min(MAX_TILE_ROWS);
-    for r in 0..rows {
-        let channel = task.group * p.rows + task.first_row + row + r;
-        let start = channel * plane;
-        for vector in 0..vectors {
-            let runs = task.destination.get(0, first + vector);
-            // SAFETY: every lane of a run's mask is an element of this channel's plane that only this
-            // task writes; the residual has the destination's length.
-            unsafe {
-                let mut y = S::load(sums.add((r * vectors + vector) * S::LANES));
-                if let Some(bias) = task.epilogue.bias {
-                    y = S::add(y, S::splat(*bias.get_unchecked(channel)));
+    let channel = task.group * p.rows + task.first_row + row;
+    for channel in channel..channel + S::TILE_ROWS.min(task.rows - row) {
+        // SAFETY: every lane of a run's mask is an element of this channel's plane that only this task
+        // writes; bias and residual have the lengths that the epilogue's check found.
+        unsafe {
+            let bias = task.epilogue.bias.map(|bias| S::splat(*bias.get_unchecked(channel)));
+            let to = task.dst.pointer().wrapping_add(channel * plane);
+            let residual = task.epilogue.residual.map(|all| all.as_ptr().wrapping_add(channel * plane));
+            for vector in 0..vectors {
+                let mut y = S::load(sums);
+                sums = sums.add(S::LANES);
+                if let Some(bias) = bias {
+                    y = S::add(y, bias);
                 }
-                if let Some(residual) = task.epilogue.residual {
-                    let residual = residual.as_ptr().wrapping_add(start);
-                    let mut v = S::zero();
-                    for run in runs {
-                        v = S::merge_any(v, residual.wrapping_offset(run.offset), step, run.mask);
+                match target {
+                    Target::Simple(all) => {
+                        let Run { mask, offset } = *all.get_unchecked(vector);
+                        if let Some(residual) = residual {
+                            y = S::add(y, S::merge(S::zero(), residual.wrapping_offset(offset), mask));
+                        }
+                        let y = task.epilogue.activation.apply::<S>(y);
+                        S::store_masked(to.wrapping_offset(offset), mask, y);
                     }
-                    y = S::add(y, v);
-                }
-                y = task.epilogue.activation.apply::<S>(y);
-                for run in runs {
-                    let at = task.dst.pointer().wrapping_add(start).wrapping_offset(run.offset);
-                    if step != 1 {
-                        S::store_strided(at, step, run.mask, y);
-                    } else if run.mask == low_mask(S::LANES) {
-                        S::store(at, y);
-                    } else {
-                        S::store_masked(at, run.mask, y);
+                    Target::General => {
+                        let runs = task.destination.get(0, first + vector);
+                        let step = p.lattice.dst_stride[1];
+                        if let Some(residual) = residual {
+                            let mut v = S::zero();
+                            for run in runs {
+                                v = S::merge_any(v, residual.wrapping_offset(run.offset), step, run.mask);
+                            }
+                            y = S::add(y, v);
+                        }
+                        let y = task.epilogue.activation.apply::<S>(y);
+                        for run in runs {
+                            let at = to.wrapping_offset(run.offset);
+                            if step == 1 {
+                                S::store_masked(at, run.mask, y);
+                            } else {
+                                S::store_strided(at, step, run.mask, y);
+                            }
+                        }
                     }
                 }
             }

@@ -64,6 +64,7 @@ pub(super) struct Runs {
     starts: Vec<u32>,
     all: Vec<Run>,
     vectors: usize,
+    pieces: Pieces,
 }
 
 /// A piece of a vector within one grid row: lanes `lane..lane + len` are points (row, column…) of `sample`.
@@ -74,6 +75,13 @@ struct Piece {
     sample: usize,
     row: usize,
     column: usize,
+}
+
+/// The pieces of consecutive vectors.
+#[derive(Debug, Default)]
+struct Pieces {
+    starts: Vec<usize>,
+    all: Vec<Piece>,
 }
 
 impl Runs {
@@ -95,12 +103,13 @@ impl Runs {
         first: usize,
         vectors: usize,
     ) {
-        let pieces = pieces(lattice, batch, lanes, first, vectors);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.cut(lattice, batch, lanes, first, vectors);
         self.clear(vectors);
         let [height, width] = lattice.src;
         let [step_h, step_w] = lattice.src_stride;
         for &[tap_h, tap_w] in &lattice.taps {
-            for pieces in &pieces {
+            for pieces in pieces.vectors() {
                 let start = self.all.len();
                 for piece in pieces {
                     let row = (piece.row * step_h) as isize + tap_h;
@@ -121,6 +130,7 @@ impl Runs {
                 self.starts.push(self.all.len() as u32);
             }
         }
+        self.pieces = pieces;
     }
 
     /// Destination runs (position 0 only); arguments as for [`Runs::source`].
@@ -133,10 +143,11 @@ impl Runs {
         first: usize,
         vectors: usize,
     ) {
-        let pieces = pieces(lattice, batch, lanes, first, vectors);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.cut(lattice, batch, lanes, first, vectors);
         self.clear(vectors);
         let [step_h, step_w] = lattice.dst_stride;
-        for pieces in &pieces {
+        for pieces in pieces.vectors() {
             let start = self.all.len();
             for piece in pieces {
                 let row = piece.row * step_h + lattice.dst_offset[0];
@@ -147,6 +158,7 @@ impl Runs {
             }
             self.starts.push(self.all.len() as u32);
         }
+        self.pieces = pieces;
     }
 
     fn clear(&mut self, vectors: usize) {
@@ -167,25 +179,31 @@ impl Runs {
     }
 }
 
-/// Cuts vectors at the ends of grid rows and samples.
-fn pieces(lattice: &Lattice, batch: usize, lanes: usize, first: usize, vectors: usize) -> Vec<Vec<Piece>> {
-    let points = lattice.points();
-    let total = batch * points;
-    let width = lattice.grid[1];
-    (first..first + vectors)
-        .map(|vector| {
+impl Pieces {
+    /// Cuts vectors at the ends of grid rows and samples.
+    fn cut(&mut self, lattice: &Lattice, batch: usize, lanes: usize, first: usize, vectors: usize) {
+        let points = lattice.points();
+        let total = batch * points;
+        let width = lattice.grid[1];
+        self.starts.clear();
+        self.all.clear();
+        for vector in first..first + vectors {
+            self.starts.push(self.all.len());
             let start = vector * lanes;
             let end = (start + lanes).min(total);
             let mut at = start;
-            let mut pieces = Vec::new();
             while at < end {
                 let (sample, point) = (at / points, at % points);
                 let (row, column) = (point / width, point % width);
                 let len = (width - column).min(end - at);
-                pieces.push(Piece { lane: at - start, len, sample, row, column });
+                self.all.push(Piece { lane: at - start, len, sample, row, column });
                 at += len;
             }
-            pieces
-        })
-        .collect()
+        }
+        self.starts.push(self.all.len());
+    }
+
+    fn vectors(&self) -> impl Iterator<Item = &[Piece]> {
+        self.starts.windows(2).map(|ends| &self.all[ends[0]..ends[1]])
+    }
 }

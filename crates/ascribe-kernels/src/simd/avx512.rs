@@ -34,10 +34,39 @@ fn spread(mask: u32) -> u32 {
     (m | m << 1) & 0x5555_5555
 }
 
+#[inline(always)]
+unsafe fn scatter32(p: *mut f32, stride: usize, mask: __mmask16, v: __m512) {
+    // SAFETY: as [`Simd::store_strided`]. Planes have fewer than 2³¹ elements per row, or the scalar
+    // loop takes over.
+    unsafe {
+        if stride < 1 << 27 {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+            _mm512_mask_i32scatter_ps::<4>(p, mask, index, v);
+        } else {
+            let mut all = [0.0; 16];
+            _mm512_storeu_ps(all.as_mut_ptr(), v);
+            for (lane, value) in all.into_iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
+                *p.wrapping_add(stride * lane) = value;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn scatter64(p: *mut f64, stride: usize, mask: __mmask8, v: __m512d) {
+    // SAFETY: as [`Simd::store_strided`]; 64-bit indices cannot overflow within a slice.
+    unsafe {
+        let lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+        let index = _mm512_mullo_epi64(lanes, _mm512_set1_epi64(stride as i64));
+        _mm512_mask_i64scatter_pd::<8>(p, mask, index, v);
+    }
+}
+
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
      $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
-     $blend:ident, $permute:ident) => {
+     $blend:ident, $permute:ident, $scatter:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -106,6 +135,11 @@ macro_rules! simd {
                 unsafe { ($permute(a, $low, b), $permute(a, $high, b)) }
             }
             #[inline(always)]
+            unsafe fn store_strided(p: *mut $t, stride: usize, mask: u32, v: $v) {
+                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                unsafe { $scatter(p, stride, mask as $m, v) }
+            }
+            #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
                 // SAFETY: masked lanes are not written; the caller vouches for the others.
                 unsafe { $mask_store(p, mask as $m, v) }
@@ -135,7 +169,8 @@ simd!(
     _mm512_maskz_loadu_ps,
     _mm512_mask_storeu_ps,
     _mm512_mask_blend_ps,
-    _mm512_permutex2var_ps
+    _mm512_permutex2var_ps,
+    scatter32
 );
 
 simd!(
@@ -159,5 +194,6 @@ simd!(
     _mm512_maskz_loadu_pd,
     _mm512_mask_storeu_pd,
     _mm512_mask_blend_pd,
-    _mm512_permutex2var_pd
+    _mm512_permutex2var_pd,
+    scatter64
 );

@@ -112,8 +112,6 @@ isa_types!(f64, avx512::run_f64, avx2::run_f64, portable::P<f64, 2>);
 
 /// Number of vectors side by side in the widest register tile, the same for all instruction sets.
 pub(crate) const TILE_VECTORS: usize = 3;
-/// Upper bound of the rows of a register tile.
-pub(crate) const MAX_TILE_ROWS: usize = 8;
 /// Upper bound of [`Simd::LANES`].
 pub(crate) const MAX_LANES: usize = 16;
 
