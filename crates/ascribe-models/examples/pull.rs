@@ -1,0 +1,26 @@
+//! Brings the weights of a named model to this machine and says what they hold.
+//!
+//! ```text
+//! cargo run -p ascribe-models --example pull -- efficientnet-lite1
+//! ```
+
+use ascribe_models::fetch::{self, Progress, PullOptions};
+use ascribe_models::registry::{DEFAULT_MODEL, Registry};
+
+fn main() -> Result<(), ascribe_models::Error> {
+    let name = std::env::args().nth(1).unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let entry = Registry::builtin().get(&name)?;
+    let located = fetch::pull_entry(entry, &PullOptions::default(), &|progress| match progress {
+        Progress::Downloading { done, total } => match total {
+            Some(total) => eprint!("\r{done} of {total} bytes"),
+            None => eprint!("\r{done} bytes"),
+        },
+        Progress::Trying(source) => eprintln!("trying {source}"),
+        Progress::Failed(_, reason) => eprintln!("\nthat did not work: {reason}"),
+        other => eprintln!("\n{other:?}"),
+    })?;
+    let weights = fetch::load(entry, None)?;
+    println!("{}: {:?}", located.path.display(), located.origin);
+    println!("{} tensors, {} values, licence {}", weights.len(), weights.parameter_count(), entry.licence);
+    Ok(())
+}
