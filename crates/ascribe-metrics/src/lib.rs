@@ -1,1 +1,22 @@
-//! Evaluation metrics for attributions: localisation, faithfulness, randomisation, axioms.
+//! Evaluation metrics for attributions, grouped by what they test.
+//!
+//! - [`localisation`]: does the attribution lie on the object? Pointing game.
+//! - [`faithfulness`]: does the score follow the attribution? Insertion, deletion.
+//! - [`randomisation`]: does the attribution depend on the model? Model parameter randomisation.
+//! - [`axioms`]: does the attribution keep its promises? Completeness.
+//!
+//! A metric implements [`Metric`] for the models it can be asked about, like an explainer: the pointing game for
+//! anything, insertion for black boxes, model randomisation for graphs.
+
+pub mod axioms;
+pub mod faithfulness;
+pub mod localisation;
+mod metric;
+pub mod randomisation;
+pub mod statistics;
+
+pub use axioms::Completeness;
+pub use faithfulness::{PixelCurve, Start};
+pub use localisation::PointingGame;
+pub use metric::{Better, Case, Curve, Evaluation, Metric};
+pub use randomisation::ModelRandomisation;

@@ -1,0 +1,72 @@
+//! Completeness: Sundararajan, Taly & Yan 2017, "Axiomatic Attribution for Deep Networks", §3, Proposition 1.
+//!
+//! An attribution is complete if it accounts for the score: Σ_i A_i = S(x) − S(x′). The metric is the gap
+//! |Σ_i A_i − (S(x) − S(x′))|, relative to |S(x) − S(x′)|. 0 is best.
+//!
+//! Limits: says nothing about *where* the attribution lies; a map that puts everything on one pixel can be
+//! complete. Methods that promise no completeness (saliency) fail it without being wrong.
+
+use ascribe_core::{Baseline, Predictor, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{Better, Case, Evaluation, Metric};
+
+/// Configuration of the completeness metric.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Completeness {
+    /// The baseline x′ for methods that have none of their own; a method's own baseline takes precedence.
+    pub baseline: Baseline,
+}
+
+impl<M: Predictor + ?Sized> Metric<M> for Completeness {
+    fn id(&self) -> &'static str {
+        "completeness"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn better(&self) -> Better {
+        Better::Zero
+    }
+
+    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
+        let provenance = &case.attribution.provenance;
+        let own = provenance.baseline_scores.clone();
+        let references = match own {
+            Some(scores) => scores,
+            None => self.reference_scores(case)?,
+        };
+        let totals = case.attribution.totals()?;
+        let mut values = Vec::with_capacity(totals.len());
+        let mut details = Vec::with_capacity(totals.len());
+        for ((total, score), reference) in totals.iter().zip(&provenance.scores).zip(references) {
+            let change = score - reference;
+            let gap = (total - change).abs();
+            // A score that does not change has no scale to compare with: the gap itself is reported.
+            let value = if change == 0.0 { gap } else { gap / change.abs() };
+            values.push(Some(value));
+            details.push(
+                serde_json::json!({ "sum": total, "score": score, "baseline_score": reference, "gap": gap }),
+            );
+        }
+        let id = Metric::<M>::id(self);
+        let config = Metric::<M>::config(self);
+        Ok(Evaluation { details, ..Evaluation::new(id, config, Better::Zero, values) })
+    }
+}
+
+impl Completeness {
+    fn reference_scores<M: Predictor + ?Sized>(&self, case: &Case<'_, M>) -> Result<Vec<f64>> {
+        let seed = case.run.get_seed();
+        let references: Result<Vec<_>> =
+            case.x.explained().map(|i| self.baseline.reference(&i.value, 0, seed)).collect();
+        let x = case.x.with_explained(references?)?;
+        let samples: Vec<usize> = (0..x.batch()?).collect();
+        let target = case.target.resolve(&case.model.predict(case.x)?)?;
+        let scores = target.score(&case.model.predict(&x)?, &samples)?;
+        Ok(scores.to_dtype(ascribe_core::DType::F64)?.to_vec1()?)
+    }
+}

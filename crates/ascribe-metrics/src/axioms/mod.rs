@@ -1,0 +1,5 @@
+//! Does the attribution keep its promises?
+
+mod completeness;
+
+pub use completeness::Completeness;

@@ -1,0 +1,5 @@
+//! Does the score follow the attribution?
+
+mod pixel_curve;
+
+pub use pixel_curve::{PixelCurve, Start};

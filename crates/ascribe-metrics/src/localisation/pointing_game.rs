@@ -1,0 +1,172 @@
+//! Pointing game: Zhang et al. 2018, "Top-Down Neural Attention by Excitation Backprop", §4.1.
+//!
+//! A hit is an attribution whose maximum lies on an object of the explained class, or strictly less than the
+//! tolerance (15 pixels of the original picture) away from it. Accuracy is hits / (hits + misses) per class, and
+//! the score is the mean over classes ([`PointingGameScore`]). Higher is better.
+//!
+//! Limits: looks at a single point; a centre prior alone scores well on centred pictures.
+
+use std::collections::BTreeMap;
+
+use ascribe_core::{Error, Reduction, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{Better, Case, Evaluation, Metric};
+
+/// Configuration of the pointing game.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PointingGame {
+    /// Distances strictly below this many pixels of the original picture count as hits; 0 demands the object
+    /// itself.
+    pub tolerance: f64,
+    /// How the channels become one map.
+    pub reduction: Reduction,
+}
+
+impl Default for PointingGame {
+    fn default() -> Self {
+        Self { tolerance: 15.0, reduction: Reduction::Sum }
+    }
+}
+
+impl PointingGame {
+    /// Whether a distance is a hit.
+    fn is_hit(&self, distance: f64) -> bool {
+        distance == 0.0 || distance < self.tolerance
+    }
+}
+
+/// Row and column of the first maximum.
+fn maximum(map: &[Vec<f64>]) -> (usize, usize) {
+    let mut best = (0, 0, f64::NEG_INFINITY);
+    for (y, row) in map.iter().enumerate() {
+        for (x, &value) in row.iter().enumerate() {
+            if value > best.2 {
+                best = (y, x, value);
+            }
+        }
+    }
+    (best.0, best.1)
+}
+
+impl<M: ?Sized> Metric<M> for PointingGame {
+    fn id(&self) -> &'static str {
+        "pointing-game"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn better(&self) -> Better {
+        Better::Higher
+    }
+
+    /// Values are 1 for a hit and 0 for a miss; `None` if the picture shows no object of the class, or only
+    /// difficult ones. Details hold class, point and distance.
+    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
+        let scenes = case
+            .scenes
+            .ok_or_else(|| Error::invalid("pointing-game", "does not know the objects", "Case::showing"))?;
+        let maps = self.reduction.reduce(case.attribution.values())?;
+        if maps.rank() != 3 || maps.dim(0)? != scenes.len() {
+            return Err(Error::invalid(
+                "pointing-game",
+                format!("attribution maps {:?} for {} scenes", maps.dims(), scenes.len()),
+                "one map [H, W] per scene",
+            ));
+        }
+        let (mut values, mut details, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for (sample, (map, scene)) in maps.to_vec3::<f64>()?.iter().zip(scenes).enumerate() {
+            let target = case.attribution.provenance.targets.get(sample);
+            let class =
+                target.and_then(|t| t.rsplit(':').next().and_then(|c| c.parse().ok())).ok_or_else(|| {
+                    Error::invalid(
+                        "pointing-game",
+                        format!("target {target:?} is not a class"),
+                        "a class target",
+                    )
+                })?;
+            let (row, column) = maximum(map);
+            let distance = scene.distance(class, row, column);
+            let counts = distance.filter(|_| !scene.all_difficult(class));
+            if counts.is_none() {
+                notes.push(format!("sample {sample} shows no object of class {class} that counts"));
+            }
+            values.push(counts.map(|d| f64::from(u8::from(self.is_hit(d)))));
+            details.push(
+                serde_json::json!({ "class": class, "row": row, "column": column, "distance": distance }),
+            );
+        }
+        let config = Metric::<M>::config(self);
+        let evaluation = Evaluation::new(Metric::<M>::id(self), config, Better::Higher, values);
+        Ok(Evaluation { details, notes, ..evaluation })
+    }
+}
+
+/// Hits and misses by class, over many pictures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointingGameScore {
+    /// Hits and misses of each class.
+    pub classes: BTreeMap<usize, [usize; 2]>,
+}
+
+impl PointingGameScore {
+    /// Counts a hit or a miss of a class.
+    pub fn add(&mut self, class: usize, hit: bool) {
+        self.classes.entry(class).or_default()[usize::from(!hit)] += 1;
+    }
+
+    /// Mean over classes of hits / (hits + misses); `None` if nothing was counted.
+    pub fn mean(&self) -> Option<f64> {
+        let accuracy = |[hits, misses]: &[usize; 2]| *hits as f64 / (hits + misses) as f64;
+        let count = self.classes.len();
+        (count > 0).then(|| self.classes.values().map(accuracy).sum::<f64>() / count as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Object;
+    use super::super::Scene;
+    use super::*;
+
+    fn scene() -> Scene {
+        let object = |class, bounds, difficult| Object { class, bounds, difficult };
+        Scene::new(vec![object(1, [10.0, 10.0, 20.0, 20.0], false), object(2, [0.0, 0.0, 5.0, 5.0], true)])
+    }
+
+    #[test]
+    fn distances_are_to_the_nearest_pixel_of_the_box() {
+        assert_eq!(scene().distance(1, 15, 15), Some(0.0));
+        assert_eq!(scene().distance(1, 19, 22), Some(3.0));
+        assert_eq!(scene().distance(1, 6, 7), Some(5.0));
+        assert_eq!(scene().distance(3, 0, 0), None);
+        let coarse = Scene { pixel: [2.0, 3.0], ..scene() };
+        assert_eq!(coarse.distance(1, 8, 15), Some(6.0));
+    }
+
+    #[test]
+    fn the_tolerance_is_strict_and_zero_means_on_the_object() {
+        let game = PointingGame { tolerance: 5.0, ..PointingGame::default() };
+        assert!(game.is_hit(4.999) && !game.is_hit(5.0));
+        let strict = PointingGame { tolerance: 0.0, ..PointingGame::default() };
+        assert!(strict.is_hit(0.0) && !strict.is_hit(1.0));
+    }
+
+    #[test]
+    fn difficult_objects_do_not_count() {
+        assert!(scene().all_difficult(2) && !scene().all_difficult(1));
+    }
+
+    #[test]
+    fn the_score_is_the_mean_over_classes() {
+        let mut score = PointingGameScore::default();
+        assert_eq!(score.mean(), None);
+        for (class, hit) in [(1, true), (1, true), (1, true), (1, false), (2, false)] {
+            score.add(class, hit);
+        }
+        assert_eq!(score.mean(), Some(0.375));
+    }
+}

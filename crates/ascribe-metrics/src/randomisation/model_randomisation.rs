@@ -1,0 +1,215 @@
+//! Model parameter randomisation: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", §3.
+//!
+//! Replaces the parameters of the model by random ones, from the output towards the input (cascading) or one
+//! layer at a time (independent), explains again, and compares with the attribution of the trained model by
+//! Spearman's rank correlation and structural similarity. An attribution that stays the same does not depend on
+//! what the model has learned. Lower is better.
+//!
+//! Random parameters are drawn from the normal distribution with mean and variance of the trained ones, tensor
+//! by tensor, so that activations keep their scale.
+//!
+//! Limits: similarity is lowered by noise as well as by dependence on the parameters; maps whose input dominates
+//! (input × gradient) stay similar through the input.
+
+use ascribe_core::{
+    DType, Error, Explainer, Graph, Inputs, NodeId, Reduction, Result, Run, Target, Tensor, random,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{Better, Case, Curve, Evaluation, Metric};
+use crate::statistics::{Ssim, spearman};
+
+/// Which layers are random at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All layers from the output down to the current one.
+    #[default]
+    Cascading,
+    /// The current one only.
+    Independent,
+}
+
+/// Configuration of model parameter randomisation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelRandomisation {
+    /// Which layers are random at a time.
+    pub mode: Mode,
+    /// Number of steps: the layers are put into that many groups of neighbours; 0 for every layer by itself.
+    pub steps: usize,
+    /// Whether magnitudes are compared, or signed values.
+    pub absolute: bool,
+    /// How the channels become one map.
+    pub reduction: Reduction,
+    /// The structural similarity.
+    pub ssim: Ssim,
+}
+
+impl Default for ModelRandomisation {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Cascading,
+            steps: 0,
+            absolute: true,
+            reduction: Reduction::Sum,
+            ssim: Ssim::default(),
+        }
+    }
+}
+
+/// The same graph with random values for these constants, drawn from the normal distribution with their mean
+/// and variance. Each constant has a random stream of its own, so that cascading and independent randomisation
+/// give a layer the same values.
+///
+/// # Errors
+/// If the values cannot be read.
+pub fn randomise(graph: &Graph, constants: &[NodeId], seed: u64) -> Result<Graph> {
+    graph.map_constants(|id, value| {
+        if !constants.contains(&id) {
+            return Ok(None);
+        }
+        let wide = value.to_dtype(DType::F64)?;
+        let mean = wide.mean_all()?.to_scalar::<f64>()?;
+        let variance = (&wide - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
+        let noise = random::normal(
+            &mut random::stream(seed, id.index() as u64),
+            value.dims(),
+            DType::F64,
+            value.device(),
+        )?;
+        Ok(Some(((noise * variance.sqrt())? + mean)?.to_dtype(value.dtype())?))
+    })
+}
+
+impl ModelRandomisation {
+    /// Layers from the output to the input, in groups: names and parameters.
+    fn groups(&self, graph: &Graph) -> Vec<(String, Vec<NodeId>)> {
+        let mut layers: Vec<(NodeId, Vec<NodeId>)> = Vec::new();
+        for parameter in graph.parameters().into_iter().rev() {
+            match layers.last_mut() {
+                Some((user, constants)) if *user == parameter.user => constants.push(parameter.constant),
+                _ => layers.push((parameter.user, vec![parameter.constant])),
+            }
+        }
+        let groups = if self.steps == 0 { layers.len() } else { self.steps.min(layers.len()) };
+        let name = |id: NodeId| graph.node(id).name().to_string();
+        (0..groups)
+            .map(|g| {
+                let (from, to) = (g * layers.len() / groups, (g + 1) * layers.len() / groups);
+                let part = &layers[from..to];
+                let label = part.last().map_or_else(String::new, |(user, _)| name(*user));
+                (label, part.iter().flat_map(|(_, constants)| constants.iter().copied()).collect())
+            })
+            .collect()
+    }
+
+    /// Maps of all samples.
+    fn maps(&self, values: &Tensor) -> Result<(Vec<Vec<f64>>, [usize; 2])> {
+        let maps = self.reduction.reduce(values)?;
+        let maps = if self.absolute { maps.abs()? } else { maps };
+        let size = match *maps.dims() {
+            [_, h, w] => [h, w],
+            [_, l] => [1, l],
+            _ => {
+                return Err(Error::invalid(
+                    "attribution",
+                    format!("has shape {:?}", values.dims()),
+                    "[N, C, H, W]",
+                ));
+            }
+        };
+        Ok((maps.flatten_from(1)?.to_vec2()?, size))
+    }
+
+    fn explain(
+        explainer: &dyn Explainer<Graph>,
+        graph: &Graph,
+        x: &Inputs,
+        target: &Target,
+        run: &Run,
+    ) -> Result<Tensor> {
+        Ok(explainer.explain(graph, x, target, &run.quiet())?.values().clone())
+    }
+
+    /// Similarity of two maps: rank correlation and, if the window fits the maps, structural similarity of the
+    /// maps scaled to a largest magnitude of 1.
+    fn similarity(&self, a: &[f64], b: &[f64], size: [usize; 2]) -> Result<(Option<f64>, Option<f64>)> {
+        let scaled = |map: &[f64]| -> Vec<f64> {
+            let largest = map.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            map.iter().map(|v| if largest > 0.0 { v / largest } else { 0.0 }).collect()
+        };
+        let range = if self.absolute { 1.0 } else { 2.0 };
+        let ssim = if self.ssim.window <= size[0].min(size[1]) {
+            Some(self.ssim.compare(&scaled(a), &scaled(b), size, range)?)
+        } else {
+            None
+        };
+        Ok((spearman(a, b)?, ssim))
+    }
+}
+
+impl Metric<Graph> for ModelRandomisation {
+    fn id(&self) -> &'static str {
+        "model-randomisation"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn better(&self) -> Better {
+        Better::Lower
+    }
+
+    /// Values are the mean rank correlation over the steps; details hold, per sample, the layer, rank
+    /// correlation and structural similarity of each step; curves the rank correlation by step.
+    ///
+    /// A step whose map is constant (no gradient reaches the input of the randomised model) has no correlation
+    /// and is left out of the mean; the details hold `null`, the notes say so.
+    fn evaluate(&self, case: &Case<'_, Graph>) -> Result<Evaluation> {
+        let explainer = case.need_explainer(self.id())?;
+        let target = case.target.resolve(&case.model.forward(case.x)?)?;
+        let (original, size) = self.maps(case.attribution.values())?;
+        let groups = self.groups(case.model);
+        if groups.is_empty() {
+            return Err(Error::invalid(self.id(), "the model has no parameters", "a trained model"));
+        }
+        let mut details: Vec<Vec<serde_json::Value>> = vec![Vec::new(); original.len()];
+        let mut correlations: Vec<Vec<Option<f64>>> = vec![Vec::new(); original.len()];
+        let mut notes = Vec::new();
+        let mut random: Vec<NodeId> = Vec::new();
+        for (step, (layer, constants)) in groups.iter().enumerate() {
+            case.run.step(step, groups.len())?;
+            match self.mode {
+                Mode::Cascading => random.extend(constants),
+                Mode::Independent => random.clone_from(constants),
+            }
+            let graph = randomise(case.model, &random, case.run.get_seed())?;
+            let (maps, _) = self.maps(&Self::explain(explainer, &graph, case.x, &target, case.run)?)?;
+            for (sample, (map, original)) in maps.iter().zip(&original).enumerate() {
+                let (rank, ssim) = self.similarity(original, map, size)?;
+                if rank.is_none() {
+                    notes.push(format!("sample {sample}: the map is constant after randomising '{layer}'"));
+                }
+                details[sample].push(serde_json::json!({ "layer": layer, "spearman": rank, "ssim": ssim }));
+                correlations[sample].push(rank);
+            }
+        }
+        case.run.step(groups.len(), groups.len())?;
+        let mean = |all: &Vec<Option<f64>>| {
+            let defined: Vec<f64> = all.iter().flatten().copied().collect();
+            (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+        };
+        let curve = |all: &Vec<Option<f64>>| {
+            let points = all.iter().enumerate().filter_map(|(i, v)| v.map(|v| ((i + 1) as f64, v)));
+            let (x, y) = points.unzip();
+            Curve { x, y }
+        };
+        let values = correlations.iter().map(mean).collect();
+        let curves = correlations.iter().map(curve).collect();
+        let details = details.into_iter().map(serde_json::Value::Array).collect();
+        let evaluation = Evaluation::new(self.id(), self.config(), Better::Lower, values);
+        Ok(Evaluation { curves, details, notes, ..evaluation })
+    }
+}
