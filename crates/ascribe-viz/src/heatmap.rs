@@ -133,6 +133,7 @@ pub struct Heatmap {
     values: Vec<f64>,
     reduction: Reduction,
     signed: bool,
+    channels: usize,
 }
 
 impl Heatmap {
@@ -145,7 +146,7 @@ impl Heatmap {
             return Err(Error::ValueCount { height, width, found: values.len() });
         }
         let reduction = if signed { Reduction::Sum } else { Reduction::SumAbs };
-        Ok(Self { height, width, values, reduction, signed })
+        Ok(Self { height, width, values, reduction, signed, channels: 1 })
     }
 
     /// From an attribution of shape [H, W], [C, H, W] or [1, C, H, W] of any float type, on any device.
@@ -173,7 +174,7 @@ impl Heatmap {
         let values = (0..places)
             .map(|place| reduction.apply(raw.iter().skip(place).step_by(places).copied()))
             .collect();
-        Ok(Self { height, width, values, reduction, signed: reduction.is_signed() })
+        Ok(Self { height, width, values, reduction, signed: reduction.is_signed(), channels })
     }
 
     /// One map per sample of an attribution of shape [N, C, H, W].
@@ -208,6 +209,11 @@ impl Heatmap {
         self.reduction
     }
 
+    /// Whether more than one channel was reduced, so that captions should say how.
+    pub fn has_channels(&self) -> bool {
+        self.channels > 1
+    }
+
     /// Whether the sign of a value carries meaning (else the map is a magnitude).
     pub fn is_signed(&self) -> bool {
         self.signed
@@ -228,6 +234,21 @@ impl Heatmap {
     /// What a reader should be told: all zero, no positive value, constant, not a number, infinite.
     pub fn findings(&self) -> Vec<Finding> {
         finding::inspect(&self.values, self.signed)
+    }
+
+    /// The map convolved with a Gaussian of standard deviation `sigma` cells (cut at 4σ, weights renormalised at the
+    /// edges); `sigma` 0 is the map itself. Neighbours of a NaN are NaN.
+    ///
+    /// # Errors
+    /// If `sigma` is negative, not finite or beyond 1000 cells.
+    pub fn smooth(&self, sigma: f64) -> Result<Self> {
+        if !(0.0..=1000.0).contains(&sigma) {
+            return Err(Error::Setting { what: "the smoothing", value: sigma, expected: "from 0 to 1000 cells" });
+        }
+        let rows = resample::gaussian(self.height, sigma);
+        let columns = resample::gaussian(self.width, sigma);
+        let values = resample::apply(&self.values, self.width, &rows, &columns);
+        Ok(Self { values, ..*self })
     }
 
     /// The map at another size, aligned with its edges (cell centres at half-integers, as in image resizing).
@@ -299,6 +320,19 @@ mod tests {
         assert!(Heatmap::new(2, 2, vec![0.0; 3], true).is_err());
         assert!(Heatmap::new(usize::MAX, 2, vec![0.0; 3], true).is_err());
         assert!("max".parse::<Reduction>().unwrap_err().to_string().contains("max-abs"));
+    }
+
+    #[test]
+    fn smoothing_spreads_a_point_as_a_gaussian() {
+        let mut values = vec![0.0; 41];
+        values[20] = 1.0;
+        let map = Heatmap::new(1, 41, values, true).unwrap();
+        let smooth = map.smooth(2.0).unwrap();
+        assert!((smooth.values().iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let ratio = smooth.values()[22] / smooth.values()[20];
+        assert!((ratio - (-0.5f64).exp()).abs() < 1e-12, "one σ away: {ratio}");
+        assert_eq!(map.smooth(0.0).unwrap(), map);
+        assert!(map.smooth(f64::NAN).is_err() && map.smooth(-1.0).is_err());
     }
 
     #[test]

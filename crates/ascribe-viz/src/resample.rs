@@ -38,6 +38,19 @@ fn triangle(centre: f64, support: f64, from: usize) -> Tap {
     }
 }
 
+/// One tap per cell of an axis: a Gaussian of standard deviation `sigma` cells.
+pub(crate) fn gaussian(length: usize, sigma: f64) -> Vec<Tap> {
+    let reach = (4.0 * sigma).ceil() as usize;
+    (0..length)
+        .map(|i| {
+            let (first, last) = (i.saturating_sub(reach), (i + reach).min(length - 1));
+            let weight = |j: usize| if j == i { 1.0 } else { (-0.5 * ((j as f64 - i as f64) / sigma).powi(2)).exp() };
+            let total: f64 = (first..=last).map(weight).sum();
+            Tap { first, weights: (first..=last).map(|j| weight(j) / total).collect() }
+        })
+        .collect()
+}
+
 /// Applies row and column taps to a row-major map of the given width.
 pub(crate) fn apply(values: &[f64], width: usize, rows: &[Tap], columns: &[Tap]) -> Vec<f64> {
     let narrowed: Vec<f64> = values

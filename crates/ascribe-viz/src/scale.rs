@@ -62,14 +62,37 @@ impl Scale {
         Self::fit(kind, percentile, map.values().iter().copied())
     }
 
-    /// One scale for several maps, so that their colours can be compared: diverging if any of them is signed.
+    /// One scale for several maps, so that their colours can be compared: the widest of their own limits (not those
+    /// of the pooled values, where a coarse map would drown in a fine one). Diverging if any map is signed, unless
+    /// `kind` says otherwise.
     ///
     /// # Errors
-    /// If `percentile` is not in 50 < q ≤ 100.
-    pub fn shared<'a>(maps: impl IntoIterator<Item = &'a Heatmap> + Clone, percentile: f64) -> Result<Self> {
-        let signed = maps.clone().into_iter().any(Heatmap::is_signed);
-        let kind = if signed { ScaleKind::Diverging } else { ScaleKind::Sequential };
-        Self::fit(kind, percentile, maps.into_iter().flat_map(|m| m.values().iter().copied()))
+    /// If `percentile` is not in 50 < q ≤ 100, or there is no map.
+    pub fn shared<'a>(
+        maps: impl IntoIterator<Item = &'a Heatmap>,
+        kind: Option<ScaleKind>,
+        percentile: f64,
+    ) -> Result<Self> {
+        let maps: Vec<&Heatmap> = maps.into_iter().collect();
+        let signed = maps.iter().any(|m| m.is_signed());
+        let kind = kind.unwrap_or(if signed { ScaleKind::Diverging } else { ScaleKind::Sequential });
+        let values = |m: &'a Heatmap| m.values().iter().copied();
+        let scales = maps.iter().map(|m| Self::fit(kind, percentile, values(m))).collect::<Result<Vec<_>>>()?;
+        let Some(mut all) = scales.first().copied() else {
+            let problem = "a scale needs at least one map".into();
+            return Err(Error::Layout { what: "the shared scale".into(), problem });
+        };
+        for s in &scales[1..] {
+            all.low = all.low.min(s.low);
+            all.high = all.high.max(s.high);
+            all.percentile = all.percentile.max(s.percentile);
+            all.min = all.min.min(s.min);
+            all.max = all.max.max(s.max);
+            all.count += s.count;
+        }
+        let outside = |v: &f64| v.is_finite() && (*v < all.low || *v > all.high);
+        all.clipped = maps.iter().flat_map(|m| values(m)).filter(outside).count();
+        Ok(all)
     }
 
     /// The scale of the given kind for the given values. Where no value is finite, the limits are zero.
@@ -266,6 +289,16 @@ mod tests {
         assert_eq!((scale.high, scale.percentile), (7.0, 100.0));
         assert_eq!(scale.finding(99.0).unwrap().kind, FindingKind::Sparse);
         assert!(scale.finding(100.0).is_none());
+    }
+
+    #[test]
+    fn a_shared_scale_is_as_wide_as_the_widest() {
+        let map = |values: Vec<f64>| Heatmap::new(1, values.len(), values, true).unwrap();
+        let (fine, coarse) = (map(vec![0.1; 10_000]), map(vec![-5.0, 2.0]));
+        let scale = Scale::shared([&fine, &coarse], None, 99.0).unwrap();
+        assert!((scale.high - 4.97).abs() < 1e-12 && scale.low == -scale.high, "{scale:?}");
+        assert_eq!((scale.min, scale.max, scale.clipped, scale.count), (-5.0, 2.0, 1, 10_002));
+        assert!(Scale::shared([], None, 99.0).is_err());
     }
 
     #[test]

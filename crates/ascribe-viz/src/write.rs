@@ -1,0 +1,218 @@
+//! Pictures as files: png, jpeg and webp, written whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use base64::Engine;
+use image::codecs::{jpeg::JpegEncoder, webp::WebPEncoder};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use crate::finding::Finding;
+use crate::metadata::{METADATA_KEYWORD, Metadata, ascii_json, exif};
+use crate::{Error, Result};
+
+/// A drawn picture with its metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// The pixels, sRGB.
+    pub image: RgbImage,
+    /// How they came about.
+    pub metadata: Metadata,
+}
+
+/// The formats that pictures are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lossless; metadata in an iTXt chunk.
+    Png,
+    /// Quality 92; metadata in Exif.
+    Jpeg,
+    /// Lossless; metadata in Exif.
+    WebP,
+}
+
+/// An Exif segment of a JPEG holds at most this much text.
+const JPEG_TEXT: usize = 65_000;
+
+impl Format {
+    /// The format that a path's ending names (png, jpg, jpeg, webp in any case).
+    ///
+    /// # Errors
+    /// If the ending is another or there is none; the message lists those supported.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            Some("png") => Ok(Self::Png),
+            Some("jpg" | "jpeg") => Ok(Self::Jpeg),
+            Some("webp") => Ok(Self::WebP),
+            Some(other) => Err(Error::Ending { path: path.to_owned(), found: format!("the ending .{other} is no format of pictures here") }),
+            None => Err(Error::Ending { path: path.to_owned(), found: "the name has no ending".into() }),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+        }
+    }
+}
+
+impl Picture {
+    /// What readers of the picture should be told, over all of its maps.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.metadata.panels.iter().flat_map(|p| &p.findings)
+    }
+
+    /// The file's bytes in a format. The same picture gives the same bytes.
+    ///
+    /// # Errors
+    /// If the format cannot hold a picture of this size.
+    pub fn encode(&self, format: Format) -> Result<Vec<u8>> {
+        let failed = |e: &dyn std::fmt::Display| Error::Encode { format: format.name(), problem: e.to_string() };
+        let (width, height) = self.image.dimensions();
+        let json = self.metadata.to_json();
+        let mut out = Vec::new();
+        match format {
+            Format::Png => {
+                let mut encoder = png::Encoder::new(&mut out, width, height);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.set_depth(png::BitDepth::Eight);
+                encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
+                let text = |e: png::EncodingError| failed(&e);
+                encoder.add_itxt_chunk("Title".into(), self.metadata.title.clone()).map_err(text)?;
+                encoder.add_itxt_chunk("Software".into(), self.metadata.software.clone()).map_err(text)?;
+                encoder.add_itxt_chunk(METADATA_KEYWORD.into(), json).map_err(text)?;
+                let mut writer = encoder.write_header().map_err(text)?;
+                writer.write_image_data(self.image.as_raw()).map_err(text)?;
+                writer.finish().map_err(text)?;
+            }
+            Format::Jpeg => {
+                let text = ascii_json(&json);
+                if text.len() > JPEG_TEXT {
+                    return Err(failed(&"its metadata is longer than the format holds; write a .png"));
+                }
+                let mut encoder = JpegEncoder::new_with_quality(&mut out, 92);
+                encoder.set_exif_metadata(exif(&text)).map_err(|e| failed(&e))?;
+                encoder
+                    .write_image(self.image.as_raw(), width, height, ExtendedColorType::Rgb8)
+                    .map_err(|e| failed(&e))?;
+            }
+            Format::WebP => {
+                let mut encoder = WebPEncoder::new_lossless(&mut out);
+                encoder.set_exif_metadata(exif(&ascii_json(&json))).map_err(|e| failed(&e))?;
+                encoder
+                    .write_image(self.image.as_raw(), width, height, ExtendedColorType::Rgb8)
+                    .map_err(|e| failed(&e))?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The picture as a `data:image/png;base64,…` address for HTML.
+    ///
+    /// # Errors
+    /// If the picture cannot be encoded.
+    pub fn data_uri(&self) -> Result<String> {
+        let png = self.encode(Format::Png)?;
+        Ok(format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png)))
+    }
+
+    /// Writes the picture in the format that the path's ending names. The file appears complete under its name, or
+    /// not at all.
+    ///
+    /// # Errors
+    /// If the ending names no supported format, or the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = self.encode(Format::from_path(path)?)?;
+        write_atomic(path, &bytes)
+    }
+}
+
+/// Writes to a temporary file beside the path and renames it, so that an interrupted run leaves no half-written file.
+///
+/// # Errors
+/// If the folder does not exist or cannot be written; the path is named.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".ascribe-");
+    // Temporary files are private by default; a picture should be readable as any other new file is.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::About;
+
+    fn picture() -> Picture {
+        let about = About::new().method("Saliency").target("кот × 🐈").probability(0.25).extra("seed", 7);
+        Picture {
+            image: RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 20) as u8, (y * 30) as u8, 90])),
+            metadata: Metadata::new("Über <cats>", about),
+        }
+    }
+
+    #[test]
+    fn metadata_and_pixels_come_back_from_every_format() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.png", "a.webp", "a.JPG", "a.jpeg"] {
+            let path = dir.path().join(name);
+            picture().save(&path).unwrap();
+            assert_eq!(Metadata::read(&path).unwrap(), picture().metadata, "{name}");
+            let pixels = image::ImageReader::open(&path).unwrap().with_guessed_format().unwrap().decode().unwrap();
+            assert_eq!((pixels.width(), pixels.height()), (9, 7));
+            if !name.to_lowercase().contains(".j") {
+                assert_eq!(pixels.to_rgb8(), picture().image, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn unsupported_endings_name_the_path_and_the_choice() {
+        for name in ["out/a.gif", "out/a"] {
+            let message = picture().save(name).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains(".png, .jpg, .jpeg and .webp"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = picture().save(dir.path().join("none/a.png")).unwrap_err().to_string();
+        assert!(message.contains("none/a.png"), "{message}");
+        // A folder under the target's name: the rename fails after the temporary file was written.
+        std::fs::create_dir_all(dir.path().join("b.png/x")).unwrap();
+        assert!(picture().save(dir.path().join("b.png")).is_err());
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["b.png"]);
+        let path = dir.path().join("c.png");
+        std::fs::write(&path, "old").unwrap();
+        picture().save(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn files_without_metadata_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plain.png");
+        picture().image.save(&path).unwrap();
+        assert!(Metadata::read(&path).unwrap_err().to_string().contains("plain.png"));
+        std::fs::write(&path, "no picture").unwrap();
+        assert!(Metadata::read(&path).is_err());
+    }
+}
