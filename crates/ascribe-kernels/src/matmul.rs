@@ -3,7 +3,7 @@
 use crate::error::{KernelError, Result, check_len, checked_product};
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
-use crate::simd::{Isa, Kernel, Simd, TILE_VECTORS};
+use crate::simd::{Geometry, Isa, Kernel, Simd, TILE_VECTORS};
 use crate::tile::{Rows, tile};
 
 /// Products per accumulator chain.
@@ -147,20 +147,9 @@ struct Product<'a, T> {
 // SAFETY: the views stand for shared slices of `T: Sync`.
 unsafe impl<T: Sync + Send> Sync for Product<'_, T> {}
 
-struct Geometry;
-
-impl<T> Kernel<T> for Geometry {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) -> (usize, usize) {
-        (S::TILE_ROWS, S::LANES)
-    }
-}
-
 impl<T: Float> Product<'_, T> {
     fn run(&self) {
-        let (tile_rows, lanes) = T::dispatch(self.isa, Geometry);
+        let Geometry { tile_rows, lanes } = Geometry::of::<T>(self.isa);
         let vectors = self.lane_count.div_ceil(lanes);
         let wanted = 4 * rayon::current_num_threads();
         let mut lane_blocks = vectors.div_ceil(BLOCK_VECTORS);

@@ -6,6 +6,7 @@ use crate::error::{KernelError, Result, check_len};
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};
 use crate::shape::PoolShape;
+use crate::simd::{Isa, Kernel, MAX_LANES, Simd, low_mask};
 
 /// y\[p\] = max over the window of p; `argmax[p]` is where, as row · W + column of the input plane.
 ///
@@ -29,31 +30,78 @@ pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mu
     }
     let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
     let (y, argmax) = (SharedMut::new(y), SharedMut::new(argmax));
+    let isa = Isa::detect();
     for_planes(shape, |channel| {
         let x = &x[channel * plane..][..plane];
         // SAFETY: each channel of each sample belongs to one task.
         let (y, argmax) = unsafe { (y.range(channel * out, out), argmax.range(channel * out, out)) };
-        max_plane(shape, &windows, x, y, argmax);
+        T::dispatch(isa, MaxPlane { shape, windows: &windows, x, y, argmax });
     });
     Ok(())
 }
 
-fn max_plane<T: Float>(shape: &PoolShape, windows: &Windows, x: &[T], y: &mut [T], argmax: &mut [u32]) {
-    let width = shape.input[1];
-    let mut places = y.iter_mut().zip(argmax);
-    for rows in &windows.rows {
-        for columns in &windows.columns {
-            let Some((value, index)) = places.next() else { return };
-            let (mut best, mut at) = (T::NEG_INFINITY, rows.range.start * width + columns.range.start);
-            for row in rows.range.clone().step_by(shape.dilation[0]) {
-                for column in columns.range.clone().step_by(shape.dilation[1]) {
-                    let candidate = x[row * width + column];
-                    if candidate > best || candidate.is_nan() {
-                        (best, at) = (candidate, row * width + column);
+/// The maximum pooling of one plane.
+struct MaxPlane<'a, T> {
+    shape: &'a PoolShape,
+    windows: &'a Windows,
+    x: &'a [T],
+    y: &'a mut [T],
+    argmax: &'a mut [u32],
+}
+
+impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Self { shape, windows, x, y, argmax } = self;
+        let (width, out_width) = (shape.input[1], shape.output[1]);
+        let (step, dilation) = (shape.stride[1], shape.dilation[1]);
+        let lines = y.chunks_exact_mut(out_width).zip(argmax.chunks_exact_mut(out_width));
+        for (rows, (y, argmax)) in windows.rows.iter().zip(lines) {
+            for first in (0..out_width).step_by(S::LANES) {
+                let count = S::LANES.min(out_width - first);
+                let mut places = [T::ZERO; MAX_LANES];
+                // SAFETY: a mask has the lanes whose tap lies within the line; `places` holds a vector.
+                unsafe {
+                    // Where each lane's maximum is, as the number of its tap; −1 while nothing was larger
+                    // than −∞. Exact in either float type.
+                    let mut best = S::splat(T::NEG_INFINITY);
+                    let mut place = S::splat(-T::ONE);
+                    for (i, row) in rows.range.clone().step_by(shape.dilation[0]).enumerate() {
+                        let line = x[row * width..][..width].as_ptr();
+                        for j in 0..shape.kernel[1] {
+                            // Column of lane l is start + l · step.
+                            let start = (first * step + j * dilation) as isize - shape.padding[1] as isize;
+                            let low = if start < 0 { start.unsigned_abs().div_ceil(step) } else { 0 };
+                            let room = width as isize - start;
+                            let high = if room > 0 { (room as usize).div_ceil(step).min(count) } else { 0 };
+                            if low < high {
+                                let mask = low_mask(high) & !low_mask(low);
+                                let none = S::splat(T::NEG_INFINITY);
+                                let candidate = S::merge_any(none, line.wrapping_offset(start), step, mask);
+                                let at = S::splat(T::from_f64((i * shape.kernel[1] + j) as f64));
+                                (best, place) = S::take_larger(best, place, candidate, at);
+                            }
+                        }
                     }
+                    S::store_masked(y.as_mut_ptr().wrapping_add(first), low_mask(count), best);
+                    S::store(places.as_mut_ptr(), place);
+                }
+                for (lane, argmax) in argmax[first..first + count].iter_mut().enumerate() {
+                    let tap = places[lane].to_f64() as isize;
+                    let column = (first + lane) * step;
+                    *argmax = if let Ok(tap) = usize::try_from(tap) {
+                        let (i, j) = (tap / shape.kernel[1], tap % shape.kernel[1]);
+                        let row = rows.range.start + i * shape.dilation[0];
+                        (row * width + column + j * dilation - shape.padding[1]) as u32
+                    } else {
+                        // All −∞: the first pixel of the window.
+                        let columns = &windows.columns[first + lane].range;
+                        (rows.range.start * width + columns.start) as u32
+                    };
                 }
             }
-            (*value, *index) = (best, at as u32);
         }
     }
 }

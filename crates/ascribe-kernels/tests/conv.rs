@@ -165,6 +165,36 @@ fn the_epilogue_adds_bias_and_residual_and_activates() {
     }
 }
 
+/// What lies beyond the ends of a slice is neither used nor touched: with `NaN` all around, results are those
+/// of a slice on its own.
+#[test]
+fn neighbouring_memory_is_left_alone() {
+    const EDGE: usize = 4096;
+    let framed = |inner: &[f32]| {
+        let mut all = vec![f32::NAN; EDGE + inner.len() + EDGE];
+        all[EDGE..EDGE + inner.len()].copy_from_slice(inner);
+        all
+    };
+    for s in layers() {
+        let (x, dy) = (values::<f32>(1, s.input_len()), values::<f32>(2, s.output_len()));
+        let w = values::<f32>(3, s.weight_len());
+        let (y, dx) = (forward(&s, &x, &w, None), backward(&s, &dy, &w));
+        let (x, dy, w) = (framed(&x), framed(&dy), framed(&w));
+        let inner = |all: &Vec<f32>| EDGE..all.len() - EDGE;
+        let (mut y_all, mut dx_all) = (framed(&y), framed(&dx));
+        let (y_range, dx_range) = (inner(&y_all), inner(&dx_all));
+        y_all[y_range.clone()].fill(7.0);
+        dx_all[dx_range.clone()].fill(7.0);
+        conv2d(&s, &x[inner(&x)], &w[inner(&w)], None, &mut y_all[y_range.clone()]).unwrap();
+        conv2d_input_grad(&s, &dy[inner(&dy)], &w[inner(&w)], &mut dx_all[dx_range.clone()]).unwrap();
+        assert!(y_all[y_range] == y && dx_all[dx_range] == dx, "{s:?}");
+        for all in [&y_all, &dx_all] {
+            let (before, after) = (&all[..EDGE], &all[all.len() - EDGE..]);
+            assert!(before.iter().chain(after).all(|v| v.is_nan()), "{s:?}");
+        }
+    }
+}
+
 #[test]
 fn nan_survives_the_activation() {
     let s = ConvShape::new(ConvParams { input: [1, 40], ..Default::default() }).unwrap();

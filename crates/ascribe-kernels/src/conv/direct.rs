@@ -9,17 +9,16 @@
 
 use std::ops::Range;
 
+use super::Shapes;
 use super::lattice::Lattice;
-use super::{Shapes, k_channels};
+use super::strip::Strip;
 use crate::epilogue::Epilogue;
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
-use crate::simd::{Isa, Kernel, Simd, low_mask};
+use crate::simd::{Geometry, Isa, Kernel, Simd, low_mask};
 
 /// Most destination channels per group.
 pub(super) const MAX_ROWS: usize = 4;
-/// Elements of a padded strip: half the second-level cache of a small core.
-const STRIP: usize = 32 * 1024;
 /// Source elements per task.
 const TASK: usize = 32 * 1024;
 
@@ -49,53 +48,6 @@ struct Class {
     sums: usize,
 }
 
-/// The padded copy of some source rows.
-///
-/// Row i, phase p, column q is source row `first · stride + origin + i`, column
-/// `origin + q · stride + p`; zero where the source has no such pixel.
-#[derive(Debug, Clone)]
-struct Strip {
-    /// Source position, relative to `grid point · stride`, of the strip's corner.
-    origin: [isize; 2],
-    /// Step in the source per grid point.
-    src_stride: [usize; 2],
-    /// Step in the destination per grid point.
-    dst_stride: [usize; 2],
-    /// Grid rows per strip.
-    rows: usize,
-    /// Source rows beyond those of the grid rows themselves.
-    extra_rows: usize,
-    /// Columns per phase.
-    phase_len: usize,
-    /// Vectors per grid row.
-    vectors: usize,
-    /// Source channels per strip; also the length of an accumulator chain.
-    channels: usize,
-    /// Number of strips.
-    count: usize,
-}
-
-impl Strip {
-    fn row_len(&self) -> usize {
-        self.src_stride[1] * self.phase_len
-    }
-
-    fn channel_len(&self) -> usize {
-        ((self.rows - 1) * self.src_stride[0] + 1 + self.extra_rows) * self.row_len()
-    }
-}
-
-struct Lanes;
-
-impl<T> Kernel<T> for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) -> usize {
-        S::LANES
-    }
-}
-
 impl<T: Float> Direct<T> {
     /// Packs `weight(class, destination channel, source channel in its group, tap)`; `lattices` are the
     /// residue classes, in row-major order of their offsets.
@@ -105,25 +57,20 @@ impl<T: Float> Direct<T> {
         lattices: &[Lattice],
         weight: impl Fn(usize, usize, usize, usize) -> T,
     ) -> Self {
-        let lanes = T::dispatch(isa, Lanes);
+        let Geometry { lanes, .. } = Geometry::of::<T>(isa);
         let strip = Strip::new(lattices, shapes.channels, lanes);
         let mut classes = Vec::new();
         let (mut filter_step, mut sums) = (0, 0);
         for lattice in lattices {
-            let taps = lattice.taps.iter().map(|tap| {
-                let [row, column] = [0, 1].map(|axis| (tap[axis] - strip.origin[axis]) as usize);
-                let step = strip.src_stride[1];
-                row * strip.row_len() + column % step * strip.phase_len + column / step
-            });
             classes.push(Class {
                 grid: lattice.grid,
                 offset: lattice.dst_offset,
-                taps: taps.collect(),
+                taps: lattice.taps.iter().map(|&tap| strip.tap(tap)).collect(),
                 filter: filter_step,
                 sums,
             });
             filter_step += shapes.channels * lattice.taps.len() * shapes.rows;
-            sums += strip.rows * strip.vectors;
+            sums += strip.items;
         }
         let mut filter = Vec::with_capacity(shapes.groups * filter_step);
         for group in 0..shapes.groups {
@@ -144,12 +91,11 @@ impl<T: Float> Direct<T> {
     pub(super) fn run(&self, batch: usize, src: &[T], epilogue: &Epilogue<'_, T>, dst: &mut [T]) {
         let Shapes { groups, channels, rows, .. } = self.shapes;
         let strip = &self.strip;
-        let lanes = T::dispatch(self.isa, Lanes);
         let units = batch * groups * strip.count;
         let unit = channels * strip.channel_len().min(self.shapes.src[0] * self.shapes.src[1]);
         let each = (TASK / unit.max(1)).max(1).min(units.div_ceil(4 * rayon::current_num_threads()).max(1));
-        let strip_len = strip.channels * strip.channel_len();
-        let sums_len = rows * self.classes.len() * strip.rows * strip.vectors * lanes;
+        let strip_len = strip.scratch_len();
+        let sums_len = rows * self.classes.len() * strip.items * strip.lanes;
         let dst = SharedMut::new(dst);
         run_tasks(
             units.div_ceil(each),
@@ -165,37 +111,6 @@ impl<T: Float> Direct<T> {
                 T::dispatch(self.isa, Task { direct: self, units, src, epilogue, dst, strip, sums });
             },
         );
-    }
-}
-
-impl Strip {
-    fn new(lattices: &[Lattice], channels: usize, lanes: usize) -> Self {
-        // A gradient may have no tap at all: padding can keep the kernel off the few pixels there are.
-        let all = || lattices.iter().flat_map(|lattice| &lattice.taps);
-        let low = [0, 1].map(|axis| all().map(|tap| tap[axis]).min().unwrap_or(0));
-        let high = [0, 1].map(|axis| all().map(|tap| tap[axis]).max().unwrap_or(0));
-        // The class of offset (0, 0) has the largest grid.
-        let Lattice { grid, src_stride, dst_stride, ref taps, .. } = lattices[0];
-        let span = [0, 1].map(|axis| (high[axis] - low[axis]) as usize);
-        let vectors = grid[1].div_ceil(lanes);
-        let mut strip = Self {
-            origin: low,
-            src_stride,
-            dst_stride,
-            rows: grid[0],
-            extra_rows: span[0],
-            phase_len: vectors * lanes + span[1] / src_stride[1],
-            vectors,
-            channels: k_channels(channels, taps.len()),
-            count: 1,
-        };
-        // Halve the strip while it is too large, unless the overlap would be most of the work.
-        while strip.channels * strip.channel_len() > STRIP && strip.rows * src_stride[0] > 2 * span[0].max(4)
-        {
-            strip.rows = strip.rows.div_ceil(2);
-        }
-        strip.count = grid[0].div_ceil(strip.rows);
-        strip
     }
 }
 
@@ -230,22 +145,20 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
                 for at in 0..count {
                     let plane = &source[(channel + at) * src[0] * src[1]..][..src[0] * src[1]];
                     // SAFETY: the scratch holds `strip.channels` channels.
-                    unsafe { fill::<S>(direct, plane, first_row, self.strip.add(at * strip.channel_len())) };
+                    unsafe {
+                        strip.fill::<S>(plane, src, first_row, self.strip.add(at * strip.channel_len()));
+                    };
                 }
                 for class in &direct.classes {
                     let grid_rows = class.grid[0].saturating_sub(first_row).min(strip.rows);
-                    let filter = &filter[class.filter + channel * class.taps.len() * rows..];
-                    let pass = Pass { strip, class, rows: grid_rows, channels: count, opens: channel == 0 };
+                    let filter = filter[class.filter + channel * class.taps.len() * rows..].as_ptr();
+                    let items = strip.items_of(strip.flat, grid_rows);
+                    let pass = Pass { strip, class, items, channels: count, opens: channel == 0 };
                     // SAFETY: the strip is filled, and the sums have room for all classes of a strip.
                     unsafe {
-                        sum::<S>(
-                            &pass,
-                            self.strip,
-                            filter.as_ptr(),
-                            rows,
-                            self.sums.add(class.sums * rows * S::LANES),
-                        );
-                    };
+                        let sums = self.sums.add(class.sums * rows * S::LANES);
+                        sum::<S>(&pass, self.strip, filter, rows, sums);
+                    }
                 }
                 channel += count;
             }
@@ -259,58 +172,18 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
     }
 }
 
-/// Copies the strip of `plane` that starts at grid row `first_row`.
-///
-/// # Safety
-/// `out` has room for a channel of the strip.
-#[inline(always)]
-unsafe fn fill<S: Simd>(direct: &Direct<S::T>, plane: &[S::T], first_row: usize, out: *mut S::T) {
-    let strip = &direct.strip;
-    let [height, width] = direct.shapes.src;
-    let row_len = strip.row_len();
-    let step = strip.src_stride[1];
-    let rows = strip.channel_len() / row_len;
-    for i in 0..rows {
-        let row = (first_row * strip.src_stride[0] + i) as isize + strip.origin[0];
-        // SAFETY: writes stay within the row of the strip, reads within the row of the plane.
-        unsafe {
-            let out = out.add(i * row_len);
-            if row < 0 || row >= height as isize {
-                std::slice::from_raw_parts_mut(out, row_len).fill(S::T::ZERO);
-                continue;
-            }
-            let line = plane.as_ptr().add(row as usize * width);
-            for phase in 0..step {
-                // Columns q with 0 ≤ start + q · step < width.
-                let start = strip.origin[1] + phase as isize;
-                let low = if start < 0 { start.unsigned_abs().div_ceil(step) } else { 0 };
-                let room = width as isize - start;
-                let high = if room > 0 { (room as usize).div_ceil(step).min(strip.phase_len) } else { 0 };
-                let mut q = low;
-                while q < high {
-                    let mask = low_mask(S::LANES.min(high - q));
-                    let from = line.wrapping_offset(start + (q * step) as isize);
-                    let x = S::merge_any(S::zero(), from, step, mask);
-                    S::store_masked(out.add(phase * strip.phase_len + q), mask, x);
-                    q += S::LANES;
-                }
-            }
-        }
-    }
-}
-
 /// One class of one block of channels.
 struct Pass<'a> {
     strip: &'a Strip,
     class: &'a Class,
-    /// Grid rows that the strip has of the class.
-    rows: usize,
+    /// Vectors that the strip has of the class.
+    items: usize,
     channels: usize,
     /// Whether this is the first block of channels.
     opens: bool,
 }
 
-/// Sums all grid rows of a class into `sums`, `[grid row][vector][row]`.
+/// Sums all items of a class into `sums`, `[row][item]`.
 ///
 /// # Safety
 /// The strip is filled, `filter` holds the pass's weights, `sums` has room.
@@ -322,21 +195,28 @@ unsafe fn sum<S: Simd>(
     rows: usize,
     sums: *mut S::T,
 ) {
+    // As many items at a time as there are registers for, in rounds of equal size.
+    let together = pass.items.div_ceil(pass.items.div_ceil(8).max(1));
     // SAFETY: the caller's contract, passed on.
     unsafe {
-        match (S::TILE_ROWS, rows) {
-            (_, 1) => items::<S, 1, 8>(pass, strip, filter, sums),
-            (8, 2) => items::<S, 2, 8>(pass, strip, filter, sums),
-            (8, 3) => items::<S, 3, 8>(pass, strip, filter, sums),
-            (8, _) => items::<S, 4, 6>(pass, strip, filter, sums),
-            (_, 2) => items::<S, 2, 4>(pass, strip, filter, sums),
-            (_, 3) => items::<S, 3, 3>(pass, strip, filter, sums),
-            (_, _) => items::<S, 4, 2>(pass, strip, filter, sums),
+        match (S::TILE_ROWS, rows, together) {
+            (_, 1, 8) => items::<S, 1, 8>(pass, strip, filter, sums),
+            (_, 1, 7) => items::<S, 1, 7>(pass, strip, filter, sums),
+            (_, 1, 6) => items::<S, 1, 6>(pass, strip, filter, sums),
+            (_, 1, 5) => items::<S, 1, 5>(pass, strip, filter, sums),
+            (_, 1, 4) => items::<S, 1, 4>(pass, strip, filter, sums),
+            (_, 1, _) => items::<S, 1, 3>(pass, strip, filter, sums),
+            (8, 2, _) => items::<S, 2, 8>(pass, strip, filter, sums),
+            (8, 3, _) => items::<S, 3, 8>(pass, strip, filter, sums),
+            (8, _, _) => items::<S, 4, 6>(pass, strip, filter, sums),
+            (_, 2, _) => items::<S, 2, 4>(pass, strip, filter, sums),
+            (_, 3, _) => items::<S, 3, 3>(pass, strip, filter, sums),
+            (_, _, _) => items::<S, 4, 2>(pass, strip, filter, sums),
         }
     }
 }
 
-/// [`sum`] for `R` rows, `N` vectors of pixels at a time.
+/// [`sum`] for `R` rows, `N` items at a time.
 ///
 /// # Safety
 /// As [`sum`].
@@ -348,24 +228,13 @@ unsafe fn items<S: Simd, const R: usize, const N: usize>(
     filter: *const S::T,
     sums: *mut S::T,
 ) {
-    let vectors = pass.strip.vectors;
-    let row_step = pass.strip.src_stride[0] * pass.strip.row_len();
-    let total = pass.rows * vectors;
     let channel_len = pass.strip.channel_len();
-    let (mut row, mut vector) = (0, 0);
     let mut first = 0;
-    while first < total {
-        let count = N.min(total - first);
+    while first < pass.items {
         // Missing items repeat the last one; what they sum is not stored.
         let mut at = [strip; N];
         for j in 0..N {
-            at[j] = strip.wrapping_add(row * row_step + vector * S::LANES);
-            if first + j + 1 < total {
-                vector += 1;
-                if vector == vectors {
-                    (row, vector) = (row + 1, 0);
-                }
-            }
+            at[j] = strip.wrapping_add(pass.strip.item((first + j).min(pass.items - 1)));
         }
         // SAFETY: taps are offsets within the strip, and the filter has R weights per channel and tap.
         unsafe {
@@ -387,18 +256,17 @@ unsafe fn items<S: Simd, const R: usize, const N: usize>(
                     }
                 }
             }
-            let out = sums.add(first * R * S::LANES);
             for j in 0..N {
-                if j < count {
+                if first + j < pass.items {
                     for r in 0..R {
-                        let place = out.add((j * R + r) * S::LANES);
+                        let place = sums.add((r * pass.strip.items + first + j) * S::LANES);
                         let value = if pass.opens { sum[j][r] } else { S::add(S::load(place), sum[j][r]) };
                         S::store(place, value);
                     }
                 }
             }
         }
-        first += count;
+        first += N;
     }
 }
 
@@ -412,36 +280,39 @@ unsafe fn store<S: Simd>(task: &Task<'_, S::T>, first_row: usize, row: usize, ch
     let (strip, rows) = (&direct.strip, direct.shapes.rows);
     let width = direct.shapes.dst[1];
     let step = strip.dst_stride[1];
-    // SAFETY: `sums` holds a vector per item; every lane of a mask is a destination pixel of the strip.
-    unsafe {
-        for (index, class) in direct.classes.iter().enumerate() {
-            let [row_offset, offset] = class.offset;
-            // With stride 2, the class to the right is interleaved with this one.
-            if step == 2 && offset == 1 {
-                continue;
-            }
-            let partner = direct.classes.get(index + 1);
-            let partner = partner.filter(|partner| step == 2 && partner.offset == [row_offset, 1]);
-            for grid_row in 0..class.grid[0].saturating_sub(first_row).min(strip.rows) {
-                let line = plane + ((first_row + grid_row) * strip.dst_stride[0] + row_offset) * width;
-                for vector in 0..strip.vectors {
-                    let item = grid_row * strip.vectors + vector;
-                    let y = S::load(task.sums.add(((class.sums + item) * rows + row) * S::LANES));
-                    if let Some(partner) = partner {
-                        let odd = S::load(task.sums.add(((partner.sums + item) * rows + row) * S::LANES));
-                        let (low, high) = S::interleave(y, odd);
-                        let start = vector * S::LANES * 2;
-                        let mask = low_mask(S::LANES.min(width - start));
-                        write::<S>(task, channel, line + start, 1, mask, low);
-                        let start = start + S::LANES;
-                        if start < width {
-                            let mask = low_mask(S::LANES.min(width - start));
-                            write::<S>(task, channel, line + start, 1, mask, high);
-                        }
-                    } else {
-                        let start = vector * S::LANES;
-                        let mask = low_mask(S::LANES.min(class.grid[1] - start));
+    for (index, class) in direct.classes.iter().enumerate() {
+        let [row_offset, offset] = class.offset;
+        // With stride 2, the class to the right is interleaved with this one.
+        if step == 2 && offset == 1 {
+            continue;
+        }
+        let partner = direct.classes.get(index + 1);
+        let partner = partner.filter(|partner| step == 2 && partner.offset == [row_offset, 1]);
+        let sums = |class: &Class| task.sums.wrapping_add((class.sums * rows + row * strip.items) * S::LANES);
+        let (even, odd) = (sums(class), partner.map(sums));
+        for grid_row in 0..class.grid[0].saturating_sub(first_row).min(strip.rows) {
+            let line = plane + ((first_row + grid_row) * strip.dst_stride[0] + row_offset) * width;
+            for vector in 0..strip.vectors {
+                let at = strip.sum(grid_row, vector);
+                let start = vector * S::LANES;
+                // SAFETY: masks keep reads within the sums of the row, and writes within the strip's
+                // destination pixels.
+                unsafe {
+                    let mask = low_mask(S::LANES.min(class.grid[1] - start));
+                    let y = S::merge(S::zero(), even.wrapping_add(at), mask);
+                    let Some((odd, partner)) = odd.zip(partner) else {
                         write::<S>(task, channel, line + offset + start * step, step, mask, y);
+                        continue;
+                    };
+                    let mask = low_mask(S::LANES.min(partner.grid[1].saturating_sub(start)));
+                    let odd = S::merge(S::zero(), odd.wrapping_add(at), mask);
+                    let (low, high) = S::interleave(y, odd);
+                    let mask = low_mask(S::LANES.min(width - 2 * start));
+                    write::<S>(task, channel, line + 2 * start, 1, mask, low);
+                    let start = 2 * start + S::LANES;
+                    if start < width {
+                        let mask = low_mask(S::LANES.min(width - start));
+                        write::<S>(task, channel, line + start, 1, mask, high);
                     }
                 }
             }

@@ -10,7 +10,7 @@ use super::{Shapes, k_channels};
 use crate::epilogue::Epilogue;
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
-use crate::simd::{Isa, Kernel, Simd, TILE_VECTORS, low_mask};
+use crate::simd::{Geometry, Isa, Kernel, Simd, TILE_VECTORS, low_mask};
 use crate::tile::{Rows, tile};
 
 /// Vectors of columns per task: this fills a fraction of the second-level cache.
@@ -36,17 +36,6 @@ pub(super) struct Product<T> {
     lanes: usize,
 }
 
-struct Geometry;
-
-impl<T> Kernel<T> for Geometry {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) -> (usize, usize) {
-        (S::TILE_ROWS, S::LANES)
-    }
-}
-
 impl<T: Float> Product<T> {
     /// Packs `weight(destination channel, source channel in its group, tap)`.
     pub(super) fn new(
@@ -55,7 +44,7 @@ impl<T: Float> Product<T> {
         Shapes { groups, channels, rows, .. }: Shapes,
         weight: impl Fn(usize, usize, usize) -> T + Sync,
     ) -> Self {
-        let (tile_rows, lanes) = T::dispatch(isa, Geometry);
+        let Geometry { tile_rows, lanes } = Geometry::of::<T>(isa);
         let taps = lattice.taps.len();
         let tiles = rows.div_ceil(tile_rows);
         let tile_len = channels * taps * tile_rows;

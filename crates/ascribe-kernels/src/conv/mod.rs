@@ -3,6 +3,7 @@
 mod direct;
 mod gemm;
 mod lattice;
+mod strip;
 mod weight_grad;
 
 pub use weight_grad::conv2d_weight_grad;
@@ -43,7 +44,7 @@ enum Engine<T> {
     /// One matrix product per residue class.
     Products(Vec<Product<T>>),
     /// All residue classes together.
-    Direct(Direct<T>),
+    Direct(Box<Direct<T>>),
 }
 
 /// What both directions and all classes of a convolution share.
@@ -166,7 +167,7 @@ impl<T: Float> PackedConv<T> {
     ) -> Self {
         // Decided by the layer alone: the two engines do not round alike.
         let engine = if shapes.rows <= direct::MAX_ROWS {
-            Engine::Direct(Direct::new(isa, shapes, &lattices, weight))
+            Engine::Direct(Box::new(Direct::new(isa, shapes, &lattices, weight)))
         } else {
             let pack = |(class, lattice): (usize, Lattice)| {
                 Product::new(isa, lattice.flattened(), shapes, |row, channel, tap| {
@@ -253,4 +254,102 @@ pub fn conv2d_input_grad<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mu
 /// Checks the arguments that all gradients share.
 fn check_lengths(kernel: &'static str, lengths: &[(&'static str, usize, usize)]) -> Result<(), KernelError> {
     lengths.iter().try_for_each(|&(argument, expected, found)| check_len(kernel, argument, expected, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matmul::{MatmulShape, matmul_with};
+    use crate::shape::ConvParams;
+
+    fn values<T: Float>(seed: usize, len: usize) -> Vec<T> {
+        (0..len).map(|at| T::from_f64(((at * 7919 + seed * 104_729) % 2003) as f64 / 1001.5 - 1.0)).collect()
+    }
+
+    fn shapes() -> impl Iterator<Item = ConvShape> {
+        // Channels in, out, groups; size, kernel, stride.
+        let layers = [
+            (3, 20, 1, 33, 7, 2),
+            (40, 24, 1, 14, 3, 1),
+            (200, 17, 1, 7, 1, 1),
+            (30, 19, 1, 9, 1, 2),
+            (12, 12, 12, 19, 5, 1),
+            (12, 12, 12, 19, 3, 2),
+            (6, 9, 3, 40, 3, 3),
+            (8, 16, 4, 23, 2, 1),
+        ];
+        layers.into_iter().map(|(ic, oc, groups, size, kernel, stride)| {
+            ConvShape::new(ConvParams {
+                batch: 2,
+                in_channels: ic,
+                out_channels: oc,
+                groups,
+                input: [size, size + 1],
+                kernel: [kernel, kernel],
+                stride: [stride, stride],
+                padding: [kernel / 2; 4],
+                ..Default::default()
+            })
+            .unwrap()
+        })
+    }
+
+    fn both<T: Float>(isa: Isa, s: &ConvShape) -> (Vec<T>, Vec<T>) {
+        let w = values::<T>(1, s.weight_len());
+        let (mut y, mut dx) = (vec![T::ZERO; s.output_len()], vec![T::ZERO; s.input_len()]);
+        let epilogue = Epilogue::default();
+        let forward = PackedConv::forward_with(isa, s, &w).unwrap();
+        forward.run(s.batch, &values::<T>(2, s.input_len()), &epilogue, &mut y).unwrap();
+        let gradient = PackedConv::input_grad_with(isa, s, &w).unwrap();
+        gradient.run(s.batch, &values::<T>(3, s.output_len()), &epilogue, &mut dx).unwrap();
+        (y, dx)
+    }
+
+    fn agree<T: Float>(tolerance: f64) {
+        for s in shapes() {
+            let reference = both::<T>(Isa::Portable, &s);
+            let mut fused = None;
+            for &isa in Isa::available() {
+                let found = both::<T>(isa, &s);
+                for (a, b) in [(&found.0, &reference.0), (&found.1, &reference.1)] {
+                    let worst = a.iter().zip(b).map(|(a, b)| (a.to_f64() - b.to_f64()).abs());
+                    assert!(worst.fold(0.0, f64::max) < tolerance, "{isa} {s:?}");
+                }
+                // Fused multiply-add in the same order: the same bits, however wide the vectors.
+                if isa != Isa::Portable {
+                    assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{isa} {s:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn instruction_sets_agree_in_f32() {
+        agree::<f32>(2e-4);
+    }
+
+    #[test]
+    fn instruction_sets_agree_in_f64() {
+        agree::<f64>(1e-12);
+    }
+
+    #[test]
+    fn matrix_products_of_instruction_sets_agree() {
+        for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            let s = MatmulShape { batch: 2, m: 37, n: 53, k: 400, trans_a, trans_b };
+            let (a, b) = (values::<f32>(1, 2 * 37 * 400), values::<f32>(2, 2 * 53 * 400));
+            let product = |isa| {
+                let mut c = vec![0.0; 2 * 37 * 53];
+                matmul_with(isa, &s, &a, &b, &mut c).unwrap();
+                c
+            };
+            let reference = product(Isa::Portable);
+            let all: Vec<_> = Isa::available().iter().filter(|&&isa| isa != Isa::Portable).collect();
+            for &&isa in &all {
+                let c = product(isa);
+                assert!(c == product(*all[0]), "{isa}");
+                assert!(c.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-3), "{isa}");
+            }
+        }
+    }
 }

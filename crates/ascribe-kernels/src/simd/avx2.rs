@@ -47,7 +47,7 @@ unsafe fn mask64(mask: u32) -> __m256i {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
      $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
-     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident) => {
+     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -108,6 +108,14 @@ macro_rules! simd {
                 unsafe { Self::merge_strided(v, p, 2, mask) }
             }
             #[inline(always)]
+            unsafe fn take_larger(best: $v, place: $v, x: $v, at: $v) -> ($v, $v) {
+                // SAFETY: the processor has AVX2.
+                unsafe {
+                    let wins = $or($cmp::<_CMP_GT_OQ>(x, best), $cmp::<_CMP_UNORD_Q>(x, x));
+                    ($blend(best, x, wins), $blend(place, at, wins))
+                }
+            }
+            #[inline(always)]
             unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
                 // SAFETY: the processor has AVX2. Unpacking works within 128-bit halves.
                 unsafe {
@@ -144,7 +152,9 @@ simd!(
     _mm256_blendv_ps,
     _mm256_unpacklo_ps,
     _mm256_unpackhi_ps,
-    _mm256_permute2f128_ps
+    _mm256_permute2f128_ps,
+    _mm256_cmp_ps,
+    _mm256_or_ps
 );
 
 simd!(
@@ -167,5 +177,7 @@ simd!(
     _mm256_blendv_pd,
     _mm256_unpacklo_pd,
     _mm256_unpackhi_pd,
-    _mm256_permute2f128_pd
+    _mm256_permute2f128_pd,
+    _mm256_cmp_pd,
+    _mm256_or_pd
 );

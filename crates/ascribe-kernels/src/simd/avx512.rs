@@ -66,7 +66,7 @@ unsafe fn scatter64(p: *mut f64, stride: usize, mask: __mmask8, v: __m512d) {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
      $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
-     $blend:ident, $permute:ident, $scatter:ident) => {
+     $blend:ident, $permute:ident, $scatter:ident, $cmp:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -130,6 +130,14 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            unsafe fn take_larger(best: $v, place: $v, x: $v, at: $v) -> ($v, $v) {
+                // SAFETY: the processor has AVX-512.
+                unsafe {
+                    let wins = $cmp::<_CMP_GT_OQ>(x, best) | $cmp::<_CMP_UNORD_Q>(x, x);
+                    ($blend(wins, best, x), $blend(wins, place, at))
+                }
+            }
+            #[inline(always)]
             unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
                 // SAFETY: the processor has AVX-512.
                 unsafe { ($permute(a, $low, b), $permute(a, $high, b)) }
@@ -170,7 +178,8 @@ simd!(
     _mm512_mask_storeu_ps,
     _mm512_mask_blend_ps,
     _mm512_permutex2var_ps,
-    scatter32
+    scatter32,
+    _mm512_cmp_ps_mask
 );
 
 simd!(
@@ -195,5 +204,6 @@ simd!(
     _mm512_mask_storeu_pd,
     _mm512_mask_blend_pd,
     _mm512_permutex2var_pd,
-    scatter64
+    scatter64,
+    _mm512_cmp_pd_mask
 );

@@ -110,6 +110,33 @@ macro_rules! isa_types {
 isa_types!(f32, avx512::run_f32, avx2::run_f32, portable::P<f32, 4>);
 isa_types!(f64, avx512::run_f64, avx2::run_f64, portable::P<f64, 2>);
 
+/// Sizes of an instruction set's vectors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    /// [`Simd::TILE_ROWS`]
+    pub(crate) tile_rows: usize,
+    /// [`Simd::LANES`]
+    pub(crate) lanes: usize,
+}
+
+impl Geometry {
+    /// The sizes for elements `T`.
+    pub(crate) fn of<T: Float>(isa: Isa) -> Self {
+        T::dispatch(isa, Measure)
+    }
+}
+
+struct Measure;
+
+impl<T> Kernel<T> for Measure {
+    type Output = Geometry;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) -> Geometry {
+        Geometry { tile_rows: S::TILE_ROWS, lanes: S::LANES }
+    }
+}
+
 /// Number of vectors side by side in the widest register tile, the same for all instruction sets.
 pub(crate) const TILE_VECTORS: usize = 3;
 /// Upper bound of [`Simd::LANES`].
@@ -151,6 +178,9 @@ pub trait Simd: Copy + 'static {
     unsafe fn merge(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
     /// Loads lane `l` of the mask from `p[2 l]`, keeps `v` in the others.
     unsafe fn merge_even(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
+    /// One step of a running maximum, (`best`, `place`), with the candidate (`x`, `at`): the candidate wins
+    /// where it is larger or not a number.
+    unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
     /// a₀ b₀ a₁ b₁ …, as two vectors.
     unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Stores the lanes of the mask.

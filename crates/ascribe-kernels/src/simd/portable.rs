@@ -63,6 +63,12 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         from_fn(|l| if mask >> l & 1 == 1 { unsafe { *p.wrapping_add(2 * l) } } else { v[l] })
     }
     #[inline(always)]
+    unsafe fn take_larger(best: [T; N], place: [T; N], x: [T; N], at: [T; N]) -> ([T; N], [T; N]) {
+        let wins: [bool; N] = from_fn(|l| x[l] > best[l] || x[l].is_nan());
+        let pick = |yes: [T; N], no: [T; N]| from_fn(|l| if wins[l] { yes[l] } else { no[l] });
+        (pick(x, best), pick(at, place))
+    }
+    #[inline(always)]
     unsafe fn interleave(a: [T; N], b: [T; N]) -> ([T; N], [T; N]) {
         let pick = |at: usize| if at & 1 == 0 { a[at / 2] } else { b[at / 2] };
         (from_fn(pick), from_fn(|l| pick(N + l)))
