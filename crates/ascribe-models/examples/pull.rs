@@ -4,10 +4,22 @@
 //! cargo run -p ascribe-models --example pull -- efficientnet-lite1
 //! ```
 
+use std::process::ExitCode;
+
 use ascribe_models::fetch::{self, Progress, PullOptions};
 use ascribe_models::registry::{DEFAULT_MODEL, Registry};
 
-fn main() -> Result<(), ascribe_models::Error> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> ascribe_models::Result<()> {
     let name = std::env::args().nth(1).unwrap_or_else(|| DEFAULT_MODEL.to_owned());
     let entry = Registry::builtin().get(&name)?;
     let located = fetch::pull_entry(entry, &PullOptions::default(), &|progress| match progress {

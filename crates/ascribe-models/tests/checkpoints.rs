@@ -42,7 +42,7 @@ fn views_strides_and_types() {
     }
     let bf16 = StateDict::load(golden("bf16.pth")).unwrap();
     assert_eq!(bf16.get("weight").unwrap().dtype(), DType::BF16);
-    assert_eq!(values(bf16.get("weight").unwrap()), [1.0, -0.5, 3.140625]);
+    assert_eq!(values(bf16.get("weight").unwrap()), [1.0, -0.5, 3.140_625]);
 }
 
 #[test]

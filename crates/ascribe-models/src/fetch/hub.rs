@@ -31,7 +31,7 @@ fn try_fetch(source: &Source, cache: &Cache, progress: &dyn Fn(Progress<'_>)) ->
     let repo = Repo::with_revision(hub.clone(), RepoType::Model, revision);
     let repo_folder = folder.join(repo.folder_name());
     let repo = api.repo(repo);
-    let metadata = api.metadata(&repo.url(file)).map_err(|e| format!("no answer: {e}"))?;
+    let metadata = api.metadata(&repo.url(file)).map_err(|e| format!("not available: {e}"))?;
     let size = metadata.size() as u64;
     // The hub states the SHA-256 of large files as their ETag; of small ones a git hash.
     let stated = Some(metadata.etag()).filter(|tag| tag.len() == 64);

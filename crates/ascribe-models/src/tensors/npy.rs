@@ -93,8 +93,8 @@ pub fn write_npy(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
             ));
         }
     };
-    let shape: String = tensor.dims().iter().map(|d| format!("{d}, ")).collect();
-    let shape = if tensor.rank() == 1 { shape.trim_end() } else { shape.trim_end_matches(", ") };
+    let dims: Vec<String> = tensor.dims().iter().map(ToString::to_string).collect();
+    let shape = if tensor.rank() == 1 { format!("{},", dims[0]) } else { dims.join(", ") };
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     // The data start at a multiple of 64 bytes; the header ends in a line feed.
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;

@@ -111,7 +111,8 @@ impl<R: BufRead> Machine<R> {
     fn step_structure(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'(' => self.marks.push(self.stack.len()),
-            b'0' => drop(self.pop()?),
+            // The second gives attributes to an object (the `_metadata` of a state dict): nothing of use.
+            b'0' | b'b' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
             b'2' => self.stack.push(self.top()?),
             b')' => self.push(Node::Tuple(Vec::new()))?,
@@ -159,8 +160,6 @@ impl<R: BufRead> Machine<R> {
                 let (_keywords, args, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.call(class, args)?;
             }
-            // Attributes of an object (the `_metadata` of a state dict): nothing of use.
-            b'b' => drop(self.pop()?),
             b'Q' => {
                 let id = self.pop()?;
                 self.push(Node::Persistent(id))?;
