@@ -1,2 +1,45 @@
-//! The command line of Ascribe.
-fn main() {}
+//! The command line of Ascribe: `ascribe explain photo.jpg --model resnet50.onnx -o why.png`.
+//!
+//! Results go to standard output, progress and warnings to standard error. Exit status: 0 done; 2 the request is
+//! wrong; 1 anything else.
+
+mod args;
+mod commands;
+mod error;
+mod output;
+mod progress;
+mod report;
+mod settings;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Failure;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    // A panic is a defect of ours, never an answer: it is reported as one, without a backtrace on the terminal.
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = std::panic::catch_unwind(|| commands::run(args)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+        Err(Failure::Other(format!("internal error, please report it: {text}")))
+    });
+    match outcome {
+        Ok(text) => match std::io::stdout().lock().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The reader of a pipe may have seen enough.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(e) => fail(&Failure::Other(format!("standard output: {e}"))),
+        },
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    // Nothing can be done if standard error is gone, too.
+    let _ = writeln!(std::io::stderr().lock(), "ascribe: {failure}");
+    ExitCode::from(failure.status())
+}

@@ -1,0 +1,215 @@
+//! `ascribe compare`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use ascribe::core::{Attribution, Run, Target};
+use ascribe::gradient::{Location, explain_at};
+use ascribe::viz::report::{Figure, Report, Section};
+use ascribe::viz::{About, Grid, GridRow};
+use ascribe::{Model, Prediction, catalogue};
+use serde_json::{Value, json};
+
+use crate::args::Compare;
+use crate::error::{Failure, Result};
+use crate::output::{self, Form, json_text};
+use crate::progress::{Bar, note};
+use crate::settings;
+
+/// One input with its explanations.
+struct Row {
+    predictions: Vec<Prediction>,
+    target: String,
+    cells: Vec<std::result::Result<Attribution, String>>,
+    picture: GridRow,
+}
+
+pub fn run(args: &Compare) -> Result<String> {
+    let forms = output::forms(&args.output, &[Form::Picture, Form::Json, Form::Report])?;
+    for id in &args.methods {
+        catalogue::method(id)?;
+    }
+    let mut configs = settings::configs(&args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
+    let model = settings::model(&args.model)?;
+    let mut locations = vec![location(args)?; args.methods.len()];
+    for ((id, config), location) in args.methods.iter().zip(&mut configs).zip(&mut locations) {
+        let fields = catalogue::fields(id)?;
+        if let Some(text) = &args.target.baseline
+            && fields.get("baseline").is_some()
+        {
+            settings::set_baseline(config, id, &settings::baseline(text, &model)?)?;
+        }
+        if let (Location::Layer(layer), Some(_), Some(config)) =
+            (&*location, fields.get("layer"), config.as_object_mut())
+        {
+            config.insert("layer".into(), json!(layer));
+            *location = Location::Input;
+        }
+        catalogue::explainer(id, config)?;
+    }
+    let bar = Bar::new("compare");
+    let run = settings::run(&args.run, &bar)?;
+    let mut rows = Vec::new();
+    for input in &args.input {
+        rows.push(row(args, input, &model, &configs, &locations, &run, &bar)?);
+    }
+    bar.finish();
+    let names: Result<Vec<String>> =
+        args.methods.iter().map(|id| Ok(catalogue::method(id)?.name.clone())).collect();
+    let summary = summary(args, &model, &rows);
+    let mut grid = Grid::new(names?).title("Attributions compared").about(About::new().model(&*model.name).extra("summary", summary.clone()));
+    for row in &rows {
+        grid = grid.row(row.picture.clone());
+    }
+    let picture = grid.render()?;
+    for (path, form) in args.output.iter().zip(&forms) {
+        match form {
+            Form::Json => output::write_text(path, &json_text(&summary)?)?,
+            Form::Report => report(&model, &rows, &args.methods, &picture)?.save(path)?,
+            _ => picture.save(path)?,
+        }
+    }
+    if args.json {
+        return json_text(&summary);
+    }
+    Ok(text(args, &rows))
+}
+
+fn location(args: &Compare) -> Result<Location> {
+    Ok(match (&args.target.layer, &args.target.neuron) {
+        (Some(layer), _) => Location::Layer(layer.clone()),
+        (None, Some(neuron)) => Location::neuron(neuron)?,
+        (None, None) => Location::Input,
+    })
+}
+
+fn row(
+    args: &Compare,
+    input: &Path,
+    model: &Model,
+    configs: &[Value],
+    locations: &[Location],
+    run: &Run,
+    bar: &Bar,
+) -> Result<Row> {
+    let loaded = model.read(input)?;
+    let Some(prepared) = &loaded.picture else {
+        let message = format!("'{}' is a tensor file; compare draws over pictures", input.display());
+        return Err(Failure::request(message));
+    };
+    let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
+    let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
+    let targets = ascribe::target::parse(&args.target.target, model, &outputs)?;
+    let [target] = targets.as_slice() else {
+        return Err(Failure::request("compare explains one target per input; expected top1, a class, A-B, …"));
+    };
+    let target = match locations.first() {
+        Some(Location::Neuron(..)) => target.clone(),
+        _ => target.resolve(&outputs)?,
+    };
+    let (photo, region) = output::photograph(input, prepared)?;
+    let mut picture = GridRow::new(photo);
+    if let Some(region) = region {
+        picture = picture.region(region);
+    }
+    for p in predictions.iter().take(1) {
+        picture = picture.prediction(p.label.clone().unwrap_or_else(|| p.class.to_string()), Some(p.probability));
+    }
+    let mut cells = Vec::new();
+    for ((id, config), location) in args.methods.iter().zip(configs).zip(locations) {
+        bar.label(id);
+        let explainer = catalogue::explainer(id, config)?;
+        match explain_at(&*explainer, &model.graph, &loaded.inputs, &target, location, run) {
+            Ok(attribution) => {
+                let map = output::heatmap(&attribution, 0)?;
+                let sigma = output::style(&map, prepared, args.smoothing).smoothing;
+                let map = if sigma > 0.0 { map.smooth(sigma)? } else { map };
+                picture = picture.map(map);
+                cells.push(Ok(attribution));
+            }
+            // A method that has no definition for this model leaves its cell empty; everything else ends the run.
+            Err(e @ (ascribe::core::Error::UndefinedRule { .. } | ascribe::core::Error::Unsupported { .. })) => {
+                note(&format!("{id} of {}: {e}", input.display()));
+                picture = picture.missing(e.to_string());
+                cells.push(Err(e.to_string()));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Row { predictions, target: words(&target, model), cells, picture })
+}
+
+fn words(target: &Target, model: &Model) -> String {
+    output::target_words(target, 0, model)
+}
+
+fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
+    let rows: Vec<Value> = rows
+        .iter()
+        .zip(&args.input)
+        .map(|(row, input)| {
+            let cells: Vec<Value> = row
+                .cells
+                .iter()
+                .zip(&args.methods)
+                .map(|(cell, id)| match cell {
+                    Ok(attribution) => json!(attribution.provenance),
+                    Err(reason) => json!({ "method": id, "missing": reason }),
+                })
+                .collect();
+            json!({ "input": input, "predictions": row.predictions, "target": row.target, "explanations": cells })
+        })
+        .collect();
+    json!({ "model": model.name, "methods": args.methods, "rows": rows, "outputs": args.output })
+}
+
+fn report(model: &Model, rows: &[Row], methods: &[String], picture: &ascribe::viz::Picture) -> Result<Report> {
+    use ascribe::viz::report::{Cell, Column, Table};
+    let mut table = Table::new([
+        Column::text("target"),
+        Column::text("method"),
+        Column::number("score", 4),
+        Column::number("completeness gap", 6),
+        Column::number("rows forward", 0),
+        Column::number("rows backward", 0),
+        Column::number("seconds", 2),
+    ]);
+    for row in rows {
+        for (cell, id) in row.cells.iter().zip(methods) {
+            let p = cell.as_ref().ok().map(|a| &a.provenance);
+            let gap = p.and_then(|p| p.completeness_gap.as_ref()).and_then(|g| g.first().copied());
+            table = table.row([
+                Cell::from(row.target.as_str()),
+                Cell::from(id.as_str()),
+                Cell::from(p.and_then(|p| p.scores.first().copied())),
+                Cell::from(gap),
+                Cell::from(p.map(|p| p.cost.forward as f64)),
+                Cell::from(p.map(|p| p.cost.backward as f64)),
+                Cell::from(p.map(|p| p.seconds)),
+            ]);
+        }
+    }
+    let figure = Figure::new(picture, "Rows are inputs, columns are methods; each cell has its own scale.")?;
+    Ok(Report::new("Attributions compared")
+        .fact("model", &*model.name)
+        .section(Section::new("Pictures").figure(figure))
+        .section(Section::new("Numbers").table(table)))
+}
+
+fn text(args: &Compare, rows: &[Row]) -> String {
+    let mut text = String::new();
+    for (row, input) in rows.iter().zip(&args.input) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}: {}", input.display(), row.target);
+        for (cell, id) in row.cells.iter().zip(&args.methods) {
+            let _ = match cell {
+                Ok(a) => writeln!(text, "  {id:<22} {:>6} rows forward, {:.2} s", a.provenance.cost.forward, a.provenance.seconds),
+                Err(reason) => writeln!(text, "  {id:<22} {reason}"),
+            };
+        }
+    }
+    for path in &args.output {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    text
+}

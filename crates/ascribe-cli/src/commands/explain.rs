@@ -1,0 +1,202 @@
+//! `ascribe explain`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use ascribe::core::{Attribution, Outputs, Target};
+use ascribe::gradient::{Location, explain_at};
+use ascribe::{Loaded, Model, Prediction, catalogue};
+use serde_json::{Value, json};
+
+use crate::args::{Explain, TargetArgs};
+use crate::error::{Failure, Result};
+use crate::output::{self, Form, json_text};
+use crate::progress::Bar;
+use crate::settings;
+
+/// Everything about one explanation that is printed or written.
+struct Explained {
+    target: Target,
+    words: String,
+    attribution: Attribution,
+    files: Vec<PathBuf>,
+}
+
+pub fn run(args: &Explain) -> Result<String> {
+    let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
+    catalogue::method(&args.method)?;
+    let mut config = settings::config(args.config.as_deref(), &args.set)?;
+    catalogue::explainer(&args.method, &config)?;
+    let model = settings::model(&args.model)?;
+    let location = location(&args.target, &args.method, &mut config)?;
+    if let Some(text) = &args.target.baseline {
+        let baseline = settings::baseline(text, &model)?;
+        settings::set_baseline(&mut config, &args.method, &baseline)?;
+    }
+    let loaded = model.read(&args.input)?;
+    if loaded.picture.is_none() && forms.iter().any(|f| matches!(f, Form::Picture | Form::Report)) {
+        return Err(Failure::request("a picture can only be drawn over a picture: INPUT is a tensor file"));
+    }
+    let bar = Bar::new(&args.method);
+    let run = settings::run(&args.run, &bar)?;
+    let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
+    let predictions = model.predictions(&outputs, 0, 5)?;
+    let mut all = Vec::new();
+    for target in ascribe::target::parse(&args.target.target, &model, &outputs)? {
+        let target = if location_has_target(&location) { target.resolve(&outputs)? } else { target };
+        let explainer = catalogue::explainer(&args.method, &config)?;
+        let attribution = explain_at(&*explainer, &model.graph, &loaded.inputs, &target, &location, &run)?;
+        let words = match &location {
+            Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),
+            _ => output::target_words(&target, 0, &model),
+        };
+        all.push(Explained { target, words, attribution, files: Vec::new() });
+    }
+    bar.finish();
+    let several = all.len() > 1;
+    for explained in &mut all {
+        for (path, form) in args.output.iter().zip(&forms) {
+            let path = match explained.target.class(0).filter(|_| several) {
+                Some(class) => output::with_suffix(path, &class.to_string()),
+                None => path.clone(),
+            };
+            write(args, *form, &path, explained, &model, &loaded, &outputs)?;
+            explained.files.push(path);
+        }
+    }
+    if args.json {
+        return json_text(&summary(&model, args, predictions.as_deref(), &all));
+    }
+    Ok(text(&model, args, predictions.as_deref(), &all))
+}
+
+fn location_has_target(location: &Location) -> bool {
+    !matches!(location, Location::Neuron(..))
+}
+
+/// Where to explain. Grad-CAM and its relatives are about a layer by themselves: for them it is a setting.
+fn location(args: &TargetArgs, method: &str, config: &mut Value) -> Result<Location> {
+    if let Some(neuron) = &args.neuron {
+        return Ok(Location::neuron(neuron)?);
+    }
+    let Some(layer) = &args.layer else { return Ok(Location::Input) };
+    if catalogue::fields(method)?.get("layer").is_some() {
+        if let Some(config) = config.as_object_mut() {
+            config.insert("layer".into(), json!(layer));
+        }
+        return Ok(Location::Input);
+    }
+    Ok(Location::Layer(layer.clone()))
+}
+
+fn write(
+    args: &Explain,
+    form: Form,
+    path: &std::path::Path,
+    explained: &Explained,
+    model: &Model,
+    loaded: &Loaded,
+    outputs: &Outputs,
+) -> Result<()> {
+    match form {
+        Form::Values => output::save_values(&explained.attribution, path),
+        Form::Json => {
+            let predictions = model.predictions(outputs, 0, 5)?;
+            output::write_text(path, &json_text(&summary(model, args, predictions.as_deref(), std::slice::from_ref(explained)))?)
+        }
+        Form::Picture | Form::Report | Form::Csv => {
+            let Some(input) = &loaded.picture else {
+                return Err(Failure::request("a picture can only be drawn over a picture"));
+            };
+            let probability = match explained.target.class(0) {
+                Some(class) => {
+                    let all = model.predictions(outputs, 0, usize::MAX)?.unwrap_or_default();
+                    all.into_iter().find(|p| p.class == class).map(|p| p.probability)
+                }
+                None => None,
+            };
+            let name = catalogue::method(&args.method)?.name.clone();
+            let about = output::about(&explained.attribution, &explained.words, probability, model, &name);
+            let photo = output::photograph(&args.input, input)?;
+            let picture = output::overlay(&explained.attribution, 0, photo, input, about, args.smoothing)?;
+            if form == Form::Picture {
+                return Ok(picture.save(path)?);
+            }
+            crate::report::explanation(path, args, &explained.words, &explained.attribution, &picture)
+        }
+    }
+}
+
+/// The object that `--json` prints.
+fn summary(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, all: &[Explained]) -> Value {
+    let one = |e: &Explained| {
+        let p = &e.attribution.provenance;
+        // One sample, one number; a batch, a list.
+        let per_sample = |values: &[f64]| match values {
+            [one] => json!(one),
+            many => json!(many),
+        };
+        let targets: Vec<&str> = p.targets.iter().map(String::as_str).collect();
+        json!({
+            "target": if let [one] = targets.as_slice() { json!(one) } else { json!(targets) },
+            "target_label": e.target.class(0).and_then(|c| model.label(c)),
+            "config": p.config,
+            "score": per_sample(&p.scores),
+            "baseline_score": p.baseline_scores.as_deref().map(per_sample),
+            "completeness_gap": p.completeness_gap.as_deref().map(per_sample),
+            "evaluations": p.cost.forward,
+            "cost": p.cost,
+            "seconds": p.seconds,
+            "notes": p.notes,
+            "outputs": e.files,
+        })
+    };
+    let mut object = json!({ "model": model.name, "method": args.method, "predictions": predictions });
+    if let (Some(object), Some(Value::Object(first))) = (object.as_object_mut(), all.first().map(one)) {
+        object.extend(first);
+        if all.len() > 1 {
+            object.insert("explanations".into(), all.iter().map(one).collect());
+        }
+    }
+    object
+}
+
+fn text(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, all: &[Explained]) -> String {
+    let mut text = format!("{} sees in {}\n", model.name, args.input.display());
+    for p in predictions.into_iter().flatten() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {:6.2} %  {:>4}  {}",
+            100.0 * p.probability,
+            p.class,
+            p.label.as_deref().unwrap_or("")
+        );
+    }
+    for e in all {
+        let p = &e.attribution.provenance;
+        let _ = writeln!(text, "\n{} of {}", args.method, e.words);
+        for (sample, score) in p.scores.iter().enumerate() {
+            let mut line = format!("  score {score:.4}");
+            if let Some(baseline) = p.baseline_scores.as_ref().and_then(|b| b.get(sample)) {
+                let _ = write!(line, ", of the baseline {baseline:.4}");
+            }
+            if let Some(gap) = p.completeness_gap.as_ref().and_then(|g| g.get(sample)) {
+                let _ = write!(line, "; completeness gap {gap:.2e}");
+            }
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(
+            text,
+            "  {} rows forward, {} backward, {:.2} s",
+            p.cost.forward, p.cost.backward, p.seconds
+        );
+        for note in &p.notes {
+            let _ = writeln!(text, "  note: {note}");
+        }
+        for file in &e.files {
+            let _ = writeln!(text, "  wrote {}", file.display());
+        }
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! `ascribe inspect`.
+
+use ascribe::Model;
+use ascribe::core::{DType, Device, Graph, Inputs, Keep, NodeId, Slot, Tensor, Trace};
+use serde_json::json;
+
+use crate::args::Inspect;
+use crate::error::{Failure, Result};
+use crate::output::{json_text, table};
+use crate::settings;
+
+pub fn run(args: &Inspect) -> Result<String> {
+    let model = settings::model(&args.model)?;
+    let graph = &model.graph;
+    let inputs = zeros(&model)?;
+    let trace = graph.trace(&inputs, Keep::All)?;
+    let nodes: Vec<NodeId> = graph.nodes().filter(|(_, n)| n.constant().is_none()).map(|(id, _)| id).collect();
+    let total: usize = nodes.iter().map(|&id| parameters(graph, id)).sum();
+    if args.json {
+        let nodes: Vec<serde_json::Value> = nodes.iter().map(|&id| object(graph, id, &trace)).collect();
+        let outputs: Vec<&str> = graph.outputs().iter().map(|&id| graph.node(id).name()).collect();
+        return json_text(&json!({
+            "model": model.name, "parameters": total, "nodes": nodes, "outputs": outputs,
+            "preprocessing": model.preprocessing, "notes": model.notes,
+        }));
+    }
+    let rows = nodes.iter().map(|&id| {
+        let node = graph.node(id);
+        let count = parameters(graph, id);
+        vec![
+            node.name().into(),
+            node.op_name().into(),
+            kind(graph, id),
+            shape(&trace, id).map_or_else(|| "?".into(), |s| sides(&s)),
+            if count == 0 { String::new() } else { count.to_string() },
+        ]
+    });
+    let text = table(&["node", "operator", "kind", "output", "parameters"], rows);
+    Ok(format!("{text}\n{} nodes, {total} parameters\n", nodes.len()))
+}
+
+/// Inputs of zeros, one sample; sides that the model leaves open come from the preprocessing.
+fn zeros(model: &Model) -> Result<Inputs> {
+    let graph = &model.graph;
+    let mut found = Vec::new();
+    for &id in graph.inputs() {
+        let Some(spec) = graph.input_spec(id) else { continue };
+        let name = graph.node(id).name();
+        let crop = model.preprocessing.crop.filter(|_| spec.sides.len() == 3);
+        let mut shape = vec![1];
+        for (axis, side) in spec.sides.iter().enumerate() {
+            let guess = crop.and_then(|crop| axis.checked_sub(1).map(|i| crop[i])).or((axis == 0).then_some(3));
+            let side = side.or(if crop.is_some() { guess } else { None });
+            shape.push(side.ok_or_else(|| {
+                Failure::request(format!("the model leaves axis {} of input '{name}' open; give --crop", axis + 1))
+            })?);
+        }
+        let dtype = if spec.integer { DType::I64 } else { graph.dtype() };
+        let value = Tensor::zeros(shape, dtype, &Device::Cpu).map_err(ascribe::core::Error::from)?;
+        found.push((name.to_string(), value));
+    }
+    Ok(Inputs::named(found)?)
+}
+
+/// Number of trained values that a node uses.
+fn parameters(graph: &Graph, id: NodeId) -> usize {
+    let slots = graph.node(id).inputs().iter().enumerate();
+    slots
+        .filter(|(slot, _)| matches!(graph.slot(id, *slot), Slot::Weight | Slot::Bias))
+        .filter_map(|(_, input)| graph.node(*input).constant())
+        .map(Tensor::elem_count)
+        .sum()
+}
+
+fn kind(graph: &Graph, id: NodeId) -> String {
+    serde_json::to_value(graph.kind(id)).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
+}
+
+/// Sides after the batch.
+fn shape(trace: &Trace, id: NodeId) -> Option<Vec<usize>> {
+    trace.value(id).ok().map(|value| value.dims().to_vec())
+}
+
+fn sides(shape: &[usize]) -> String {
+    let rest: Vec<String> = shape.iter().skip(1).map(ToString::to_string).collect();
+    if rest.is_empty() { "[N]".into() } else { format!("[N, {}]", rest.join(", ")) }
+}
+
+fn object(graph: &Graph, id: NodeId, trace: &Trace) -> serde_json::Value {
+    let node = graph.node(id);
+    let inputs: Vec<&str> = node
+        .inputs()
+        .iter()
+        .filter(|i| graph.node(**i).constant().is_none())
+        .map(|&i| graph.node(i).name())
+        .collect();
+    json!({
+        "name": node.name(), "operator": node.op_name(), "kind": kind(graph, id),
+        "output": shape(trace, id).map(|s| s.into_iter().skip(1).collect::<Vec<_>>()),
+        "parameters": parameters(graph, id), "inputs": inputs,
+        "detail": node.op().map(|op| format!("{op:?}")),
+    })
+}

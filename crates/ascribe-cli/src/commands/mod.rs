@@ -1,0 +1,24 @@
+//! One file per command.
+
+mod catalogue;
+mod compare;
+mod evaluate;
+mod explain;
+mod inspect;
+mod models;
+
+use crate::args::{Args, Command};
+use crate::error::Result;
+
+/// Runs a command; what it returns goes to standard output.
+pub fn run(args: Args) -> Result<String> {
+    match args.command {
+        Command::Explain(args) => explain::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Methods(args) => catalogue::run(&args),
+        Command::Models(args) => models::list(&args),
+        Command::Pull(args) => models::pull(&args),
+    }
+}

@@ -1,0 +1,80 @@
+//! Why a command failed, and which exit status that is.
+
+use std::fmt;
+
+/// Result of a command: what it prints.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The request is wrong: the message says what, and what would be right.
+    Request(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl Failure {
+    /// A wrong request.
+    pub fn request(message: impl Into<String>) -> Self {
+        Self::Request(message.into())
+    }
+
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Request(_) => 2,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(message) | Self::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<ascribe::Error> for Failure {
+    fn from(error: ascribe::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            ascribe::Error::Core(error) => error.into(),
+            ascribe::Error::Models(error) => error.into(),
+            ascribe::Error::Viz(_) | ascribe::Error::Catalogue(_) => Self::Other(message),
+            _ => Self::Request(message),
+        }
+    }
+}
+
+impl From<ascribe::core::Error> for Failure {
+    fn from(error: ascribe::core::Error) -> Self {
+        use ascribe::core::Error as Core;
+        let message = error.to_string();
+        match error {
+            Core::Candle(_) | Core::Kernel(_) | Core::Io { .. } | Core::Serialise { .. } | Core::Cancelled { .. } => {
+                Self::Other(message)
+            }
+            _ => Self::Request(message),
+        }
+    }
+}
+
+impl From<ascribe::models::Error> for Failure {
+    fn from(error: ascribe::models::Error) -> Self {
+        use ascribe::models::Error as Models;
+        let message = error.to_string();
+        match error {
+            Models::Fetch(_) => Self::Other(message),
+            _ => Self::Request(message),
+        }
+    }
+}
+
+impl From<ascribe::viz::Error> for Failure {
+    fn from(error: ascribe::viz::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}

@@ -1,0 +1,62 @@
+//! What goes to standard error: notes, and bars on terminals.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use ascribe::core::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress bar with the time left; silent unless standard error is a terminal.
+#[derive(Clone, Debug)]
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar with this label.
+    pub fn new(label: &str) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta}") {
+            bar.set_style(style);
+        }
+        bar.set_message(label.to_string());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// Changes the label.
+    pub fn label(&self, label: &str) {
+        self.0.set_message(label.to_string());
+    }
+
+    /// What a run reports to.
+    pub fn callback(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let bar = self.0.clone();
+        move |progress| {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+        }
+    }
+
+    /// Shows a position.
+    pub fn set(&self, done: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.0.set_length(total);
+        }
+        self.0.set_position(done);
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A remark on standard error.
+pub fn note(text: &str) {
+    // Nothing can be done if standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "ascribe: {text}");
+}

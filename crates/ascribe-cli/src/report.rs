@@ -1,0 +1,43 @@
+//! HTML reports.
+
+use std::path::Path;
+
+use ascribe::core::Attribution;
+use ascribe::viz::Picture;
+use ascribe::viz::report::{Figure, Report, Section};
+
+use crate::args::Explain;
+use crate::error::{Failure, Result};
+
+/// The report of one explanation.
+pub fn explanation(
+    path: &Path,
+    args: &Explain,
+    target: &str,
+    attribution: &Attribution,
+    picture: &Picture,
+) -> Result<()> {
+    let p = &attribution.provenance;
+    let numbers = |values: &[f64]| values.iter().map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(", ");
+    let mut report = Report::new(format!("Why {target}?"))
+        .subtitle(args.input.display().to_string())
+        .fact("method", &*args.method)
+        .fact("target", target)
+        .fact("score", numbers(&p.scores))
+        .fact("rows forward, backward", format!("{}, {}", p.cost.forward, p.cost.backward))
+        .fact("seconds", format!("{:.2}", p.seconds));
+    if let Some(scores) = &p.baseline_scores {
+        report = report.fact("score of the baseline", numbers(scores));
+    }
+    if let Some(gaps) = &p.completeness_gap {
+        report = report.fact("completeness gap", numbers(gaps));
+    }
+    let config = serde_json::to_string_pretty(&p.config).map_err(|e| Failure::Other(e.to_string()))?;
+    let mut explanation =
+        Section::new("Attribution").figure(Figure::new(picture, format!("{} of {target}", args.method))?);
+    for note in &p.notes {
+        explanation = explanation.text(format!("Note: {note}."));
+    }
+    report = report.section(explanation).section(Section::new("Configuration").code(config));
+    Ok(report.save(path)?)
+}

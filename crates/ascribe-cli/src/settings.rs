@@ -1,0 +1,236 @@
+//! From arguments to models, runs, targets and configurations.
+
+use std::path::Path;
+
+use ascribe::core::{Baseline, DType, Run};
+use ascribe::models::preprocess::{Preprocessing, Resize};
+use ascribe::models::tensors;
+use ascribe::{Model, OpenOptions, catalogue};
+use serde_json::{Map, Value};
+
+use crate::args::{ModelArgs, Precision, RunArgs};
+use crate::error::{Failure, Result};
+use crate::progress;
+
+/// Opens the model that the arguments name.
+pub fn model(args: &ModelArgs) -> Result<Model> {
+    let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
+    let options = OpenOptions {
+        architecture: args.arch.clone(),
+        labels: args.labels.clone(),
+        double: args.dtype == Precision::F64,
+        ..OpenOptions::default()
+    };
+    let mut model = Model::open(name, &options)?;
+    model.preprocessing = preprocessing(args, model.preprocessing)?;
+    for note in &model.notes {
+        progress::note(note);
+    }
+    Ok(model)
+}
+
+fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> {
+    let mut changed = own;
+    if let Some(mean) = &args.mean {
+        changed.mean.clone_from(mean);
+    }
+    if let Some(std) = &args.std {
+        changed.std.clone_from(std);
+    }
+    let pair = |sides: &[usize], name: &str| match *sides {
+        [one] => Ok([one, one]),
+        [height, width] => Ok([height, width]),
+        _ => Err(Failure::request(format!("--{name} has {} numbers; expected one, or HEIGHT,WIDTH", sides.len()))),
+    };
+    match args.resize.as_deref() {
+        None => {}
+        Some([shorter]) => changed.resize = Some(Resize::Shorter(*shorter)),
+        Some(sides) => changed.resize = Some(Resize::Exact(pair(sides, "resize")?)),
+    }
+    if let Some(sides) = args.crop.as_deref() {
+        changed.crop = Some(pair(sides, "crop")?);
+    }
+    changed.validate()?;
+    Ok(changed)
+}
+
+/// How to run, with a progress bar on terminals.
+pub fn run(args: &RunArgs, bar: &progress::Bar) -> Result<Run> {
+    if args.threads == Some(0) || args.batch == Some(0) {
+        return Err(Failure::request("--threads and --batch must be at least 1"));
+    }
+    let mut run = Run::new().seed(args.seed).on_progress(bar.callback());
+    if let Some(threads) = args.threads {
+        run = run.threads(threads);
+    }
+    if let Some(batch) = args.batch {
+        run = run.batch(batch);
+    }
+    Ok(run)
+}
+
+/// One `KEY=VALUE`: the value is JSON if it can be read as such, else text. Dots in the key go into objects.
+fn assign(config: &mut Map<String, Value>, key: &str, value: &str) -> Result<()> {
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
+    let mut at = config;
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or(key);
+    for part in parts {
+        let inner = at.entry(part).or_insert_with(|| Value::Object(Map::new()));
+        at = inner.as_object_mut().ok_or_else(|| {
+            Failure::request(format!("--set {key}: '{part}' is already set to something without fields"))
+        })?;
+    }
+    at.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn split(setting: &str) -> Result<(&str, &str)> {
+    setting
+        .split_once('=')
+        .map(|(key, value)| (key.trim(), value.trim()))
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| Failure::request(format!("--set '{setting}': expected KEY=VALUE")))
+}
+
+/// A configuration from a file and settings.
+pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
+    let mut config = match file {
+        None => Map::new(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Failure::request(format!("--config {}: {e}", path.display())))?;
+            match serde_json::from_str(&text) {
+                Ok(Value::Object(config)) => config,
+                Ok(_) => {
+                    return Err(Failure::request(format!("--config {}: expected a JSON object", path.display())));
+                }
+                Err(e) => return Err(Failure::request(format!("--config {}: {e}", path.display()))),
+            }
+        }
+    };
+    for setting in settings {
+        let (key, value) = split(setting)?;
+        assign(&mut config, key, value)?;
+    }
+    Ok(Value::Object(config))
+}
+
+/// The settings of one of several methods or metrics: `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field.
+///
+/// A setting that fits none of `ids` is an error.
+pub fn configs(ids: &[String], settings: &[String], fields: impl Fn(&str) -> Result<Value>) -> Result<Vec<Value>> {
+    let known: Result<Vec<Value>> = ids.iter().map(|id| fields(id)).collect();
+    let known = known?;
+    let mut configs: Vec<Map<String, Value>> = vec![Map::new(); ids.len()];
+    for setting in settings {
+        let (key, value) = split(setting)?;
+        let mut used = false;
+        for ((id, known), config) in ids.iter().zip(&known).zip(&mut configs) {
+            let own = key.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix('.'));
+            let first = key.split('.').next().unwrap_or(key);
+            if let Some(key) = own.or_else(|| known.get(first).is_some().then_some(key)) {
+                assign(config, key, value)?;
+                used = true;
+            }
+        }
+        if !used {
+            let all: Vec<String> = ids
+                .iter()
+                .zip(&known)
+                .map(|(id, known)| {
+                    let names: Vec<&str> =
+                        known.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
+                    format!("{id}: {}", names.join(", "))
+                })
+                .collect();
+            return Err(Failure::request(format!("--set {key}: no such field; there are {}", all.join("; "))));
+        }
+    }
+    Ok(configs.into_iter().map(Value::Object).collect())
+}
+
+/// A baseline as the command line writes it.
+pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
+    let numbers = |text: &str, count: usize| -> Result<Vec<f64>> {
+        let found: std::result::Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+        found.ok().filter(|n: &Vec<f64>| n.len() == count).ok_or_else(|| {
+            Failure::request(format!("--baseline: '{text}' is not {count} number(s) separated by commas"))
+        })
+    };
+    let level = |level: f64| Baseline::pixel(level, &model.preprocessing.mean, &model.preprocessing.std);
+    let (name, argument) = text.split_once(':').unwrap_or((text, ""));
+    Ok(match (name, argument) {
+        ("zero", "") => Baseline::Zero,
+        ("black", "") => level(0.0),
+        ("white", "") => level(1.0),
+        ("blur", "") => Baseline::Blurred { sigma: 10.0 },
+        ("blur", sigma) => Baseline::Blurred { sigma: numbers(sigma, 1)?[0] },
+        ("gaussian", std) => Baseline::Gaussian { std: numbers(std, 1)?[0] },
+        ("uniform", bounds) => {
+            let bounds = numbers(bounds, 2)?;
+            Baseline::Uniform { low: bounds[0], high: bounds[1] }
+        }
+        ("max-distance", bounds) => {
+            let bounds = numbers(bounds, 2)?;
+            Baseline::MaxDistance { low: bounds[0], high: bounds[1] }
+        }
+        _ if text.parse::<f64>().is_ok() => Baseline::Constant(numbers(text, 1)?[0]),
+        _ if tensors::is_tensor_file(text) => {
+            let file = tensors::read(text)?;
+            let (_, tensor) = file
+                .iter()
+                .next()
+                .ok_or_else(|| Failure::request(format!("--baseline {text}: the file holds no tensor")))?;
+            let dtype = if model.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+            Baseline::Tensor(tensor.to_dtype(dtype).map_err(ascribe::core::Error::from)?)
+        }
+        _ => {
+            return Err(Failure::request(format!(
+                "--baseline '{text}': expected zero, black, white, blur[:SIGMA], a number, uniform:LOW,HIGH, \
+                 gaussian:STD, max-distance:LOW,HIGH, or a .safetensors or .npy file"
+            )));
+        }
+    })
+}
+
+/// Puts a baseline into a configuration, if the method has one.
+pub fn set_baseline(config: &mut Value, method: &str, baseline: &Baseline) -> Result<()> {
+    if catalogue::fields(method)?.get("baseline").is_none() {
+        return Err(Failure::request(format!("--baseline: method '{method}' has no baseline")));
+    }
+    let value = serde_json::to_value(baseline).map_err(|e| Failure::Other(e.to_string()))?;
+    if let Some(config) = config.as_object_mut() {
+        config.insert("baseline".into(), value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_or_text_and_dots_are_objects() {
+        let settings = ["steps=20", "quadrature=gauss-legendre", "baseline.constant=0.5", "window=[2,3]"];
+        let found = config(None, &settings.map(String::from)).unwrap();
+        assert_eq!(
+            found,
+            serde_json::json!({
+                "steps": 20, "quadrature": "gauss-legendre", "baseline": { "constant": 0.5 }, "window": [2, 3]
+            })
+        );
+        assert!(config(None, &["steps".into()]).is_err());
+        assert!(config(None, &["a=1".into(), "a.b=2".into()]).is_err());
+    }
+
+    #[test]
+    fn settings_find_their_method() {
+        let ids = ["a".to_string(), "b".to_string()];
+        let fields = |id: &str| Ok(if id == "a" { serde_json::json!({ "x": 1, "y": 2 }) } else { serde_json::json!({ "x": 1 }) });
+        let found = configs(&ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], fields).unwrap();
+        assert_eq!(found, [serde_json::json!({ "x": 3, "y": 4 }), serde_json::json!({ "x": 5 })]);
+        let error = configs(&ids, &["z=1".into()], fields).unwrap_err().to_string();
+        assert!(error.contains("a: x, y; b: x"), "{error}");
+    }
+}
