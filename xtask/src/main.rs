@@ -1,2 +1,54 @@
-//! Development tasks of Ascribe.
-fn main() {}
+//! Development tasks of Ascribe; run as `cargo xtask TASK`.
+
+mod bench;
+mod ci;
+mod fetch;
+mod golden;
+mod paths;
+mod python;
+mod reproduce;
+mod shapes;
+
+use clap::{Parser, Subcommand};
+
+/// Development tasks of Ascribe.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Fetch the weights of models into the cache (all of them if none is named)
+    Fetch {
+        /// Names of models
+        names: Vec<String>,
+    },
+    /// Check what papers say against what is measured; writes target/reproduce/report.html and .json
+    Reproduce(reproduce::Reproduce),
+    /// Rebuild fixtures/golden with the pinned Python references
+    Golden(golden::Golden),
+    /// Train the small network of fixtures/models on generated shapes
+    TrainShapes(shapes::Train),
+    /// Run the criterion benches, or with --peers the side-by-side measurements
+    Bench(bench::Bench),
+    /// Measure one workload, for `bench --peers`
+    #[command(hide = true)]
+    BenchWorker,
+    /// Run what the gate runs
+    Ci,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().task {
+        Task::Fetch { names } => fetch::run(&names),
+        Task::Reproduce(args) => reproduce::run(&args),
+        Task::Golden(args) => golden::run(&args),
+        Task::TrainShapes(args) => shapes::train(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::BenchWorker => bench::worker(),
+        Task::Ci => ci::run(),
+    }
+}

@@ -1,0 +1,109 @@
+//! Completeness and sensitivity: Sundararajan, Taly & Yan 2017.
+
+use anyhow::Context;
+use ascribe::Model;
+use ascribe::core::ops::{Binary, Pointwise};
+use ascribe::core::{Attribution, Baseline, Device, Explainer, Graph, GraphBuilder, Inputs, Run, Target, Tensor};
+use ascribe::gradient::{GuidedBackprop, InputXGradient, IntegratedGradients, Quadrature, Saliency};
+use ascribe::metrics::{Case, Completeness, Metric};
+use ascribe::viz::report::{Cell, Claim, Column, Section, Table};
+
+use super::{Setting, verdict};
+use crate::paths;
+
+const SOURCE: &str = "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks";
+const PICTURES: [&str; 3] = ["cat.png", "coffee.png", "tripod.png"];
+
+fn pictures(setting: &Setting) -> &'static [&'static str] {
+    if setting.quick { &PICTURES[..1] } else { &PICTURES }
+}
+
+/// One step per picture and method.
+pub fn steps(setting: &Setting) -> u64 {
+    pictures(setting).len() as u64 * 4
+}
+
+/// Relative gaps |Σ A − (S(x) − S(x′))| / |S(x) − S(x′)| of four methods, and the worked example of §2.1.
+pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
+    let steps = if setting.quick { 50 } else { 100 };
+    let ig = IntegratedGradients::new().steps(steps).quadrature(Quadrature::GaussLegendre);
+    let methods: [&dyn Explainer<Graph>; 4] =
+        [&ig, &Saliency::new(), &GuidedBackprop::new(), &InputXGradient::new()];
+    let mut table = Table::new([Column::text("picture"), Column::text("method"), Column::number("sum", 4), Column::number("S(x) − S(x′)", 4), Column::number("relative gap", 5)]);
+    let mut gaps: Vec<(&str, f64)> = Vec::new();
+    for picture in pictures(setting) {
+        for method in methods {
+            setting.bar.set_message(format!("completeness: {}", method.id()));
+            let (sum, change, gap) = relative_gap(&setting.model, picture, method)?;
+            table = table.row([(*picture).into(), method.id().into(), Cell::from(sum), change.into(), gap.into()]);
+            gaps.push((method.id(), gap));
+            setting.bar.inc(1);
+        }
+    }
+    let of = |id: &str| gaps.iter().filter(|g| g.0 == id).map(|g| g.1).collect::<Vec<_>>();
+    let largest = |id: &str| of(id).into_iter().fold(0.0, f64::max);
+    let smallest = |id: &str| of(id).into_iter().fold(f64::INFINITY, f64::min);
+    let mut section = Section::new("Completeness")
+        .text("The sum of an attribution against the change of the score from a black-body baseline of zeros.")
+        .table(table)
+        .claim(
+            Claim::new("Integrated gradients add up to S(x) − S(x′).", verdict(largest("integrated-gradients") < 0.05))
+                .source(format!("{SOURCE}, proposition 1; §5 recommends gaps below 5 %"))
+                .measured(format!("largest relative gap {:.2e} with {steps} points", largest("integrated-gradients")))
+                .criterion("below 0.05"),
+        );
+    for id in ["saliency", "guided-backprop"] {
+        section = section.claim(
+            Claim::new(format!("{id} does not add up to S(x) − S(x′)."), verdict(smallest(id) > 0.05))
+                .source(format!("{SOURCE}, §2"))
+                .measured(format!("smallest relative gap {:.3}", smallest(id)))
+                .criterion("above 0.05"),
+        );
+    }
+    Ok(vec![section, sensitivity()?])
+}
+
+fn relative_gap(model: &Model, picture: &str, method: &dyn Explainer<Graph>) -> anyhow::Result<(f64, f64, f64)> {
+    let path = paths::root().join("fixtures/images").join(picture);
+    let loaded = model.read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let run = Run::new();
+    let target = Target::Top1.resolve(&model.graph.forward(&loaded.inputs)?)?;
+    let attribution = method.explain(&model.graph, &loaded.inputs, &target, &run)?;
+    let case = Case::new(&model.graph, &loaded.inputs, &target, &attribution, &run);
+    let found = Metric::<Graph>::evaluate(&Completeness::default(), &case)?;
+    let detail = found.details.first().cloned().unwrap_or_default();
+    let number = |key: &str| detail[key].as_f64().with_context(|| format!("no {key}"));
+    let change = number("score")? - number("baseline_score")?;
+    Ok((number("sum")?, change, found.mean().context("no value")?))
+}
+
+/// f(x) = 1 − ReLU(1 − x) at x = 2 from 0: the function changes by 1, the gradient at x is 0.
+fn sensitivity() -> anyhow::Result<Section> {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(1)]);
+    let one = b.constant("one", Tensor::new(&[1_f64], &Device::Cpu)?);
+    let inner = b.op("inner", Binary::Sub, &[one, x])?;
+    let relu = b.op("relu", Pointwise::Relu, &[inner])?;
+    let f = b.op("f", Binary::Sub, &[one, relu])?;
+    let graph = b.finish(&[f])?;
+    let x = Inputs::single(Tensor::new(&[[2_f64]], &Device::Cpu)?)?;
+    let value = |a: &Attribution| -> anyhow::Result<f64> { Ok(a.values().flatten_all()?.to_vec1::<f64>()?[0]) };
+    let (target, run) = (Target::Class(0), Run::new());
+    let gradient = value(&Saliency::new().explain(&graph, &x, &target, &run)?)?;
+    let ig = IntegratedGradients::new().steps(1000).quadrature(Quadrature::RiemannMiddle).baseline(Baseline::Zero);
+    let integrated = value(&ig.explain(&graph, &x, &target, &run)?)?;
+    Ok(Section::new("Sensitivity")
+        .text("f(x) = 1 − ReLU(1 − x) rises from 0 to 1 between x = 0 and x = 1, and is flat at x = 2.")
+        .claim(
+            Claim::new("The gradient gives the only input, which matters, an attribution of 0.", verdict(gradient == 0.0))
+                .source(format!("{SOURCE}, §2.1"))
+                .measured(format!("gradient {gradient}"))
+                .criterion("exactly 0"),
+        )
+        .claim(
+            Claim::new("Integrated gradients give it 1.", verdict((integrated - 1.0).abs() < 1e-9))
+                .source(format!("{SOURCE}, §3"))
+                .measured(format!("{integrated}"))
+                .criterion("1 to 9 digits"),
+        ))
+}

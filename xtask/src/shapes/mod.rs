@@ -1,0 +1,7 @@
+//! A small network, trained here on pictures whose truth is known: which shape, and where.
+
+mod data;
+mod training;
+
+pub use data::{CLASSES, SIDE, ShapePicture, picture};
+pub use training::{ARCHITECTURE, Train, accuracy, batch, train};
