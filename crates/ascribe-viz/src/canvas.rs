@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 use tiny_skia::{
-    FillRule, LineCap, LineJoin, Paint, PathBuilder, Pixmap, PremultipliedColorU8, Stroke, StrokeDash, Transform,
+    FillRule, LineCap, LineJoin, Paint, PathBuilder, Pixmap, PremultipliedColorU8, Stroke, StrokeDash,
+    Transform,
 };
 
 use crate::{Error, Result};
@@ -56,7 +57,8 @@ impl Canvas {
         let mix = |below: u8, above: u8| {
             (f32::from(below) + cover * (f32::from(above) - f32::from(below))).round() as u8
         };
-        let [r, g, b] = [mix(pixel.red(), color[0]), mix(pixel.green(), color[1]), mix(pixel.blue(), color[2])];
+        let [r, g, b] =
+            [mix(pixel.red(), color[0]), mix(pixel.green(), color[1]), mix(pixel.blue(), color[2])];
         // Opaque, hence premultiplied whatever the components.
         if let Some(mixed) = PremultipliedColorU8::from_rgba(r, g, b, 255) {
             *pixel = mixed;
@@ -115,7 +117,13 @@ impl Canvas {
         }
         path.close();
         if let Some(path) = path.finish() {
-            self.pixels.fill_path(&path, &paint(color, alpha), FillRule::Winding, Transform::identity(), None);
+            self.pixels.fill_path(
+                &path,
+                &paint(color, alpha),
+                FillRule::Winding,
+                Transform::identity(),
+                None,
+            );
         }
     }
 

@@ -4,9 +4,10 @@ use image::RgbImage;
 
 use crate::canvas::{INK, LINE, MUTED};
 use crate::number;
+use crate::paint::hatch;
 use crate::scale::Scale;
 use crate::scene::{Align, Rect, Scene};
-use crate::style::{Style, hatch};
+use crate::style::Style;
 use crate::text::TextStyle;
 
 const LABEL: TextStyle = TextStyle::new(12.5, INK);
@@ -24,7 +25,15 @@ fn color(scale: &Scale, style: &Style, fraction: f64) -> [u8; 3] {
 }
 
 /// A vertical bar with its labels to the right, in `height` pixels; clipped ends are pointed. Returns the width used.
-pub(crate) fn vertical(scene: &mut Scene, x: u32, y: u32, height: u32, scale: &Scale, style: &Style, has_nan: bool) -> u32 {
+pub(crate) fn vertical(
+    scene: &mut Scene,
+    x: u32,
+    y: u32,
+    height: u32,
+    scale: &Scale,
+    style: &Style,
+    has_nan: bool,
+) -> u32 {
     const WIDTH: u32 = 16;
     let label = LABEL.line_height();
     let (below, above) = scale.clips();
@@ -35,7 +44,7 @@ pub(crate) fn vertical(scene: &mut Scene, x: u32, y: u32, height: u32, scale: &S
     let top = y + head + if above { ARROW.max(half) } else { half };
     let bottom = (y + height - foot - if below { ARROW.max(half) } else { half }).max(top + 2);
     let length = bottom - top;
-    let ticks = labelled(scale, (length / 36).clamp(1, 8) as usize, exponent);
+    let ticks = labelled(scale, (length / 28).clamp(1, 8) as usize, exponent);
     let bar = RgbImage::from_fn(WIDTH, length, |_, i| {
         image::Rgb(color(scale, style, 1.0 - (f64::from(i) + 0.5) / f64::from(length)))
     });
@@ -53,7 +62,9 @@ pub(crate) fn vertical(scene: &mut Scene, x: u32, y: u32, height: u32, scale: &S
     let text_x = x + WIDTH + GAP;
     let mut right = x + WIDTH;
     for (fraction, text) in ticks {
-        let at = (f64::from(bottom) - fraction * f64::from(length)).round().clamp(f64::from(top), f64::from(bottom - 1)) as u32;
+        let at = (f64::from(bottom) - fraction * f64::from(length))
+            .round()
+            .clamp(f64::from(top), f64::from(bottom - 1)) as u32;
         scene.fill(Rect::new(x + WIDTH, at, TICK, 1), LINE);
         let width = LABEL.width(&text);
         scene.text(Rect::new(text_x, at.saturating_sub(half), width, label), &[text], LABEL, Align::Left);
@@ -90,7 +101,9 @@ pub(crate) fn horizontal_height() -> u32 {
 
 /// A thin horizontal bar with the values of its ends and, between, of zero; labels stay within `width`.
 pub(crate) fn horizontal(scene: &mut Scene, x: u32, y: u32, width: u32, scale: &Scale, style: &Style) {
-    let bar = RgbImage::from_fn(width, 8, |i, _| image::Rgb(color(scale, style, (f64::from(i) + 0.5) / f64::from(width))));
+    let bar = RgbImage::from_fn(width, 8, |i, _| {
+        image::Rgb(color(scale, style, (f64::from(i) + 0.5) / f64::from(width)))
+    });
     scene.image(x, y, bar);
     scene.frame(Rect::new(x, y, width, 8), LINE);
     let (below, above) = scale.clips();
@@ -116,7 +129,12 @@ pub(crate) fn horizontal(scene: &mut Scene, x: u32, y: u32, width: u32, scale: &
     let zero_width = SMALL.width("0");
     let fits = zero >= x + low_width + zero_width && zero + zero_width + high_width <= x + width;
     if fits && scale.low < 0.0 && scale.high > 0.0 {
-        scene.text(Rect::new(zero - zero_width / 2, area.y, zero_width, area.height), &["0".into()], SMALL, Align::Left);
+        scene.text(
+            Rect::new(zero - zero_width / 2, area.y, zero_width, area.height),
+            &["0".into()],
+            SMALL,
+            Align::Left,
+        );
     }
 }
 

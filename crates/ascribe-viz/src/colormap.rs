@@ -14,11 +14,11 @@ use crate::{Error, Result};
 /// order.
 ///
 /// The sequential maps are those of matplotlib (Smith & van der Walt 2015; cividis: Nuñez et al. 2018). The diverging
-/// ones are two straight lines in OKLab that start at a neutral grey and end at the same lightness and chroma in two
+/// ones are two straight lines in Oklab that start at a neutral grey and end at the same lightness and chroma in two
 /// hues which people with protanopia, deuteranopia and tritanopia tell apart:
 ///
 /// ```text
-/// colour(t) = neutral + |2t − 1| · (end± − neutral),   end− at t < ½, end+ at t > ½, in OKLab
+/// colour(t) = neutral + |2t − 1| · (end± − neutral),   end− at t < ½, end+ at t > ½, in Oklab
 /// ```
 ///
 /// so the perceived distance from neutral is proportional to the magnitude, on both sides alike.

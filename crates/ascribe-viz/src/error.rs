@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The attribution has a rank or batch size that is no single map.
-    #[error("an attribution of shape {shape:?} is no picture: expected [H, W], [C, H, W] or [1, C, H, W]{hint}")]
+    #[error(
+        "an attribution of shape {shape:?} is no picture: expected [H, W], [C, H, W] or [1, C, H, W]{hint}"
+    )]
     Shape {
         /// The shape that came.
         shape: Vec<usize>,
@@ -53,7 +55,9 @@ pub enum Error {
         problem: String,
     },
     /// The picture would be larger than this crate draws.
-    #[error("the picture would be {width} × {height} pixels; at most {limit} pixels are drawn: use smaller cells or fewer rows")]
+    #[error(
+        "the picture would be {width} × {height} pixels; at most {limit} pixels are drawn: use smaller cells or fewer rows"
+    )]
     TooLarge {
         /// Width in pixels.
         width: u64,

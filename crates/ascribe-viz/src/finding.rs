@@ -75,8 +75,11 @@ pub(crate) fn inspect(values: &[f64], signed: bool) -> Vec<Finding> {
     if min == 0.0 && max == 0.0 {
         found.push(Finding::new(
             FindingKind::AllZero,
-            format!("{}: nothing of the target's signal reaches this place (no gradient or relevance, \
-             or the input equals the baseline)", if nan + infinite == 0 { "the map is zero everywhere" } else { "all other values are zero" }),
+            format!(
+                "{}: nothing of the target's signal reaches this place (no gradient or relevance, \
+             or the input equals the baseline)",
+                if nan + infinite == 0 { "the map is zero everywhere" } else { "all other values are zero" }
+            ),
         ));
     } else if signed && max <= 0.0 {
         found.push(Finding::new(

@@ -14,18 +14,18 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
-    /// Σ_c a_c: signed; keeps the map's total, hence completeness.
+    /// `Σ_c a_c`: signed; keeps the map's total, hence completeness.
     #[default]
     Sum,
-    /// Σ_c a_c / C: signed.
+    /// `Σ_c a_c / C`: signed.
     Mean,
-    /// max_c |a_c|: a magnitude; Simonyan et al. 2013, §3.1.
+    /// `max_c |a_c|`: a magnitude; Simonyan et al. 2013, §3.1.
     MaxAbs,
-    /// Σ_c |a_c|: a magnitude.
+    /// `Σ_c |a_c|`: a magnitude.
     SumAbs,
-    /// Σ_c |a_c| / C: a magnitude.
+    /// `Σ_c |a_c| / C`: a magnitude.
     MeanAbs,
-    /// (Σ_c a_c²)^½: a magnitude.
+    /// `(Σ_c a_c²)^½`: a magnitude.
     L2,
 }
 
@@ -68,7 +68,8 @@ impl Reduction {
         match self {
             Self::Sum => channels.sum(),
             Self::Mean => channels.sum::<f64>() / count,
-            Self::MaxAbs => channels.fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) }),
+            Self::MaxAbs => channels
+                .fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) }),
             Self::SumAbs => channels.map(f64::abs).sum(),
             Self::MeanAbs => channels.map(f64::abs).sum::<f64>() / count,
             Self::L2 => {
@@ -184,7 +185,10 @@ impl Heatmap {
     pub fn batch(attributions: &Tensor, reduction: Reduction) -> Result<Vec<Self>> {
         let shape = attributions.dims();
         if shape.len() != 4 || shape[0] == 0 {
-            return Err(Error::Shape { shape: shape.to_vec(), hint: "; a batch is [N, C, H, W], N at least 1".into() });
+            return Err(Error::Shape {
+                shape: shape.to_vec(),
+                hint: "; a batch is [N, C, H, W], N at least 1".into(),
+            });
         }
         (0..shape[0]).map(|n| Self::from_tensor(&attributions.get(n)?, reduction)).collect()
     }
@@ -243,7 +247,11 @@ impl Heatmap {
     /// If `sigma` is negative, not finite or beyond 1000 cells.
     pub fn smooth(&self, sigma: f64) -> Result<Self> {
         if !(0.0..=1000.0).contains(&sigma) {
-            return Err(Error::Setting { what: "the smoothing", value: sigma, expected: "from 0 to 1000 cells" });
+            return Err(Error::Setting {
+                what: "the smoothing",
+                value: sigma,
+                expected: "from 0 to 1000 cells",
+            });
         }
         let rows = resample::gaussian(self.height, sigma);
         let columns = resample::gaussian(self.width, sigma);
@@ -294,7 +302,8 @@ mod tests {
     #[test]
     fn l2_neither_overflows_nor_vanishes() {
         for scale in [1e-300, 1e300] {
-            let map = Heatmap::from_tensor(&tensor(&[3.0 * scale, 4.0 * scale], &[2, 1, 1]), Reduction::L2).unwrap();
+            let map = Heatmap::from_tensor(&tensor(&[3.0 * scale, 4.0 * scale], &[2, 1, 1]), Reduction::L2)
+                .unwrap();
             assert!((map.values()[0] / scale - 5.0).abs() < 1e-12, "{:?}", map.values());
         }
     }

@@ -181,7 +181,7 @@ impl Metadata {
     }
 }
 
-/// The Exif tag ImageDescription, an ASCII string.
+/// The Exif tag `ImageDescription`, an ASCII string.
 const IMAGE_DESCRIPTION: u16 = 0x010E;
 const ASCII: u16 = 2;
 /// Header (8), entry count (2), one entry (12), offset of the next directory (4).
@@ -221,7 +221,7 @@ pub(crate) fn ascii_json(json: &str) -> String {
         } else {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                out.extend(format!("\\u{unit:04x}").chars());
             }
         }
     }

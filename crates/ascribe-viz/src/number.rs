@@ -12,7 +12,11 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     if power == 0.0 || !power.is_finite() {
         return vec![low, high];
     }
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(rough);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|m| m * power)
+        .into_iter()
+        .find(|s| *s >= rough * 0.999)
+        .unwrap_or(rough);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     (first..=last).map(|i| i as f64 * step).collect()
 }
@@ -36,7 +40,13 @@ pub(crate) fn labels_at(values: &[f64], exponent: i32) -> Vec<String> {
         })
     };
     // At most three significant digits of the largest.
-    let most = if top >= 100.0 { 0 } else if top >= 10.0 { 1 } else { 2 + usize::from(top < 1.0) + usize::from(top < 0.1) };
+    let most = if top >= 100.0 {
+        0
+    } else if top >= 10.0 {
+        1
+    } else {
+        2 + usize::from(top < 1.0) + usize::from(top < 0.1)
+    };
     let decimals = (0..most).find(|&d| exact(d)).unwrap_or(most);
     // A zero among them is exact: it needs no decimals.
     scaled.iter().map(|v| fixed(*v, if *v == 0.0 { 0 } else { decimals })).collect()
@@ -54,7 +64,13 @@ pub(crate) fn exponent(largest: f64) -> i32 {
 /// A number with the typographic minus and no negative zero.
 pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "NaN".into() } else if value > 0.0 { "∞".into() } else { "−∞".into() };
+        return if value.is_nan() {
+            "NaN".into()
+        } else if value > 0.0 {
+            "∞".into()
+        } else {
+            "−∞".into()
+        };
     }
     let digits = format!("{:.decimals$}", value.abs());
     let zero = digits.bytes().all(|b| b == b'0' || b == b'.');
@@ -111,7 +127,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_include_zero() {
         assert_eq!(ticks(-1.0, 1.0, 4), [-1.0, -0.5, 0.0, 0.5, 1.0]);
-        assert_eq!(ticks(0.0, 0.93, 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8]);
+        assert_eq!(ticks(0.0, 9.3, 5), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(ticks(0.0, 0.0, 5), [0.0]);
         assert!(ticks(-3e-5, 3e-5, 5).contains(&0.0));
         assert_eq!(ticks(f64::NAN, 1.0, 5), [] as [f64; 0]);
@@ -126,7 +142,10 @@ mod tests {
         assert_eq!(short(-4.2e-7), "−4.2×10⁻⁷");
         assert_eq!(short(0.0), "0");
         assert_eq!(fixed(-0.0001, 2), "0.00");
-        assert_eq!((percent(0.6214), percent(1e-5), percent(0.99999)), ("62.1 %".into(), "< 0.1 %".into(), "> 99.9 %".into()));
+        assert_eq!(
+            (percent(0.6214), percent(1e-5), percent(0.99999)),
+            ("62.1 %".into(), "< 0.1 %".into(), "> 99.9 %".into())
+        );
     }
 
     proptest! {

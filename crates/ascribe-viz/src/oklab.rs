@@ -1,6 +1,6 @@
-//! The OKLab colour space (Björn Ottosson, "A perceptual color space for image processing", 2020).
+//! The Oklab colour space (Björn Ottosson, "A perceptual color space for image processing", 2020).
 //!
-//! Euclidean distance in OKLab approximates how different two colours look, so a straight line walked at constant
+//! Euclidean distance in Oklab approximates how different two colours look, so a straight line walked at constant
 //! speed is a perceptually uniform colour map.
 
 /// Lightness (0 black, 1 white) and the two opponent axes: `a` green to red, `b` blue to yellow.

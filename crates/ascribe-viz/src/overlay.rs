@@ -8,9 +8,10 @@ use crate::finding::{Finding, FindingKind};
 use crate::heatmap::Heatmap;
 use crate::metadata::{About, Metadata, PanelInfo};
 use crate::number;
+use crate::paint::{Region, cropped, paint, resized};
 use crate::scale::Scale;
 use crate::scene::{Align, Rect, Scene, fit_side};
-use crate::style::{Region, Style, cropped, paint, resized};
+use crate::style::Style;
 use crate::text::TextStyle;
 use crate::write::Picture;
 use crate::{Error, Result};
@@ -169,7 +170,11 @@ impl Overlay {
         self.style.check()?;
         if !(64..=8192).contains(&self.side) {
             let value = f64::from(self.side);
-            return Err(Error::Setting { what: "the picture's longer side", value, expected: "from 64 to 8192" });
+            return Err(Error::Setting {
+                what: "the picture's longer side",
+                value,
+                expected: "from 64 to 8192",
+            });
         }
         let (photo, region) = match self.region {
             Some(region) if self.crop => (&cropped(&self.photo, region)?, None),
@@ -210,7 +215,14 @@ impl Overlay {
         })
     }
 
-    fn arrange(&self, scene: &mut Scene, photo: RgbImage, painted: RgbImage, scale: &Scale, panel: &PanelInfo) {
+    fn arrange(
+        &self,
+        scene: &mut Scene,
+        photo: RgbImage,
+        painted: RgbImage,
+        scale: &Scale,
+        panel: &PanelInfo,
+    ) {
         let (w, h) = painted.dimensions();
         let panels = if self.input { 2 * w + GUTTER } else { w };
         let width = panels.max(320);

@@ -44,7 +44,8 @@ pub(crate) fn gaussian(length: usize, sigma: f64) -> Vec<Tap> {
     (0..length)
         .map(|i| {
             let (first, last) = (i.saturating_sub(reach), (i + reach).min(length - 1));
-            let weight = |j: usize| if j == i { 1.0 } else { (-0.5 * ((j as f64 - i as f64) / sigma).powi(2)).exp() };
+            let weight =
+                |j: usize| if j == i { 1.0 } else { (-0.5 * ((j as f64 - i as f64) / sigma).powi(2)).exp() };
             let total: f64 = (first..=last).map(weight).sum();
             Tap { first, weights: (first..=last).map(|j| weight(j) / total).collect() }
         })

@@ -21,7 +21,7 @@ pub enum ScaleKind {
 
 /// The map from values to positions 0..=1.
 ///
-/// With P_q the q-th percentile (linear interpolation between order statistics) over all finite values of the maps
+/// With `P_q` the q-th percentile (linear interpolation between order statistics) over all finite values of the maps
 /// before any upsampling:
 ///
 /// ```text
@@ -77,7 +77,8 @@ impl Scale {
         let signed = maps.iter().any(|m| m.is_signed());
         let kind = kind.unwrap_or(if signed { ScaleKind::Diverging } else { ScaleKind::Sequential });
         let values = |m: &'a Heatmap| m.values().iter().copied();
-        let scales = maps.iter().map(|m| Self::fit(kind, percentile, values(m))).collect::<Result<Vec<_>>>()?;
+        let scales =
+            maps.iter().map(|m| Self::fit(kind, percentile, values(m))).collect::<Result<Vec<_>>>()?;
         let Some(mut all) = scales.first().copied() else {
             let problem = "a scale needs at least one map".into();
             return Err(Error::Layout { what: "the shared scale".into(), problem });
@@ -101,7 +102,11 @@ impl Scale {
     /// If `percentile` is not in 50 < q ≤ 100.
     pub fn fit(kind: ScaleKind, percentile: f64, values: impl IntoIterator<Item = f64>) -> Result<Self> {
         if !(percentile > 50.0 && percentile <= 100.0) {
-            return Err(Error::Setting { what: "the clip percentile", value: percentile, expected: "above 50 and at most 100" });
+            return Err(Error::Setting {
+                what: "the clip percentile",
+                value: percentile,
+                expected: "above 50 and at most 100",
+            });
         }
         let mut count = 0;
         let mut sorted: Vec<f64> =
@@ -140,7 +145,13 @@ impl Scale {
         // In units of the larger limit, so that no difference of large limits overflows.
         let unit = self.low.abs().max(self.high.abs());
         if unit == 0.0 {
-            return Some(if value > 0.0 { 1.0 } else if value < 0.0 { 0.0 } else { self.zero() });
+            return Some(if value > 0.0 {
+                1.0
+            } else if value < 0.0 {
+                0.0
+            } else {
+                self.zero()
+            });
         }
         let (low, high) = (self.low / unit, self.high / unit);
         Some(((value.clamp(self.low, self.high) / unit - low) / (high - low)).clamp(0.0, 1.0))
@@ -262,7 +273,10 @@ mod tests {
         let scale = fit(ScaleKind::Diverging, 100.0, &[-1.0, 0.0, 4.0]);
         assert_eq!((scale.low, scale.high), (-4.0, 4.0));
         assert_eq!(scale.position(0.0), Some(0.5));
-        assert_eq!(Colormap::BlueWhiteRed.eval(scale.position(0.0).unwrap()), Colormap::BlueWhiteRed.neutral());
+        assert_eq!(
+            Colormap::BlueWhiteRed.eval(scale.position(0.0).unwrap()),
+            Colormap::BlueWhiteRed.neutral()
+        );
         assert_eq!(scale.position(-1.0), Some(0.375));
     }
 

@@ -97,7 +97,14 @@ impl Scene {
     }
 
     /// Wraps text into the area's width and at most `max_lines`, then as [`Scene::text`].
-    pub fn paragraph(&mut self, area: Rect, text: &str, style: TextStyle, align: Align, max_lines: usize) -> u32 {
+    pub fn paragraph(
+        &mut self,
+        area: Rect,
+        text: &str,
+        style: TextStyle,
+        align: Align,
+        max_lines: usize,
+    ) -> u32 {
         let lines = style.wrap(text, area.width, max_lines);
         self.text(area, &lines, style, align)
     }
@@ -111,11 +118,16 @@ impl Scene {
     }
 
     pub fn polygon(&mut self, points: Vec<(f32, f32)>, color: Rgb) {
-        let low = |f: fn(&(f32, f32)) -> f32| points.iter().map(f).fold(f32::INFINITY, f32::min).floor().max(0.0);
+        let low =
+            |f: fn(&(f32, f32)) -> f32| points.iter().map(f).fold(f32::INFINITY, f32::min).floor().max(0.0);
         let high = |f: fn(&(f32, f32)) -> f32| points.iter().map(f).fold(0.0, f32::max).ceil();
         let (x, y) = (low(|p| p.0) as u32, low(|p| p.1) as u32);
         let bounds = Rect::new(x, y, high(|p| p.0) as u32 - x, high(|p| p.1) as u32 - y);
-        self.items.push(Item { bounds, content: Content::Shape(Shape::Polygon(points, color)), decoration: false });
+        self.items.push(Item {
+            bounds,
+            content: Content::Shape(Shape::Polygon(points, color)),
+            decoration: false,
+        });
     }
 
     /// The right and bottom edges of all items.
@@ -152,9 +164,10 @@ impl Scene {
     #[cfg(test)]
     pub fn overlap(&self) -> Option<(&Item, &Item)> {
         let solid: Vec<&Item> = self.items.iter().filter(|i| !i.decoration).collect();
-        solid.iter().enumerate().find_map(|(n, a)| {
-            solid[n + 1..].iter().find(|b| a.bounds.overlaps(&b.bounds)).map(|b| (*a, *b))
-        })
+        solid
+            .iter()
+            .enumerate()
+            .find_map(|(n, a)| solid[n + 1..].iter().find(|b| a.bounds.overlaps(&b.bounds)).map(|b| (*a, *b)))
     }
 }
 
@@ -162,7 +175,10 @@ impl Scene {
 pub(crate) fn fit_side(photo: &RgbImage, side: u32, what: &str) -> Result<(u32, u32)> {
     let (w, h) = photo.dimensions();
     if w == 0 || h == 0 {
-        return Err(Error::Layout { what: what.into(), problem: format!("the photograph is {w} × {h} pixels: it is empty") });
+        return Err(Error::Layout {
+            what: what.into(),
+            problem: format!("the photograph is {w} × {h} pixels: it is empty"),
+        });
     }
     let scaled = |a: u32, b: u32| ((f64::from(side) * f64::from(a) / f64::from(b)).round() as u32).max(1);
     Ok(if w >= h { (side, scaled(h, w)) } else { (scaled(w, h), side) })

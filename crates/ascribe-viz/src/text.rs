@@ -6,8 +6,10 @@ use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
 
 use crate::canvas::{Canvas, Rgb};
 
-static REGULAR: LazyLock<FontRef<'static>> = LazyLock::new(|| load(include_bytes!("../fonts/Inter-Regular.otf")));
-static SEMI_BOLD: LazyLock<FontRef<'static>> = LazyLock::new(|| load(include_bytes!("../fonts/Inter-SemiBold.otf")));
+static REGULAR: LazyLock<FontRef<'static>> =
+    LazyLock::new(|| load(include_bytes!("../fonts/Inter-Regular.otf")));
+static SEMI_BOLD: LazyLock<FontRef<'static>> =
+    LazyLock::new(|| load(include_bytes!("../fonts/Inter-SemiBold.otf")));
 
 fn load(bytes: &'static [u8]) -> FontRef<'static> {
     FontRef::try_from_slice(bytes).expect("the bundled fonts are valid; a test loads both")
@@ -92,8 +94,9 @@ impl TextStyle {
             if !line.trim().is_empty() {
                 lines.push(std::mem::take(&mut line).trim_end().to_owned());
             }
-            line = piece.trim_start().to_owned();
-            while self.width(line.trim_end()) > width && line.chars().count() > 1 && lines.len() <= max_lines {
+            piece.trim_start().clone_into(&mut line);
+            while self.width(line.trim_end()) > width && line.chars().count() > 1 && lines.len() <= max_lines
+            {
                 let cut = self.prefix(&line, width);
                 let rest = line.split_off(cut);
                 lines.push(std::mem::replace(&mut line, rest));
@@ -196,7 +199,10 @@ mod tests {
         let wide = STYLE.width("Egyptian cat");
         assert_eq!(STYLE.wrap("Egyptian cat", wide, 2), ["Egyptian cat"]);
         assert_eq!(STYLE.wrap("Egyptian cat", wide - 1, 2), ["Egyptian", "cat"]);
-        assert_eq!(STYLE.wrap("Black-footed ferret", STYLE.width("Black-footed"), 2), ["Black-footed", "ferret"]);
+        assert_eq!(
+            STYLE.wrap("Black-footed ferret", STYLE.width("Black-footed"), 2),
+            ["Black-footed", "ferret"]
+        );
         let cut = STYLE.wrap("Egyptian cat", wide - 1, 1);
         assert!(cut[0].ends_with('…') && cut.len() == 1, "{cut:?}");
         assert!(STYLE.wrap("", 50, 2).is_empty());

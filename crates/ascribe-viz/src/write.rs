@@ -46,7 +46,10 @@ impl Format {
             Some("png") => Ok(Self::Png),
             Some("jpg" | "jpeg") => Ok(Self::Jpeg),
             Some("webp") => Ok(Self::WebP),
-            Some(other) => Err(Error::Ending { path: path.to_owned(), found: format!("the ending .{other} is no format of pictures here") }),
+            Some(other) => Err(Error::Ending {
+                path: path.to_owned(),
+                found: format!("the ending .{other} is no format of pictures here"),
+            }),
             None => Err(Error::Ending { path: path.to_owned(), found: "the name has no ending".into() }),
         }
     }
@@ -71,7 +74,8 @@ impl Picture {
     /// # Errors
     /// If the format cannot hold a picture of this size.
     pub fn encode(&self, format: Format) -> Result<Vec<u8>> {
-        let failed = |e: &dyn std::fmt::Display| Error::Encode { format: format.name(), problem: e.to_string() };
+        let failed =
+            |e: &dyn std::fmt::Display| Error::Encode { format: format.name(), problem: e.to_string() };
         let (width, height) = self.image.dimensions();
         let json = self.metadata.to_json();
         let mut out = Vec::new();
@@ -174,7 +178,8 @@ mod tests {
             let path = dir.path().join(name);
             picture().save(&path).unwrap();
             assert_eq!(Metadata::read(&path).unwrap(), picture().metadata, "{name}");
-            let pixels = image::ImageReader::open(&path).unwrap().with_guessed_format().unwrap().decode().unwrap();
+            let pixels =
+                image::ImageReader::open(&path).unwrap().with_guessed_format().unwrap().decode().unwrap();
             assert_eq!((pixels.width(), pixels.height()), (9, 7));
             if !name.to_lowercase().contains(".j") {
                 assert_eq!(pixels.to_rgb8(), picture().image, "{name}");
