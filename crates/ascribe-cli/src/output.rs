@@ -109,7 +109,7 @@ pub fn save_values(attribution: &Attribution, path: &Path) -> Result<()> {
             let message = format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
             return Err(Failure::request(message));
         }
-        return Ok(tensors::npy::write_npy(path, attribution.values())?);
+        return Ok(tensors::write_npy(path, attribution.values())?);
     }
     Ok(attribution.save(path)?)
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::ensure;
-use ascribe::core::{Composite, DType, Device, Graph, Inputs, Keep, NodeId, Slot, Tensor, random};
+use ascribe::core::ops::Slot;
+use ascribe::core::{Composite, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, random};
 use ascribe::models::weights::StateDict;
 use ascribe::models::zoo;
 use clap::Args;

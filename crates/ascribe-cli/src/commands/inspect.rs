@@ -1,7 +1,8 @@
 //! `ascribe inspect`.
 
 use ascribe::Model;
-use ascribe::core::{DType, Device, Graph, Inputs, Keep, NodeId, Slot, Tensor, Trace};
+use ascribe::core::ops::Slot;
+use ascribe::core::{DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
 use serde_json::json;
 
 use crate::args::Inspect;
