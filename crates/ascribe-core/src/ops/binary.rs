@@ -1,8 +1,12 @@
 //! Arithmetic on two tensors with broadcasting.
 
+use ascribe_kernels::Float;
 use candle_core::{DType, Tensor};
 
+use super::broadcast::zip;
+use super::fast;
 use super::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input, shapes};
+use super::reduce::sum_over;
 use crate::error::{Error, Result};
 
 /// A function of two tensors, element by element, with broadcasting as in numpy.
@@ -21,7 +25,7 @@ pub enum Binary {
     Max,
     /// `min(a, b)`; where both are equal, each takes half of the gradient.
     Min,
-    /// `aᵇ`.
+    /// `aᵇ`; NaN for negative `a` unless `b` is an integer.
     Pow,
 }
 
@@ -48,16 +52,21 @@ pub(crate) fn broadcast_shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
 
 /// Sums a gradient over the axes that broadcasting added: the transpose of broadcasting.
 pub(crate) fn sum_to(grad: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    sum_to_with(grad, shape, Backend::Portable)
+}
+
+/// As [`sum_to`], by the kernels where they apply.
+fn sum_to_with(grad: &Tensor, shape: &[usize], backend: Backend) -> Result<Tensor> {
     if grad.dims() == shape {
         return Ok(grad.clone());
     }
     let extra = grad.rank() - shape.len();
     let axes: Vec<usize> =
         (0..grad.rank()).filter(|&i| i < extra || (shape[i - extra] == 1 && grad.dims()[i] != 1)).collect();
-    Ok(grad.sum_keepdim(axes)?.reshape(shape)?)
+    Ok(sum_over(grad, &axes, backend)?.reshape(shape)?)
 }
 
-/// 1 where the condition holds, 0.5 where both are equal, in the type of `a`.
+/// 1 where `a` is the one chosen, ½ where both are equal.
 fn preference(a: &Tensor, b: &Tensor, max: bool) -> Result<Tensor> {
     let (a, b) = (a.broadcast_as(broadcast_shape(a.dims(), b.dims())?)?, b);
     let dtype = a.dtype();
@@ -66,8 +75,40 @@ fn preference(a: &Tensor, b: &Tensor, max: bool) -> Result<Tensor> {
     Ok((strict + (tie * 0.5)?)?)
 }
 
+/// `aᵇ` by candle operations, also for `a ≤ 0`, where candle's own is not defined.
+fn power(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let shape = broadcast_shape(a.dims(), b.dims())?;
+    let (a, b) = (a.broadcast_as(shape.as_slice())?, b.broadcast_as(shape.as_slice())?);
+    let dtype = a.dtype();
+    let size = (&b * a.abs()?.log()?)?.exp()?;
+    let half = (&b * 0.5)?;
+    let is = |condition: Tensor| Ok::<_, Error>(condition.to_dtype(dtype)?);
+    let odd = is(half.floor()?.ne(&half)?)?;
+    let sign = ((is(a.lt(0.0)?)? * odd)? * -2.0)?;
+    let y = (size * (sign + 1.0)?)?;
+    let undefined = (a.lt(0.0)? * b.floor()?.ne(&b)?)?;
+    let nan = Tensor::full(f64::NAN, shape, a.device())?.to_dtype(dtype)?;
+    let y = undefined.where_cond(&nan, &y)?;
+    Ok(b.eq(0.0)?.where_cond(&y.ones_like()?, &y)?)
+}
+
+fn pow<T: Float>(a: T, b: T) -> T {
+    T::from_f64(a.to_f64().powf(b.to_f64()))
+}
+
 impl Binary {
-    fn apply(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    fn apply(self, a: &Tensor, b: &Tensor, backend: Backend) -> Result<Tensor> {
+        fast::dispatch!(backend, [a, b], T => {
+            return match self {
+                Self::Add => zip::<T>(a, b, |a, b| a + b),
+                Self::Sub => zip::<T>(a, b, |a, b| a - b),
+                Self::Mul => zip::<T>(a, b, |a, b| a * b),
+                Self::Div => zip::<T>(a, b, |a, b| a / b),
+                Self::Max => zip::<T>(a, b, |a, b| if a < b { b } else { a }),
+                Self::Min => zip::<T>(a, b, |a, b| if a > b { b } else { a }),
+                Self::Pow => zip::<T>(a, b, pow),
+            };
+        });
         Ok(match self {
             Self::Add => a.broadcast_add(b)?,
             Self::Sub => a.broadcast_sub(b)?,
@@ -75,36 +116,50 @@ impl Binary {
             Self::Div => a.broadcast_div(b)?,
             Self::Max => a.broadcast_maximum(b)?,
             Self::Min => a.broadcast_minimum(b)?,
-            Self::Pow => a.broadcast_pow(b)?,
+            Self::Pow => power(a, b)?,
         })
     }
 
     /// Gradient for the first operand, in the shape of the output.
-    fn grad_a(self, a: &Tensor, b: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    fn grad_a(self, a: &Tensor, b: &Tensor, grad: &Tensor, backend: Backend) -> Result<Tensor> {
         Ok(match self {
             Self::Add | Self::Sub => grad.clone(),
-            Self::Mul => grad.broadcast_mul(b)?,
-            Self::Div => grad.broadcast_div(b)?,
+            Self::Mul => Self::Mul.apply(grad, b, backend)?,
+            Self::Div => Self::Div.apply(grad, b, backend)?,
             Self::Max | Self::Min => (grad * preference(a, b, self == Self::Max)?)?,
             Self::Pow => {
-                let power = a.broadcast_pow(&(b - 1.0)?)?;
-                (grad * power.broadcast_mul(b)?)?
+                let slope = Self::Mul.apply(&Self::Pow.apply(a, &(b - 1.0)?, backend)?, b, backend)?;
+                let flat = b.eq(0.0)?.broadcast_as(slope.shape())?;
+                (grad * flat.where_cond(&slope.zeros_like()?, &slope)?)?
             }
         })
     }
 
     /// Gradient for the second operand, in the shape of the output.
-    fn grad_b(self, a: &Tensor, b: &Tensor, output: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    fn grad_b(
+        self,
+        a: &Tensor,
+        b: &Tensor,
+        output: &Tensor,
+        grad: &Tensor,
+        backend: Backend,
+    ) -> Result<Tensor> {
         Ok(match self {
             Self::Add => grad.clone(),
             Self::Sub => grad.neg()?,
-            Self::Mul => grad.broadcast_mul(a)?,
-            Self::Div => (grad * output)?.broadcast_div(b)?.neg()?,
+            Self::Mul => Self::Mul.apply(grad, a, backend)?,
+            Self::Div => Self::Div.apply(&(grad * output)?, b, backend)?.neg()?,
             Self::Max | Self::Min => {
                 let shape = output.dims();
                 (grad * preference(&b.broadcast_as(shape)?, a, self == Self::Max)?)?
             }
-            Self::Pow => (grad * output.broadcast_mul(&a.log()?)?)?,
+            Self::Pow => {
+                let slope = output.broadcast_mul(&a.log()?)?;
+                // 0ᵇ is 0 on both sides of every positive b.
+                let flat =
+                    (a.eq(0.0)?.broadcast_as(slope.shape())? * b.ge(0.0)?.broadcast_as(slope.shape())?)?;
+                (grad * flat.where_cond(&slope.zeros_like()?, &slope)?)?
+            }
         })
     }
 }
@@ -149,7 +204,7 @@ impl Operator for Binary {
         broadcast_shape(a, b)
     }
 
-    fn forward(&self, inputs: &[&Tensor], _: Backend) -> Result<Tensor> {
+    fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let (a, b) = (input(inputs, 0)?, input(inputs, 1)?);
         if a.dtype() != b.dtype() {
             return Err(Error::invalid(
@@ -162,17 +217,24 @@ impl Operator for Binary {
         if *self == Self::Pow && !matches!(a.dtype(), DType::F32 | DType::F64) {
             return Err(Error::invalid("inputs", format!("are {:?}", a.dtype()), "floating point"));
         }
-        self.apply(a, b)
+        self.apply(a, b, backend)
     }
 
     fn vjp(&self, args: &Vjp<'_>) -> Result<Grads> {
-        let (a, b) = (args.input(0)?, args.input(1)?);
-        let da = if args.wants(0) { Some(sum_to(&self.grad_a(a, b, args.grad)?, a.dims())?) } else { None };
+        let (a, b, backend) = (args.input(0)?, args.input(1)?, args.backend);
+        let da = if args.wants(0) {
+            Some(sum_to_with(&self.grad_a(a, b, args.grad, backend)?, a.dims(), backend)?)
+        } else {
+            None
+        };
         let db = if args.wants(1) {
-            Some(sum_to(&self.grad_b(a, b, args.output, args.grad)?, b.dims())?)
+            Some(sum_to_with(&self.grad_b(a, b, args.output, args.grad, backend)?, b.dims(), backend)?)
         } else {
             None
         };
         Ok(vec![da, db])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,9 @@ struct Geometry<'a> {
 }
 
 impl Geometry<'_> {
-    fn shape(&self) -> Result<kernels::ConvShape> {
+    /// The geometry as the kernels take it. They compute every window that fits; a transposed convolution whose
+    /// output padding is at least the stride leaves some out, and is computed by the portable path.
+    fn shape(&self) -> Result<Option<kernels::ConvShape>> {
         let [n, o, oh, ow] = self.small;
         let [_, c, h, w] = self.large;
         let shape = kernels::ConvShape::new(kernels::ConvParams {
@@ -53,11 +55,7 @@ impl Geometry<'_> {
             dilation: self.window.dilation,
             padding: self.window.padding,
         })?;
-        let output = shape.output();
-        if output != [oh, ow] {
-            return Err(Error::invalid("output", format!("{output:?}"), format!("{:?}", [oh, ow])));
-        }
-        Ok(shape)
+        Ok((shape.output() == [oh, ow]).then_some(shape))
     }
 
     /// `y = W x + b`.
@@ -66,19 +64,20 @@ impl Geometry<'_> {
         let x = x.reshape(&self.large)?;
         let weight = self.flat_weight(weight)?;
         fast::dispatch!(backend, [&x, &weight], T => {
-            let shape = self.shape()?;
-            let (x, weight) = (fast::slice::<T>(&x)?, fast::slice::<T>(&weight)?);
-            let bias = bias.map(fast::slice::<T>).transpose()?;
-            let mut y = vec![<T as fast::Element>::zero_(); n * o * oh * ow];
-            kernels::conv2d(&shape, &x, &weight, bias.as_deref(), &mut y)?;
-            return fast::tensor(y, &self.small);
+            if let Some(shape) = self.shape()? {
+                let (x, weight) = (fast::slice::<T>(&x)?, fast::slice::<T>(&weight)?);
+                let bias = bias.map(fast::slice::<T>).transpose()?;
+                let mut y = vec![<T as fast::Element>::zero_(); n * o * oh * ow];
+                kernels::conv2d(&shape, &x, &weight, bias.as_deref(), &mut y)?;
+                return fast::tensor(y, &self.small);
+            }
         });
         let groups = self.groups;
         let padded = self.window.pad_input(&x, 0.0)?;
         let mut parts = Vec::with_capacity(groups);
         for g in 0..groups {
             let per = self.large[1] / groups;
-            let own = padded.narrow(1, g * per, per)?;
+            let own = padded.narrow(1, g * per, per)?.contiguous()?;
             let cols: Result<Vec<Tensor>> =
                 self.window.offsets().map(|at| self.window.gather(&own, at, [oh, ow])).collect();
             // [N, C·k, OH·OW], channels outermost, as the weight has them.
@@ -97,11 +96,12 @@ impl Geometry<'_> {
         let y = y.reshape(&self.small)?;
         let weight = self.flat_weight(weight)?;
         fast::dispatch!(backend, [&y, &weight], T => {
-            let shape = self.shape()?;
-            let (y, weight) = (fast::slice::<T>(&y)?, fast::slice::<T>(&weight)?);
-            let mut x = vec![<T as fast::Element>::zero_(); n * c * h * w];
-            kernels::conv2d_input_grad(&shape, &y, &weight, &mut x)?;
-            return fast::tensor(x, &self.large);
+            if let Some(shape) = self.shape()? {
+                let (y, weight) = (fast::slice::<T>(&y)?, fast::slice::<T>(&weight)?);
+                let mut x = vec![<T as fast::Element>::zero_(); n * c * h * w];
+                kernels::conv2d_input_grad(&shape, &y, &weight, &mut x)?;
+                return fast::tensor(x, &self.large);
+            }
         });
         let groups = self.groups;
         let (per_o, per_c) = (o / groups, c / groups);
@@ -130,16 +130,17 @@ impl Geometry<'_> {
         let [kh, kw] = self.window.kernel;
         let (x, grad) = (x.reshape(&self.large)?, grad.reshape(&self.small)?);
         fast::dispatch!(backend, [&x, &grad], T => {
-            let shape = self.shape()?;
-            let (x, grad) = (fast::slice::<T>(&x)?, fast::slice::<T>(&grad)?);
-            let mut dw = vec![<T as fast::Element>::zero_(); o * per_c * kh * kw];
-            kernels::conv2d_weight_grad(&shape, &x, &grad, &mut dw)?;
-            return fast::tensor(dw, &[o, per_c, kh, kw]);
+            if let Some(shape) = self.shape()? {
+                let (x, grad) = (fast::slice::<T>(&x)?, fast::slice::<T>(&grad)?);
+                let mut dw = vec![<T as fast::Element>::zero_(); o * per_c * kh * kw];
+                kernels::conv2d_weight_grad(&shape, &x, &grad, &mut dw)?;
+                return fast::tensor(dw, &[o, per_c, kh, kw]);
+            }
         });
         let padded = self.window.pad_input(&x, 0.0)?;
         let mut parts = Vec::with_capacity(groups);
         for g in 0..groups {
-            let own = padded.narrow(1, g * per_c, per_c)?;
+            let own = padded.narrow(1, g * per_c, per_c)?.contiguous()?;
             let grad = grad.narrow(1, g * per_o, per_o)?.reshape((n, per_o, oh * ow))?.contiguous()?;
             let taps: Result<Vec<Tensor>> = self
                 .window
@@ -307,13 +308,17 @@ impl ConvTranspose {
             let window = &self.window;
             let (before, after) = window.pad(axis);
             let extra = if axis == 0 && x.len() == 3 { 0 } else { self.output_padding[axis] };
-            let full = small[axis + 2].saturating_sub(1) * window.stride[axis]
-                + window.dilation[axis] * window.kernel[axis].saturating_sub(1)
-                + 1
-                + extra;
-            size[axis] = full.checked_sub(before + after).filter(|&s| s > 0).ok_or_else(|| {
-                Error::invalid("padding", format!("{before} + {after}"), format!("less than {full} in total"))
-            })?;
+            let steps = small[axis + 2].saturating_sub(1).saturating_mul(window.stride[axis]);
+            let reach = window.dilation[axis].saturating_mul(window.kernel[axis].saturating_sub(1));
+            let full = steps.saturating_add(reach).saturating_add(1).saturating_add(extra);
+            size[axis] =
+                full.checked_sub(before.saturating_add(after)).filter(|&s| s > 0).ok_or_else(|| {
+                    Error::invalid(
+                        "padding",
+                        format!("{before} + {after}"),
+                        format!("less than {full} in total"),
+                    )
+                })?;
         }
         Ok(Geometry {
             window: &self.window,
@@ -350,13 +355,13 @@ impl Operator for ConvTranspose {
             ));
         }
         let geometry = self.geometry(x, weight)?;
-        // The remainder of a strided convolution is at most stride − 1.
+        // The remainder of a strided convolution is at most stride − 1; PyTorch allows more beside a dilation.
         for axis in 0..2 {
             if self.output_padding[axis] >= self.window.stride[axis].max(self.window.dilation[axis]) {
                 return Err(Error::invalid(
                     "output_padding",
                     format!("{:?}", self.output_padding),
-                    "less than the stride",
+                    "less than the larger of stride and dilation",
                 ));
             }
         }
@@ -390,3 +395,6 @@ impl Operator for ConvTranspose {
         Ok(grads)
     }
 }
+
+#[cfg(test)]
+mod tests;

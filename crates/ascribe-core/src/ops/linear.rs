@@ -195,3 +195,6 @@ impl Operator for MatMul {
         Ok(vec![da, db])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,23 @@
 //! Operators: forward and vector-Jacobian product side by side, one file per family.
 
 mod binary;
+mod broadcast;
 mod conv;
+mod depth_to_space;
 mod fast;
+mod gather;
 mod linear;
+mod logic;
+mod norm;
 mod operator;
+mod pad;
 mod pointwise;
+mod pool;
+mod prelu;
+mod reduce;
+mod resize;
+mod single;
+mod softmax;
 mod structure;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,9 +28,19 @@ use std::sync::Arc;
 pub use binary::Binary;
 
 pub use conv::{Conv, ConvTranspose};
+pub use depth_to_space::DepthToSpace;
+pub use gather::{Embedding, Gather};
 pub use linear::{Linear, MatMul};
+pub use logic::{Cast, Compare, Where};
+pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, ScaleShift};
 pub use operator::{Backend, Grads, Kind, Operator, Slot, Vjp};
+pub use pad::{Pad, PadMode};
 pub use pointwise::Pointwise;
+pub use pool::{AdaptiveAveragePool, AveragePool, MaxPool};
+pub use prelu::PRelu;
+pub use reduce::{Reduce, ReduceFn};
+pub use resize::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding};
+pub use softmax::Softmax;
 pub use structure::{Side, Structure};
 pub use window::Window;
 
@@ -67,6 +89,46 @@ ops! {
     Pointwise,
     /// Arithmetic on two values.
     Binary,
+    /// Maximum pooling.
+    MaxPool,
+    /// Average pooling.
+    AveragePool,
+    /// Average pooling to a given output size.
+    AdaptiveAveragePool,
+    /// Batch normalisation with stored statistics.
+    BatchNorm,
+    /// Scaling and shifting of each channel.
+    ScaleShift,
+    /// Layer normalisation.
+    LayerNorm,
+    /// Group normalisation.
+    GroupNorm,
+    /// Instance normalisation.
+    InstanceNorm,
+    /// Local response normalisation.
+    LocalResponseNorm,
+    /// Softmax and log-softmax.
+    Softmax,
+    /// ReLU with a learned negative slope.
+    PRelu,
     /// Reshape, transpose, concatenate, slice, …
     Structure,
+    /// Sum, mean, maximum, minimum or norm over axes.
+    Reduce,
+    /// Padding.
+    Pad,
+    /// Slices by index.
+    Gather,
+    /// Rows of a table by index.
+    Embedding,
+    /// Interpolation of spatial axes.
+    Resize,
+    /// Channels into space.
+    DepthToSpace,
+    /// Choice between two values.
+    Where,
+    /// Comparisons and logic.
+    Compare,
+    /// Conversion to another data type.
+    Cast,
 }

@@ -1,5 +1,10 @@
 //! Functions of one value: activations and elementary functions.
 
+mod fast;
+mod portable;
+#[cfg(test)]
+mod tests;
+
 use candle_core::Tensor;
 
 use super::operator::{Backend, Grads, Kind, Operator, Vjp, input, shapes};
@@ -94,34 +99,8 @@ pub enum Pointwise {
     Floor,
     /// Smallest integer not below `x`.
     Ceil,
-    /// Nearest integer.
+    /// Nearest integer; halves go to the even one, as in ONNX and PyTorch.
     Round,
-}
-
-fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    // Through tanh, which does not overflow on either side.
-    Ok((((x * 0.5)?.tanh()? * 0.5)? + 0.5)?)
-}
-
-fn softplus(x: &Tensor) -> Result<Tensor> {
-    // max(x, 0) + ln(1 + e^{−|x|}) does not overflow.
-    Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?)
-}
-
-fn mask(condition: &Tensor, like: &Tensor) -> Result<Tensor> {
-    Ok(condition.to_dtype(like.dtype())?)
-}
-
-/// `e^{min(x, 0)}`: the exponential of the negative side, without overflow on the positive.
-fn negative_exp(x: &Tensor) -> Result<Tensor> {
-    Ok(x.minimum(&x.zeros_like()?)?.exp()?)
-}
-
-const GELU_CUBIC: f64 = 0.044_715;
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
-
-fn gelu_tanh_inner(x: &Tensor) -> Result<Tensor> {
-    Ok(((x + (x.powf(3.0)? * GELU_CUBIC)?)? * SQRT_2_OVER_PI)?)
 }
 
 impl Pointwise {
@@ -149,121 +128,6 @@ impl Pointwise {
     fn is_step(self) -> bool {
         matches!(self, Self::Sign | Self::Floor | Self::Ceil | Self::Round)
     }
-
-    /// `f(x)` by candle operations.
-    fn value(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Relu => x.relu()?,
-            Self::Clip { low, high } => {
-                let x = low.map_or_else(|| Ok(x.clone()), |low| x.maximum(low))?;
-                high.map_or_else(|| Ok(x.clone()), |high| x.minimum(high))?
-            }
-            Self::LeakyRelu { slope } => (x.relu()? - (x.neg()?.relu()? * slope)?)?,
-            Self::Elu { alpha } => (x.relu()? + ((negative_exp(x)? - 1.0)? * alpha)?)?,
-            Self::Selu { alpha, gamma } => (Self::Elu { alpha }.value(x)? * gamma)?,
-            Self::Celu { alpha } => (x.relu()? + ((negative_exp(&(x / alpha)?)? - 1.0)? * alpha)?)?,
-            Self::Gelu => (x * normal_cdf(x)?)?,
-            Self::GeluTanh => ((x * 0.5)? * (gelu_tanh_inner(x)?.tanh()? + 1.0)?)?,
-            Self::Silu => (x * sigmoid(x)?)?,
-            Self::HardSwish => (x * Self::HARD_SWISH_GATE.value(x)?)?,
-            Self::HardSigmoid { alpha, beta } => ((x * alpha)? + beta)?.clamp(0.0, 1.0)?,
-            Self::Sigmoid => sigmoid(x)?,
-            Self::Tanh => x.tanh()?,
-            Self::Softplus => softplus(x)?,
-            Self::Softsign => (x / (x.abs()? + 1.0)?)?,
-            Self::Mish => (x * softplus(x)?.tanh()?)?,
-            Self::Erf => x.erf()?,
-            Self::Exp => x.exp()?,
-            Self::Log => x.log()?,
-            Self::Sqrt => x.sqrt()?,
-            Self::Pow { exponent } => x.powf(exponent)?,
-            Self::Abs => x.abs()?,
-            Self::Neg => x.neg()?,
-            Self::Reciprocal => x.recip()?,
-            Self::Sin => x.sin()?,
-            Self::Cos => x.cos()?,
-            Self::Sign => x.sign()?,
-            Self::Floor => x.floor()?,
-            Self::Ceil => x.ceil()?,
-            Self::Round => x.round()?,
-        })
-    }
-
-    const HARD_SWISH_GATE: Self = Self::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
-
-    /// `f′(x)`, given `x` and `y = f(x)`, by candle operations.
-    fn derivative(self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Relu => mask(&x.gt(0.0)?, x)?,
-            Self::Clip { low, high } => {
-                let above = low.map_or_else(|| x.ones_like(), |low| x.gt(low)?.to_dtype(x.dtype()))?;
-                high.map_or_else(|| Ok(above.clone()), |high| &above * x.lt(high)?.to_dtype(x.dtype())?)?
-            }
-            Self::LeakyRelu { slope } => {
-                let positive = mask(&x.gt(0.0)?, x)?;
-                ((positive * (1.0 - slope))? + slope)?
-            }
-            Self::Elu { alpha } => {
-                let positive = mask(&x.gt(0.0)?, x)?;
-                (&positive + ((positive.neg()? + 1.0)? * (negative_exp(x)? * alpha)?)?)?
-            }
-            Self::Selu { alpha, gamma } => (Self::Elu { alpha }.derivative(x, y)? * gamma)?,
-            Self::Celu { alpha } => {
-                let positive = mask(&x.gt(0.0)?, x)?;
-                (&positive + ((positive.neg()? + 1.0)? * negative_exp(&(x / alpha)?)?)?)?
-            }
-            Self::Gelu => {
-                let density = ((x.sqr()? * -0.5)?.exp()?
-                    * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2))?;
-                (normal_cdf(x)? + (x * density)?)?
-            }
-            Self::GeluTanh => {
-                let t = gelu_tanh_inner(x)?.tanh()?;
-                let slope = (((x.sqr()? * (3.0 * GELU_CUBIC))? + 1.0)? * SQRT_2_OVER_PI)?;
-                let outer = ((x * 0.5)? * (t.sqr()?.neg()? + 1.0)?)?;
-                (((t + 1.0)? * 0.5)? + (outer * slope)?)?
-            }
-            Self::Silu => {
-                let s = sigmoid(x)?;
-                (&s * ((x * (s.neg()? + 1.0)?)? + 1.0)?)?
-            }
-            Self::HardSwish => {
-                let gate = Self::HARD_SWISH_GATE;
-                let value = gate.value(x)?;
-                let slope = gate.derivative(x, &value)?;
-                (value + (x * slope)?)?
-            }
-            Self::HardSigmoid { alpha, .. } => {
-                let inside = (mask(&y.gt(0.0)?, x)? * mask(&y.lt(1.0)?, x)?)?;
-                (inside * alpha)?
-            }
-            Self::Sigmoid => (y * (y.neg()? + 1.0)?)?,
-            Self::Tanh => (y.sqr()?.neg()? + 1.0)?,
-            Self::Softplus => sigmoid(x)?,
-            Self::Softsign => (x.abs()? + 1.0)?.sqr()?.recip()?,
-            Self::Mish => {
-                let t = softplus(x)?.tanh()?;
-                let slope = (x * ((t.sqr()?.neg()? + 1.0)? * sigmoid(x)?)?)?;
-                (t + slope)?
-            }
-            Self::Erf => (x.sqr()?.neg()?.exp()? * std::f64::consts::FRAC_2_SQRT_PI)?,
-            Self::Exp => y.clone(),
-            Self::Log => x.recip()?,
-            Self::Sqrt => (y.recip()? * 0.5)?,
-            Self::Pow { exponent } => (x.powf(exponent - 1.0)? * exponent)?,
-            Self::Abs => x.sign()?,
-            Self::Neg => (x.ones_like()? * -1.0)?,
-            Self::Reciprocal => y.sqr()?.neg()?,
-            Self::Sin => x.cos()?,
-            Self::Cos => x.sin()?.neg()?,
-            Self::Sign | Self::Floor | Self::Ceil | Self::Round => x.zeros_like()?,
-        })
-    }
-}
-
-/// Φ(x), the distribution function of the standard normal distribution.
-fn normal_cdf(x: &Tensor) -> Result<Tensor> {
-    Ok((((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?)
 }
 
 impl Operator for Pointwise {
@@ -314,8 +178,12 @@ impl Operator for Pointwise {
         Ok(x.to_vec())
     }
 
-    fn forward(&self, inputs: &[&Tensor], _: Backend) -> Result<Tensor> {
-        self.value(input(inputs, 0)?)
+    fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
+        let x = input(inputs, 0)?;
+        match fast::value(*self, x, backend)? {
+            Some(y) => Ok(y),
+            None => self.value(x),
+        }
     }
 
     fn vjp(&self, args: &Vjp<'_>) -> Result<Grads> {
@@ -323,6 +191,10 @@ impl Operator for Pointwise {
             return Ok(vec![None]);
         }
         let x = args.input(0)?;
-        Ok(vec![Some((args.grad * self.derivative(x, args.output)?)?)])
+        let dx = match fast::product(*self, x, args)? {
+            Some(dx) => dx,
+            None => (args.grad * self.derivative(x, args.output)?)?,
+        };
+        Ok(vec![Some(dx)])
     }
 }

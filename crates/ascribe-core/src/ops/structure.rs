@@ -80,19 +80,20 @@ impl Structure {
                 Side::Same(axis) => *x.get(axis).ok_or_else(|| {
                     Error::invalid("input", format!("has shape {x:?}"), format!("an axis {axis}"))
                 })?,
+                Side::Infer if open.is_some() => {
+                    return Err(Error::invalid("shape", format!("{sides:?}"), "one side to infer at most"));
+                }
                 Side::Infer => {
                     open = Some(i);
                     1
                 }
             });
         }
-        let known: usize = shape.iter().product();
-        if let Some(i) = open
-            && known != 0
-        {
+        let count = |shape: &[usize]| shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+        if let (Some(i), Some(known @ 1..)) = (open, count(&shape)) {
             shape[i] = total / known;
         }
-        if shape.iter().product::<usize>() == total {
+        if count(&shape) == Some(total) {
             return Ok(shape);
         }
         Err(Error::invalid(
@@ -239,7 +240,10 @@ impl Operator for Structure {
             }
             Self::Expand { shape } => broadcast_shape(x, shape),
             Self::Tile { repeats } if repeats.len() == x.len() => {
-                Ok(x.iter().zip(repeats).map(|(a, b)| a * b).collect())
+                let sides = x.iter().zip(repeats).map(|(a, b)| a.checked_mul(*b).filter(|_| *b > 0));
+                sides.collect::<Option<Vec<usize>>>().ok_or_else(|| {
+                    Error::invalid("repeats", format!("{repeats:?}"), "numbers from 1 on that fit memory")
+                })
             }
             Self::Flatten { .. } | Self::Tile { .. } => Err(Error::invalid(
                 "input",
@@ -324,3 +328,6 @@ impl Operator for Structure {
         Ok(grads)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,3 +181,6 @@ pub(crate) fn image_shape(shape: &[usize]) -> Result<[usize; 4]> {
         _ => Err(Error::invalid("input", format!("has shape {shape:?}"), "[N, C, L] or [N, C, H, W]")),
     }
 }
+
+#[cfg(test)]
+mod tests;

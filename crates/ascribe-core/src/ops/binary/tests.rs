@@ -1,0 +1,107 @@
+//! Tests of arithmetic on two tensors.
+
+use candle_core::Device;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ops::testing::{check, distance, random};
+
+const ALL: [Binary; 7] =
+    [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min, Binary::Pow];
+
+fn thin(shape: &[usize], mask: u8) -> Vec<usize> {
+    shape.iter().enumerate().map(|(i, &side)| if mask >> i & 1 == 1 { 1 } else { side }).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn derivatives_with_broadcasting(
+        shape in prop::collection::vec(1_usize..4, 1..5),
+        masks in any::<[u8; 2]>(),
+        drop in 0_usize..3,
+        swap in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let a = random(&thin(&shape, masks[0]), 0.2, 2.0, seed);
+        let b = random(&thin(&shape[drop.min(shape.len())..], masks[1]), 0.2, 2.0, seed ^ 1);
+        let operands = if swap { [b, a] } else { [a, b] };
+        for op in ALL {
+            check(&op, &operands, &[true, true], seed);
+        }
+    }
+}
+
+/// Value and both gradients for one pair.
+fn at(op: Binary, a: f64, b: f64, backend: Backend) -> [f64; 3] {
+    let (a, b) = (Tensor::new(&[a], &Device::Cpu).unwrap(), Tensor::new(&[b], &Device::Cpu).unwrap());
+    let y = op.forward(&[&a, &b], backend).unwrap();
+    let grad = y.ones_like().unwrap();
+    let inputs = [&a, &b];
+    let args = Vjp { inputs: &inputs, output: &y, grad: &grad, needs: &[true, true], backend };
+    let grads = op.vjp(&args).unwrap();
+    let number = |t: &Tensor| t.to_vec1::<f64>().unwrap()[0];
+    [number(&y), number(grads[0].as_ref().unwrap()), number(grads[1].as_ref().unwrap())]
+}
+
+#[test]
+fn equal_operands_share_the_gradient() {
+    for backend in [Backend::Auto, Backend::Portable] {
+        assert_eq!(at(Binary::Max, 2.0, 2.0, backend), [2.0, 0.5, 0.5]);
+        assert_eq!(at(Binary::Min, 2.0, 2.0, backend), [2.0, 0.5, 0.5]);
+        assert_eq!(at(Binary::Max, 3.0, 2.0, backend), [3.0, 1.0, 0.0]);
+        assert_eq!(at(Binary::Min, 3.0, 2.0, backend), [2.0, 0.0, 1.0]);
+    }
+}
+
+#[test]
+fn powers_of_zero_and_of_negative_numbers() {
+    for backend in [Backend::Auto, Backend::Portable] {
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(close(at(Binary::Pow, -2.0, 3.0, backend)[0], -8.0));
+        assert!(close(at(Binary::Pow, -2.0, 3.0, backend)[1], 12.0));
+        assert!(close(at(Binary::Pow, -2.0, 2.0, backend)[0], 4.0));
+        assert!(close(at(Binary::Pow, -2.0, -2.0, backend)[0], 0.25));
+        assert!(at(Binary::Pow, -2.0, 0.5, backend)[0].is_nan());
+        assert_eq!(at(Binary::Pow, 0.0, 2.0, backend), [0.0, 0.0, 0.0]);
+        assert_eq!(at(Binary::Pow, 0.0, 0.0, backend)[..2], [1.0, 0.0]);
+        assert_eq!(at(Binary::Pow, 0.0, 1.0, backend)[1], 1.0);
+    }
+}
+
+#[test]
+fn large_tensors_cross_task_borders() {
+    let (a, b) = (random(&[3, 40, 50, 20], 0.5, 2.0, 1), random(&[40, 1, 1], 0.5, 2.0, 2));
+    for op in ALL {
+        let fast = op.forward(&[&a, &b], Backend::Auto).unwrap();
+        let slow = op.forward(&[&a, &b], Backend::Portable).unwrap();
+        assert!(distance(&fast, &slow) < 1e-13, "{op:?}");
+    }
+}
+
+#[test]
+fn integers_are_added_but_not_exponentiated() {
+    let a = Tensor::new(&[3_i64, 5], &Device::Cpu).unwrap();
+    assert_eq!(Binary::Add.forward(&[&a, &a], Backend::Auto).unwrap().to_vec1::<i64>().unwrap(), [6, 10]);
+    assert!(Binary::Pow.forward(&[&a, &a], Backend::Auto).unwrap_err().to_string().contains("I64"));
+}
+
+#[test]
+fn wrong_operands_are_named() {
+    let message = Binary::Add.output_shape(&[&[2, 3], &[4]]).unwrap_err().to_string();
+    assert!(message.contains("[2, 3] and [4]"), "{message}");
+    let (a, b) = (random(&[2], 0.0, 1.0, 1), Tensor::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap());
+    assert!(Binary::Add.forward(&[&a, &b], Backend::Auto).unwrap_err().to_string().contains("F64 and F32"));
+}
+
+#[test]
+fn kinds_depend_on_what_is_dynamic() {
+    let both = [true, true];
+    assert_eq!(Binary::Add.kind(&both), Kind::Sum);
+    assert_eq!(Binary::Mul.kind(&both), Kind::Product);
+    assert_eq!(Binary::Max.kind(&both), Kind::MaxPool);
+    assert_eq!(Binary::Mul.kind(&[false, true]), Kind::Affine);
+    assert_eq!(Binary::Mul.slot(0, &[false, true]), Slot::Weight);
+    assert_eq!(Binary::Div.kind(&[true, false]), Kind::Affine);
+    assert_eq!(Binary::Div.kind(&[false, true]), Kind::Activation);
+}
