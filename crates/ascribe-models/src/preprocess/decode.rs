@@ -141,6 +141,31 @@ mod tests {
     }
 
     #[test]
+    fn photographs_are_turned_upright_only_when_asked() {
+        // A TIFF directory of one entry: orientation (0x0112), one short, 6 = "turn clockwise".
+        let exif = [&b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"[..], &[0; 4]].concat();
+        let image = RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 250 } else { 5 }; 3]));
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+        image::ImageEncoder::set_exif_metadata(&mut encoder, exif).unwrap();
+        encoder.encode_image(&image).unwrap();
+        let ignored = decode_bytes(&bytes, DecodeOptions::default()).unwrap();
+        assert_eq!(ignored.dimensions(), (16, 8));
+        let upright = decode_bytes(&bytes, DecodeOptions::default().with_exif_orientation(true)).unwrap();
+        assert_eq!(upright.dimensions(), (8, 16));
+        assert!(upright.get_pixel(4, 2)[0] > 200 && upright.get_pixel(4, 13)[0] < 50);
+    }
+
+    #[test]
+    fn sixteen_bits_keep_their_upper_byte() {
+        let wide = image::ImageBuffer::from_pixel(2, 2, Rgb([0x12ff_u16, 0x8000, 0xffff]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        DynamicImage::ImageRgb16(wide).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let image = decode_bytes(bytes.get_ref(), DecodeOptions::default()).unwrap();
+        assert_eq!(image.get_pixel(1, 1).0, [0x12, 0x80, 0xff]);
+    }
+
+    #[test]
     fn unusable_files_are_errors() {
         let options = DecodeOptions::default();
         assert!(decode("no such file", options).is_err());
@@ -163,12 +188,20 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn corrupt_pictures_never_panic(at in 0usize..1000, value: u8, keep in 0usize..1000) {
-            let mut bytes = png();
-            let at = at % bytes.len();
-            bytes[at] = value;
-            bytes.truncate(bytes.len() - keep % bytes.len());
-            let _ = decode_bytes(&bytes, DecodeOptions::default());
+        fn corrupt_pictures_never_panic(at in any::<usize>(), value: u8, cut in any::<usize>()) {
+            let image = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8 * 20, y as u8 * 30, 200]));
+            let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif,
+                ImageFormat::Tiff, ImageFormat::Pnm];
+            for format in formats {
+                let mut bytes = std::io::Cursor::new(Vec::new());
+                image.write_to(&mut bytes, format).unwrap();
+                let mut bytes = bytes.into_inner();
+                let length = bytes.len();
+                bytes[at % length] = value;
+                let _ = decode_bytes(&bytes, DecodeOptions::default());
+                bytes.truncate(cut % length);
+                let _ = decode_bytes(&bytes, DecodeOptions::default());
+            }
         }
     }
 }
