@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use candle_core::Tensor;
 
-use super::{Body, Graph, InputSpec, Node, NodeId};
+use super::{Body, Graph, InputSpec, Node, NodeId, Vanished};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Op};
 
@@ -114,6 +114,6 @@ impl GraphBuilder {
                 format!("one of the {} nodes", self.nodes.len()),
             ));
         }
-        Graph::assemble(self.nodes, outputs.to_vec(), Backend::default())
+        Graph::assemble(self.nodes, outputs.to_vec(), Vanished::default(), Backend::default())
     }
 }

@@ -21,7 +21,8 @@ impl Graph {
                 "one that does",
             ));
         }
-        Self::assemble(self.inner.nodes.clone(), vec![id], self.backend())
+        let nodes = self.inner.nodes.clone();
+        Ok(Self::assemble(nodes, vec![id], self.vanished().clone(), self.backend())?.typed_as(self))
     }
 
     /// The tail: the part of the graph that starts at `id`, and the inputs to run it with.
@@ -93,6 +94,7 @@ impl Graph {
             kept.push(node);
         }
         let outputs = self.outputs().iter().filter_map(|o| place[o.0]).collect();
-        Ok((Self::assemble(kept, outputs, self.backend())?, inputs))
+        let vanished = self.vanished().moved(|id| place[id.0]);
+        Ok((Self::assemble(kept, outputs, vanished, self.backend())?.typed_as(self), inputs))
     }
 }

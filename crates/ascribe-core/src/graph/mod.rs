@@ -2,9 +2,11 @@
 
 mod backward;
 mod builder;
+mod canonical;
 mod cut;
 mod execute;
 mod trace;
+mod vanished;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ pub use backward::Signals;
 pub use builder::GraphBuilder;
 pub use execute::Keep;
 pub use trace::Trace;
+use vanished::Vanished;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Kind, Op, Slot};
@@ -109,6 +112,8 @@ struct Inner {
     names: HashMap<String, NodeId>,
     /// For each node, whether it depends on an input.
     dynamic: Vec<bool>,
+    /// Names that a rewriting removed.
+    vanished: Vanished,
 }
 
 /// A trained model: an immutable, topologically ordered graph of named operators.
@@ -122,6 +127,8 @@ struct Inner {
 pub struct Graph {
     inner: Arc<Inner>,
     backend: Backend,
+    /// The floating-point type; `None` if neither a constant nor an ancestor of this graph says which.
+    dtype: Option<DType>,
 }
 
 /// A trained parameter: a constant that an operator uses as weight or bias.
@@ -137,7 +144,12 @@ pub struct Parameter {
 
 impl Graph {
     /// Puts together a graph from nodes in topological order, dropping those that no output needs.
-    pub(crate) fn assemble(nodes: Vec<Node>, outputs: Vec<NodeId>, backend: Backend) -> Result<Self> {
+    pub(crate) fn assemble(
+        nodes: Vec<Node>,
+        outputs: Vec<NodeId>,
+        vanished: Vanished,
+        backend: Backend,
+    ) -> Result<Self> {
         if outputs.is_empty() {
             return Err(Error::invalid("graph", "has no output", "at least one"));
         }
@@ -182,7 +194,15 @@ impl Graph {
             kept.push(node);
         }
         let outputs = outputs.into_iter().map(|id| place[id.0]).collect();
-        Ok(Self { inner: Arc::new(Inner { nodes: kept, inputs, outputs, names, dynamic }), backend })
+        let vanished = vanished.moved(|id| place.get(id.0).copied().filter(|new| new.0 < kept.len()));
+        let dtype = kept.iter().filter_map(Node::constant).map(Tensor::dtype).find(DType::is_float);
+        let inner = Arc::new(Inner { nodes: kept, inputs, outputs, names, dynamic, vanished });
+        Ok(Self { inner, backend, dtype })
+    }
+
+    /// Keeps the floating-point type of the graph that this one was made from, if no constant is left to tell.
+    fn typed_as(self, other: &Self) -> Self {
+        Self { dtype: self.dtype.or(other.dtype), ..self }
     }
 
     /// All nodes with their positions, operands first.
@@ -208,15 +228,24 @@ impl Graph {
         &self.inner.nodes[id.0]
     }
 
-    /// The node of this name.
+    /// The node of this name, or the node that stands for it: the canonical form resolves the names of
+    /// identities that it removed.
     ///
     /// # Errors
-    /// [`Error::UnknownNode`], suggesting the most similar name.
+    /// [`Error::UnknownNode`], suggesting the node that the one of this name became part of, or the most similar
+    /// name.
     pub fn find(&self, name: &str) -> Result<NodeId> {
-        self.inner.names.get(name).copied().ok_or_else(|| {
+        let known = self.inner.names.get(name).copied().or_else(|| self.inner.vanished.alias(name));
+        known.ok_or_else(|| {
             let operators = self.nodes().filter(|(_, n)| n.constant().is_none()).map(|(_, n)| n.name());
-            Error::UnknownNode { name: name.into(), suggestion: crate::suggest::nearest(name, operators) }
+            let merged = self.inner.vanished.merged(name).map(String::from);
+            let suggestion = merged.or_else(|| crate::suggest::nearest(name, operators));
+            Error::UnknownNode { name: name.into(), suggestion }
         })
+    }
+
+    fn vanished(&self) -> &Vanished {
+        &self.inner.vanished
     }
 
     /// The inputs.
@@ -309,10 +338,12 @@ impl Graph {
                 *value = new;
             }
         }
-        Self::assemble(nodes, self.inner.outputs.clone(), self.backend)
+        let graph = Self::assemble(nodes, self.inner.outputs.clone(), self.vanished().clone(), self.backend)?;
+        Ok(graph.typed_as(self))
     }
 
-    /// The same graph in another floating-point type. Integer constants stay as they are.
+    /// The same graph in another floating-point type. Integer constants stay as they are; casts to floating
+    /// point become casts to this type, so that operands keep meeting in the same one.
     ///
     /// # Errors
     /// If `dtype` is neither f32 nor f64.
@@ -320,24 +351,28 @@ impl Graph {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(Error::invalid("data type", format!("{dtype:?}"), "f32 or f64"));
         }
-        self.map_constants(|_, value| {
-            Ok(if value.dtype().is_float() && value.dtype() != dtype {
-                Some(value.to_dtype(dtype)?)
-            } else {
-                None
-            })
-        })
+        let mut nodes = self.inner.nodes.clone();
+        for node in &mut nodes {
+            match &mut node.body {
+                Body::Constant(value) if value.dtype().is_float() => *value = value.to_dtype(dtype)?,
+                Body::Op(Op::Cast(cast)) if cast.to.is_float() => cast.to = dtype,
+                _ => {}
+            }
+        }
+        let vanished = self.inner.vanished.clone();
+        let graph = Self::assemble(nodes, self.inner.outputs.clone(), vanished, self.backend)?;
+        Ok(Self { dtype: Some(dtype), ..graph })
     }
 
-    /// The floating-point type of the constants; f32 if there are none.
+    /// The floating-point type of the constants and inputs; f32 if there are no constants and
+    /// [`Graph::to_dtype`] did not say otherwise.
     pub fn dtype(&self) -> DType {
-        let mut types = self.inner.nodes.iter().filter_map(Node::constant).map(Tensor::dtype);
-        types.find(DType::is_float).unwrap_or(DType::F32)
+        self.dtype.unwrap_or(DType::F32)
     }
 
     /// The same graph with another way to compute.
     pub fn with_backend(&self, backend: Backend) -> Self {
-        Self { inner: Arc::clone(&self.inner), backend }
+        Self { backend, ..self.clone() }
     }
 
     /// How the operators compute.

@@ -1,0 +1,91 @@
+//! Canonical form: the same function, with as few and as telling nodes as possible.
+
+mod affine;
+mod batch_norm;
+mod channel_map;
+mod constants;
+mod gates;
+mod identities;
+mod layer_norm;
+mod matmul;
+mod padding;
+mod rewrite;
+mod shapes;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use rewrite::{Names, Rewrite, rewrite_all};
+use view::View;
+
+use super::{Graph, NodeId};
+use crate::error::Result;
+
+/// One concern: what a node should become, if anything.
+///
+/// A rewrite must have the node's value, in terms of values of the graph as it is. It can then be applied
+/// together with rewrites of any other nodes.
+type Pass = fn(&View<'_>, NodeId) -> Result<Option<Rewrite>>;
+
+/// In order: what exporters spread over several nodes must be recognised before its parts are folded away, and
+/// an affine map goes into the operator before it rather than the one behind it.
+const PASSES: [Pass; 10] = [
+    constants::fold,
+    identities::remove,
+    gates::fuse,
+    layer_norm::fuse,
+    matmul::to_linear,
+    affine::into_producer,
+    layer_norm::absorb,
+    affine::into_consumer,
+    batch_norm::to_scale_shift,
+    padding::merge,
+];
+
+impl Graph {
+    /// The canonical form: a graph with the same inputs and outputs in which
+    ///
+    /// - what does not depend on an input is a constant;
+    /// - identities (dropout at inference among them) are gone;
+    /// - activations and layer norms that an exporter wrote as arithmetic are one node each;
+    /// - a matrix product with a constant right side is a linear layer;
+    /// - batch norms, and products and sums with one constant per channel, are part of the convolution or linear
+    ///   layer before them or, where that is exact, behind them, and [`crate::ops::ScaleShift`] elsewhere;
+    /// - zero padding is part of the convolution or pooling behind it.
+    ///
+    /// Values are the same up to rounding: parameters are combined in f64, and written-out constants such as √2
+    /// are recognised if they are right to f32 precision.
+    ///
+    /// A node keeps its name as long as its value is computed: a folded pair has the name of its last node. Names
+    /// of removed identities resolve to the node with the same value ([`Graph::find`]); for names whose value is
+    /// not computed any more, the error suggests the node that they became part of. Folded parameters are named
+    /// after the ones they come from, with the suffix `.folded`.
+    ///
+    /// ```
+    /// use ascribe_core::{GraphBuilder, ops::{Pointwise, Structure}};
+    /// let mut b = GraphBuilder::new();
+    /// let x = b.input("x", &[Some(3)]);
+    /// let dropout = b.op("dropout", Structure::Identity, &[x])?;
+    /// let y = b.op("relu", Pointwise::Relu, &[dropout])?;
+    /// let graph = b.finish(&[y])?.canonical()?;
+    /// assert_eq!(graph.len(), 2);
+    /// assert_eq!(graph.find("dropout")?, graph.find("x")?);
+    /// # Ok::<(), ascribe_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a node that does not depend on an input cannot be computed; the message names it.
+    pub fn canonical(&self) -> Result<Self> {
+        let mut names = Names::of(self);
+        let mut graph = self.clone();
+        'again: loop {
+            for pass in PASSES {
+                if let Some(next) = rewrite_all(&graph, pass, &mut names)? {
+                    graph = next;
+                    continue 'again;
+                }
+            }
+            return Ok(graph);
+        }
+    }
+}

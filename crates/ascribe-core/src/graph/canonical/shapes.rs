@@ -1,0 +1,43 @@
+//! Shape inference for the sake of the rewriting: as much as can be known before a run.
+
+use crate::graph::{Body, Graph};
+
+/// Sides of a node's value; `None` for those that depend on the run.
+pub(super) type Sides = Vec<Option<usize>>;
+
+/// For each node its sides, `None` if they cannot be inferred. The batch axis of an input is taken to be 1.
+pub(super) fn infer(graph: &Graph) -> Vec<Option<Sides>> {
+    // Two different lengths for open sides: a side that comes out the same does not depend on them.
+    const OPEN: [usize; 2] = [224, 256];
+    let [first, second] = OPEN.map(|open| with_open_sides(graph, open));
+    first
+        .into_iter()
+        .zip(second)
+        .map(|pair| match pair {
+            (Some(a), Some(b)) if a.len() == b.len() => {
+                Some(a.iter().zip(&b).map(|(a, b)| (a == b).then_some(*a)).collect())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn with_open_sides(graph: &Graph, open: usize) -> Vec<Option<Vec<usize>>> {
+    let mut shapes: Vec<Option<Vec<usize>>> = Vec::with_capacity(graph.len());
+    for (_, node) in graph.nodes() {
+        let shape = match node.body() {
+            Body::Input(spec) => {
+                Some(std::iter::once(1).chain(spec.sides.iter().map(|s| s.unwrap_or(open))).collect())
+            }
+            Body::Constant(value) => Some(value.dims().to_vec()),
+            Body::Op(op) => {
+                let operands: Option<Vec<&[usize]>> =
+                    node.inputs().iter().map(|i| shapes[i.index()].as_deref()).collect();
+                // A failure means that the guess does not fit the model: nothing is known then.
+                operands.and_then(|operands| op.operator().output_shape(&operands).ok())
+            }
+        };
+        shapes.push(shape);
+    }
+    shapes
+}

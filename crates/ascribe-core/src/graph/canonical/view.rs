@@ -1,0 +1,136 @@
+//! A graph as the passes look at it.
+
+use std::cell::OnceCell;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::shapes::{self, Sides};
+use crate::error::Result;
+use crate::graph::{Graph, NodeId};
+use crate::ops::{Binary, Op, Pointwise};
+
+/// A graph, with how often each value is used and what is known of its shape.
+pub(super) struct View<'a> {
+    graph: &'a Graph,
+    uses: Vec<usize>,
+    shapes: OnceCell<Vec<Option<Sides>>>,
+}
+
+/// A binary operator of which one operand is a constant.
+#[derive(Clone, Copy)]
+pub(super) struct WithConstant<'a> {
+    pub op: Binary,
+    /// The other operand.
+    pub x: NodeId,
+    pub constant: NodeId,
+    pub value: &'a Tensor,
+    /// Whether the constant is the left operand.
+    pub constant_first: bool,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(graph: &'a Graph) -> Self {
+        let mut uses = vec![0; graph.len()];
+        for (_, node) in graph.nodes() {
+            node.inputs().iter().for_each(|i| uses[i.index()] += 1);
+        }
+        // The caller of the graph is a user, too.
+        graph.outputs().iter().for_each(|o| uses[o.index()] += 1);
+        Self { graph, uses, shapes: OnceCell::new() }
+    }
+
+    pub(super) fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    pub(super) fn name(&self, id: NodeId) -> &'a str {
+        self.graph.node(id).name()
+    }
+
+    pub(super) fn op(&self, id: NodeId) -> Option<&'a Op> {
+        self.graph.node(id).op()
+    }
+
+    pub(super) fn operands(&self, id: NodeId) -> &'a [NodeId] {
+        self.graph.node(id).inputs()
+    }
+
+    pub(super) fn constant(&self, id: NodeId) -> Option<&'a Tensor> {
+        self.graph.node(id).constant()
+    }
+
+    pub(super) fn is_output(&self, id: NodeId) -> bool {
+        self.graph.outputs().contains(&id)
+    }
+
+    /// Whether the value is used in exactly one place, so that it need not be computed if that place does
+    /// without.
+    pub(super) fn used_once(&self, id: NodeId) -> bool {
+        self.uses[id.index()] == 1 && !self.is_output(id)
+    }
+
+    /// The sides of a value, as far as they are known.
+    pub(super) fn sides(&self, id: NodeId) -> Option<&Sides> {
+        self.shapes.get_or_init(|| shapes::infer(self.graph))[id.index()].as_ref()
+    }
+
+    /// The value of a constant with one element that broadcasting cannot add axes with.
+    pub(super) fn scalar(&self, id: NodeId) -> Option<f64> {
+        let value = self.constant(id).filter(|v| v.elem_count() == 1 && v.rank() <= 1)?;
+        wide_values(value).ok()?.first().copied()
+    }
+
+    pub(super) fn pointwise(&self, id: NodeId) -> Option<(Pointwise, NodeId)> {
+        match (self.op(id)?, self.operands(id)) {
+            (Op::Pointwise(op), &[x]) => Some((*op, x)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn binary(&self, id: NodeId) -> Option<(Binary, NodeId, NodeId)> {
+        match (self.op(id)?, self.operands(id)) {
+            (Op::Binary(op), &[a, b]) => Some((*op, a, b)),
+            _ => None,
+        }
+    }
+
+    /// The node as a binary operator of a dynamic value and a constant.
+    pub(super) fn with_constant(&self, id: NodeId) -> Option<WithConstant<'a>> {
+        let (op, a, b) = self.binary(id)?;
+        let (x, constant, constant_first) = match (self.constant(a), self.constant(b)) {
+            (None, Some(_)) => (a, b, false),
+            (Some(_), None) => (b, a, true),
+            _ => return None,
+        };
+        let value = self.constant(constant)?;
+        Some(WithConstant { op, x, constant, value, constant_first })
+    }
+
+    /// The base and the exponent of a power with a constant exponent.
+    pub(super) fn power(&self, id: NodeId) -> Option<(NodeId, f64)> {
+        match (self.pointwise(id), self.with_constant(id)) {
+            (Some((Pointwise::Pow { exponent }, x)), _) => Some((x, exponent)),
+            (Some((Pointwise::Sqrt, x)), _) => Some((x, 0.5)),
+            (Some((Pointwise::Reciprocal, x)), _) => Some((x, -1.0)),
+            (_, Some(WithConstant { op: Binary::Pow, x, constant, constant_first: false, .. })) => {
+                Some((x, self.scalar(constant)?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A tensor in f64 on the CPU, where parameters are combined.
+pub(super) fn wide(value: &Tensor) -> Result<Tensor> {
+    Ok(value.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
+}
+
+/// The values of a tensor in f64.
+pub(super) fn wide_values(value: &Tensor) -> Result<Vec<f64>> {
+    Ok(wide(value)?.flatten_all()?.to_vec1()?)
+}
+
+/// Brings a combined parameter to the type and device of the one it replaces.
+pub(super) fn narrow(value: &Tensor, like: &Tensor) -> Result<Tensor> {
+    Ok(value.to_dtype(like.dtype())?.to_device(like.device())?)
+}
