@@ -1,0 +1,31 @@
+//! Whole methods on EfficientNet-Lite0 and the photograph that ships.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use ascribe::prelude::*;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn methods(c: &mut Criterion) {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
+    let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
+    let input = model.read(&images.join("cat.png")).expect("the photograph ships");
+    let (graph, x, target, run) = (&model.graph, &input.inputs, Target::Class(285), Run::new().threads(2));
+    let mut group = c.benchmark_group("efficientnet-lite0");
+    group.sample_size(10);
+    group.bench_function("forward", |b| b.iter(|| graph.forward(black_box(x)).expect("forward")));
+    let cases: [(&str, Box<dyn Explainer<Graph>>); 5] = [
+        ("saliency", Box::new(Saliency::new())),
+        ("grad-cam", Box::new(GradCam::new())),
+        ("lrp", Box::new(Lrp::default())),
+        ("integrated-gradients-20", Box::new(IntegratedGradients::new().steps(20))),
+        ("occlusion-32-32", Box::new(Occlusion::new(32, 32))),
+    ];
+    for (name, method) in cases {
+        group.bench_function(name, |b| b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, methods);
+criterion_main!(benches);

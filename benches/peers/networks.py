@@ -1,0 +1,30 @@
+"""Writes networks and an input for the measurements side by side: networks.py FOLDER NETWORK..."""
+
+import pathlib
+import sys
+
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def parameters(name):
+    if name == "efficientnet-lite0":
+        return load_file(ROOT / "fixtures/models/efficientnet-lite0.safetensors")
+    # Random parameters: times do not depend on them.
+    torch.manual_seed(0)
+    state = getattr(torchvision.models, name)(weights=None).state_dict()
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    for name in sys.argv[2:]:
+        save_file({k: v.contiguous() for k, v in parameters(name).items()}, folder / f"{name}.safetensors")
+    reference = load_file(ROOT / "fixtures/models/efficientnet-lite0.reference.safetensors")
+    save_file({"input": reference["input"].float().contiguous()}, folder / "input.safetensors")
+
+
+main()

@@ -1,0 +1,37 @@
+//! `cargo xtask bench`: criterion benches, and measurements side by side with peers.
+
+mod peers;
+mod work;
+
+use std::process::Command;
+
+use clap::Args;
+
+pub use work::worker;
+
+use crate::{paths, python};
+
+/// `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Measure beside captum, in turn, in one run
+    #[arg(long)]
+    peers: bool,
+    /// Pairs of measurements per workload
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Networks: efficientnet-lite0, resnet50
+    #[arg(long, value_delimiter = ',')]
+    networks: Vec<String>,
+    /// Workloads: saliency, ig-50, occlusion
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+}
+
+/// Runs the benches.
+pub fn run(args: &Bench) -> anyhow::Result<()> {
+    if args.peers {
+        return peers::run(args);
+    }
+    python::run(Command::new("cargo").args(["bench", "--package", "ascribe-benches"]).current_dir(paths::root()))
+}

@@ -1,0 +1,188 @@
+//! Both sides in turn, A B A B, on the same machine in the same run.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, ensure};
+use ascribe::models::tensors;
+use candle_core::{DType, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::Bench;
+use super::work::{Answer, Request};
+use crate::{paths, python};
+
+const NETWORKS: [&str; 2] = ["efficientnet-lite0", "resnet50"];
+const WORKLOADS: [&str; 3] = ["saliency", "ig-50", "occlusion"];
+
+struct Side {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Side {
+    fn start(mut command: Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let requests = child.stdin.take().context("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Self { child, requests, answers })
+    }
+
+    fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
+        writeln!(self.requests, "{}", serde_json::to_string(request)?)?;
+        self.requests.flush()?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        serde_json::from_str(&line).with_context(|| format!("{request:?}: answer '{}'", line.trim()))
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    network: String,
+    workload: String,
+    ours_seconds: f64,
+    peer_seconds: f64,
+    /// Median of the ratios, pair by pair.
+    ratio: f64,
+    lowest_ratio: f64,
+    highest_ratio: f64,
+    memory_ratio: f64,
+    /// Relative L2 distance of the two attributions.
+    distance: f64,
+}
+
+fn chosen<'a>(asked: &'a [String], known: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
+    for name in asked {
+        ensure!(known.contains(&name.as_str()), "there is no '{name}'; there are {known:?}");
+    }
+    Ok(if asked.is_empty() { known.to_vec() } else { asked.iter().map(String::as_str).collect() })
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
+}
+
+/// Measures and prints the table; stores it in `target/peers/table.json`.
+pub fn run(args: &Bench) -> anyhow::Result<()> {
+    ensure!(args.pairs > 0, "--pairs must be at least 1");
+    let networks = chosen(&args.networks, &NETWORKS)?;
+    let workloads = chosen(&args.workloads, &WORKLOADS)?;
+    let scripts = paths::root().join("benches/peers");
+    let python = python::environment(&scripts.join("requirements.txt"))?;
+    let folder = paths::target().join("peers");
+    std::fs::create_dir_all(&folder)?;
+    python::run(Command::new(&python).arg(scripts.join("networks.py")).arg(&folder).args(&networks))?;
+
+    let mut peer = Command::new(&python);
+    peer.arg(scripts.join("worker.py")).env("OMP_NUM_THREADS", "2");
+    let mut peer = Side::start(peer)?;
+    let mut own = Command::new(std::env::current_exe()?);
+    own.arg("bench-worker");
+    let mut own = Side::start(own)?;
+
+    let bar = ProgressBar::new((networks.len() * workloads.len() * (args.pairs + 1)) as u64);
+    bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {eta} left")?);
+    let mut rows = Vec::new();
+    for network in networks {
+        for workload in &workloads {
+            bar.set_message(format!("{workload}, {network}"));
+            rows.push(pairs(args.pairs, network, workload, &folder, &mut own, &mut peer, &bar)?);
+        }
+    }
+    bar.finish_and_clear();
+    let text = serde_json::to_string_pretty(&rows)?;
+    ascribe::core::file::write(&folder.join("table.json"), text.as_bytes())?;
+    println!("| network | workload | ours, s | captum, s | time ratio (lowest to highest) | memory ratio | distance |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for r in &rows {
+        println!(
+            "| {} | {} | {:.3} | {:.3} | {:.2} ({:.2} to {:.2}) | {:.2} | {:.1e} |",
+            r.network,
+            r.workload,
+            r.ours_seconds,
+            r.peer_seconds,
+            r.ratio,
+            r.lowest_ratio,
+            r.highest_ratio,
+            r.memory_ratio,
+            r.distance
+        );
+    }
+    Ok(())
+}
+
+fn pairs(
+    count: usize,
+    network: &str,
+    workload: &str,
+    folder: &Path,
+    own: &mut Side,
+    peer: &mut Side,
+    bar: &ProgressBar,
+) -> anyhow::Result<Row> {
+    let path = |name: String| folder.join(name).display().to_string();
+    let request = |output: Option<PathBuf>| Request {
+        weights: path(format!("{network}.safetensors")),
+        architecture: network.to_string(),
+        input: path("input.safetensors".into()),
+        class: 285,
+        workload: workload.to_string(),
+        output: output.map(|p| p.display().to_string()),
+    };
+    // The first pair warms both sides up, and shows that they compute the same.
+    let files = [folder.join("own.safetensors"), folder.join("peer.safetensors")];
+    own.ask(&request(Some(files[0].clone())))?;
+    peer.ask(&request(Some(files[1].clone())))?;
+    let distance = distance(&files[0], &files[1])?;
+    bar.inc(1);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        ours.push(own.ask(&request(None))?);
+        theirs.push(peer.ask(&request(None))?);
+        bar.inc(1);
+    }
+    let seconds = |all: &[Answer]| median(&all.iter().map(|a| a.seconds).collect::<Vec<_>>());
+    let peak = |all: &[Answer]| median(&all.iter().map(|a| a.peak_mib).collect::<Vec<_>>());
+    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a.seconds / b.seconds).collect();
+    Ok(Row {
+        network: network.into(),
+        workload: workload.into(),
+        ours_seconds: seconds(&ours),
+        peer_seconds: seconds(&theirs),
+        ratio: median(&ratios),
+        lowest_ratio: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+        highest_ratio: ratios.iter().copied().fold(0.0, f64::max),
+        memory_ratio: peak(&ours) / peak(&theirs),
+        distance,
+    })
+}
+
+/// Relative L2 distance of two stored attributions.
+fn distance(own: &Path, peer: &Path) -> anyhow::Result<f64> {
+    let read = |path: &Path| -> anyhow::Result<Tensor> {
+        Ok(tensors::read(path)?.get("attribution")?.to_dtype(DType::F64)?)
+    };
+    let (a, b) = (read(own)?, read(peer)?);
+    let norm = |t: &Tensor| -> anyhow::Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt()) };
+    Ok(norm(&(&a - &b)?)? / norm(&b)?)
+}

@@ -1,0 +1,91 @@
+//! Our side of the measurements: a process that runs workloads on request.
+//!
+//! Requests and answers are JSON objects, one per line; the Python side (`benches/peers/worker.py`) speaks the same.
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor};
+use ascribe::gradient::{IntegratedGradients, Quadrature, Saliency};
+use ascribe::models::tensors;
+use ascribe::perturb::Occlusion;
+use ascribe::{Model, OpenOptions};
+use serde::{Deserialize, Serialize};
+
+/// A request.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Request {
+    /// Parameter file.
+    pub weights: String,
+    /// Architecture.
+    pub architecture: String,
+    /// File with the tensor `input`.
+    pub input: String,
+    /// Class to explain.
+    pub class: usize,
+    /// Workload.
+    pub workload: String,
+    /// Where the attribution goes, if it is to be compared.
+    pub output: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Answer {
+    /// Wall time of the explanation.
+    pub seconds: f64,
+    /// Peak resident memory during it, in MiB.
+    pub peak_mib: f64,
+    /// Resident memory before it, in MiB.
+    pub before_mib: f64,
+}
+
+/// A line of `/proc/self/status` in MiB; 0 where there is no such file.
+fn status(key: &str) -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
+    let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+    digits.parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
+    Ok(match workload {
+        "saliency" => Box::new(Saliency::new()),
+        "ig-50" => Box::new(IntegratedGradients::new().steps(50).quadrature(Quadrature::GaussLegendre)),
+        "occlusion" => Box::new(Occlusion::new(16, 8)),
+        other => bail!("there is no workload '{other}'"),
+    })
+}
+
+/// Answers requests from standard input until it ends.
+pub fn worker() -> anyhow::Result<()> {
+    let mut loaded: Option<(String, Model)> = None;
+    for line in std::io::stdin().lock().lines() {
+        let request: Request = serde_json::from_str(&line?).context("reading a request")?;
+        if loaded.as_ref().is_none_or(|(path, _)| *path != request.weights) {
+            let options =
+                OpenOptions { architecture: Some(request.architecture.clone()), ..OpenOptions::default() };
+            loaded = Some((request.weights.clone(), Model::open(&request.weights, &options)?));
+        }
+        let Some((_, model)) = &loaded else { bail!("no model") };
+        let file = tensors::read(&request.input)?;
+        let input: Tensor = file.get("input")?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let x = Inputs::single(input)?;
+        let method = explainer(&request.workload)?;
+        // Makes the peak that the kernel keeps start again.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        let before_mib = status("VmRSS:");
+        let started = Instant::now();
+        let found = method.explain(&model.graph, &x, &Target::Class(request.class), &Run::new().threads(2))?;
+        let seconds = started.elapsed().as_secs_f64();
+        if let Some(path) = &request.output {
+            found.save(path)?;
+        }
+        let answer = Answer { seconds, peak_mib: status("VmHWM:"), before_mib };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", serde_json::to_string(&answer)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
