@@ -6,7 +6,7 @@ use crate::error::{KernelError, Result, check_len};
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};
 use crate::shape::PoolShape;
-use crate::simd::{Isa, Kernel, MAX_LANES, Simd, low_mask};
+use crate::simd::{Geometry, Isa, Kernel, MAX_LANES, Simd, low_mask};
 
 /// y\[p\] = max over the window of p; `argmax[p]` is where, as row · W + column of the input plane.
 ///
@@ -15,12 +15,17 @@ use crate::simd::{Isa, Kernel, MAX_LANES, Simd, low_mask};
 ///
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
-/// [`KernelError::Shape`] when a window lies in the padding altogether.
+/// [`KernelError::Shape`] when a window lies in the padding altogether, [`KernelError::Overflow`] when it
+/// has more than 2²⁴ pixels.
 pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mut [u32]) -> Result<()> {
     const KERNEL: &str = "max_pool2d";
     check_len(KERNEL, "x", shape.input_len(), x.len())?;
     check_len(KERNEL, "y", shape.output_len(), y.len())?;
     check_len(KERNEL, "argmax", shape.output_len(), argmax.len())?;
+    // Taps are counted in the element type.
+    if shape.kernel[0].checked_mul(shape.kernel[1]).is_none_or(|taps| taps > 1 << 24) {
+        return Err(KernelError::Overflow { what: KERNEL, argument: "window (at most 2^24 pixels)" });
+    }
     let windows = Windows::new(shape);
     if let Some(axis) = windows.first_empty() {
         return Err(KernelError::Shape {
@@ -31,19 +36,62 @@ pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mu
     let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
     let (y, argmax) = (SharedMut::new(y), SharedMut::new(argmax));
     let isa = Isa::detect();
+    let accesses = Accesses::new(shape, Geometry::of::<T>(isa).lanes);
+    let taps: Vec<_> = (0..shape.kernel[0] * shape.kernel[1])
+        .map(|tap| (tap / shape.kernel[1], tap % shape.kernel[1]))
+        .map(|(i, j)| i * shape.dilation[0] * shape.input[1] + j * shape.dilation[1])
+        .collect();
     for_planes(shape, |channel| {
         let x = &x[channel * plane..][..plane];
         // SAFETY: each channel of each sample belongs to one task.
         let (y, argmax) = unsafe { (y.range(channel * out, out), argmax.range(channel * out, out)) };
-        T::dispatch(isa, MaxPlane { shape, windows: &windows, x, y, argmax });
+        T::dispatch(
+            isa,
+            MaxPlane { shape, windows: &windows, accesses: &accesses, taps: &taps, x, y, argmax },
+        );
     });
     Ok(())
+}
+
+/// Masked access to an input line for each (vector of outputs, column of the window).
+struct Accesses {
+    /// Column of lane 0, and the lanes whose column lies within the line.
+    all: Vec<(isize, u32)>,
+    kernel: usize,
+    stride: usize,
+}
+
+impl Accesses {
+    fn new(shape: &PoolShape, lanes: usize) -> Self {
+        let (width, out_width) = (shape.input[1], shape.output[1]);
+        let (kernel, stride) = (shape.kernel[1], shape.stride[1]);
+        let mut all = Vec::new();
+        for first in (0..out_width).step_by(lanes) {
+            for j in 0..kernel {
+                let start = (first * stride + j * shape.dilation[1]) as isize - shape.padding[1] as isize;
+                let low = if start < 0 { start.unsigned_abs().div_ceil(stride).min(lanes) } else { 0 };
+                let room = usize::try_from(width as isize - start).unwrap_or(0);
+                let high = room.div_ceil(stride).min(lanes).min(out_width - first);
+                all.push((start, low_mask(high) & !low_mask(low)));
+            }
+        }
+        Self { all, kernel, stride }
+    }
+
+    /// The accesses of a vector, by column of the window.
+    #[inline(always)]
+    fn of(&self, vector: usize) -> &[(isize, u32)] {
+        &self.all[vector * self.kernel..][..self.kernel]
+    }
 }
 
 /// The maximum pooling of one plane.
 struct MaxPlane<'a, T> {
     shape: &'a PoolShape,
     windows: &'a Windows,
+    accesses: &'a Accesses,
+    /// Offset in the plane of each tap.
+    taps: &'a [usize],
     x: &'a [T],
     y: &'a mut [T],
     argmax: &'a mut [u32],
@@ -54,51 +102,43 @@ impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Self { shape, windows, x, y, argmax } = self;
+        let Self { shape, windows, accesses, taps, x, y, argmax } = self;
         let (width, out_width) = (shape.input[1], shape.output[1]);
-        let (step, dilation) = (shape.stride[1], shape.dilation[1]);
+        let step = accesses.stride;
         let lines = y.chunks_exact_mut(out_width).zip(argmax.chunks_exact_mut(out_width));
         for (rows, (y, argmax)) in windows.rows.iter().zip(lines) {
-            for first in (0..out_width).step_by(S::LANES) {
+            for vector in 0..out_width.div_ceil(S::LANES) {
+                let first = vector * S::LANES;
                 let count = S::LANES.min(out_width - first);
                 let mut places = [T::ZERO; MAX_LANES];
-                // SAFETY: a mask has the lanes whose tap lies within the line; `places` holds a vector.
+                // SAFETY: a mask has the lanes whose column lies within the line; `places` holds a vector.
                 unsafe {
                     // Where each lane's maximum is, as the number of its tap; −1 while nothing was larger
                     // than −∞. Exact in either float type.
                     let mut best = S::splat(T::NEG_INFINITY);
                     let mut place = S::splat(-T::ONE);
-                    for (i, row) in rows.range.clone().step_by(shape.dilation[0]).enumerate() {
+                    let mut tap = T::ZERO;
+                    for row in rows.range.clone().step_by(shape.dilation[0]) {
                         let line = x[row * width..][..width].as_ptr();
-                        for j in 0..shape.kernel[1] {
-                            // Column of lane l is start + l · step.
-                            let start = (first * step + j * dilation) as isize - shape.padding[1] as isize;
-                            let low = if start < 0 { start.unsigned_abs().div_ceil(step) } else { 0 };
-                            let room = width as isize - start;
-                            let high = if room > 0 { (room as usize).div_ceil(step).min(count) } else { 0 };
-                            if low < high {
-                                let mask = low_mask(high) & !low_mask(low);
-                                let none = S::splat(T::NEG_INFINITY);
-                                let candidate = S::merge_any(none, line.wrapping_offset(start), step, mask);
-                                let at = S::splat(T::from_f64((i * shape.kernel[1] + j) as f64));
-                                (best, place) = S::take_larger(best, place, candidate, at);
-                            }
+                        for &(start, mask) in accesses.of(vector) {
+                            let none = S::splat(T::NEG_INFINITY);
+                            let candidate = S::merge_any(none, line.wrapping_offset(start), step, mask);
+                            (best, place) = S::take_larger(best, place, candidate, S::splat(tap));
+                            tap += T::ONE;
                         }
                     }
                     S::store_masked(y.as_mut_ptr().wrapping_add(first), low_mask(count), best);
                     S::store(places.as_mut_ptr(), place);
                 }
+                let corner = rows.range.start * width;
                 for (lane, argmax) in argmax[first..first + count].iter_mut().enumerate() {
-                    let tap = places[lane].to_f64() as isize;
-                    let column = (first + lane) * step;
-                    *argmax = if let Ok(tap) = usize::try_from(tap) {
-                        let (i, j) = (tap / shape.kernel[1], tap % shape.kernel[1]);
-                        let row = rows.range.start + i * shape.dilation[0];
-                        (row * width + column + j * dilation - shape.padding[1]) as u32
+                    let tap = places[lane].to_f64();
+                    *argmax = if tap >= 0.0 {
+                        let column = (first + lane) * step;
+                        (corner + column + taps[tap as usize] - shape.padding[1]) as u32
                     } else {
                         // All −∞: the first pixel of the window.
-                        let columns = &windows.columns[first + lane].range;
-                        (rows.range.start * width + columns.start) as u32
+                        (corner + windows.columns[first + lane].range.start) as u32
                     };
                 }
             }
@@ -157,23 +197,75 @@ pub fn avg_pool2d<T: Float>(shape: &PoolShape, count_include_pad: bool, x: &[T],
     check_len(KERNEL, "y", shape.output_len(), y.len())?;
     let windows = Windows::new(shape);
     let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
-    let width = shape.input[1];
     let y = SharedMut::new(y);
+    let isa = Isa::detect();
+    let accesses = Accesses::new(shape, Geometry::of::<T>(isa).lanes);
+    // Windows differ in their divisors only near the borders: few distinct lines of reciprocals.
+    let line = |rows: &Window| -> Vec<T> {
+        windows.columns.iter().map(|columns| rows.reciprocal(columns, count_include_pad)).collect()
+    };
+    let mut kinds = Vec::<(usize, Vec<T>)>::new();
+    let kind_of_row: Vec<usize> = windows
+        .rows
+        .iter()
+        .map(|rows| {
+            let count = if count_include_pad { rows.padded } else { rows.inside };
+            kinds.iter().position(|kind| kind.0 == count).unwrap_or_else(|| {
+                kinds.push((count, line(rows)));
+                kinds.len() - 1
+            })
+        })
+        .collect();
     for_planes(shape, |channel| {
         let x = &x[channel * plane..][..plane];
         // SAFETY: each channel of each sample belongs to one task.
         let y = unsafe { y.range(channel * out, out) };
-        let pairs = windows.rows.iter().flat_map(|rows| windows.columns.iter().map(move |c| (rows, c)));
-        for (value, (rows, columns)) in y.iter_mut().zip(pairs) {
-            let mut sum = T::ZERO;
-            for row in rows.range.clone().step_by(shape.dilation[0]) {
-                let line = &x[row * width..][columns.range.clone()];
-                sum = line.iter().step_by(shape.dilation[1]).fold(sum, |sum, &v| sum + v);
-            }
-            *value = sum * rows.reciprocal::<T>(columns, count_include_pad);
+        for ((rows, &kind), y) in
+            windows.rows.iter().zip(&kind_of_row).zip(y.chunks_exact_mut(shape.output[1]))
+        {
+            let reciprocals = &kinds[kind].1;
+            T::dispatch(isa, AverageLine { shape, rows, accesses: &accesses, reciprocals, x, y });
         }
     });
     Ok(())
+}
+
+/// The average pooling of one output line.
+struct AverageLine<'a, T> {
+    shape: &'a PoolShape,
+    rows: &'a Window,
+    accesses: &'a Accesses,
+    reciprocals: &'a [T],
+    x: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Float> Kernel<T> for AverageLine<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let width = self.shape.input[1];
+        for vector in 0..self.y.len().div_ceil(S::LANES) {
+            let first = vector * S::LANES;
+            // SAFETY: a mask has the lanes whose column lies within the line.
+            unsafe {
+                let mut sum = S::zero();
+                for row in self.rows.range.clone().step_by(self.shape.dilation[0]) {
+                    let line = self.x[row * width..][..width].as_ptr();
+                    for &(start, mask) in self.accesses.of(vector) {
+                        let from = line.wrapping_offset(start);
+                        sum = S::add(sum, S::merge_any(S::zero(), from, self.accesses.stride, mask));
+                    }
+                }
+                let mask = low_mask(S::LANES.min(self.y.len() - first));
+                S::store_masked(self.y.as_mut_ptr().wrapping_add(first), mask, sum);
+            }
+        }
+        for (y, &reciprocal) in self.y.iter_mut().zip(self.reciprocals) {
+            *y = *y * reciprocal;
+        }
+    }
 }
 
 /// dx\[i\] = Σ dy\[p\] / divisor\[p\] over the windows p that contain i. `dx` is overwritten.

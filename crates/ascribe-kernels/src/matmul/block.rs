@@ -1,0 +1,214 @@
+//! One block of a matrix product: packing, the loop over tiles, and writing the result.
+
+use super::{K_BLOCK, Product};
+use crate::float::Float;
+use crate::simd::{Kernel, Simd, TILE_VECTORS, low_mask};
+use crate::tile::{Rows, tile};
+
+/// Up to this many vectors of lanes, rows are read where they lie.
+const DIRECT_VECTORS: usize = 6;
+
+/// A block of rows and lanes of one product, and the memory to compute it in.
+pub(super) struct Block<'a, T> {
+    pub(super) product: &'a Product<'a, T>,
+    pub(super) entry: usize,
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) first_lane: usize,
+    pub(super) lanes: usize,
+    /// Room for the packed lanes of one block of k.
+    pub(super) columns: *mut T,
+    /// Packed lanes of all of k, where they are packed ahead.
+    pub(super) ahead: Option<*mut T>,
+    /// Room for the rows of a tile.
+    pub(super) packed_rows: *mut T,
+    pub(super) sums: *mut T,
+}
+
+impl<T: Float> Block<'_, T> {
+    fn vectors(&self, lanes: usize) -> usize {
+        self.lanes.div_ceil(lanes)
+    }
+
+    /// The first lane of the block.
+    fn lane_start(&self) -> *const T {
+        let view = self.product.lanes;
+        view.pointer.wrapping_add(self.entry * view.batch + self.first_lane * view.row)
+    }
+}
+
+/// Packs the lanes of a block for all of k.
+pub(super) struct PackAhead<'a, T>(pub(super) Block<'a, T>);
+
+impl<T: Float> Kernel<T> for PackAhead<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Some(out) = self.0.ahead else { return };
+        let (p, vectors) = (self.0.product, self.0.vectors(S::LANES));
+        for start in (0..p.k).step_by(K_BLOCK) {
+            let from = self.0.lane_start().wrapping_add(start * p.lanes.k);
+            let out = out.wrapping_add(start * vectors * S::LANES);
+            // SAFETY: the buffer has room for all of k, and this block's part belongs to this task.
+            unsafe { pack_lanes::<S>(&self.0, from, K_BLOCK.min(p.k - start), out) };
+        }
+    }
+}
+
+impl<T: Float> Kernel<T> for Block<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let p = self.product;
+        let vectors = self.vectors(S::LANES);
+        let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
+        let a = p.rows.pointer.wrapping_add(self.entry * p.rows.batch + self.first_row * p.rows.row);
+        let (row_tiles, k_blocks) = (self.rows.div_ceil(S::TILE_ROWS), p.k.div_ceil(K_BLOCK).max(1));
+        // With few lanes the rows are the traffic: finish one tile after the other, so that each row is read
+        // in one go. With many, a packed block of lanes serves all rows while it is in the cache.
+        let rows_first = self.ahead.is_some() && vectors <= TILE_VECTORS;
+        for step in 0..row_tiles * k_blocks {
+            let (tile_index, k_block) = if rows_first {
+                (step / k_blocks, step % k_blocks)
+            } else {
+                (step % row_tiles, step / row_tiles)
+            };
+            let (row, start) = (tile_index * S::TILE_ROWS, k_block * K_BLOCK);
+            let k = K_BLOCK.min(p.k - start);
+            let count = S::TILE_ROWS.min(self.rows - row);
+            // SAFETY: blocks lie within the operands; scratch has room for a block; sums and the block of
+            // C belong to this task.
+            unsafe {
+                let columns = if let Some(ahead) = self.ahead {
+                    ahead.wrapping_add(start * vectors * S::LANES)
+                } else {
+                    if tile_index == 0 {
+                        let from = self.lane_start().wrapping_add(start * p.lanes.k);
+                        pack_lanes::<S>(&self, from, k, self.columns);
+                    }
+                    self.columns
+                };
+                let from = a.wrapping_add(row * p.rows.row + start * p.rows.k);
+                // A copy of the rows is repaid by many lanes; the last few rows need one to fill the tile.
+                let rows = if count == S::TILE_ROWS && vectors <= DIRECT_VECTORS {
+                    Rows { pointer: from, row_step: p.rows.row, k_step: p.rows.k }
+                } else {
+                    for i in 0..k {
+                        let out = self.packed_rows.add(i * S::TILE_ROWS);
+                        let from = from.wrapping_add(i * p.rows.k);
+                        for r in 0..count {
+                            *out.add(r) = *from.wrapping_add(r * p.rows.row);
+                        }
+                        for r in count..S::TILE_ROWS {
+                            *out.add(r) = T::ZERO;
+                        }
+                    }
+                    Rows { pointer: self.packed_rows.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
+                };
+                let mut first = 0;
+                while first < vectors {
+                    let width = panel_vectors.min(vectors - first);
+                    let panel = columns.add(first * k * S::LANES);
+                    let sums = self.sums.add((row * vectors + first * S::TILE_ROWS) * S::LANES);
+                    tile::<S>(width, k, rows, panel, sums, k_block > 0);
+                    if k_block + 1 == k_blocks {
+                        store::<S>(&self, row, count, first, width, sums);
+                    }
+                    first += width;
+                }
+            }
+        }
+    }
+}
+
+/// Packs `k` rows of the lane operand, `[panel][k][vector]`, zeros beyond the last lane.
+///
+/// # Safety
+/// `b` is the first element of the block; `out` has room for it.
+#[inline(always)]
+unsafe fn pack_lanes<S: Simd>(block: &Block<'_, S::T>, b: *const S::T, k: usize, out: *mut S::T) {
+    let view = block.product.lanes;
+    let vectors = block.vectors(S::LANES);
+    let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
+    if view.row == 1 {
+        // Row by row of k, all vectors of the block: long reads.
+        for i in 0..k {
+            let from = b.wrapping_add(i * view.k);
+            let mut first = 0;
+            while first < vectors {
+                let width = panel_vectors.min(vectors - first);
+                for v in first..first + width {
+                    let mask = low_mask(S::LANES.min(block.lanes - v * S::LANES));
+                    // SAFETY: as the function's; lanes beyond the last are masked.
+                    unsafe {
+                        let x = S::merge(S::zero(), from.wrapping_add(v * S::LANES), mask);
+                        S::store(out.add((first * k + i * width + v - first) * S::LANES), x);
+                    }
+                }
+                first += width;
+            }
+        }
+        return;
+    }
+    let mut first = 0;
+    while first < vectors {
+        let width = panel_vectors.min(vectors - first);
+        for v in 0..width {
+            let lane = (first + v) * S::LANES;
+            let from = b.wrapping_add(lane * view.row);
+            // SAFETY: as the function's; only lanes that exist are read.
+            unsafe {
+                let out = out.add((first * k + v) * S::LANES);
+                for i in 0..k {
+                    S::store(out.add(i * width * S::LANES), S::zero());
+                }
+                for l in 0..S::LANES.min(block.lanes - lane) {
+                    let from = from.wrapping_add(l * view.row);
+                    for i in 0..k {
+                        *out.add(i * width * S::LANES + l) = *from.wrapping_add(i * view.k);
+                    }
+                }
+            }
+        }
+        first += width;
+    }
+}
+
+/// Writes a finished tile to C.
+///
+/// # Safety
+/// `sums` holds the tile, and its place in C belongs to this task.
+#[inline(always)]
+unsafe fn store<S: Simd>(
+    block: &Block<'_, S::T>,
+    row: usize,
+    rows: usize,
+    first: usize,
+    vectors: usize,
+    sums: *const S::T,
+) {
+    let p = block.product;
+    let c = p.c.pointer().wrapping_add(block.entry * p.c_batch + (block.first_row + row) * p.c_row);
+    if p.c_lane != 1 {
+        // Transposed: the tile's rows are next to each other in C.
+        for lane in 0..(vectors * S::LANES).min(block.lanes - first * S::LANES) {
+            let at = c.wrapping_add((block.first_lane + first * S::LANES + lane) * p.c_lane);
+            for r in 0..rows {
+                // SAFETY: row and lane exist.
+                unsafe { *at.wrapping_add(r * p.c_row) = *sums.add(r * vectors * S::LANES + lane) };
+            }
+        }
+        return;
+    }
+    for r in 0..rows {
+        for v in 0..vectors {
+            let lane = (first + v) * S::LANES;
+            let mask = low_mask(S::LANES.min(block.lanes - lane));
+            let at = c.wrapping_add(r * p.c_row + block.first_lane + lane);
+            // SAFETY: only the lanes that exist are written.
+            unsafe { S::store_masked(at, mask, S::load(sums.add((r * vectors + v) * S::LANES))) };
+        }
+    }
+}
