@@ -154,6 +154,10 @@ impl Inputs {
                 Error::invalid("values", "too few", format!("{} explained inputs", self.explained().count()))
             })?;
         }
+        if next.next().is_some() {
+            let expected = format!("{} explained inputs", self.explained().count());
+            return Err(Error::invalid("values", "too many", expected));
+        }
         let inputs = Self { entries };
         inputs.check()?;
         Ok(inputs)
