@@ -1,5 +1,8 @@
 //! From the channels of an attribution to one number per place.
 
+use std::fmt;
+use std::str::FromStr;
+
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +60,27 @@ impl Reduction {
         matches!(self, Self::Sum | Self::Mean)
     }
 
+    /// Reduces the values of one place. A NaN in any channel is a NaN here, whatever the reduction.
+    pub fn apply(self, channels: impl Iterator<Item = f64> + Clone) -> f64 {
+        let count = channels.clone().count() as f64;
+        match self {
+            Self::Sum => channels.sum(),
+            Self::Mean => channels.sum::<f64>() / count,
+            Self::MaxAbs => channels
+                .fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) }),
+            Self::SumAbs => channels.map(f64::abs).sum(),
+            Self::MeanAbs => channels.map(f64::abs).sum::<f64>() / count,
+            Self::L2 => {
+                // Scaled by the largest, so that squares neither overflow nor vanish.
+                let largest = Self::MaxAbs.apply(channels.clone());
+                if largest == 0.0 || !largest.is_finite() {
+                    return largest;
+                }
+                largest * channels.map(|v| (v / largest).powi(2)).sum::<f64>().sqrt()
+            }
+        }
+    }
+
     /// One value per place: `[N, C, H, W]` becomes `[N, H, W]`, `[N, C, L]` becomes `[N, L]`; `[N, D]` has no
     /// channels, and keeps its values (their magnitudes, if the reduction is one). In f64 on the CPU.
     ///
@@ -64,7 +88,7 @@ impl Reduction {
     /// If the attribution has no sample axis.
     pub fn reduce(self, values: &Tensor) -> Result<Tensor> {
         let values = values.to_dtype(DType::F64)?.to_device(&Device::Cpu)?;
-        let channels = match values.rank() {
+        let values = match values.rank() {
             0 | 1 => {
                 let problem = format!("has shape {:?}", values.dims());
                 return Err(Error::invalid("attribution", problem, "[N, D], [N, C, L] or [N, C, H, W]"));
@@ -72,13 +96,55 @@ impl Reduction {
             2 => values.unsqueeze(1)?,
             _ => values,
         };
-        Ok(match self {
-            Self::Sum => channels.sum(1)?,
-            Self::Mean => channels.mean(1)?,
-            Self::MaxAbs => channels.abs()?.max(1)?,
-            Self::SumAbs => channels.abs()?.sum(1)?,
-            Self::MeanAbs => channels.abs()?.mean(1)?,
-            Self::L2 => channels.sqr()?.sum(1)?.sqrt()?,
+        let (samples, channels) = (values.dim(0)?, values.dim(1)?);
+        let places: usize = values.dims()[2..].iter().product();
+        let raw = values.flatten_all()?.to_vec1::<f64>()?;
+        let mut reduced = Vec::with_capacity(samples * places);
+        for sample in raw.chunks(channels * places) {
+            reduced.extend((0..places).map(|place| self.apply(sample.iter().skip(place).step_by(places).copied())));
+        }
+        let mut shape = values.dims().to_vec();
+        shape.remove(1);
+        Ok(Tensor::from_vec(reduced, shape, &Device::Cpu)?)
+    }
+}
+
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl FromStr for Reduction {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|m| m.id() == name).ok_or_else(|| {
+            Error::invalid("channel reduction", format!("'{name}'"), format!("one of {}", Self::ALL.map(Self::id).join(", ")))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_reduced_place_by_place() {
+        let values = Tensor::new(&[[[1.0, -2.0], [3.0, 0.0]]], &Device::Cpu).unwrap();
+        for (reduction, expected) in [
+            (Reduction::Sum, [4.0, -2.0]),
+            (Reduction::Mean, [2.0, -1.0]),
+            (Reduction::MaxAbs, [3.0, 2.0]),
+            (Reduction::SumAbs, [4.0, 2.0]),
+            (Reduction::MeanAbs, [2.0, 1.0]),
+            (Reduction::L2, [10f64.sqrt(), 2.0]),
+        ] {
+            let found = reduction.reduce(&values).unwrap().to_vec2::<f64>().unwrap();
+            assert!(found[0].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{reduction}: {found:?}");
+            assert_eq!(reduction.id().parse::<Reduction>().unwrap(), reduction);
+        }
+        assert!("max".parse::<Reduction>().unwrap_err().to_string().contains("max-abs"));
+        assert!(Reduction::Sum.reduce(&Tensor::new(&[1.0], &Device::Cpu).unwrap()).is_err());
     }
 }

@@ -1,51 +1,16 @@
 //! Writing files so that an interrupted run leaves no half-written result.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Writes `path` atomically: into a temporary file in the same folder, then renamed.
-///
-/// Other processes see the old contents or the new ones, never a part. The folder must exist.
-///
-/// ```
-/// # fn main() -> ascribe_models::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// let path = folder.path().join("summary.json");
-/// ascribe_models::files::write_atomically(&path, |out| out.write_all(b"{}"))?;
-/// assert_eq!(std::fs::read(&path).unwrap(), b"{}");
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-/// [`Error::Io`] with the path when the folder does not exist or cannot be written.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let attempt = || -> io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".ascribe-").suffix(".tmp");
-        // Temporary files are private by default; a result is as readable as any file the user makes.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(parent)?;
-        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-        write(&mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
-        // Renaming before the data is on the disk could leave an empty file after a power cut.
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    attempt().map_err(Error::io("write", path))
+/// Writes `path` atomically, see [`ascribe_core::file::write_with`].
+pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    ascribe_core::file::write_with(path, write).map_err(Error::io("write", path))
 }
 
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {

@@ -1,106 +1,12 @@
 //! From an attribution tensor to one number per place.
 
-use std::fmt;
-use std::str::FromStr;
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{self, Finding};
 use crate::resample;
-use crate::{Error, Result};
-
-/// How the channels of an attribution `a` of shape [C, H, W] become one value per place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reduction {
-    /// `Σ_c a_c`: signed; keeps the map's total, hence completeness.
-    #[default]
-    Sum,
-    /// `Σ_c a_c / C`: signed.
-    Mean,
-    /// `max_c |a_c|`: a magnitude; Simonyan et al. 2013, §3.1.
-    MaxAbs,
-    /// `Σ_c |a_c|`: a magnitude.
-    SumAbs,
-    /// `Σ_c |a_c| / C`: a magnitude.
-    MeanAbs,
-    /// `(Σ_c a_c²)^½`: a magnitude.
-    L2,
-}
-
-impl Reduction {
-    /// Every reduction.
-    pub const ALL: [Self; 6] = [Self::Sum, Self::Mean, Self::MaxAbs, Self::SumAbs, Self::MeanAbs, Self::L2];
-
-    /// The name in configurations and metadata, e.g. `max-abs`.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Sum => "sum",
-            Self::Mean => "mean",
-            Self::MaxAbs => "max-abs",
-            Self::SumAbs => "sum-abs",
-            Self::MeanAbs => "mean-abs",
-            Self::L2 => "l2",
-        }
-    }
-
-    /// The words for a caption, e.g. "sum over channels".
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Sum => "sum over channels",
-            Self::Mean => "mean over channels",
-            Self::MaxAbs => "largest |value| over channels",
-            Self::SumAbs => "sum of |values| over channels",
-            Self::MeanAbs => "mean of |values| over channels",
-            Self::L2 => "L2 norm over channels",
-        }
-    }
-
-    /// Whether the result keeps the attribution's sign.
-    pub const fn is_signed(self) -> bool {
-        matches!(self, Self::Sum | Self::Mean)
-    }
-
-    /// Reduces the values of one place. A NaN in any channel is a NaN here, whatever the reduction.
-    fn apply(self, channels: impl Iterator<Item = f64> + Clone) -> f64 {
-        let count = channels.clone().count() as f64;
-        match self {
-            Self::Sum => channels.sum(),
-            Self::Mean => channels.sum::<f64>() / count,
-            Self::MaxAbs => channels
-                .fold(0.0, |m: f64, v| if m.is_nan() || v.is_nan() { f64::NAN } else { m.max(v.abs()) }),
-            Self::SumAbs => channels.map(f64::abs).sum(),
-            Self::MeanAbs => channels.map(f64::abs).sum::<f64>() / count,
-            Self::L2 => {
-                // Scaled by the largest, so that squares neither overflow nor vanish.
-                let largest = Self::MaxAbs.apply(channels.clone());
-                if largest == 0.0 || !largest.is_finite() {
-                    return largest;
-                }
-                largest * channels.map(|v| (v / largest).powi(2)).sum::<f64>().sqrt()
-            }
-        }
-    }
-}
-
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
-    }
-}
-
-impl FromStr for Reduction {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|m| m.id() == name).ok_or_else(|| Error::UnknownName {
-            what: "channel reduction",
-            name: name.to_owned(),
-            valid: Self::ALL.map(Self::id).join(", "),
-        })
-    }
-}
+use crate::{Error, Reduction, Result};
 
 /// How a map on a coarse grid is brought to the picture's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

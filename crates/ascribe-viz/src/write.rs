@@ -136,26 +136,10 @@ impl Picture {
     }
 }
 
-/// Writes to a temporary file beside the path and renames it, so that an interrupted run leaves no half-written file.
-///
-/// # Errors
-/// If the folder does not exist or cannot be written; the path is named.
-pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    let path = path.as_ref();
+/// Writes a file completely or not at all, see [`ascribe_core::file::write_with`].
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".ascribe-");
-    // Temporary files are private by default; a picture should be readable as any other new file is.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    ascribe_core::file::write_with(path, |out| out.write_all(bytes)).map_err(failed)
 }
 
 #[cfg(test)]
