@@ -1,10 +1,10 @@
 //! Reading picture files.
 
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -50,18 +50,28 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     let path = path.as_ref();
     let (mut file, _) = files::open(path)?;
     let bad = |problem: String| Error::malformed(path, FORMAT, problem);
+    let io = |e: io::Error| Error::io("read", path)(e);
     let mut start = Vec::new();
-    file.by_ref().take(1).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    file.by_ref().take(1).read_to_end(&mut start).map_err(io)?;
     if start.is_empty() {
         return Err(bad("it is empty".into()));
     }
-    file.seek(SeekFrom::Start(0)).map_err(Error::io("read", path))?;
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
 
-    let mut reader =
-        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(Error::io("read", path))?;
-    if reader.format().is_none() {
+    let mut input = BufReader::new(file);
+    let format = ImageReader::new(&mut input).with_guessed_format().map_err(io)?.format();
+    let Some(format) = format else {
         return Err(bad("its format is not known; expected PNG, JPEG, WebP, BMP, GIF, TIFF or PNM".into()));
+    };
+    input.seek(SeekFrom::Start(0)).map_err(io)?;
+    if format == ImageFormat::Jpeg {
+        // The decoder fills what is missing with grey and reports no error.
+        if !jpeg_reaches_its_end(&mut input).map_err(io)? {
+            return Err(bad("it ends before its end marker; it is truncated".into()));
+        }
+        input.seek(SeekFrom::Start(0)).map_err(io)?;
     }
+    let mut reader = ImageReader::with_format(input, format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(1 << 20);
     limits.max_image_height = Some(1 << 20);
@@ -88,6 +98,39 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     Ok(to_rgb8(image))
 }
 
+/// Walks through the segments of a JPEG file, up to the marker that ends the picture.
+///
+/// Searching for that marker from the end would also find the one of an embedded thumbnail.
+fn jpeg_reaches_its_end(input: &mut impl BufRead) -> io::Result<bool> {
+    let mut byte = [0; 1];
+    loop {
+        // What precedes a marker is compressed data, or nothing.
+        while byte != [0xff] {
+            if input.read(&mut byte)? == 0 {
+                return Ok(false);
+            }
+        }
+        while byte == [0xff] {
+            if input.read(&mut byte)? == 0 {
+                return Ok(false);
+            }
+        }
+        match byte[0] {
+            0xd9 => return Ok(true),
+            // A byte 0xff of the data, the start of the picture, restarts: without length.
+            0x00 | 0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let mut length = Vec::new();
+                input.by_ref().take(2).read_to_end(&mut length)?;
+                let Ok(length) = <[u8; 2]>::try_from(length) else { return Ok(false) };
+                let rest = u64::from(u16::from_be_bytes(length)).saturating_sub(2);
+                io::copy(&mut input.by_ref().take(rest), &mut io::sink())?;
+            }
+        }
+        byte = [0];
+    }
+}
+
 fn to_rgb8(image: DynamicImage) -> RgbImage {
     match image {
         DynamicImage::ImageRgb16(wide) => high_bytes(&wide),
@@ -108,7 +151,7 @@ fn high_bytes(wide: &image::ImageBuffer<image::Rgb<u16>, Vec<u16>>) -> RgbImage 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageFormat, Rgb};
+    use image::Rgb;
     use proptest::prelude::*;
 
     fn png() -> Vec<u8> {
@@ -138,6 +181,30 @@ mod tests {
         image.write_to(&mut bytes, ImageFormat::Png).unwrap();
         let image = decode_bytes(bytes.get_ref(), DecodeOptions::default()).unwrap();
         assert_eq!(image.get_pixel(0, 0).0, [10, 20, 30]);
+    }
+
+    #[test]
+    fn truncated_pictures_are_errors_in_every_format() {
+        let image = RgbImage::from_fn(64, 48, |x, y| Rgb([x as u8 * 3, y as u8 * 5, (x * y) as u8]));
+        let formats = [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+        ];
+        for format in formats {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            image.write_to(&mut bytes, format).unwrap();
+            let bytes = bytes.into_inner();
+            assert!(decode_bytes(&bytes, DecodeOptions::default()).is_ok(), "{format:?}");
+            for part in [3, 10, 18] {
+                let cut = &bytes[..bytes.len() * part / 20];
+                assert!(decode_bytes(cut, DecodeOptions::default()).is_err(), "{format:?} cut to {part}/20");
+            }
+        }
     }
 
     #[test]
