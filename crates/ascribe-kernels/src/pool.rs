@@ -16,15 +16,16 @@ use crate::simd::{Geometry, Isa, Kernel, MAX_LANES, Simd, low_mask};
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
 /// [`KernelError::Shape`] when a window lies in the padding altogether, [`KernelError::Overflow`] when it
-/// has more than 2²⁴ pixels.
+/// spans more than 2²⁴ pixels of the input plane.
 pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mut [u32]) -> Result<()> {
     const KERNEL: &str = "max_pool2d";
     check_len(KERNEL, "x", shape.input_len(), x.len())?;
     check_len(KERNEL, "y", shape.output_len(), y.len())?;
     check_len(KERNEL, "argmax", shape.output_len(), argmax.len())?;
-    // Taps are counted in the element type.
-    if shape.kernel[0].checked_mul(shape.kernel[1]).is_none_or(|taps| taps > 1 << 24) {
-        return Err(KernelError::Overflow { what: KERNEL, argument: "window (at most 2^24 pixels)" });
+    // Offsets within a window are held in the element type.
+    let extent = [0, 1].map(|axis| (shape.kernel[axis] - 1).saturating_mul(shape.dilation[axis]));
+    if extent[0].saturating_mul(shape.input[1]).saturating_add(extent[1]) > 1 << 24 {
+        return Err(KernelError::Overflow { what: KERNEL, argument: "window (it may span 2^24 pixels)" });
     }
     let windows = Windows::new(shape);
     if let Some(axis) = windows.first_empty() {
@@ -39,7 +40,7 @@ pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mu
     let accesses = Accesses::new(shape, Geometry::of::<T>(isa).lanes);
     let taps: Vec<_> = (0..shape.kernel[0] * shape.kernel[1])
         .map(|tap| (tap / shape.kernel[1], tap % shape.kernel[1]))
-        .map(|(i, j)| i * shape.dilation[0] * shape.input[1] + j * shape.dilation[1])
+        .map(|(i, j)| T::from_f64((i * shape.dilation[0] * shape.input[1] + j * shape.dilation[1]) as f64))
         .collect();
     for_planes(shape, |channel| {
         let x = &x[channel * plane..][..plane];
@@ -90,8 +91,8 @@ struct MaxPlane<'a, T> {
     shape: &'a PoolShape,
     windows: &'a Windows,
     accesses: &'a Accesses,
-    /// Offset in the plane of each tap.
-    taps: &'a [usize],
+    /// Offset in the plane of each tap of a window, from the first one of the window within the input rows.
+    taps: &'a [T],
     x: &'a [T],
     y: &'a mut [T],
     argmax: &'a mut [u32],
@@ -110,36 +111,38 @@ impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
             for vector in 0..out_width.div_ceil(S::LANES) {
                 let first = vector * S::LANES;
                 let count = S::LANES.min(out_width - first);
-                let mut places = [T::ZERO; MAX_LANES];
+                let mut places = [0_i32; MAX_LANES];
                 // SAFETY: a mask has the lanes whose column lies within the line; `places` holds a vector.
                 unsafe {
-                    // Where each lane's maximum is, as the number of its tap; −1 while nothing was larger
-                    // than −∞. Exact in either float type.
+                    // Where each lane's maximum is, relative to the window's corner; −1 while nothing was
+                    // larger than −∞. Exact in either float type.
                     let mut best = S::splat(T::NEG_INFINITY);
                     let mut place = S::splat(-T::ONE);
-                    let mut tap = T::ZERO;
+                    let mut taps = taps.iter();
                     for row in rows.range.clone().step_by(shape.dilation[0]) {
                         let line = x[row * width..][..width].as_ptr();
-                        for &(start, mask) in accesses.of(vector) {
+                        for (&(start, mask), &tap) in accesses.of(vector).iter().zip(&mut taps) {
                             let none = S::splat(T::NEG_INFINITY);
                             let candidate = S::merge_any(none, line.wrapping_offset(start), step, mask);
                             (best, place) = S::take_larger(best, place, candidate, S::splat(tap));
-                            tap += T::ONE;
                         }
                     }
                     S::store_masked(y.as_mut_ptr().wrapping_add(first), low_mask(count), best);
-                    S::store(places.as_mut_ptr(), place);
+                    S::store_i32(places.as_mut_ptr(), place);
                 }
-                let corner = rows.range.start * width;
-                for (lane, argmax) in argmax[first..first + count].iter_mut().enumerate() {
-                    let tap = places[lane].to_f64();
-                    *argmax = if tap >= 0.0 {
-                        let column = (first + lane) * step;
-                        (corner + column + taps[tap as usize] - shape.padding[1]) as u32
-                    } else {
+                // Wrapping: the corner may lie in the padding to the left, the maximum does not.
+                let corner = (rows.range.start * width + first * step).wrapping_sub(shape.padding[1]) as u32;
+                let argmax = &mut argmax[first..first + count];
+                for (lane, (argmax, &place)) in argmax.iter_mut().zip(&places).enumerate() {
+                    *argmax = corner.wrapping_add((lane * step) as u32).wrapping_add(place as u32);
+                }
+                if places[..count].iter().any(|&place| place < 0) {
+                    for (lane, argmax) in argmax.iter_mut().enumerate().filter(|(lane, _)| places[*lane] < 0)
+                    {
                         // All −∞: the first pixel of the window.
-                        (corner + windows.columns[first + lane].range.start) as u32
-                    };
+                        *argmax =
+                            (rows.range.start * width + windows.columns[first + lane].range.start) as u32;
+                    }
                 }
             }
         }

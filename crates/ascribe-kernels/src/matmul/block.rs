@@ -1,8 +1,8 @@
 //! One block of a matrix product: packing, the loop over tiles, and writing the result.
 
-use super::{K_BLOCK, Product};
+use super::{K_BLOCK, Product, View};
 use crate::float::Float;
-use crate::simd::{Kernel, Simd, TILE_VECTORS, low_mask};
+use crate::simd::{Kernel, Simd, TILE_VECTORS, low_mask, transpose};
 use crate::tile::{Rows, tile};
 
 /// Up to this many vectors of lanes, rows are read where they lie.
@@ -92,18 +92,13 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
                 };
                 let from = a.wrapping_add(row * p.rows.row + start * p.rows.k);
                 // A copy of the rows is repaid by many lanes; the last few rows need one to fill the tile.
-                let rows = if count == S::TILE_ROWS && vectors <= DIRECT_VECTORS {
+                let in_place = p.rows.row == 1 || vectors <= DIRECT_VECTORS;
+                let rows = if count == S::TILE_ROWS && in_place {
                     Rows { pointer: from, row_step: p.rows.row, k_step: p.rows.k }
                 } else {
-                    for i in 0..k {
-                        let out = self.packed_rows.add(i * S::TILE_ROWS);
-                        let from = from.wrapping_add(i * p.rows.k);
-                        for r in 0..count {
-                            *out.add(r) = *from.wrapping_add(r * p.rows.row);
-                        }
-                        for r in count..S::TILE_ROWS {
-                            *out.add(r) = T::ZERO;
-                        }
+                    match S::TILE_ROWS {
+                        8 => pack_rows::<S, 8>(p.rows, from, count, k, self.packed_rows),
+                        _ => pack_rows::<S, 4>(p.rows, from, count, k, self.packed_rows),
                     }
                     Rows { pointer: self.packed_rows.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
                 };
@@ -158,21 +153,90 @@ unsafe fn pack_lanes<S: Simd>(block: &Block<'_, S::T>, b: *const S::T, k: usize,
         for v in 0..width {
             let lane = (first + v) * S::LANES;
             let from = b.wrapping_add(lane * view.row);
-            // SAFETY: as the function's; only lanes that exist are read.
+            let count = S::LANES.min(block.lanes - lane);
+            // SAFETY: as the function's.
             unsafe {
                 let out = out.add((first * k + v) * S::LANES);
-                for i in 0..k {
-                    S::store(out.add(i * width * S::LANES), S::zero());
-                }
-                for l in 0..S::LANES.min(block.lanes - lane) {
-                    let from = from.wrapping_add(l * view.row);
-                    for i in 0..k {
-                        *out.add(i * width * S::LANES + l) = *from.wrapping_add(i * view.k);
-                    }
+                match S::LANES {
+                    16 => transpose_lanes::<S, 16>(view.row, from, count, k, out, width),
+                    8 => transpose_lanes::<S, 8>(view.row, from, count, k, out, width),
+                    4 => transpose_lanes::<S, 4>(view.row, from, count, k, out, width),
+                    _ => transpose_lanes::<S, 2>(view.row, from, count, k, out, width),
                 }
             }
         }
         first += width;
+    }
+}
+
+/// Packs one vector of lanes, each contiguous along k, into every `width`-th vector of `out`.
+///
+/// # Safety
+/// `from` has `count` ≤ `L` = `S::LANES` lanes of `k` elements, `row` apart; `out` has room.
+#[inline(always)]
+unsafe fn transpose_lanes<S: Simd, const L: usize>(
+    row: usize,
+    from: *const S::T,
+    count: usize,
+    k: usize,
+    out: *mut S::T,
+    width: usize,
+) {
+    // SAFETY: the caller's contract; masks keep reads within k.
+    unsafe {
+        for start in (0..k).step_by(L) {
+            let mask = low_mask(L.min(k - start));
+            let mut lanes = [S::zero(); L];
+            for (l, lane) in lanes.iter_mut().enumerate() {
+                if l < count {
+                    *lane = S::merge(S::zero(), from.wrapping_add(l * row + start), mask);
+                }
+            }
+            for (i, column) in transpose::<S, L>(lanes).into_iter().enumerate() {
+                if start + i < k {
+                    S::store(out.add((start + i) * width * S::LANES), column);
+                }
+            }
+        }
+    }
+}
+
+/// Packs the rows of a tile, `[k][row]`, with zeros beyond `count`.
+///
+/// # Safety
+/// `from` has `count` ≤ `R` = `S::TILE_ROWS` rows of `k` elements; `out` has room for k rounded up to whole
+/// vectors.
+#[inline(always)]
+unsafe fn pack_rows<S: Simd, const R: usize>(
+    view: View<S::T>,
+    from: *const S::T,
+    count: usize,
+    k: usize,
+    out: *mut S::T,
+) {
+    // SAFETY: the caller's contract; masks keep reads within k.
+    unsafe {
+        if view.k == 1 {
+            for start in (0..k).step_by(S::LANES) {
+                let mask = low_mask(S::LANES.min(k - start));
+                let mut rows = [S::zero(); R];
+                for (r, row) in rows.iter_mut().enumerate() {
+                    if r < count {
+                        *row = S::merge(S::zero(), from.wrapping_add(r * view.row + start), mask);
+                    }
+                }
+                for (i, columns) in transpose::<S, R>(rows).into_iter().enumerate() {
+                    S::store(out.add(start * R + i * S::LANES), columns);
+                }
+            }
+        } else {
+            for i in 0..k {
+                for r in 0..R {
+                    let value = if r < count { *from.add(r * view.row + i * view.k) } else { S::T::ZERO };
+                    *out.add(i * R + r) = value;
+                }
+            }
+        }
     }
 }
 
@@ -192,12 +256,11 @@ unsafe fn store<S: Simd>(
     let p = block.product;
     let c = p.c.pointer().wrapping_add(block.entry * p.c_batch + (block.first_row + row) * p.c_row);
     if p.c_lane != 1 {
-        // Transposed: the tile's rows are next to each other in C.
-        for lane in 0..(vectors * S::LANES).min(block.lanes - first * S::LANES) {
-            let at = c.wrapping_add((block.first_lane + first * S::LANES + lane) * p.c_lane);
-            for r in 0..rows {
-                // SAFETY: row and lane exist.
-                unsafe { *at.wrapping_add(r * p.c_row) = *sums.add(r * vectors * S::LANES + lane) };
+        // SAFETY: as the function's.
+        unsafe {
+            match S::TILE_ROWS {
+                8 => store_transposed::<S, 8>(block, c, rows, first, vectors, sums),
+                _ => store_transposed::<S, 4>(block, c, rows, first, vectors, sums),
             }
         }
         return;
@@ -209,6 +272,53 @@ unsafe fn store<S: Simd>(
             let at = c.wrapping_add(r * p.c_row + block.first_lane + lane);
             // SAFETY: only the lanes that exist are written.
             unsafe { S::store_masked(at, mask, S::load(sums.add((r * vectors + v) * S::LANES))) };
+        }
+    }
+}
+
+/// Writes a finished tile whose rows are next to each other in C.
+///
+/// # Safety
+/// As [`store`]; `R` = `S::TILE_ROWS`, and `c` is where the tile's first row starts.
+#[inline(always)]
+unsafe fn store_transposed<S: Simd, const R: usize>(
+    block: &Block<'_, S::T>,
+    c: *mut S::T,
+    count: usize,
+    first: usize,
+    vectors: usize,
+    sums: *const S::T,
+) {
+    // Lanes of C per vector of the transposed tile.
+    let together = S::LANES / R;
+    for v in 0..vectors {
+        let lane = (first + v) * S::LANES;
+        // SAFETY: only rows and lanes that exist are written.
+        unsafe {
+            let mut rows = [S::zero(); R];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = S::load(sums.add((r * vectors + v) * S::LANES));
+            }
+            let columns = transpose::<S, R>(rows);
+            if together == 0 {
+                // Vectors shorter than a column: the portable ones.
+                let all = columns.as_ptr().cast::<S::T>();
+                for l in 0..S::LANES.min(block.lanes - lane) {
+                    let to = c.wrapping_add((block.first_lane + lane + l) * block.product.c_lane);
+                    std::ptr::copy_nonoverlapping(all.add(l * R), to, count);
+                }
+                continue;
+            }
+            for (i, column) in columns.into_iter().enumerate() {
+                for j in 0..together {
+                    let l = i * together + j;
+                    if lane + l < block.lanes {
+                        let to = c.wrapping_add((block.first_lane + lane + l) * block.product.c_lane);
+                        let mask = low_mask(count) << (j * R);
+                        S::store_masked(to.wrapping_sub(j * R), mask, column);
+                    }
+                }
+            }
         }
     }
 }

@@ -235,7 +235,7 @@ impl<T: Float> Product<'_, T> {
             || {
                 (
                     Scratch::<T>::new(if ahead { 0 } else { K_BLOCK.min(self.k) * block_lanes }),
-                    Scratch::<T>::new(K_BLOCK.min(self.k) * tile_rows),
+                    Scratch::<T>::new(K_BLOCK * tile_rows),
                     Scratch::<T>::new(blocks.rows * block_lanes),
                 )
             },

@@ -47,7 +47,7 @@ unsafe fn mask64(mask: u32) -> __m256i {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
      $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
-     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident) => {
+     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident, $convert:ident, $store_int:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -116,6 +116,11 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            unsafe fn store_i32(p: *mut i32, v: $v) {
+                // SAFETY: the processor has AVX2; the caller provides a vector of writable elements.
+                unsafe { $store_int(p.cast(), $convert(v)) }
+            }
+            #[inline(always)]
             unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
                 // SAFETY: the processor has AVX2. Unpacking works within 128-bit halves.
                 unsafe {
@@ -154,7 +159,9 @@ simd!(
     _mm256_unpackhi_ps,
     _mm256_permute2f128_ps,
     _mm256_cmp_ps,
-    _mm256_or_ps
+    _mm256_or_ps,
+    _mm256_cvttps_epi32,
+    _mm256_storeu_si256
 );
 
 simd!(
@@ -179,5 +186,7 @@ simd!(
     _mm256_unpackhi_pd,
     _mm256_permute2f128_pd,
     _mm256_cmp_pd,
-    _mm256_or_pd
+    _mm256_or_pd,
+    _mm256_cvttpd_epi32,
+    _mm_storeu_si128
 );

@@ -66,7 +66,7 @@ unsafe fn scatter64(p: *mut f64, stride: usize, mask: __mmask8, v: __m512d) {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
      $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
-     $blend:ident, $permute:ident, $scatter:ident, $cmp:ident) => {
+     $blend:ident, $permute:ident, $scatter:ident, $cmp:ident, $convert:ident, $store_int:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
@@ -138,6 +138,11 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            unsafe fn store_i32(p: *mut i32, v: $v) {
+                // SAFETY: the processor has AVX-512; the caller provides a vector of writable elements.
+                unsafe { $store_int(p.cast(), $convert(v)) }
+            }
+            #[inline(always)]
             unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
                 // SAFETY: the processor has AVX-512.
                 unsafe { ($permute(a, $low, b), $permute(a, $high, b)) }
@@ -179,7 +184,9 @@ simd!(
     _mm512_mask_blend_ps,
     _mm512_permutex2var_ps,
     scatter32,
-    _mm512_cmp_ps_mask
+    _mm512_cmp_ps_mask,
+    _mm512_cvttps_epi32,
+    _mm512_storeu_si512
 );
 
 simd!(
@@ -205,5 +212,7 @@ simd!(
     _mm512_mask_blend_pd,
     _mm512_permutex2var_pd,
     scatter64,
-    _mm512_cmp_pd_mask
+    _mm512_cmp_pd_mask,
+    _mm512_cvttpd_epi32,
+    _mm256_storeu_si256
 );

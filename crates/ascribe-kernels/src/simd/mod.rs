@@ -181,6 +181,8 @@ pub trait Simd: Copy + 'static {
     /// One step of a running maximum, (`best`, `place`), with the candidate (`x`, `at`): the candidate wins
     /// where it is larger or not a number.
     unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
+    /// Stores the lanes, rounded towards zero, as integers. They have to fit.
+    unsafe fn store_i32(p: *mut i32, v: Self::V);
     /// a₀ b₀ a₁ b₁ …, as two vectors.
     unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Stores the lanes of the mask.
@@ -229,6 +231,28 @@ pub trait Simd: Copy + 'static {
             }
         }
     }
+}
+
+/// Transposes `R` rows of a vector each: the result, read in order, is column after column. `R` is a power of
+/// two.
+///
+/// Every stage interleaves the first half of the vectors with the second, a perfect shuffle; after log₂ R of
+/// them each column is together.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+pub(crate) unsafe fn transpose<S: Simd, const R: usize>(mut rows: [S::V; R]) -> [S::V; R] {
+    let mut stage = 1;
+    while stage < R {
+        let from = rows;
+        for i in 0..R / 2 {
+            // SAFETY: the caller's contract.
+            (rows[2 * i], rows[2 * i + 1]) = unsafe { S::interleave(from[i], from[i + R / 2]) };
+        }
+        stage *= 2;
+    }
+    rows
 }
 
 /// The mask with the lowest `count` bits set.

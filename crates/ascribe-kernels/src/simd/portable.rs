@@ -69,6 +69,13 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         (pick(x, best), pick(at, place))
     }
     #[inline(always)]
+    unsafe fn store_i32(p: *mut i32, v: [T; N]) {
+        for (l, value) in v.into_iter().enumerate() {
+            // SAFETY: the caller provides N writable elements.
+            unsafe { *p.add(l) = value.to_f64() as i32 };
+        }
+    }
+    #[inline(always)]
     unsafe fn interleave(a: [T; N], b: [T; N]) -> ([T; N], [T; N]) {
         let pick = |at: usize| if at & 1 == 0 { a[at / 2] } else { b[at / 2] };
         (from_fn(pick), from_fn(|l| pick(N + l)))
