@@ -48,7 +48,9 @@ impl Graph {
         composite: &Composite,
     ) -> Result<Signals> {
         let mut on_path = vec![false; self.len()];
-        wanted.iter().for_each(|id| on_path[id.0] = true);
+        for id in wanted {
+            on_path[id.0] = true;
+        }
         let stop: Vec<bool> = on_path.clone();
         for (id, node) in self.nodes() {
             on_path[id.0] |= node.inputs.iter().any(|i| on_path[i.0]);

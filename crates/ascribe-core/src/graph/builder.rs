@@ -114,6 +114,6 @@ impl GraphBuilder {
                 format!("one of the {} nodes", self.nodes.len()),
             ));
         }
-        Graph::assemble(self.nodes, outputs.to_vec(), Vanished::default(), Backend::default())
+        Graph::assemble(self.nodes, outputs.to_vec(), &Vanished::default(), Backend::default())
     }
 }

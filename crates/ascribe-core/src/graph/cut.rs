@@ -22,7 +22,7 @@ impl Graph {
             ));
         }
         let nodes = self.inner.nodes.clone();
-        Ok(Self::assemble(nodes, vec![id], self.vanished().clone(), self.backend())?.typed_as(self))
+        Ok(Self::assemble(nodes, vec![id], self.vanished(), self.backend())?.typed_as(self))
     }
 
     /// The tail: the part of the graph that starts at `id`, and the inputs to run it with.
@@ -95,6 +95,6 @@ impl Graph {
         }
         let outputs = self.outputs().iter().filter_map(|o| place[o.0]).collect();
         let vanished = self.vanished().moved(|id| place[id.0]);
-        Ok((Self::assemble(kept, outputs, vanished, self.backend())?.typed_as(self), inputs))
+        Ok((Self::assemble(kept, outputs, &vanished, self.backend())?.typed_as(self), inputs))
     }
 }

@@ -119,7 +119,7 @@ struct Inner {
 /// A trained model: an immutable, topologically ordered graph of named operators.
 ///
 /// Cloning is cheap. Each *use* of an operator is a node of its own, so that a module used twice, a functional
-/// ReLU or an in-place operation needs no special treatment by any method.
+/// `ReLU` or an in-place operation needs no special treatment by any method.
 ///
 /// Invariants: operands precede their users; names are unique; every node is needed by an output or is an
 /// input.
@@ -147,7 +147,7 @@ impl Graph {
     pub(crate) fn assemble(
         nodes: Vec<Node>,
         outputs: Vec<NodeId>,
-        vanished: Vanished,
+        vanished: &Vanished,
         backend: Backend,
     ) -> Result<Self> {
         if outputs.is_empty() {
@@ -338,7 +338,7 @@ impl Graph {
                 *value = new;
             }
         }
-        let graph = Self::assemble(nodes, self.inner.outputs.clone(), self.vanished().clone(), self.backend)?;
+        let graph = Self::assemble(nodes, self.inner.outputs.clone(), self.vanished(), self.backend)?;
         Ok(graph.typed_as(self))
     }
 
@@ -359,8 +359,7 @@ impl Graph {
                 _ => {}
             }
         }
-        let vanished = self.inner.vanished.clone();
-        let graph = Self::assemble(nodes, self.inner.outputs.clone(), vanished, self.backend)?;
+        let graph = Self::assemble(nodes, self.inner.outputs.clone(), self.vanished(), self.backend)?;
         Ok(Self { dtype: Some(dtype), ..graph })
     }
 

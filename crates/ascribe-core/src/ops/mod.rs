@@ -109,7 +109,7 @@ ops! {
     LocalResponseNorm,
     /// Softmax and log-softmax.
     Softmax,
-    /// ReLU with a learned negative slope.
+    /// Rectifier with a learned negative slope.
     PRelu,
     /// Reshape, transpose, concatenate, slice, …
     Structure,

@@ -51,3 +51,9 @@ fn channel_sum(value: &Tensor, parameter: &Tensor) -> Result<Tensor> {
 fn scale_bias_slot(slot: usize) -> Slot {
     [Slot::Data, Slot::Weight, Slot::Bias].get(slot).copied().unwrap_or(Slot::Other)
 }
+
+/// Number of chunks of this length that are worth a task of their own.
+fn chunks_per_task(len: usize) -> usize {
+    const VALUES: usize = 16 * 1024;
+    (VALUES / len.max(1)).max(1)
+}

@@ -59,7 +59,16 @@ impl<'a> Geometry<'a> {
     fn kernel_shape(&self) -> Result<kernels::PoolShape> {
         let [batch, channels, h, w] = self.input;
         let [.., oh, ow] = self.output;
-        let Window { kernel, stride, dilation, padding, .. } = *self.window;
+        let Window { mut kernel, mut stride, dilation, padding, .. } = *self.window;
+        for axis in 0..2 {
+            let end = padding[axis] + self.input[axis + 2] + padding[axis + 2];
+            let taps = self.taps_before(axis, 0, end);
+            // In ceil mode the window may be larger than a small input. There is only one then, and the kernels
+            // need not know of the taps that it misses.
+            if taps < kernel[axis] {
+                (kernel[axis], stride[axis]) = (taps, end);
+            }
+        }
         Ok(kernels::PoolShape::new(kernels::PoolParams {
             batch,
             channels,

@@ -1,4 +1,4 @@
-//! Parametric ReLU.
+//! The rectifier with a learned slope.
 
 use candle_core::Tensor;
 

@@ -66,14 +66,16 @@ impl Window {
             let (before, after) = self.pad(axis);
             let padded = input[axis].saturating_add(before).saturating_add(after);
             let extent = dilation.saturating_mul(kernel - 1).saturating_add(1);
-            if padded < extent {
+            let missing = extent.saturating_sub(padded);
+            // Ceil mode keeps a first window that misses less than a stride.
+            if missing > 0 && !(self.ceil_mode && missing < stride && input[axis] > 0) {
                 return Err(Error::invalid(
                     "window",
                     format!("covers {extent} values, but the padded input has {padded}"),
                     "a larger input",
                 ));
             }
-            let free = padded - extent;
+            let free = padded.saturating_sub(extent);
             out[axis] = free / stride + 1;
             // A partial window counts only if it starts inside the input or its leading padding.
             if self.ceil_mode && free % stride != 0 && out[axis] * stride < input[axis] + before {

@@ -192,8 +192,9 @@ impl<'a> Layer<'a> {
             return Ok(None);
         }
         let weight = self.wide_weight()?;
-        let per_input =
-            |numbers: &Numbers| Ok::<_, crate::Error>(numbers.vector(count)?.reshape((self.groups, 1, inputs, 1))?);
+        let per_input = |numbers: &Numbers| {
+            Ok::<_, crate::Error>(numbers.vector(count)?.reshape((self.groups, 1, inputs, 1))?)
+        };
         let bias = if shifts {
             let moved = weight.broadcast_mul(&per_input(&map.shift)?)?;
             let moved = moved.contiguous()?.reshape((self.groups * outputs, inputs * kernel))?.sum(1)?;

@@ -148,8 +148,7 @@ impl<'a> ChannelMap<'a> {
         if s.elem_count() != t.elem_count() || s.elem_count() == 0 {
             return Ok(None);
         }
-        let (s_numbers, t_numbers) =
-            (Numbers::constant(view, scale, s)?, Numbers::constant(view, shift, t)?);
+        let (s_numbers, t_numbers) = (Numbers::constant(view, scale, s)?, Numbers::constant(view, shift, t)?);
         Ok(Some(Self::per_channel(view, id, s, s_numbers, t_numbers)))
     }
 

@@ -1,4 +1,4 @@
-//! Activations that exporters write as arithmetic: SiLU, hard swish, Mish and both forms of GELU.
+//! Activations that exporters write as arithmetic: `SiLU`, hard swish, Mish and both forms of GELU.
 //!
 //! Each is `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, however
 //! the products are grouped and wherever the constants stand. So the arithmetic around `a` is evaluated
@@ -45,10 +45,8 @@ fn arithmetic(view: &View<'_>, id: NodeId, depth: usize, found: &mut Vec<NodeId>
         return;
     }
     found.push(id);
-    let is_arithmetic = matches!(
-        view.op(id),
-        Some(Op::Binary(_) | Op::Pointwise(Pointwise::Pow { .. } | Pointwise::Neg))
-    );
+    let is_arithmetic =
+        matches!(view.op(id), Some(Op::Binary(_) | Op::Pointwise(Pointwise::Pow { .. } | Pointwise::Neg)));
     if is_arithmetic && depth > 0 {
         view.operands(id).iter().for_each(|&i| arithmetic(view, i, depth - 1, found));
     }
@@ -60,7 +58,8 @@ fn recognise(view: &View<'_>, id: NodeId, factor: NodeId) -> Option<(Pointwise, 
     let is = |activation: Pointwise, x: NodeId, inner: Polynomial, plain: Polynomial, gated: Polynomial| {
         let argument = Form::of(view, argument, x, None, DEPTH)?;
         let outer = Form::of(view, id, x, Some(factor), DEPTH)?;
-        let fits = close(&argument.plain, &inner) && close(&outer.plain, &plain) && close(&outer.gated, &gated);
+        let fits =
+            close(&argument.plain, &inner) && close(&outer.plain, &plain) && close(&outer.gated, &gated);
         fits.then_some((activation, x))
     };
     let gate = |activation, gated| is(activation, argument, X, ZERO, gated);
@@ -78,17 +77,15 @@ fn recognise(view: &View<'_>, id: NodeId, factor: NodeId) -> Option<(Pointwise, 
             let gated = [0.0, 1.0 / 6.0, 0.0, 0.0, 0.0];
             is(Pointwise::HardSwish, x, [3.0, 1.0, 0.0, 0.0, 0.0], ZERO, gated)
         }),
-        Pointwise::Tanh => match view.pointwise(argument) {
-            Some((Pointwise::Softplus, x)) => {
+        Pointwise::Tanh => {
+            if let Some((Pointwise::Softplus, x)) = view.pointwise(argument) {
                 let outer = Form::of(view, id, x, Some(factor), DEPTH)?;
-                (outer.plain == ZERO && outer.gated == X).then_some((Pointwise::Mish, x))
+                return (outer.plain == ZERO && outer.gated == X).then_some((Pointwise::Mish, x));
             }
-            _ => {
-                let slope = (2.0 / std::f64::consts::PI).sqrt();
-                let inner = [0.0, slope, 0.0, 0.044_715 * slope, 0.0];
-                some_operand(&|x| is(Pointwise::GeluTanh, x, inner, HALF_X, HALF_X))
-            }
-        },
+            let slope = (2.0 / std::f64::consts::PI).sqrt();
+            let inner = [0.0, slope, 0.0, 0.044_715 * slope, 0.0];
+            some_operand(&|x| is(Pointwise::GeluTanh, x, inner, HALF_X, HALF_X))
+        }
         Pointwise::Erf => {
             let inner = [0.0, std::f64::consts::FRAC_1_SQRT_2, 0.0, 0.0, 0.0];
             some_operand(&|x| is(Pointwise::Gelu, x, inner, HALF_X, HALF_X))

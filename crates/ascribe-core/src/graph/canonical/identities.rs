@@ -12,10 +12,9 @@ pub(super) fn remove(view: &View<'_>, id: NodeId) -> Result<Option<Rewrite>> {
     let Some(op) = view.op(id) else { return Ok(None) };
     let first = view.operands(id).first().copied();
     let same = match op {
-        Op::Structure(op) if is_identity(op, view.operands(id).len()) => first,
-        Op::Pointwise(Pointwise::Clip { low: None, high: None }) => first,
-        Op::Pointwise(Pointwise::Pow { exponent: 1.0 }) => first,
-        Op::Pad(pad) if pad.before.iter().chain(&pad.after).all(|&n| n == 0) => first,
+        Op::Structure(op) => first.filter(|_| is_identity(op, view.operands(id).len())),
+        Op::Pointwise(Pointwise::Clip { low: None, high: None } | Pointwise::Pow { exponent: 1.0 }) => first,
+        Op::Pad(pad) => first.filter(|_| pad.before.iter().chain(&pad.after).all(|&n| n == 0)),
         Op::Binary(_) => neutral(view, id),
         _ => None,
     };

@@ -17,9 +17,7 @@ fn merged(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
     let (Op::Pad(pad), &[x]) = (view.op(from)?, view.operands(from)) else { return None };
     let PadMode::Constant(value) = pad.mode else { return None };
     let op: Op = match view.op(id)? {
-        Op::Conv(conv) if value == 0.0 => {
-            Conv { window: padded(pad, &conv.window)?, ..conv.clone() }.into()
-        }
+        Op::Conv(conv) if value == 0.0 => Conv { window: padded(pad, &conv.window)?, ..conv.clone() }.into(),
         // Padding by another node counts as values, which all padding of the pooling then has to do.
         Op::AveragePool(pool)
             if value == 0.0 && (pool.count_include_pad || pool.window.padding == [0; 4]) =>

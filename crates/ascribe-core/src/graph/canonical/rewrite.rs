@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 
-use super::view::View;
 use super::Pass;
+use super::view::View;
 use crate::error::Result;
 use crate::graph::{Body, Graph, Node, NodeId};
 use crate::ops::Op;
@@ -129,10 +129,14 @@ impl Draft {
     /// For each node, whether it stays.
     fn kept(&self, outputs: &[NodeId]) -> Vec<bool> {
         let mut kept: Vec<bool> = self.nodes.iter().map(|n| matches!(n.body, Body::Input(_))).collect();
-        outputs.iter().for_each(|o| kept[o.0] = true);
+        for output in outputs {
+            kept[output.0] = true;
+        }
         for (i, node) in self.nodes.iter().enumerate().rev() {
             if kept[i] {
-                node.inputs.iter().for_each(|input| kept[input.0] = true);
+                for input in &node.inputs {
+                    kept[input.0] = true;
+                }
             }
         }
         kept
@@ -141,7 +145,9 @@ impl Draft {
     /// Gives the new constants that stay their final names; returns all names that stay.
     fn name_parameters(&mut self, kept: &[bool], names: &mut Names) -> HashSet<String> {
         let mut new = vec![false; self.nodes.len()];
-        self.unnamed.iter().for_each(|id| new[id.0] = true);
+        for id in &self.unnamed {
+            new[id.0] = true;
+        }
         let staying = (0..self.nodes.len()).filter(|&i| kept[i] && !new[i]);
         let mut taken: HashSet<String> = staying.map(|i| self.nodes[i].name.clone()).collect();
         for id in &self.unnamed {
@@ -217,5 +223,5 @@ fn finish(old: &Graph, mut draft: Draft, names: &mut Names) -> Result<Graph> {
         }
     }
     vanished.follow_merged();
-    Ok(Graph::assemble(draft.nodes, outputs, vanished, old.backend())?.typed_as(old))
+    Ok(Graph::assemble(draft.nodes, outputs, &vanished, old.backend())?.typed_as(old))
 }

@@ -32,10 +32,14 @@ impl<'a> View<'a> {
     pub(super) fn new(graph: &'a Graph) -> Self {
         let mut uses = vec![0; graph.len()];
         for (_, node) in graph.nodes() {
-            node.inputs().iter().for_each(|i| uses[i.index()] += 1);
+            for input in node.inputs() {
+                uses[input.index()] += 1;
+            }
         }
         // The caller of the graph is a user, too.
-        graph.outputs().iter().for_each(|o| uses[o.index()] += 1);
+        for output in graph.outputs() {
+            uses[output.index()] += 1;
+        }
         Self { graph, uses, shapes: OnceCell::new() }
     }
 

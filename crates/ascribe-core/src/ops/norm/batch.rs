@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{channel_sum, channels, check_parameters, per_channel, scale_bias_slot};
+use super::{channel_sum, channels, check_parameters, chunks_per_task, per_channel, scale_bias_slot};
 use crate::error::Result;
 use crate::ops::fast;
 use crate::ops::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input, shapes};
@@ -33,12 +33,12 @@ fn scale_shift(x: &Tensor, scale: &Tensor, shift: Option<&Tensor>, backend: Back
     let x = x.contiguous()?;
     let shift_or_any = shift.as_ref().unwrap_or(&scale);
     fast::dispatch!(backend, [&x, &scale, shift_or_any], T => {
-        let plane: usize = x.dims().iter().skip(2).product();
+        let plane = x.dims().iter().skip(2).product::<usize>().max(1);
         let (values, scale) = (fast::slice::<T>(&x)?, fast::slice::<T>(&scale)?);
         let shift = shift.as_ref().map(fast::slice::<T>).transpose()?;
         let (values, scale, shift): (&[T], &[T], Option<&[T]>) = (&values, &scale, shift.as_deref());
         let mut y = vec![<T as fast::Element>::zero_(); values.len()];
-        let planes = y.par_chunks_mut(plane.max(1)).zip(values.par_chunks(plane.max(1)));
+        let planes = y.par_chunks_mut(plane).zip(values.par_chunks(plane)).with_min_len(chunks_per_task(plane));
         planes.enumerate().for_each(|(at, (y, x))| {
             let channel = at % scale.len();
             let factor = scale[channel];

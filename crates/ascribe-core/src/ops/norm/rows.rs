@@ -4,6 +4,7 @@ use ascribe_kernels::Float;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::chunks_per_task;
 use crate::error::Result;
 use crate::ops::fast::{self, Element};
 use crate::ops::operator::Backend;
@@ -47,7 +48,8 @@ pub(super) fn standardise(x: &Tensor, epsilon: f64, backend: Backend) -> Result<
         let values = fast::slice::<T>(&x)?;
         let values: &[T] = &values;
         let mut y = vec![<T as Element>::zero_(); values.len()];
-        y.par_chunks_mut(len).zip(values.par_chunks(len)).for_each(|(y, x)| {
+        let rows = y.par_chunks_mut(len).zip(values.par_chunks(len));
+        rows.with_min_len(chunks_per_task(len)).for_each(|(y, x)| {
             standardise_row(x, y, epsilon);
         });
         return fast::tensor(y, x.dims());
@@ -65,7 +67,7 @@ pub(super) fn standardise_grad(x: &Tensor, grad: &Tensor, epsilon: f64, backend:
         let (values, grads): (&[T], &[T]) = (&values, &grads);
         let mut dx = vec![<T as Element>::zero_(); values.len()];
         let rows = dx.par_chunks_mut(len).zip(values.par_chunks(len)).zip(grads.par_chunks(len));
-        rows.for_each(|((dx, x), g)| {
+        rows.with_min_len(chunks_per_task(len)).for_each(|((dx, x), g)| {
             // The row of dx holds y until its own value replaces it.
             let inverse = standardise_row(x, dx, epsilon);
             let plain = mean(g, g, |g, _| g);

@@ -100,12 +100,11 @@ impl Operator for AdaptiveAveragePool {
         let sizes @ [.., h, w] = self.check(x.dims())?;
         let shape = self.output_dims(x.dims());
         let x = x.reshape(&sizes)?;
-        let y = match self.plain(sizes) {
-            Some(pool) => pool.forward(&[&x], backend)?,
-            None => {
-                let [oh, ow] = self.output;
-                Self::sandwich(&x, &Self::bins(oh, h, &x)?, &Self::bins(ow, w, &x)?, backend)?
-            }
+        let y = if let Some(pool) = self.plain(sizes) {
+            pool.forward(&[&x], backend)?
+        } else {
+            let [oh, ow] = self.output;
+            Self::sandwich(&x, &Self::bins(oh, h, &x)?, &Self::bins(ow, w, &x)?, backend)?
         };
         Ok(y.reshape(shape)?)
     }

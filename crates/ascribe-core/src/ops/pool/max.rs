@@ -52,8 +52,7 @@ impl MaxPool {
         let padded = window.pad_input(x, f64::NEG_INFINITY)?;
         let first = Tensor::from_vec(Self::first_taps(geometry)?, (1, 1, oh, ow), x.device())?;
         let mut tap = first.broadcast_as(&geometry.output)?.contiguous()?;
-        let mut value =
-            Tensor::full(f64::NEG_INFINITY, &geometry.output, x.device())?.to_dtype(x.dtype())?;
+        let mut value = Tensor::full(f64::NEG_INFINITY, &geometry.output, x.device())?.to_dtype(x.dtype())?;
         for (number, at) in window.offsets().enumerate() {
             let candidate = window.gather(&padded, at, [oh, ow])?;
             // Only NaN differs from itself.

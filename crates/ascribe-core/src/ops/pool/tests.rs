@@ -113,8 +113,7 @@ fn nan_wins_and_minus_infinity_stays_within_the_input() {
         assert_eq!(values[..2], [low, 5.0], "{backend:?}");
         assert!(values[2..].iter().all(|v| v.is_nan()), "{backend:?}: {values:?}");
         let grad = image(&[1.0, 0.0, 0.0, 0.0], 2, 2);
-        let grads =
-            op.vjp(&Vjp { inputs: &[&x], output: &y, grad: &grad, needs: &[true], backend }).unwrap();
+        let grads = op.vjp(&Vjp { inputs: &[&x], output: &y, grad: &grad, needs: &[true], backend }).unwrap();
         assert_eq!(flat(grads[0].as_ref().unwrap()), [1.0, 0.0, 0.0, 0.0], "{backend:?}");
     }
 }
@@ -135,6 +134,21 @@ fn average_pool_divides_as_pytorch_does() {
         };
         close(pool(true), &[0.5, 1.5, 1.0, 5.0, 9.0, 5.0]);
         close(pool(false), &[1.5, 3.0, 4.0, 7.5, 9.0, 10.0]);
+    }
+}
+
+/// In ceil mode `PyTorch` pools inputs that are smaller than the window.
+#[test]
+fn one_partial_window() {
+    let x = image(&[1.0, 2.0, 6.0, 4.0, 8.0, 3.0], 2, 3);
+    let window = Window { ceil_mode: true, ..Window::new([4, 4]).stride([3, 3]) };
+    check(&MaxPool { window }, std::slice::from_ref(&x), &[true], 1);
+    for count_include_pad in [true, false] {
+        let op = AveragePool { window, count_include_pad };
+        check(&op, std::slice::from_ref(&x), &[true], 1);
+        for backend in BACKENDS {
+            assert_eq!(flat(&op.forward(&[&x], backend).unwrap()), [4.0]);
+        }
     }
 }
 

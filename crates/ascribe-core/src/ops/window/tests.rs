@@ -18,6 +18,10 @@ fn output_sizes_as_pytorch() {
     // A window that would start beyond the input and its leading padding does not count.
     let beyond = Window { ceil_mode: true, padding: [1, 1, 1, 1], ..Window::new([2, 2]).stride([2, 2]) };
     assert_eq!(beyond.output([5, 4]).unwrap(), [3, 3]);
+    // torch.nn.MaxPool2d(4, stride=3, ceil_mode=True) on 2 × 3 values: one window, which misses up to 2 rows.
+    let partial = Window { ceil_mode: true, ..Window::new([4, 4]).stride([3, 3]) };
+    assert_eq!(partial.output([2, 3]).unwrap(), [1, 1]);
+    assert!(partial.output([1, 3]).is_err());
 }
 
 #[test]

@@ -55,7 +55,8 @@ impl Random {
 
     fn conv(&mut self, x: NodeId, channels: usize) -> (NodeId, usize) {
         let depthwise = self.flip();
-        let (groups, outputs) = if depthwise { (channels, channels) } else { (1, self.rng.random_range(1..4)) };
+        let (groups, outputs) =
+            if depthwise { (channels, channels) } else { (1, self.rng.random_range(1..4)) };
         let kernel = if self.flip() { 1 } else { 3 };
         let half = kernel / 2;
         let transposed = self.flip();
@@ -68,9 +69,10 @@ impl Random {
             x = self.op(pad, &[x]);
             window.padding = [0; 4];
         }
-        let shape = match transposed {
-            true => [channels, outputs / groups, kernel, kernel],
-            false => [outputs, channels / groups, kernel, kernel],
+        let shape = if transposed {
+            [channels, outputs / groups, kernel, kernel]
+        } else {
+            [outputs, channels / groups, kernel, kernel]
         };
         let mut operands = vec![x, self.constant(&shape)];
         if self.flip() {
