@@ -169,11 +169,9 @@ pub(crate) fn totals<'a>(values: impl Iterator<Item = &'a Tensor>) -> Result<Vec
 
 fn le_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
     let flat = tensor.flatten_all()?.to_device(&Device::Cpu)?;
-    Ok(match tensor.dtype() {
-        DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        _ => {
-            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        }
-    })
+    if tensor.dtype() == DType::F64 {
+        return Ok((Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+    let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    Ok((Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
 }

@@ -12,18 +12,18 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
-    /// Σ_c a_c: signed; keeps the map's total, hence completeness.
+    /// `Σ_c a_c`: signed; keeps the map's total, hence completeness.
     #[default]
     Sum,
-    /// Σ_c a_c / C: signed.
+    /// `Σ_c a_c / C`: signed.
     Mean,
-    /// max_c |a_c|: a magnitude; Simonyan et al. 2013, §3.1.
+    /// `max_c |a_c|`: a magnitude; Simonyan et al. 2013, §3.1.
     MaxAbs,
-    /// Σ_c |a_c|: a magnitude.
+    /// `Σ_c |a_c|`: a magnitude.
     SumAbs,
-    /// Σ_c |a_c| / C: a magnitude.
+    /// `Σ_c |a_c| / C`: a magnitude.
     MeanAbs,
-    /// (Σ_c a_c²)^½: a magnitude.
+    /// `(Σ_c a_c²)^½`: a magnitude.
     L2,
 }
 

@@ -239,6 +239,7 @@ fn inputs_are_checked() {
 }
 
 const BLUR_IN: [f64; 12] = [1.0, -2.0, 0.5, 3.0, 0.0, 4.0, 1.0, -1.0, 2.0, 2.0, -3.0, 0.25];
+#[allow(clippy::unreadable_literal)] // as scipy prints them
 const BLUR_OUT: [f64; 12] = [
     0.47272469262788874,
     0.1577081296901506,

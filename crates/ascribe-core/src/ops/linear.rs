@@ -48,9 +48,8 @@ impl Operator for Linear {
     }
 
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let (x, weight) = match *inputs {
-            [x, weight] | [x, weight, _] => (x, weight),
-            _ => return Err(Error::invalid("inputs", format!("{} given", inputs.len()), "x, weight, bias")),
+        let ([x, weight] | [x, weight, _]) = *inputs else {
+            return Err(Error::invalid("inputs", format!("{} given", inputs.len()), "x, weight, bias"));
         };
         let &[out, width] = weight else {
             return Err(Error::invalid("weight", format!("has shape {weight:?}"), "[out, in]"));

@@ -16,7 +16,7 @@ use crate::error::Result;
 pub enum Pointwise {
     /// `max(x, 0)`; derivative 0 at 0.
     Relu,
-    /// `min(max(x, low), high)`; derivative 0 at both bounds, so that `Clip(0, ∞)` is ReLU.
+    /// `min(max(x, low), high)`; derivative 0 at both bounds, so that `Clip(0, ∞)` is `Relu`.
     Clip {
         /// Lower bound, if any.
         low: Option<f64>,

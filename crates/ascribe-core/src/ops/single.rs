@@ -4,6 +4,8 @@
 
 // Digits beyond single precision are those of the fits.
 #![allow(clippy::excessive_precision)]
+// Vector code needs everything inside the loop.
+#![allow(clippy::inline_always)]
 
 /// The cubic term of GELU's tanh approximation.
 pub(crate) const GELU_CUBIC: f32 = 0.044_715;

@@ -3,6 +3,9 @@
 //! Rectifiers and the like in both precisions; functions of the exponential in f32 only, with the
 //! approximations of [`super::super::single`], which compilers turn into vector code.
 
+// Vector code needs everything inside the loop.
+#![allow(clippy::inline_always)]
+
 use ascribe_kernels as kernels;
 use candle_core::{DType, Tensor};
 

@@ -173,14 +173,13 @@ impl Pointwise {
             Self::Exp => y.clone(),
             Self::Log => x.recip()?,
             Self::Sqrt => (y.recip()? * 0.5)?,
-            Self::Pow { exponent: 0.0 } => x.zeros_like()?,
-            Self::Pow { exponent } => (powf(x, exponent - 1.0)? * exponent)?,
+            Self::Pow { exponent } if exponent != 0.0 => (powf(x, exponent - 1.0)? * exponent)?,
             Self::Abs => x.sign()?,
             Self::Neg => (x.ones_like()? * -1.0)?,
             Self::Reciprocal => y.sqr()?.neg()?,
             Self::Sin => x.cos()?,
             Self::Cos => x.sin()?.neg()?,
-            Self::Sign | Self::Floor | Self::Ceil | Self::Round => x.zeros_like()?,
+            Self::Pow { .. } | Self::Sign | Self::Floor | Self::Ceil | Self::Round => x.zeros_like()?,
         })
     }
 }

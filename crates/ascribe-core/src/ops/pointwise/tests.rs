@@ -224,6 +224,7 @@ fn rectifiers_are_known() {
 const POINTS: [f64; 5] = [-4.0, -1.25, -0.3, 0.7, 3.5];
 
 /// Function, values and derivatives at [`POINTS`].
+#[allow(clippy::unreadable_literal)] // as PyTorch prints them
 #[rustfmt::skip]
 const GOLDEN: &[(Pointwise, [f64; 5], [f64; 5])] = &[
     (Pointwise::Relu,

@@ -35,8 +35,8 @@ pub(super) struct Taps {
     inputs: usize,
     /// Number of taps of every position.
     width: usize,
-    /// Taps of all positions, one after the other.
-    taps: Vec<(u32, f64)>,
+    /// Input position and weight of every tap, one result's after the other.
+    weights: Vec<(u32, f64)>,
 }
 
 /// A position of the result in the coordinates of the input, with every operation rounded by `r`.
@@ -90,7 +90,7 @@ impl Taps {
             ResizeMode::Linear => 2,
             ResizeMode::Cubic { .. } => 4,
         };
-        let mut taps = Vec::with_capacity(out * width);
+        let mut weights = Vec::with_capacity(out * width);
         for at in 0..out {
             if let ResizeMode::Nearest { rounding } = mode {
                 // In single precision, as the runtimes compute it: whether a coordinate comes out just above or
@@ -102,19 +102,20 @@ impl Taps {
                     Rounding::Floor => x.floor(),
                     Rounding::Ceil => x.ceil(),
                 };
-                taps.push((inside(nearest as i64), 1.0));
+                weights.push((inside(nearest as i64), 1.0));
                 continue;
             }
             let x = coordinate(coordinates, at, input, out, scale, |v| v);
             let (before, fraction) = (x.floor() as i64, x - x.floor());
             if let ResizeMode::Cubic { coefficient } = mode {
-                taps.extend((-1..3).map(|k| (inside(before + k), cubic(k as f64 - fraction, coefficient))));
+                weights
+                    .extend((-1..3).map(|k| (inside(before + k), cubic(k as f64 - fraction, coefficient))));
             } else {
-                taps.push((inside(before), 1.0 - fraction));
-                taps.push((inside(before + 1), fraction));
+                weights.push((inside(before), 1.0 - fraction));
+                weights.push((inside(before + 1), fraction));
             }
         }
-        Self { inputs: input, width, taps }
+        Self { inputs: input, width, weights }
     }
 
     /// Length of the axis before resizing.
@@ -124,24 +125,24 @@ impl Taps {
 
     /// Length of the axis after resizing.
     pub(super) fn outputs(&self) -> usize {
-        self.taps.len() / self.width
+        self.weights.len() / self.width
     }
 
     /// The taps of each position.
     pub(super) fn iter<T: Float>(&self) -> impl Iterator<Item = impl Iterator<Item = (usize, T)>> {
-        self.taps.chunks(self.width).map(|taps| taps.iter().map(|&(i, w)| (i as usize, T::from_f64(w))))
+        self.weights.chunks(self.width).map(|taps| taps.iter().map(|&(i, w)| (i as usize, T::from_f64(w))))
     }
 
     /// The single position that each position reads, if it copies its value.
     pub(super) fn sources(&self) -> Option<Vec<u32>> {
-        (self.width == 1).then(|| self.taps.iter().map(|tap| tap.0).collect())
+        (self.width == 1).then(|| self.weights.iter().map(|tap| tap.0).collect())
     }
 
     /// `[inputs, outputs]`: the weights as a matrix, in the type of `like`.
     pub(super) fn matrix(&self, like: &Tensor) -> Result<Tensor> {
         let (rows, cols) = (self.inputs, self.outputs());
         let mut matrix = vec![0.0; rows * cols];
-        for (out, taps) in self.taps.chunks(self.width).enumerate() {
+        for (out, taps) in self.weights.chunks(self.width).enumerate() {
             for &(i, weight) in taps {
                 matrix[i as usize * cols + out] += weight;
             }

@@ -48,7 +48,7 @@ proptest! {
             Structure::Tile { repeats },
         ];
         for op in ops {
-            check(&op, &[x.clone()], &[true], seed);
+            check(&op, std::slice::from_ref(&x), &[true], seed);
         }
     }
 
