@@ -42,19 +42,20 @@ pub fn batch(pictures: &[ShapePicture]) -> anyhow::Result<Tensor> {
     Ok(Tensor::from_vec(values, (pictures.len(), 3, SIDE, SIDE), &Device::Cpu)?)
 }
 
-/// Random parameters (He et al. 2015) for the shapes that the architecture expects.
+/// Channels in and out of the convolutions `conv1` …, then of the linear layer `fc`.
+const CHANNELS: [[usize; 2]; 5] = [[3, 16], [16, 32], [32, 32], [32, 64], [64, CLASSES.len()]];
+
+/// Random parameters (He et al. 2015); the zoo checks names and shapes.
 fn initial() -> anyhow::Result<StateDict> {
-    let shapes = zoo::parameters(ARCHITECTURE)?;
     let mut parameters = StateDict::new();
-    for (number, (name, shape)) in shapes.into_iter().enumerate() {
+    for (layer, [from, to]) in CHANNELS.into_iter().enumerate() {
+        let last = layer + 1 == CHANNELS.len();
+        let (name, shape) =
+            if last { ("fc".to_string(), vec![to, from]) } else { (format!("conv{}", layer + 1), vec![to, from, 3, 3]) };
         let fan_in: usize = shape.iter().skip(1).product();
-        let value = if shape.len() == 1 {
-            Tensor::zeros(shape, DType::F32, &Device::Cpu)?
-        } else {
-            let noise = random::normal(&mut random::stream(2, number as u64), &shape, DType::F32, &Device::Cpu)?;
-            (noise * (2.0 / fan_in as f64).sqrt())?
-        };
-        parameters.insert(name, value);
+        let noise = random::normal(&mut random::stream(2, layer as u64), &shape, DType::F32, &Device::Cpu)?;
+        parameters.insert(format!("{name}.weight"), (noise * (2.0 / fan_in as f64).sqrt())?);
+        parameters.insert(format!("{name}.bias"), Tensor::zeros(to, DType::F32, &Device::Cpu)?);
     }
     Ok(parameters)
 }
