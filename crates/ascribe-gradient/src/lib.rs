@@ -1,1 +1,49 @@
-//! Gradient and rule-based attribution methods of Ascribe.
+//! Gradient and rule-based attribution methods of Ascribe: one file per method.
+//!
+//! Every method here is one backward walk over a graph, or several, added up:
+//!
+//! | method | signal at a node |
+//! | --- | --- |
+//! | [`Saliency`], [`InputXGradient`], [`IntegratedGradients`] | true gradient |
+//! | [`GuidedBackprop`], [`DeconvNet`] | another rule at rectifiers |
+//! | [`Lrp`] | another rule at affine nodes, sums and averages |
+//! | [`GradCam`], [`GuidedGradCam`] | true gradient, down to an inner node |
+//! | [`NoiseTunnel`] | whatever the method inside does, at noisy copies of the input |
+//!
+//! [`explain_at`] applies any of them to a layer or a neuron by cutting the graph.
+
+#![allow(clippy::doc_markdown, reason = "formulas are written in prose, with the papers' symbols")]
+
+mod at;
+mod deconvnet;
+mod grad_cam;
+mod guided_backprop;
+mod guided_grad_cam;
+mod input_x_gradient;
+mod integrated_gradients;
+mod interpolate;
+mod layers;
+mod lrp;
+mod moments;
+mod noise_tunnel;
+mod points;
+mod quadrature;
+mod rectifier;
+mod references;
+mod rows;
+mod saliency;
+mod walk;
+
+pub use at::{Location, explain_at};
+pub use deconvnet::DeconvNet;
+pub use grad_cam::GradCam;
+pub use guided_backprop::GuidedBackprop;
+pub use guided_grad_cam::GuidedGradCam;
+pub use input_x_gradient::InputXGradient;
+pub use integrated_gradients::IntegratedGradients;
+pub use interpolate::Interpolation;
+pub use layers::last_spatial_layer;
+pub use lrp::{AffineRule, Bias, Gate, Lrp, LrpComposite, LrpRule, Norm, Part, Pass, Share, Term, Weights};
+pub use noise_tunnel::{Noise, NoiseTunnel, NoiseUnit, Statistic};
+pub use quadrature::Quadrature;
+pub use saliency::Saliency;

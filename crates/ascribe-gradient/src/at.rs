@@ -1,0 +1,168 @@
+//! Explanations at a layer and of a neuron, by cutting the graph.
+
+use std::time::Instant;
+
+use ascribe_core::{Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target};
+use serde::{Deserialize, Serialize};
+
+/// Where an explanation looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// At the input, of the target.
+    #[default]
+    Input,
+    /// At the output of this node, of the target: the method runs on the part of the graph behind the node.
+    Layer(String),
+    /// At the input, of one value of this node: the method runs on the part of the graph up to the node.
+    Neuron(String, Vec<usize>),
+}
+
+/// Explains at a layer or of a neuron with a method that knows of neither.
+///
+/// [`Location::Layer`]: the attribution is shaped like the layer's value, and baselines, noise and masks apply to it.
+/// Where other paths skip around the layer, the values on them stay what they are for `x`; a note says which.
+/// [`Location::Neuron`]: the score is the value of the neuron, `index` counting the axes after the batch; the
+/// given target is not used.
+///
+/// ```
+/// use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target, Tensor, ops::Pointwise};
+/// use ascribe_gradient::{InputXGradient, Location, explain_at};
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(1)]);
+/// let h = b.op("h", Pointwise::Exp, &[x])?;
+/// let y = b.op("y", Pointwise::Pow { exponent: 2.0 }, &[h])?;
+/// let graph = b.finish(&[y])?;
+/// let x = Inputs::single(Tensor::new(&[[0_f64]], &Device::Cpu)?)?;
+/// let at = Location::Layer("h".into());
+/// let found = explain_at(&InputXGradient::new(), &graph, &x, &Target::Class(0), &at, &Run::new())?;
+/// assert_eq!(found.values().to_vec2::<f64>()?, [[2.0]]); // h · ∂h²/∂h at h = 1
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of the method; if there is no such node, it is not on a path from the input to the output, or the index
+/// does not fit its value.
+pub fn explain_at<E: Explainer<Graph> + ?Sized>(
+    explainer: &E,
+    graph: &Graph,
+    x: &Inputs,
+    target: &Target,
+    location: &Location,
+    run: &Run,
+) -> Result<Attribution> {
+    match location {
+        Location::Input => explainer.explain(graph, x, target, run),
+        Location::Neuron(name, index) => {
+            let head = graph.until_node(graph.find(name)?)?;
+            explainer.explain(&head, x, &Target::Neuron(index.clone()), run)
+        }
+        Location::Layer(name) => {
+            let started = Instant::now();
+            x.check_finite()?;
+            let id = graph.find(name)?;
+            let (tail, inputs) = run.install(|| {
+                let trace = graph.trace(x, Keep::Nodes(&crossing(graph, id)))?;
+                graph.from_node(id, &trace)
+            })?;
+            let before = started.elapsed().as_secs_f64();
+            let mut found = explainer.explain(&tail, &inputs, target, run)?;
+            found.provenance.cost.forward += x.batch()?;
+            found.provenance.seconds += before;
+            let fixed: Vec<&str> =
+                inputs.iter().filter(|i| i.role == Role::Fixed).map(|i| i.name.as_str()).collect();
+            let note = if fixed.is_empty() {
+                format!("at layer '{name}'")
+            } else {
+                format!("at layer '{name}'; values on paths around it are fixed: {fixed:?}")
+            };
+            found.provenance.notes.insert(0, note);
+            Ok(found)
+        }
+    }
+}
+
+/// The node, and the nodes whose values skip around it: what a cut needs of a trace.
+fn crossing(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    let mut below = vec![false; graph.len()];
+    below[id.index()] = true;
+    let mut crossing = vec![id];
+    for (user, node) in graph.nodes().filter(|(user, _)| *user > id) {
+        below[user.index()] = node.inputs().iter().any(|i| below[i.index()]);
+        if below[user.index()] {
+            crossing.extend(node.inputs().iter().filter(|i| !below[i.index()]));
+        }
+    }
+    crossing.extend(graph.outputs().iter().filter(|o| !below[o.index()]));
+    crossing.retain(|&at| graph.is_dynamic(at));
+    crossing
+}
+
+impl Location {
+    /// Parses `NODE:INDEX[,INDEX…]`, as the command line writes a neuron. The node's name may contain colons.
+    ///
+    /// # Errors
+    /// If there is no colon, or what follows the last one is not a list of numbers.
+    pub fn neuron(text: &str) -> Result<Self> {
+        let fail = || Error::invalid("neuron", format!("'{text}'"), "NODE:INDEX[,INDEX…]");
+        let (name, index) = text.rsplit_once(':').ok_or_else(fail)?;
+        let index = index.split(',').map(|i| i.trim().parse().map_err(|_| fail())).collect::<Result<_>>()?;
+        Ok(Self::Neuron(name.into(), index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::ops::{Binary, Pointwise};
+    use ascribe_core::{Device, GraphBuilder, Tensor};
+
+    use super::*;
+    use crate::{InputXGradient, IntegratedGradients, Saliency};
+
+    /// y = exp(x) · x².
+    fn graph() -> Result<Graph> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(1)]);
+        let side = b.op("side", Pointwise::Exp, &[x])?;
+        let main = b.op("main", Pointwise::Pow { exponent: 2.0 }, &[x])?;
+        let y = b.op("y", Binary::Mul, &[side, main])?;
+        b.finish(&[y])
+    }
+
+    fn at(location: &Location) -> Result<(f64, Attribution)> {
+        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
+        let found =
+            explain_at(&InputXGradient::new(), &graph()?, &x, &Target::Class(0), location, &Run::new())?;
+        Ok((found.values().to_vec2::<f64>()?[0][0], found))
+    }
+
+    #[test]
+    fn layers_keep_what_skips_around_them() -> Result<()> {
+        let (value, found) = at(&Location::Layer("main".into()))?;
+        assert!((value - 9.0 * 3_f64.exp()).abs() < 1e-10);
+        assert!(found.provenance.notes[0].contains("\"side\""), "{:?}", found.provenance.notes);
+        assert_eq!(found.provenance.cost.forward, 2);
+        let (value, _) = at(&Location::Neuron("main".into(), vec![0]))?;
+        assert_eq!(value, 18.0);
+        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
+        let method = IntegratedGradients::new();
+        let layer = Location::Layer("side".into());
+        let found = explain_at(&method, &graph()?, &x, &Target::Class(0), &layer, &Run::new())?;
+        assert!((found.totals()?[0] - 9.0 * 3_f64.exp()).abs() < 1e-10, "linear in the layer");
+        Ok(())
+    }
+
+    #[test]
+    fn unknown_places_are_an_error() -> Result<()> {
+        assert!(at(&Location::Layer("mian".into())).is_err_and(|e| e.to_string().contains("'main'")));
+        assert!(at(&Location::Neuron("main".into(), vec![1])).is_err());
+        assert!(at(&Location::Neuron("main".into(), vec![0, 0])).is_err());
+        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
+        let same =
+            explain_at(&Saliency::new(), &graph()?, &x, &Target::Class(0), &Location::Input, &Run::new())?;
+        assert!((same.values().to_vec2::<f64>()?[0][0] - 3_f64.exp() * 15.0).abs() < 1e-9);
+        assert_eq!(Location::neuron("a:b:1, 2")?, Location::Neuron("a:b".into(), vec![1, 2]));
+        assert!(Location::neuron("a").is_err() && Location::neuron("a:x").is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! DeconvNet: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", §2.1.
+//!
+//! The backward walk of the gradient, but a ReLU y = max(x, 0) rectifies the signal instead of gating it:
+//!
+//! R_x = max(R_y, 0)
+//!
+//! Convolutions pass the signal through their transpose, max-pooling through its switches (all of it to the first
+//! maximum of each window). The ReLU may be written as ReLU, Clip(0, ·) or Max(x, 0); other activations have no
+//! definition here and are an error: guided backpropagation takes them.
+//!
+//! Cost: one evaluation and one backward walk.
+
+use std::sync::Arc;
+
+use ascribe_core::ops::{Grads, Kind};
+use ascribe_core::{
+    Attribution, Composite, Cost, Explainer, Found, Graph, Inputs, Method, Result, Rule, Run, Selector, Site,
+    Target, Tensor, explain,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::rectifier::is_relu;
+use crate::walk;
+
+/// Configuration of DeconvNet: there is nothing to set. The attribution has the input's shape.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeconvNet {}
+
+impl DeconvNet {
+    /// The method.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The rules.
+    pub fn composite() -> Composite {
+        Composite::gradient().with(Selector::Where(Arc::new(is_activation)), Rectified)
+    }
+}
+
+fn is_activation(site: &Site<'_>) -> bool {
+    site.kind() == Kind::Activation
+}
+
+/// The positive part of the signal, ungated.
+#[derive(Clone, Copy, Debug)]
+struct Rectified;
+
+impl Rule for Rectified {
+    fn name(&self) -> String {
+        "deconvnet".into()
+    }
+
+    fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
+        if !is_relu(site) {
+            return Err(site.undefined(
+                self,
+                "it is an activation other than ReLU; guided-backprop is defined for all activations",
+            ));
+        }
+        let positive = signal.relu()?;
+        let signals = site.inputs().iter().zip(site.needs()).map(|(input, &needed)| {
+            if needed && input.dims() != signal.dims() {
+                return Err(site.undefined(self, "it broadcasts its operand"));
+            }
+            Ok(needed.then(|| positive.clone()))
+        });
+        signals.collect()
+    }
+}
+
+impl Method for DeconvNet {
+    fn id(&self) -> &'static str {
+        "deconvnet"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn cost(&self, x: &Inputs) -> Cost {
+        walk::once(x)
+    }
+}
+
+impl Explainer<Graph> for DeconvNet {
+    fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
+        explain(self, graph, x, target, run, |task| {
+            let found = walk::propagate(task, &walk::canonical(graph)?, &Self::composite())?;
+            Ok(Found { values: found.values, scores: Some(found.scores), ..Found::default() })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::ops::{Linear, Pointwise};
+    use ascribe_core::{Device, GraphBuilder};
+
+    use super::*;
+
+    fn graph(f: Pointwise) -> Result<Graph> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(1)]);
+        let w = b.constant("w", Tensor::new(&[[1_f64], [-1.0], [2.0]], &Device::Cpu)?);
+        let v = b.constant("v", Tensor::new(&[[1_f64, 1.0, -1.0]], &Device::Cpu)?);
+        let h = b.op("h", Linear, &[x, w])?;
+        let a = b.op("act", f, &[h])?;
+        let y = b.op("y", Linear, &[a, v])?;
+        b.finish(&[y])
+    }
+
+    #[test]
+    fn rectifies_the_signal_without_a_gate() -> Result<()> {
+        let x = Inputs::single(Tensor::new(&[[1_f64]], &Device::Cpu)?)?;
+        let found = DeconvNet::new().explain(&graph(Pointwise::Relu)?, &x, &Target::Class(0), &Run::new())?;
+        // Signals (1, 1, −1): the second unit is closed but passes, the third is negative and stops.
+        assert_eq!(found.values().to_vec2::<f64>()?, [[1.0 - 1.0]]);
+        let relu6 = Pointwise::Clip { low: Some(0.0), high: Some(6.0) };
+        assert!(DeconvNet::new().explain(&graph(relu6)?, &x, &Target::Class(0), &Run::new()).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn other_activations_are_an_error_that_names_the_node() -> Result<()> {
+        let x = Inputs::single(Tensor::new(&[[1_f64]], &Device::Cpu)?)?;
+        for f in [Pointwise::Silu, Pointwise::Tanh, Pointwise::LeakyRelu { slope: 0.1 }] {
+            let error = DeconvNet::new().explain(&graph(f)?, &x, &Target::Class(0), &Run::new());
+            let message = error.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(message.contains("'act'") && message.contains("deconvnet"), "{message}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,376 @@
+//! Integrated gradients: Sundararajan, Taly & Yan 2017, "Axiomatic Attribution for Deep Networks", eqs. 1 and 3.
+//!
+//! The gradient, averaged along the straight line from a baseline x′ to the input, times the way:
+//!
+//! A = (x − x′) ⊙ ∫₀¹ ∇S(x′ + α(x − x′)) dα ≈ (x − x′) ⊙ Σ_i w_i ∇S(x′ + α_i (x − x′))
+//!
+//! *Completeness*: the attribution sums to S(x) − S(x′), up to the error of the quadrature, which is reported as
+//! the completeness gap. With a `tolerance` the number of steps is doubled, for each sample by itself, until the
+//! gap is at most that fraction of |S(x) − S(x′)|. A baseline that is a distribution of R references is averaged over.
+//!
+//! Cost: R · steps evaluations and backward walks, and 1 + R evaluations for the gap. Steps that a tolerance asks
+//! for at most double what the last round of them costs.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use ascribe_core::{
+    Attribution, Baseline, Cost, Differentiable, Error, Explainer, Found, Inputs, Method, Result, Run,
+    Target, Task, Tensor, explain,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::points;
+use crate::quadrature::Quadrature;
+use crate::references::References;
+use crate::walk::numbers;
+
+/// Configuration of integrated gradients. The attribution has the input's shape.
+///
+/// The paper uses the right Riemann sum with 20 to 300 steps; the defaults are Gauss–Legendre and 50 steps.
+///
+/// ```
+/// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
+/// use ascribe_gradient::IntegratedGradients;
+/// // f = 1 − ReLU(1 − x) is flat at x = 2, but rises from 0 to 1 on the way from 0.
+/// let f = Autograd::new(|x: &Tensor| (1.0 - (1.0 - x)?.relu()?));
+/// let x = Inputs::single(Tensor::new(&[[2_f64]], &Device::Cpu)?)?;
+/// let method = IntegratedGradients::new().tolerance(1e-2);
+/// let found = method.explain(&f, &x, &Target::Class(0), &Run::new())?;
+/// assert!((found.values().to_vec2::<f64>()?[0][0] - 1.0).abs() < 1e-2);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntegratedGradients {
+    /// Where on the line the gradient is evaluated, and with which weights.
+    pub quadrature: Quadrature,
+    /// Number of points on the line.
+    pub steps: usize,
+    /// The baseline x′.
+    pub baseline: Baseline,
+    /// Baselines of some inputs, by name, where they differ from `baseline`.
+    pub baselines: BTreeMap<String, Baseline>,
+    /// Whether to multiply by x − x′; otherwise the result is the averaged gradient, which is not complete.
+    pub multiply_by_inputs: bool,
+    /// Largest completeness gap wanted, as a fraction of |S(x) − S(x′)|.
+    pub tolerance: Option<f64>,
+    /// Number of points at which refinement stops.
+    pub max_steps: usize,
+}
+
+impl Default for IntegratedGradients {
+    fn default() -> Self {
+        Self {
+            quadrature: Quadrature::GaussLegendre,
+            steps: 50,
+            baseline: Baseline::Zero,
+            baselines: BTreeMap::new(),
+            multiply_by_inputs: true,
+            tolerance: None,
+            max_steps: 1600,
+        }
+    }
+}
+
+impl IntegratedGradients {
+    /// 50 steps of Gauss–Legendre from zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the quadrature.
+    pub fn quadrature(self, quadrature: Quadrature) -> Self {
+        Self { quadrature, ..self }
+    }
+
+    /// Sets the number of points, the first to be tried if there is a tolerance.
+    pub fn steps(self, steps: usize) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// Sets the baseline.
+    pub fn baseline(self, baseline: Baseline) -> Self {
+        Self { baseline, ..self }
+    }
+
+    /// Sets the baseline of one input, where there are several.
+    pub fn baseline_of(mut self, input: impl Into<String>, baseline: Baseline) -> Self {
+        self.baselines.insert(input.into(), baseline);
+        self
+    }
+
+    /// Sets whether the averaged gradient is multiplied by x − x′.
+    pub fn multiply_by_inputs(self, multiply: bool) -> Self {
+        Self { multiply_by_inputs: multiply, ..self }
+    }
+
+    /// Doubles the steps until the completeness gap is at most this fraction of |S(x) − S(x′)|.
+    pub fn tolerance(self, tolerance: f64) -> Self {
+        Self { tolerance: Some(tolerance), ..self }
+    }
+
+    /// Sets the number of points at which refinement stops.
+    pub fn max_steps(self, max_steps: usize) -> Self {
+        Self { max_steps, ..self }
+    }
+
+    /// The integrals of some samples with a number of steps.
+    fn integrate<M: Differentiable + ?Sized>(
+        &self,
+        task: &Task<'_, M>,
+        references: &mut References<'_>,
+        samples: &[usize],
+        steps: usize,
+    ) -> Result<Vec<Integral>> {
+        let nodes = self.quadrature.nodes(steps)?;
+        let count = references.count();
+        let mut finished = Vec::with_capacity(samples.len());
+        let mut line: Vec<(Tensor, Tensor)> = Vec::new();
+        // Directions x − x′ of the lines under way: a chunk of rows may begin one before another's result is in.
+        let lines = RefCell::new(VecDeque::new());
+        let mut sum: Vec<Tensor> = Vec::new();
+        let mut total = Integral::default();
+        points::gradients(
+            task,
+            samples,
+            count * steps,
+            |point, one| {
+                if point.index % steps == 0 {
+                    let start = references.one(point.index / steps, point.sample)?;
+                    line = one.iter().zip(start).map(|(x, s)| Ok(((x - &s)?, s))).collect::<Result<_>>()?;
+                    let way: Vec<Tensor> = line.iter().map(|(way, _)| way.clone()).collect();
+                    lines.borrow_mut().push_back(way);
+                }
+                let alpha = nodes[point.index % steps].0;
+                line.iter().map(|(way, start)| Ok((start + (way * alpha)?)?)).collect()
+            },
+            |point, found| {
+                let weight = nodes[point.index % steps].1;
+                accumulate(&mut sum, &found.gradient, weight)?;
+                if (point.index + 1) % steps == 0 {
+                    let way: Vec<Tensor> = lines.borrow_mut().pop_front().unwrap_or_default();
+                    let gradient = std::mem::take(&mut sum);
+                    let product: Result<Vec<Tensor>> =
+                        way.iter().zip(&gradient).map(|(way, g)| Ok((way * g)?)).collect();
+                    accumulate(&mut total.product, &product?, 1.0 / count as f64)?;
+                    accumulate(&mut total.gradient, &gradient, 1.0 / count as f64)?;
+                }
+                if point.index + 1 == count * steps {
+                    finished.push(std::mem::take(&mut total));
+                }
+                Ok(())
+            },
+        )?;
+        Ok(finished)
+    }
+}
+
+/// What integration over the lines of one sample gives, for each explained input.
+#[derive(Clone, Default)]
+struct Integral {
+    /// The mean over references of (x − x′) ⊙ ∫ ∇S.
+    product: Vec<Tensor>,
+    /// The mean over references of ∫ ∇S.
+    gradient: Vec<Tensor>,
+}
+
+impl Integral {
+    /// The sum of the product over all values.
+    fn total(&self) -> Result<f64> {
+        let parts = self.product.iter().map(|p| Ok(numbers(&p.flatten_all()?)?.iter().sum::<f64>()));
+        parts.sum()
+    }
+}
+
+/// `sum += weight · values`, tensor by tensor.
+fn accumulate(sum: &mut Vec<Tensor>, values: &[Tensor], weight: f64) -> Result<()> {
+    if sum.is_empty() {
+        *sum = values.iter().map(|v| Ok((v * weight)?)).collect::<Result<_>>()?;
+        return Ok(());
+    }
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum = (&*sum + (value * weight)?)?;
+    }
+    Ok(())
+}
+
+impl Method for IntegratedGradients {
+    fn id(&self) -> &'static str {
+        "integrated-gradients"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn cost(&self, x: &Inputs) -> Cost {
+        let samples = x.batch().unwrap_or(0);
+        let counts = self.baselines.values().chain([&self.baseline]).map(|b| b.count().unwrap_or(1));
+        let references = counts.max().unwrap_or(1);
+        let line = Cost { forward: self.steps, backward: self.steps } * references;
+        (line + Cost { forward: 1 + references, backward: 0 }) * samples
+    }
+
+    fn check(&self) -> Result<()> {
+        self.quadrature.nodes(self.steps.min(2))?;
+        if let Some(tolerance) = self.tolerance.filter(|t| !(*t > 0.0 && t.is_finite())) {
+            return Err(Error::invalid("tolerance", tolerance.to_string(), "a positive number"));
+        }
+        if self.tolerance.is_some() && self.max_steps < self.steps {
+            return Err(Error::invalid(
+                "max_steps",
+                self.max_steps.to_string(),
+                format!("at least steps = {}", self.steps),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl<M: Differentiable + ?Sized> Explainer<M> for IntegratedGradients {
+    fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
+        explain(self, model, x, target, run, |task| {
+            let samples = task.samples()?;
+            let mut references = References::new(x, &self.baseline, &self.baselines, run.get_seed())?;
+            let scores = task.score(x, &samples)?;
+            let mut baseline_scores = vec![0.0; samples.len()];
+            for number in 0..references.count() {
+                let at = task.score(&x.with_explained(references.all(number)?.to_vec())?, &samples)?;
+                baseline_scores.iter_mut().zip(at).for_each(|(sum, s)| *sum += s / references.count() as f64);
+            }
+            let mut notes = Vec::new();
+            let mut found = vec![Integral::default(); samples.len()];
+            let (mut open, mut steps) = (samples, self.steps);
+            while !open.is_empty() {
+                let integrals = self.integrate(task, &mut references, &open, steps)?;
+                let mut still = Vec::new();
+                for (&sample, integral) in open.iter().zip(integrals) {
+                    let gap = integral.total()? - (scores[sample] - baseline_scores[sample]);
+                    let relative = relative_gap(gap, scores[sample], baseline_scores[sample]);
+                    found[sample] = integral;
+                    let Some(tolerance) = self.tolerance else { continue };
+                    let short = relative > tolerance;
+                    if short && steps < self.max_steps {
+                        still.push(sample);
+                    } else {
+                        let verdict = if short { "tolerance not reached" } else { "within tolerance" };
+                        notes.push((sample, format!(
+                            "sample {sample}: {steps} steps, completeness gap {gap:.3e} = {:.2} % of S(x) − S(x′), {verdict}",
+                            100.0 * relative
+                        )));
+                    }
+                }
+                (open, steps) = (still, (2 * steps).min(self.max_steps));
+            }
+            notes.sort_by_key(|(sample, _)| *sample);
+            let columns = x.explained().enumerate().map(|(i, _)| {
+                let rows: Vec<&Tensor> = found
+                    .iter()
+                    .filter_map(
+                        |f| if self.multiply_by_inputs { f.product.get(i) } else { f.gradient.get(i) },
+                    )
+                    .collect();
+                Ok(Tensor::cat(&rows, 0)?)
+            });
+            Ok(Found {
+                values: columns.collect::<Result<_>>()?,
+                scores: Some(scores),
+                baseline_scores: self.multiply_by_inputs.then_some(baseline_scores),
+                notes: notes.into_iter().map(|(_, note)| note).collect(),
+                ..Found::default()
+            })
+        })
+    }
+}
+
+/// The gap as a fraction of the change of score; of the scores' rounding error if there is no change.
+fn relative_gap(gap: f64, score: f64, baseline: f64) -> f64 {
+    let rounding = f64::EPSILON * (score.abs() + baseline.abs());
+    let change = (score - baseline).abs().max(rounding).max(f64::MIN_POSITIVE);
+    gap.abs() / change
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::{Autograd, Device};
+
+    use super::*;
+
+    fn input(values: &[[f64; 1]]) -> Result<Inputs> {
+        Inputs::single(Tensor::from_vec(
+            values.iter().map(|v| v[0]).collect(),
+            (values.len(), 1),
+            &Device::Cpu,
+        )?)
+    }
+
+    fn values(found: &Attribution) -> Result<Vec<f64>> {
+        Ok(found.values().flatten_all()?.to_vec1()?)
+    }
+
+    #[test]
+    fn quadratic_is_exact_and_averages_references() -> Result<()> {
+        // S = x²: A = x² − x′², exactly so with the middle rule.
+        let model = Autograd::new(|x: &Tensor| x.sqr());
+        let method = IntegratedGradients::new().quadrature(Quadrature::RiemannMiddle).steps(3);
+        let x = input(&[[3.0], [-1.0]])?;
+        let found = method.explain(&model, &x, &Target::Class(0), &Run::new())?;
+        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(&values(&found)?, &[9.0, 1.0]));
+        assert!(found.provenance.completeness_gap.is_some_and(|g| close(&g, &[0.0, 0.0])));
+        let references = Baseline::Samples(Tensor::new(&[[1_f64], [2.0]], &Device::Cpu)?);
+        let found =
+            method.clone().baseline(references).explain(&model, &x, &Target::Class(0), &Run::new())?;
+        assert!(close(&values(&found)?, &[9.0 - 2.5, 1.0 - 2.5]));
+        let own = Baseline::Tensor(Tensor::new(&[[1_f64], [2.0]], &Device::Cpu)?);
+        let found = method.clone().baseline(own).explain(&model, &x, &Target::Class(0), &Run::new())?;
+        assert!(close(&values(&found)?, &[9.0 - 1.0, 1.0 - 4.0]), "one reference per sample");
+        let found = method.multiply_by_inputs(false).explain(&model, &x, &Target::Class(0), &Run::new())?;
+        assert!(close(&values(&found)?, &[3.0, -1.0]));
+        assert!(found.provenance.completeness_gap.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn tolerance_refines_each_sample_by_itself() -> Result<()> {
+        let model = Autograd::new(|x: &Tensor| 1.0 - (1.0 - x)?.relu()?);
+        let method = IntegratedGradients::new()
+            .quadrature(Quadrature::RiemannRight)
+            .steps(4)
+            .tolerance(1e-3)
+            .max_steps(4096);
+        // At x = 1 the line ends at the kink: only the last point is beyond it. At 0.5 every point counts.
+        let x = input(&[[3.3], [0.5]])?;
+        let found = method.explain(&model, &x, &Target::Class(0), &Run::new())?;
+        for (value, expected) in values(&found)?.iter().zip([1.0, 0.5]) {
+            assert!((value - expected).abs() < 1e-3);
+        }
+        let notes = &found.provenance.notes;
+        assert!(notes[1].starts_with("sample 1: 4 steps"), "{notes:?}");
+        assert!(notes[0].starts_with("sample 0: ") && notes[0].contains("within"), "{notes:?}");
+        let alone = method.explain(&model, &input(&[[3.3]])?, &Target::Class(0), &Run::new())?;
+        assert_eq!(values(&alone)?[0], values(&found)?[0]);
+        let short = method.clone().max_steps(4).explain(&model, &x, &Target::Class(0), &Run::new())?;
+        assert!(short.provenance.notes[0].contains("not reached"), "{:?}", short.provenance.notes);
+        Ok(())
+    }
+
+    #[test]
+    fn nonsense_is_refused() -> Result<()> {
+        let model = Autograd::new(|x: &Tensor| x.sqr());
+        let x = input(&[[1.0]])?;
+        let plain = IntegratedGradients::new();
+        for method in [
+            plain.clone().steps(0),
+            plain.clone().quadrature(Quadrature::RiemannTrapezoid).steps(1),
+            plain.clone().tolerance(0.0),
+            plain.clone().tolerance(0.1).max_steps(10),
+            plain.clone().baseline_of("nobody", Baseline::Zero),
+            plain.clone().baseline(Baseline::Channels(vec![1.0, 2.0])),
+        ] {
+            assert!(method.explain(&model, &x, &Target::Class(0), &Run::new()).is_err(), "{method:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Finding the layer that class activation maps are made at.
+
+use ascribe_core::ops::{Kind, Op, Structure};
+use ascribe_core::{Error, Graph, Inputs, Keep, NodeId, Result, Trace};
+
+/// The last layer that still has spatial positions: where Grad-CAM looks unless told otherwise.
+///
+/// It is the last node whose value is `[N, C, H, W]` with H · W > 1 (`[N, C, L]` with L > 1 if the input has one
+/// spatial axis), which *every* path from the explained inputs to the first output goes through (so that a
+/// branch or a gate is not mistaken for the layer), and which computes something: an activation, an affine layer, a
+/// sum, a product, a normalisation or a concatenation of channels, not a pooling or a reshape. In a ResNet that is
+/// the last block's ReLU, in VGG the ReLU before the last max-pooling, in GoogLeNet the last concatenation.
+///
+/// Runs the graph on the first sample.
+///
+/// # Errors
+/// If there is no such layer, or the graph cannot compute.
+pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
+    let trace = graph.trace(&x.select(&[0])?, Keep::All)?;
+    let inputs = graph.explained_nodes(x)?;
+    let ranks: Vec<usize> =
+        inputs.iter().map(|&id| Ok(trace.value(id)?.rank())).collect::<Result<Vec<usize>>>()?;
+    let output = graph.outputs().first().copied();
+    let found = output.and_then(|output| {
+        let mut on_all_paths = bottlenecks(graph, &inputs, output);
+        on_all_paths.retain(|&id| id != output && computes(graph, id) && is_spatial(&trace, id, &ranks));
+        on_all_paths.last().copied()
+    });
+    found.ok_or_else(|| Error::Unsupported {
+        method: "grad-cam".into(),
+        why: "no layer on all paths from the input to the output has spatial positions; name a layer whose \
+              value is [N, C, H, W]"
+            .into(),
+    })
+}
+
+fn is_spatial(trace: &Trace, id: NodeId, ranks: &[usize]) -> bool {
+    trace.value(id).is_ok_and(|value| {
+        matches!(value.rank(), 3 | 4)
+            && ranks.contains(&value.rank())
+            && value.dims()[2..].iter().product::<usize>() > 1
+    })
+}
+
+fn computes(graph: &Graph, id: NodeId) -> bool {
+    match graph.kind(id) {
+        Kind::Affine | Kind::Activation | Kind::Sum | Kind::Product | Kind::Normalisation => true,
+        Kind::Structural => {
+            matches!(graph.node(id).op(), Some(Op::Structure(Structure::Concat { axis: 1 })))
+        }
+        _ => false,
+    }
+}
+
+/// The nodes that all paths from `sources` to `sink` go through, in order.
+///
+/// In topological order a node is one of them if and only if no edge of such a path leads from before it to behind
+/// it: such an edge is part of a path that avoids the node, and a path that avoids it must contain such an edge.
+fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
+    let mut below = vec![false; graph.len()];
+    let mut above = vec![false; graph.len()];
+    for id in sources {
+        below[id.index()] = true;
+    }
+    above[sink.index()] = true;
+    for (id, node) in graph.nodes() {
+        below[id.index()] |= node.inputs().iter().any(|i| below[i.index()]);
+    }
+    for (id, node) in graph.nodes().rev() {
+        if above[id.index()] {
+            node.inputs().iter().for_each(|i| above[i.index()] = true);
+        }
+    }
+    let on_path = |id: NodeId| below[id.index()] && above[id.index()];
+    let mut last_user = vec![0; graph.len()];
+    for (id, node) in graph.nodes().filter(|(id, _)| on_path(*id)) {
+        node.inputs().iter().for_each(|i| last_user[i.index()] = id.index());
+    }
+    let mut reach = sources.iter().filter(|&&id| on_path(id)).map(|id| id.index()).max().unwrap_or(0);
+    let mut found = Vec::new();
+    for (id, _) in graph.nodes().filter(|(id, _)| on_path(*id)) {
+        if reach <= id.index() {
+            found.push(id);
+        }
+        reach = reach.max(last_user[id.index()]);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::ops::{Binary, Pointwise};
+    use ascribe_core::{DType, Device, GraphBuilder, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn branches_gates_and_reshapes_are_not_the_layer() -> Result<()> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(2), Some(4), Some(4)]);
+        let stem = b.op("stem", Pointwise::Relu, &[x])?;
+        let gate = b.op("gate", Pointwise::Sigmoid, &[stem])?;
+        let gated = b.op("gated", Binary::Mul, &[stem, gate])?;
+        let left = b.op("left", Pointwise::Relu, &[gated])?;
+        let right = b.op("right", Pointwise::Tanh, &[gated])?;
+        let both = b.op("both", Structure::Concat { axis: 1 }, &[left, right])?;
+        let flat = b.op("flat", Structure::Flatten { axis: 1 }, &[both])?;
+        let out = b.op("out", Pointwise::Tanh, &[flat])?;
+        let graph = b.finish(&[out])?;
+        let names: Vec<&str> = bottlenecks(&graph, graph.inputs(), graph.outputs()[0])
+            .into_iter()
+            .map(|id| graph.node(id).name())
+            .collect();
+        assert_eq!(names, ["x", "stem", "gated", "both", "flat", "out"]);
+        let x = Inputs::single(Tensor::ones((1, 2, 4, 4), DType::F64, &Device::Cpu)?)?;
+        let layer = last_spatial_layer(&graph, &x)?;
+        assert_eq!(graph.node(layer).name(), "both");
+        Ok(())
+    }
+
+    #[test]
+    fn a_network_without_positions_is_an_error() -> Result<()> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(3)]);
+        let y = b.op("y", Pointwise::Relu, &[x])?;
+        let graph = b.finish(&[y])?;
+        let x = Inputs::single(Tensor::ones((1, 3), DType::F64, &Device::Cpu)?)?;
+        assert!(matches!(last_spatial_layer(&graph, &x), Err(Error::Unsupported { .. })));
+        Ok(())
+    }
+}

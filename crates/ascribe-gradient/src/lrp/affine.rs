@@ -1,0 +1,158 @@
+//! An affine node `y = W x + b` as the generic rule needs it: applied to parts of x with parts of W and b, in both
+//! directions.
+
+use ascribe_core::ops::{Backend, Binary, Op, Operator, Pointwise, Slot, Vjp};
+use ascribe_core::{Result, Rule, Site, Tensor};
+
+use super::rule::{Term, Weights};
+
+/// An affine node, with its parameters modified for one term of a rule.
+pub(super) struct Affine<'a> {
+    site: &'a Site<'a>,
+    /// Which operand is x.
+    pub(super) data: usize,
+    form: Form<'a>,
+}
+
+enum Form<'a> {
+    /// The operator takes W and b as operands: convolution, linear layer, matrix product, scale and shift.
+    Parameters(Vec<(Slot, &'a Tensor)>),
+    /// `y = w ⊙ x + b` whose operator has no operand for `w`: `x + c`, `c − x`, `x / c`, `−x`, and also `x · c`.
+    Elementwise { weight: Tensor, bias: Option<Tensor> },
+}
+
+/// Parameters of one term: what [`Affine::forward`] and [`Affine::transpose`] take.
+pub(super) enum Modified {
+    Operands(Vec<Tensor>),
+    Elementwise { weight: Tensor, bias: Option<Tensor> },
+}
+
+impl<'a> Affine<'a> {
+    /// # Errors
+    /// If the node is not affine in exactly one dynamic operand, or has parameters that no rule may modify.
+    pub(super) fn new(site: &'a Site<'a>, rule: &dyn Rule) -> Result<Self> {
+        let mut dynamic = (0..site.inputs().len()).filter(|&i| site.is_dynamic(i));
+        let (Some(data), None) = (dynamic.next(), dynamic.next()) else {
+            return Err(
+                site.undefined(rule, "it does not have exactly one operand that depends on the input")
+            );
+        };
+        let x = site.inputs()[data];
+        let other = site.inputs().iter().enumerate().find(|(i, _)| *i != data).map(|(_, value)| *value);
+        let scalar = |value: f64| {
+            Ok::<_, ascribe_core::Error>(Tensor::new(&[value], x.device())?.to_dtype(x.dtype())?)
+        };
+        let form = match (site.op(), other) {
+            (Op::Binary(Binary::Add), Some(c)) => {
+                Form::Elementwise { weight: scalar(1.0)?, bias: Some(c.clone()) }
+            }
+            (Op::Binary(Binary::Sub), Some(c)) if data == 0 => {
+                Form::Elementwise { weight: scalar(1.0)?, bias: Some(c.neg()?) }
+            }
+            (Op::Binary(Binary::Sub), Some(c)) => {
+                Form::Elementwise { weight: scalar(-1.0)?, bias: Some(c.clone()) }
+            }
+            (Op::Binary(Binary::Mul), Some(c)) => Form::Elementwise { weight: c.clone(), bias: None },
+            (Op::Binary(Binary::Div), Some(c)) if data == 0 => {
+                Form::Elementwise { weight: c.recip()?, bias: None }
+            }
+            (Op::Pointwise(Pointwise::Neg), None) => Form::Elementwise { weight: scalar(-1.0)?, bias: None },
+            _ => {
+                let slots: Vec<(Slot, &Tensor)> =
+                    site.inputs().iter().enumerate().map(|(i, value)| (site.slot(i), *value)).collect();
+                let known = |(i, (slot, _)): (usize, &(Slot, &Tensor))| {
+                    i == data || matches!(slot, Slot::Weight | Slot::Bias)
+                };
+                if !slots.iter().enumerate().all(known) {
+                    return Err(site.undefined(
+                        rule,
+                        "it has parameters other than a weight and a bias; in the graph's canonical form it has not",
+                    ));
+                }
+                Form::Parameters(slots)
+            }
+        };
+        Ok(Self { site, data, form })
+    }
+
+    /// The value of x.
+    pub(super) fn x(&self) -> &'a Tensor {
+        self.site.inputs()[self.data]
+    }
+
+    /// The parameters of a term: W and b modified, b zero if the term has none.
+    pub(super) fn modified(&self, weights: Weights, bias: Option<Weights>) -> Result<Modified> {
+        let modify_bias = |b: &Tensor| match bias {
+            Some(part) => part.of(b),
+            None => Ok(b.zeros_like()?),
+        };
+        Ok(match &self.form {
+            Form::Parameters(slots) => Modified::Operands(
+                slots
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (slot, value))| match slot {
+                        _ if i == self.data => Ok((*value).clone()),
+                        Slot::Bias => modify_bias(value),
+                        _ => weights.of(value),
+                    })
+                    .collect::<Result<_>>()?,
+            ),
+            Form::Elementwise { weight, bias } => Modified::Elementwise {
+                weight: weights.of(weight)?,
+                bias: bias.as_ref().map(modify_bias).transpose()?,
+            },
+        })
+    }
+
+    /// W x + b for another x and these parameters.
+    pub(super) fn forward(&self, x: &Tensor, parameters: &Modified) -> Result<Tensor> {
+        match parameters {
+            Modified::Operands(operands) => self.site.forward_with(&self.with_data(x, operands)),
+            Modified::Elementwise { weight, bias } => {
+                let y = Binary::Mul.forward(&[x, weight], self.backend())?;
+                match bias {
+                    Some(bias) => Binary::Add.forward(&[&y, bias], self.backend()),
+                    None => Ok(y),
+                }
+            }
+        }
+    }
+
+    /// Wᵀ s, shaped like x.
+    pub(super) fn transpose(&self, s: &Tensor, parameters: &Modified) -> Result<Option<Tensor>> {
+        match parameters {
+            Modified::Operands(operands) => {
+                let mut grads =
+                    self.site.vjp_with(&self.with_data(self.x(), operands), self.site.output(), s)?;
+                Ok(if self.data < grads.len() { grads.swap_remove(self.data) } else { None })
+            }
+            Modified::Elementwise { weight, .. } => {
+                let inputs = [self.x(), weight];
+                let args = Vjp {
+                    inputs: &inputs,
+                    output: self.site.output(),
+                    grad: s,
+                    needs: &[true, false],
+                    backend: self.backend(),
+                };
+                Ok(Binary::Mul.vjp(&args)?.into_iter().next().flatten())
+            }
+        }
+    }
+
+    fn backend(&self) -> Backend {
+        self.site.graph().backend()
+    }
+
+    fn with_data<'b>(&self, x: &'b Tensor, operands: &'b [Tensor]) -> Vec<&'b Tensor> {
+        operands.iter().enumerate().map(|(i, o)| if i == self.data { x } else { o }).collect()
+    }
+}
+
+impl Term {
+    /// This term's parameters at a node, with the bias left out if `absorb` is false.
+    pub(super) fn parameters(&self, node: &Affine<'_>, absorb: bool) -> Result<Modified> {
+        node.modified(self.weights, self.bias.filter(|_| absorb))
+    }
+}

@@ -1,0 +1,189 @@
+use ascribe_core::ops::{Binary, Linear, MatMul, Operator, Pointwise, Structure};
+use ascribe_core::{Device, GraphBuilder, NodeId};
+
+use super::*;
+
+fn tensor<const R: usize, const C: usize>(values: [[f64; C]; R]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values.concat(), (R, C), &Device::Cpu)?)
+}
+
+fn flat(t: &Tensor) -> Result<Vec<f64>> {
+    Ok(t.flatten_all()?.to_vec1()?)
+}
+
+/// W is [1, 3] and x [1, 3]: one output, relevance z.
+const X: [f64; 3] = [1.0, -2.0, 3.0];
+const W: [f64; 3] = [2.0, -1.0, -1.0];
+
+fn linear(bias: f64) -> Result<Graph> {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let w = b.constant("w", tensor([W])?);
+    let c = b.constant("b", Tensor::new(&[bias], &Device::Cpu)?);
+    let y = b.op("fc", Linear, &[x, w, c])?;
+    b.finish(&[y])
+}
+
+fn relevance(method: &Lrp, graph: &Graph) -> Result<Vec<f64>> {
+    let x = Inputs::single(tensor([X])?)?;
+    flat(method.explain(graph, &x, &Target::Class(0), &Run::new())?.values())
+}
+
+fn close(a: &[f64], b: &[f64]) {
+    assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
+}
+
+fn exact(composite: LrpComposite) -> Lrp {
+    Lrp::new().composite(composite).epsilon(0.0).stabiliser(0.0).gamma(1.0)
+}
+
+#[test]
+fn rules_by_hand() -> Result<()> {
+    // Contributions 2, 2, −3; bias 1: z = 2.
+    let graph = linear(1.0)?;
+    close(&relevance(&exact(LrpComposite::Epsilon), &graph)?, &[2.0, 2.0, -3.0]);
+    close(&relevance(&exact(LrpComposite::Epsilon).bias(Bias::Zero), &graph)?, &[4.0, 4.0, -6.0]);
+    close(&relevance(&exact(LrpComposite::Epsilon).epsilon(2.0), &graph)?, &[1.0, 1.0, -1.5]);
+    // Positive contributions 2 + 2 + 1 (bias).
+    close(&relevance(&exact(LrpComposite::ZPlus), &graph)?, &[0.8, 0.8, 0.0]);
+    close(&relevance(&exact(LrpComposite::ZPlus).bias(Bias::Zero), &graph)?, &[1.0, 1.0, 0.0]);
+    // z > 0: positive contributions count twice, 4 + 4 − 3 + 2.
+    let by = 2.0 / 7.0;
+    close(&relevance(&exact(LrpComposite::Gamma), &graph)?, &[4.0 * by, 4.0 * by, -3.0 * by]);
+    // z = −1 with bias −2: negative ones count twice, 2 + 2 − 6 − 4.
+    let by = -1.0 / -6.0;
+    close(&relevance(&exact(LrpComposite::Gamma), &linear(-2.0)?)?, &[2.0 * by, 2.0 * by, -6.0 * by]);
+    // z = 0 passes nothing.
+    close(&relevance(&exact(LrpComposite::Gamma), &linear(-1.0)?)?, &[0.0; 3]);
+    close(&relevance(&exact(LrpComposite::Epsilon), &linear(-1.0)?)?, &[0.0; 3]);
+    Ok(())
+}
+
+#[test]
+fn every_way_to_write_a_layer_gives_the_same() -> Result<()> {
+    type Layer = fn(&mut GraphBuilder, NodeId) -> Result<NodeId>;
+    let layers: [Layer; 4] = [
+        |b, x| {
+            let w = b.constant("w", Tensor::from_vec(W.to_vec(), (3, 1), &Device::Cpu)?);
+            let c = b.constant("c", Tensor::new(&[1.0], &Device::Cpu)?);
+            let y = b.op("product", MatMul, &[x, w])?;
+            b.op("sum", Binary::Add, &[y, c])
+        },
+        |b, x| {
+            // −(c − x Wᵀ) with the negated weight, then divided by −1.
+            let w = b.constant("w", Tensor::from_vec(W.to_vec(), (3, 1), &Device::Cpu)?);
+            let c = b.constant("c", Tensor::new(&[-1.0], &Device::Cpu)?);
+            let y = b.op("product", MatMul, &[x, w])?;
+            let y = b.op("difference", Binary::Sub, &[c, y])?;
+            b.op("negation", Pointwise::Neg, &[y])
+        },
+        |b, x| {
+            let w = b.constant("w", tensor([W.map(|w| 2.0 * w)])?);
+            let c = b.constant("c", Tensor::new(&[-1.0], &Device::Cpu)?);
+            let two = b.constant("two", Tensor::new(&[2.0], &Device::Cpu)?);
+            let y = b.op("fc", Linear, &[x, w])?;
+            let y = b.op("half", Binary::Div, &[y, two])?;
+            b.op("difference", Binary::Sub, &[y, c])
+        },
+        |b, x| {
+            let w = b.constant("w", tensor([W])?);
+            let ones = b.constant("ones", tensor([[1.0; 3]])?);
+            let c = b.constant("c", Tensor::new(&[1.0], &Device::Cpu)?);
+            let y = b.op("scaled", Binary::Mul, &[x, w])?;
+            b.op("fc", Linear, &[y, ones, c])
+        },
+    ];
+    for layer in layers {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(3)]);
+        let y = layer(&mut b, x)?;
+        let graph = b.finish(&[y])?;
+        close(&relevance(&exact(LrpComposite::Epsilon), &graph)?, &[2.0, 2.0, -3.0]);
+    }
+    // Element-wise: y = c − x has the weight −1 and no operand for it.
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let c = b.constant("c", tensor([[1.0, -1.0, -1.0]])?);
+    let y = b.op("difference", Binary::Sub, &[c, x])?;
+    let graph = b.finish(&[y])?;
+    let at = |class: usize, method: &Lrp| {
+        let x = Inputs::single(tensor([X])?)?;
+        flat(method.explain(&graph, &x, &Target::Class(class), &Run::new())?.values())
+    };
+    // y = (0, 1, −4); positive contributions: −x⁻ = 2 and b⁺ of the second.
+    close(&at(1, &exact(LrpComposite::Epsilon))?, &[0.0, 2.0, 0.0]);
+    close(&at(1, &exact(LrpComposite::ZPlus))?, &[0.0, 1.0, 0.0]);
+    close(&at(2, &exact(LrpComposite::ZPlus))?, &[0.0; 3]);
+    Ok(())
+}
+
+#[test]
+fn sums_averages_activations_and_maxima() -> Result<()> {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let a = b.op("act", Pointwise::Relu, &[x])?;
+    let twice = b.op("twice", Binary::Sub, &[x, a])?;
+    let graph = b.finish(&[twice])?;
+    let x = Inputs::single(tensor([X])?)?;
+    let run = |class, graph: &Graph| {
+        flat(exact(LrpComposite::Epsilon).explain(graph, &x, &Target::Class(class), &Run::new())?.values())
+    };
+    // x₁ − ReLU(x₁) = −2: all of it from the direct path.
+    close(&run(1, &graph)?, &[0.0, -2.0, 0.0]);
+    // x₂ − ReLU(x₂) = 0: nothing to distribute.
+    close(&run(2, &graph)?, &[0.0; 3]);
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let other = b.op("other", Pointwise::Abs, &[x])?;
+    let most = b.op("most", Binary::Max, &[x, other])?;
+    let sum = b.op("sum", Binary::Add, &[most, x])?;
+    let graph = b.finish(&[sum])?;
+    let x = Inputs::single(tensor([[1.0, -2.0, -3.0]])?)?;
+    let found = exact(LrpComposite::Epsilon).explain(&graph, &x, &Target::Difference(1, 2), &Run::new())?;
+    // |x| + x = 0 for negative x.
+    close(&flat(found.values())?, &[0.0; 3]);
+    assert_eq!(found.provenance.completeness_gap, Some(vec![0.0]));
+    Ok(())
+}
+
+#[test]
+fn nodes_without_a_rule_are_named() -> Result<()> {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let gate = b.op("gate", Pointwise::Sigmoid, &[x])?;
+    let y = b.op("gated", Binary::Mul, &[x, gate])?;
+    let y = b.op("flat", Structure::Flatten { axis: 1 }, &[y])?;
+    // A second use of the gate keeps the pair from being recognised as SiLU.
+    let y = b.op("sum", Binary::Add, &[y, gate])?;
+    let graph = b.finish(&[y])?;
+    let x = Inputs::single(tensor([X])?)?;
+    let error = Lrp::new().explain(&graph, &x, &Target::Class(0), &Run::new()).err();
+    let message = error.map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("'gated'") && message.contains("Mul"), "{message}");
+    assert_eq!(Binary::Mul.name(), "Mul");
+    let linear = linear(0.0)?;
+    assert!(relevance(&Lrp::new().layer("cf", LrpRule::Gamma), &linear).is_err(), "unknown node");
+    assert!(relevance(&Lrp::new().epsilon(f64::NAN), &linear).is_err());
+    Ok(())
+}
+
+#[test]
+fn rules_by_name_and_position() -> Result<()> {
+    let graph = linear(1.0)?;
+    let plus = relevance(&exact(LrpComposite::ZPlus), &graph)?;
+    close(&relevance(&exact(LrpComposite::Epsilon).layer("fc", LrpRule::ZPlus), &graph)?, &plus);
+    close(&relevance(&exact(LrpComposite::Epsilon).first(LrpRule::ZPlus), &graph)?, &plus);
+    Ok(())
+}
+
+#[test]
+fn configuration_survives_json() -> Result<()> {
+    let method =
+        Lrp::new().composite(LrpComposite::EpsilonGamma).layer("fc", LrpRule::ZPlus).bias(Bias::Zero);
+    let json = method.config();
+    assert_eq!(json["composite"], "epsilon-gamma");
+    let back: Lrp = serde_json::from_value(json).map_err(|e| Error::invalid("json", e.to_string(), "lrp"))?;
+    assert_eq!(back, method);
+    assert!(serde_json::from_str::<Lrp>(r#"{"epsilom": 1}"#).is_err());
+    Ok(())
+}

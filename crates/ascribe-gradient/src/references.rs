@@ -1,0 +1,76 @@
+//! The references that each explained input is compared with.
+
+use std::collections::BTreeMap;
+
+use ascribe_core::{Baseline, Error, Inputs, Result, Tensor};
+
+/// The references of a batch, made one at a time: a distribution of many would not fit into memory at once.
+pub(crate) struct References<'a> {
+    x: &'a Inputs,
+    baselines: Vec<&'a Baseline>,
+    seed: u64,
+    count: usize,
+    current: Option<(usize, Vec<Tensor>)>,
+}
+
+impl<'a> References<'a> {
+    /// `shared` for all explained inputs but those with an entry in `own`, by name.
+    ///
+    /// # Errors
+    /// If an entry has no input, or distributions of different sizes meet.
+    pub(crate) fn new(
+        x: &'a Inputs,
+        shared: &'a Baseline,
+        own: &'a BTreeMap<String, Baseline>,
+        seed: u64,
+    ) -> Result<Self> {
+        let names: Vec<&str> = x.explained().map(|i| i.name.as_str()).collect();
+        if let Some(unknown) = own.keys().find(|k| !names.contains(&k.as_str())) {
+            return Err(Error::invalid(
+                "baselines",
+                format!("there is no explained input '{unknown}'"),
+                format!("one of {names:?}"),
+            ));
+        }
+        let baselines: Vec<&Baseline> = names.iter().map(|n| own.get(*n).unwrap_or(shared)).collect();
+        let counts = baselines.iter().map(|b| b.count()).collect::<Result<Vec<usize>>>()?;
+        let count = counts.iter().copied().max().unwrap_or(1);
+        if counts.iter().any(|&c| c != 1 && c != count) {
+            return Err(Error::invalid(
+                "baselines",
+                format!("are distributions of {counts:?} references"),
+                "the same number for every input, or 1",
+            ));
+        }
+        Ok(Self { x, baselines, seed, count, current: None })
+    }
+
+    /// Number of references per sample.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Reference `number` of all samples: one tensor per explained input, shaped like it.
+    pub(crate) fn all(&mut self, number: usize) -> Result<&[Tensor]> {
+        let current = match self.current.take() {
+            Some(current) if current.0 == number => current,
+            _ => {
+                let values: Result<Vec<Tensor>> = self
+                    .x
+                    .explained()
+                    .zip(&self.baselines)
+                    .map(|(input, b)| {
+                        b.reference(&input.value, if b.count()? == 1 { 0 } else { number }, self.seed)
+                    })
+                    .collect();
+                (number, values?)
+            }
+        };
+        Ok(&self.current.insert(current).1)
+    }
+
+    /// Reference `number` of one sample, with a first axis of length 1.
+    pub(crate) fn one(&mut self, number: usize, sample: usize) -> Result<Vec<Tensor>> {
+        self.all(number)?.iter().map(|r| Ok(r.narrow(0, sample, 1)?)).collect()
+    }
+}
