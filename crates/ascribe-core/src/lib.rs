@@ -37,3 +37,8 @@ pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, S
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
 pub use target::{ScoreFn, Target};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -67,6 +67,26 @@ pub(crate) fn check(op: &dyn Operator, inputs: &[Tensor], differentiable: &[bool
         }
     }
 
+    // Views that are not contiguous hold the same values.
+    let views: Vec<Tensor> = inputs.iter().map(strided).collect();
+    let views: Vec<&Tensor> = views.iter().collect();
+    for backend in [Backend::Portable, Backend::Auto] {
+        let same = op.forward(&views, backend).unwrap();
+        assert!(distance(&output, &same) < 1e-11, "{op:?}: strided inputs, {backend:?}");
+        let args = Vjp {
+            inputs: &views,
+            output: &strided(&output),
+            grad: &strided(&grad),
+            needs: differentiable,
+            backend,
+        };
+        for (own, same) in grads.iter().zip(op.vjp(&args).unwrap()) {
+            if let (Some(own), Some(same)) = (own, same) {
+                assert!(distance(own, &same) < 1e-11, "{op:?}: strided gradients, {backend:?}");
+            }
+        }
+    }
+
     let single: Vec<Tensor> = inputs.iter().map(to_f32).collect();
     let single: Vec<&Tensor> = single.iter().collect();
     let portable = op.forward(&single, Backend::Portable).unwrap();
@@ -81,6 +101,25 @@ pub(crate) fn check(op: &dyn Operator, inputs: &[Tensor], differentiable: &[bool
             .unwrap_or(1.0);
     assert!(distance(&portable, &auto) / scale < 1e-5, "{op:?}: f32 backends differ");
     assert!(distance(&output, &auto) / scale < 1e-4, "{op:?}: f32 differs from f64");
+    let grad = to_f32(&grad);
+    let vjp = |backend| {
+        op.vjp(&Vjp { inputs: &single, output: &portable, grad: &grad, needs: differentiable, backend })
+            .unwrap()
+    };
+    for (portable, auto) in vjp(Backend::Portable).iter().zip(vjp(Backend::Auto)) {
+        if let (Some(portable), Some(auto)) = (portable, auto) {
+            let scale = 1.0 + distance(portable, &portable.zeros_like().unwrap());
+            assert!(distance(portable, &auto) / scale < 1e-5, "{op:?}: f32 gradients of the backends differ");
+        }
+    }
+}
+
+/// The same values in another order in memory.
+fn strided(t: &Tensor) -> Tensor {
+    if t.rank() < 2 {
+        return t.clone();
+    }
+    t.transpose(0, t.rank() - 1).unwrap().contiguous().unwrap().transpose(0, t.rank() - 1).unwrap()
 }
 
 fn to_f32(t: &Tensor) -> Tensor {
