@@ -1,0 +1,164 @@
+//! The zoo: networks by name, built from their parameters.
+//!
+//! Each architecture is a function over [`Net`], in a file of its own. Parameters have the names of torchvision
+//! (EfficientNet-Lite: those of its published PyTorch conversions); timm's names and those of old checkpoints
+//! are recognised and renamed.
+//!
+//! # Names of nodes
+//!
+//! - A layer's node has the path of its module: `layer1.0.conv1`, `features.3`.
+//! - The second use of a module is `layer1.0.relu_2`, the third `layer1.0.relu_3`.
+//! - Operations that are no modules have the name that torchvision's feature extraction gives them, such as
+//!   `flatten`, `layer1.0.add`, `Mixed_5b.avg_pool2d`; but one that ends a block (the concatenation of an
+//!   inception module, the sum of an inverted residual block, the ReLU of an inception layer) has the block's:
+//!   `Mixed_5b`, `features.3`, `Conv2d_1a_3x3`.
+//! - Where a module ends a block or a stage, an identity after it has the block's name, so that `layer4.2` and
+//!   `layer4`, or `features`, can be asked for. Identities compute nothing; canonical form drops them and keeps
+//!   their names ([`Graph::find`]).
+//!
+//! ```
+//! use ascribe_models::{weights::StateDict, zoo};
+//!
+//! // An empty file: the error lists everything that ResNet-18 needs.
+//! let error = zoo::build("resnet18", &StateDict::new(), &zoo::BuildOptions::default()).unwrap_err();
+//! assert!(error.to_string().contains("missing: layer4.1.bn2.running_var [512]"));
+//! ```
+
+mod alexnet;
+mod architecture;
+mod densenet;
+mod efficientnet_lite;
+mod googlenet;
+mod inception;
+mod inception_v3;
+mod mobilenet_v2;
+mod names;
+mod net;
+mod resnet;
+mod shapes;
+mod squeezenet;
+mod vgg;
+
+use ascribe_core::{Body, DType, Graph};
+
+pub use architecture::{Architecture, architecture, architectures};
+pub use net::{ConvSpec, Net};
+
+use crate::error::{Error, Result};
+use crate::weights::StateDict;
+
+/// How to build a network.
+///
+/// ```
+/// use ascribe_core::DType;
+/// use ascribe_models::zoo::BuildOptions;
+/// let options = BuildOptions::default().dtype(DType::F64).input([299, 299]).transform_input(true);
+/// assert_eq!(options.input, Some([299, 299]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BuildOptions {
+    /// Type of parameters and computation: f32 (the default) or f64.
+    pub dtype: DType,
+    /// Height and width of the input. Default: any, but for EfficientNet-Lite, whose padding depends on them,
+    /// the [side](Architecture::side) it was published for (timm evaluates its Lite3 and Lite4 at 300 and 380
+    /// instead of 280 and 300).
+    pub input: Option<[usize; 2]>,
+    /// For GoogLeNet and Inception-v3: whether the network first turns pixels normalised by ImageNet's mean and
+    /// deviation into the interval \[−1, 1\] that torchvision's weights were trained on. Default: no; then the
+    /// preprocessing has to use that interval, as the [registry](crate::registry)'s does.
+    pub transform_input: bool,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { dtype: DType::F32, input: None, transform_input: false }
+    }
+}
+
+impl BuildOptions {
+    /// Sets the type of parameters and computation.
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
+    /// Sets height and width of the input.
+    pub fn input(self, sides: [usize; 2]) -> Self {
+        Self { input: Some(sides), ..self }
+    }
+
+    /// Sets whether the input is normalised for ImageNet and has to be turned into \[−1, 1\] first.
+    pub fn transform_input(self, transform: bool) -> Self {
+        Self { transform_input: transform, ..self }
+    }
+}
+
+/// Builds a network from its parameters: input `input` `[N, 3, H, W]`, output the logits `[N, classes]`, with as
+/// many classes as the classifier has.
+///
+/// Auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, may be in the file and are
+/// left out.
+///
+/// # Errors
+/// - [`Error::UnknownArchitecture`], with similar names.
+/// - [`Error::Parameters`], a list of all parameters that are missing, of the wrong shape, or unknown.
+/// - [`Error::Graph`] which names a parameter that holds NaN, infinite values, integers or negative variances.
+/// - [`Error::Invalid`] if the data type is neither f32 nor f64, the input's sides are too small for the
+///   architecture, or it has no `transform_input`.
+pub fn build(architecture: &str, weights: &StateDict, options: &BuildOptions) -> Result<Graph> {
+    let architecture = self::architecture(architecture)?;
+    if options.transform_input && !architecture.has_input_transform() {
+        return Err(Error::invalid(
+            "transform_input",
+            format!("{} has none", architecture.name),
+            "googlenet or inception-v3",
+        ));
+    }
+    let weights = names::canonical(architecture.family(), weights)?;
+    let default = [architecture.side; 2];
+    let sides = options.input.or(architecture.needs_sides().then_some(default));
+    if let Some([height, width]) = sides.filter(|sides| sides.contains(&0)) {
+        return Err(too_small(architecture, [height, width], "a side of 0"));
+    }
+
+    let mut net = Net::new(&weights);
+    let mut x = net.input(sides.map_or([None; 2], |sides| sides.map(Some)));
+    if options.transform_input {
+        x = inception::transform_input(&mut net, x)?;
+    }
+    let logits = architecture.layers(&mut net, x, sides.unwrap_or(default))?;
+    let auxiliary = architecture.has_input_transform();
+    let graph = net.finish(logits, options.dtype, |name| auxiliary && inception::is_auxiliary(name))?;
+    if let Some(sides) = sides {
+        check_sides(&graph, sides).map_err(|e| too_small(architecture, sides, &e.to_string()))?;
+    }
+    Ok(graph)
+}
+
+fn too_small(architecture: &Architecture, [height, width]: [usize; 2], problem: &str) -> Error {
+    let side = architecture.side;
+    Error::invalid(
+        format!("input of {height}×{width}"),
+        format!("does not fit {}: {problem}", architecture.name),
+        format!("larger sides; it was published for {side}×{side}"),
+    )
+}
+
+/// Infers the shapes of all nodes, so that an input that some window does not fit is an error now and not
+/// when the first picture arrives.
+fn check_sides(graph: &Graph, [height, width]: [usize; 2]) -> ascribe_core::Result<()> {
+    let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(graph.len());
+    for (_, node) in graph.nodes() {
+        let shape = match node.body() {
+            Body::Constant(value) => value.dims().to_vec(),
+            Body::Op(op) => {
+                let inputs: Vec<&[usize]> =
+                    node.inputs().iter().map(|id| shapes[id.index()].as_slice()).collect();
+                op.operator().output_shape(&inputs).map_err(|e| e.at(node.name(), node.op_name()))?
+            }
+            _ => vec![1, 3, height, width],
+        };
+        shapes.push(shape);
+    }
+    Ok(())
+}
