@@ -171,7 +171,11 @@ impl Array {
         let offset = shape.len() - self.shape.len();
         let strides = strides(&self.shape);
         let position = |index: Vec<usize>| {
-            self.shape.iter().enumerate().map(|(i, &n)| if n == 1 { 0 } else { index[offset + i] * strides[i] }).sum()
+            self.shape
+                .iter()
+                .enumerate()
+                .map(|(i, &n)| if n == 1 { 0 } else { index[offset + i] * strides[i] })
+                .sum()
         };
         Ok(self.pick(indices(shape).map(position), shape.to_vec()))
     }

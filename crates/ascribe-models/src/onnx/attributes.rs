@@ -18,10 +18,6 @@ impl Attributes {
         self.entries.iter()
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|a| a.name.as_deref().unwrap_or_default())
-    }
-
     fn find(&self, name: &str) -> Option<&proto::Attribute> {
         self.entries.iter().find(|a| a.name.as_deref() == Some(name))
     }
@@ -30,12 +26,15 @@ impl Attributes {
         self.find(name).is_some()
     }
 
-    fn typed<T>(&self, name: &str, kind: &str, get: impl Fn(&proto::Attribute) -> Option<T>) -> Res<Option<T>> {
+    fn typed<T>(
+        &self,
+        name: &str,
+        kind: &str,
+        get: impl Fn(&proto::Attribute) -> Option<T>,
+    ) -> Res<Option<T>> {
         match self.find(name) {
             None => Ok(None),
-            Some(a) => {
-                get(a).map(Some).ok_or_else(|| format!("attribute '{name}' holds no {kind}").into())
-            }
+            Some(a) => get(a).map(Some).ok_or_else(|| format!("attribute '{name}' holds no {kind}").into()),
         }
     }
 
@@ -85,11 +84,9 @@ impl Attributes {
     pub fn tensor(&self, name: &str) -> Res<Option<&proto::Tensor>> {
         match self.find(name) {
             None => Ok(None),
-            Some(a) => a.t.as_ref().map(Some).ok_or_else(|| format!("attribute '{name}' holds no tensor").into()),
+            Some(a) => {
+                a.t.as_ref().map(Some).ok_or_else(|| format!("attribute '{name}' holds no tensor").into())
+            }
         }
-    }
-
-    pub fn graph(&self, name: &str) -> Option<&proto::Graph> {
-        self.find(name).and_then(|a| a.g.as_ref())
     }
 }

@@ -25,8 +25,23 @@ pub(super) mod data_type {
     /// The name that messages use.
     pub fn name(code: i32) -> String {
         const NAMES: [&str; 17] = [
-            "undefined", "float", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
-            "double", "uint32", "uint64", "complex64", "complex128", "bfloat16",
+            "undefined",
+            "float",
+            "uint8",
+            "int8",
+            "uint16",
+            "int16",
+            "int32",
+            "int64",
+            "string",
+            "bool",
+            "float16",
+            "double",
+            "uint32",
+            "uint64",
+            "complex64",
+            "complex128",
+            "bfloat16",
         ];
         let known = usize::try_from(code).ok().and_then(|i| NAMES.get(i));
         known.map_or_else(|| format!("data type {code}"), ToString::to_string)

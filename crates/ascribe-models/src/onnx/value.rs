@@ -101,7 +101,9 @@ impl Known {
         let data = match self.elem {
             Elem::Float => Data::Float(flat.to_dtype(DType::F64)?.to_vec1()?),
             Elem::Int => Data::Int(flat.to_dtype(DType::I64)?.to_vec1()?),
-            Elem::Bool => Data::Bool(flat.to_dtype(DType::U8)?.to_vec1::<u8>()?.into_iter().map(|b| b != 0).collect()),
+            Elem::Bool => {
+                Data::Bool(flat.to_dtype(DType::U8)?.to_vec1::<u8>()?.into_iter().map(|b| b != 0).collect())
+            }
         };
         Ok(Array { shape: self.tensor.dims().to_vec(), data })
     }

@@ -1,0 +1,237 @@
+//! A small interpreter for shape arithmetic and other computations on constants.
+//!
+//! Integers are computed with 64 bits, floating-point values with 64 bits and rounded once to the graph's type
+//! afterwards; for +, −, ×, ÷ and √ that is the same as computing in f32.
+
+mod arithmetic;
+mod movement;
+mod scatter;
+
+pub(super) use movement::{reshape_target, slice_range, split_sizes};
+
+use super::array::{Array, Data, axes, axis, count};
+use super::attributes::Attributes;
+use super::proto::data_type;
+use super::value::{Elem, Res};
+
+/// Largest operand that is interpreted rather than computed by the operators of the graph.
+pub(super) const LIMIT: usize = 1 << 20;
+
+/// One evaluation.
+pub(super) struct Fold<'a> {
+    pub op: &'a str,
+    pub opset: i64,
+    pub attributes: &'a Attributes,
+    pub inputs: &'a [Option<Array>],
+    /// Number of outputs that the node names.
+    pub outputs: usize,
+}
+
+impl Fold<'_> {
+    fn input(&self, i: usize) -> Res<&Array> {
+        self.optional(i).ok_or_else(|| format!("input {i} is missing").into())
+    }
+
+    fn optional(&self, i: usize) -> Option<&Array> {
+        self.inputs.get(i).and_then(Option::as_ref)
+    }
+
+    /// A list of integers: an attribute in older operator sets, an input in newer ones.
+    fn list(&self, attribute: &str, input: usize) -> Res<Option<Vec<i64>>> {
+        match (self.attributes.ints(attribute), self.optional(input)) {
+            (Some(list), _) => Ok(Some(list.to_vec())),
+            (None, Some(array)) => Ok(Some(array.as_ints()?.to_vec())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The outputs; `None` if this operator is not interpreted.
+    pub fn run(&self) -> Option<Res<Vec<Array>>> {
+        let one = |result: Res<Array>| Some(result.map(|a| vec![a]));
+        match self.op {
+            "Identity" => one(self.input(0).cloned()),
+            "Cast" | "CastLike" => one(self.cast()),
+            "Size" => one(self.input(0).map(|x| Array::int(x.len() as i64))),
+            "Shape" => one(self.input(0).and_then(|x| self.shape(&x.shape))),
+            "Range" => one(self.range()),
+            "Concat" => one(self.concat()),
+            "Slice" => one(self.slice()),
+            "Split" => Some(self.split()),
+            "Gather" => one(self.gather()),
+            "Reshape" => one(self.reshape()),
+            "Flatten" => one(self.flatten()),
+            "Squeeze" => one(self.squeeze()),
+            "Unsqueeze" => one(self.unsqueeze()),
+            "Transpose" => one(self.transpose()),
+            "Expand" => one(self.expand()),
+            "Tile" => one(self.tile()),
+            "Pad" => self.pad().map(|r| r.map(|a| vec![a])),
+            "GatherElements" => one(self.gather_elements()),
+            "GatherND" => one(self.gather_nd()),
+            "ScatterND" => self.scatter_nd().map(|r| r.map(|a| vec![a])),
+            "ScatterElements" => self.scatter_elements().map(|r| r.map(|a| vec![a])),
+            "NonZero" => one(self.non_zero()),
+            "Trilu" => one(self.trilu()),
+            "CumSum" => one(self.cum_sum()),
+            "OneHot" => one(self.one_hot()),
+            "Where" => one(self.select()),
+            "Not" => one(self.input(0).and_then(|x| {
+                let data = Data::Bool(x.as_bools()?.iter().map(|b| !b).collect());
+                Ok(Array { shape: x.shape.clone(), data })
+            })),
+            "ReduceProd" | "ReduceSum" | "ReduceMin" | "ReduceMax" | "ReduceMean" => one(self.reduce()),
+            _ => self.arithmetic().map(|r| r.map(|a| vec![a])),
+        }
+    }
+
+    /// `Shape` of a value of this shape.
+    pub fn shape(&self, shape: &[usize]) -> Res<Array> {
+        let rank = shape.len() as i64;
+        let clamp = |i: i64| if i < 0 { i + rank } else { i }.clamp(0, rank) as usize;
+        let start = clamp(self.attributes.int_or("start", 0)?);
+        let end = clamp(self.attributes.int_or("end", rank)?).max(start);
+        Ok(Array::ints(shape[start..end].iter().map(|&s| s as i64).collect()))
+    }
+
+    fn cast(&self) -> Res<Array> {
+        let x = self.input(0)?;
+        let elem = if self.op == "CastLike" {
+            self.input(1)?.elem()
+        } else {
+            super::tensors::elem_of(self.attributes.int("to")?.unwrap_or(0) as i32)?
+        };
+        let data = match elem {
+            Elem::Float => Data::Float(x.to_floats()),
+            Elem::Bool => Data::Bool(x.to_floats().iter().map(|&v| v != 0.0).collect()),
+            Elem::Int => match &x.data {
+                Data::Int(v) => Data::Int(v.clone()),
+                // Towards zero, as C does; `as` saturates where C leaves it open.
+                _ => Data::Int(x.to_floats().iter().map(|&v| v as i64).collect()),
+            },
+        };
+        // Narrow integer types wrap around; nothing computes shapes in them.
+        let to = self.attributes.int("to")?.unwrap_or(0) as i32;
+        if let (Data::Int(v), data_type::INT8 | data_type::UINT8 | data_type::INT16 | data_type::UINT16) =
+            (&data, to)
+            && v.iter().any(|&i| !(-128..=127).contains(&i))
+        {
+            return Err("casts a constant to a narrow integer type".into());
+        }
+        Ok(Array { shape: x.shape.clone(), data })
+    }
+
+    fn range(&self) -> Res<Array> {
+        let (start, limit, step) = (self.input(0)?, self.input(1)?, self.input(2)?);
+        let (a, b, d) = (start.scalar()?, limit.scalar()?, step.scalar()?);
+        let steps = ((b - a) / d).ceil();
+        if !(steps <= LIMIT as f64) {
+            return Err(format!("a range of {steps} values").into());
+        }
+        let n = steps.max(0.0) as usize;
+        let data = match &start.data {
+            Data::Int(_) => {
+                let (a, d) = (start.scalar_int()?, step.scalar_int()?);
+                Data::Int((0..n as i64).map(|i| a.wrapping_add(i.wrapping_mul(d))).collect())
+            }
+            _ => Data::Float((0..n).map(|i| a + i as f64 * d).collect()),
+        };
+        Ok(Array { shape: vec![n], data })
+    }
+
+    fn reduce(&self) -> Res<Array> {
+        let x = self.input(0)?;
+        let rank = x.shape.len();
+        let list = self.list("axes", 1)?.unwrap_or_default();
+        if list.is_empty() && self.attributes.flag("noop_with_empty_axes", false)? {
+            return Ok(x.clone());
+        }
+        let gone = if list.is_empty() { (0..rank).collect() } else { axes(&list, rank)? };
+        let kept: Vec<usize> = (0..rank).filter(|a| !gone.contains(a)).collect();
+        let out: Vec<usize> = kept.iter().map(|&a| x.shape[a]).collect();
+        let strides = super::array::strides(&x.shape);
+        let inner: Vec<usize> = gone.iter().map(|&a| x.shape[a]).collect();
+        let groups: Vec<Vec<usize>> = super::array::indices(&out)
+            .map(|o| {
+                let base: usize = kept.iter().zip(&o).map(|(&a, i)| strides[a] * i).sum();
+                super::array::indices(&inner)
+                    .map(|i| base + gone.iter().zip(&i).map(|(&a, i)| strides[a] * i).sum::<usize>())
+                    .collect()
+            })
+            .collect();
+        if groups.iter().any(Vec::is_empty) {
+            return Err("reduces an empty axis".into());
+        }
+        let data = match &x.data {
+            Data::Int(v) => Data::Int(
+                groups
+                    .iter()
+                    .map(|g| {
+                        let values = g.iter().map(|&i| v[i]);
+                        Ok(match self.op {
+                            "ReduceProd" => values.fold(1, i64::wrapping_mul),
+                            "ReduceSum" => values.fold(0, i64::wrapping_add),
+                            "ReduceMin" => values.min().unwrap_or(0),
+                            "ReduceMax" => values.max().unwrap_or(0),
+                            _ => values.fold(0, i64::wrapping_add) / g.len() as i64,
+                        })
+                    })
+                    .collect::<Res<_>>()?,
+            ),
+            Data::Float(v) => Data::Float(
+                groups
+                    .iter()
+                    .map(|g| {
+                        let values = g.iter().map(|&i| v[i]);
+                        match self.op {
+                            "ReduceProd" => values.product(),
+                            "ReduceSum" => values.sum(),
+                            "ReduceMin" => values.fold(f64::INFINITY, f64::min),
+                            "ReduceMax" => values.fold(f64::NEG_INFINITY, f64::max),
+                            _ => values.sum::<f64>() / g.len() as f64,
+                        }
+                    })
+                    .collect(),
+            ),
+            Data::Bool(_) => return Err("reduces truth values".into()),
+        };
+        let keep = self.attributes.flag("keepdims", true)?;
+        let shape = if keep {
+            (0..rank).map(|a| if gone.contains(&a) { 1 } else { x.shape[a] }).collect()
+        } else {
+            out
+        };
+        Ok(Array { shape, data })
+    }
+
+    fn concat(&self) -> Res<Array> {
+        let parts: Vec<&Array> = (0..self.inputs.len()).map(|i| self.input(i)).collect::<Res<_>>()?;
+        let first = *parts.first().ok_or("joins nothing")?;
+        let at = axis(self.attributes.int("axis")?.ok_or("has no axis")?, first.shape.len())?;
+        let mut shape = first.shape.clone();
+        shape[at] = 0;
+        for part in &parts {
+            let fits = part.shape.len() == shape.len()
+                && part.shape.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == at || a == b);
+            if !fits {
+                return Err(format!(
+                    "shapes {:?} and {:?} do not join along axis {at}",
+                    first.shape, part.shape
+                )
+                .into());
+            }
+            shape[at] += part.shape[at];
+        }
+        if count(&shape)? > 4 * LIMIT {
+            return Err(format!("folds to shape {shape:?}").into());
+        }
+        let outer: usize = shape[..at].iter().product();
+        let mut result = first.pick([], shape.clone());
+        for o in 0..outer {
+            for part in &parts {
+                let chunk: usize = part.shape[at..].iter().product();
+                result.append(&part.pick(o * chunk..(o + 1) * chunk, vec![]))?;
+            }
+        }
+        Ok(result)
+    }
+}

@@ -1,0 +1,102 @@
+//! Arithmetic, comparisons and casts.
+
+use ascribe_core::DType;
+use ascribe_core::ops::{Binary, Cast, Compare, Pointwise, Where};
+
+use super::Call;
+use crate::onnx::context::Context;
+use crate::onnx::tensors::elem_of;
+use crate::onnx::value::{Elem, Res, Value};
+
+pub(super) fn binary(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let operands = call.all()?;
+    if call.attributes.has("axis") || call.attributes.flag("broadcast", false)? {
+        return Err("broadcasts as operator sets before 7 did".into());
+    }
+    if call.op == "Pow" {
+        return power(cx, call);
+    }
+    let op = match call.op {
+        "Add" | "Sum" | "Mean" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Max" => Binary::Max,
+        _ => Binary::Min,
+    };
+    let (first, rest) = operands.split_first().ok_or("has no operands")?;
+    let elem = first.elem()?;
+    if elem == Elem::Bool || rest.iter().any(|v| v.elem().is_ok_and(|e| e != elem)) {
+        return Err("mixes types of operands".into());
+    }
+    let mut result = (*first).clone();
+    if elem == Elem::Int && (op == Binary::Div || operands.iter().all(|v| v.known().is_some())) {
+        return Err("is supported on integers only if they are few and constant".into());
+    }
+    for (i, next) in rest.iter().enumerate() {
+        let last = i + 1 == rest.len() && call.op != "Mean";
+        let name = if last { call.name.to_string() } else { call.sub(&i.to_string()) };
+        result = cx.apply_broadcast(&name, op, &[&result, next], elem)?;
+    }
+    if call.op == "Mean" {
+        let count = cx.number(&call.sub("count"), operands.len() as f64)?;
+        result = cx.apply(call.name, Binary::Div, &[&result, &count], elem)?;
+    }
+    Ok(result)
+}
+
+fn power(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, y) = (call.input(0)?, call.input(1)?);
+    if x.elem()? != Elem::Float {
+        return Err("raises integers to a power".into());
+    }
+    if let Some(known) = y.known()
+        && known.tensor.elem_count() == 1
+        && known.tensor.rank() <= x.rank()?
+    {
+        let exponent = known.array()?.scalar()?;
+        return cx.apply(call.name, Pointwise::Pow { exponent }, &[x], Elem::Float);
+    }
+    let y = cx.to_float(&call.sub("exponent"), y)?;
+    cx.apply_broadcast(call.name, Binary::Pow, &[x, &y], Elem::Float)
+}
+
+pub(super) fn compare(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let op = match call.op {
+        "Equal" => Compare::Equal,
+        "Less" => Compare::Less,
+        "LessOrEqual" => Compare::LessOrEqual,
+        "Greater" => Compare::Greater,
+        "GreaterOrEqual" => Compare::GreaterOrEqual,
+        "And" => Compare::And,
+        _ => Compare::Or,
+    };
+    cx.apply_broadcast(call.name, op, &[call.input(0)?, call.input(1)?], Elem::Bool)
+}
+
+pub(super) fn select(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let operands = [call.input(0)?, call.input(1)?, call.input(2)?];
+    let elem = operands[1].elem()?;
+    if elem != operands[2].elem()? {
+        return Err("chooses between values of different types".into());
+    }
+    cx.apply_broadcast(call.name, Where, &operands, elem)
+}
+
+pub(super) fn cast(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    let to = match call.op {
+        "Cast" => elem_of(call.attributes.int("to")?.unwrap_or(0) as i32)?,
+        _ => call.input(1)?.elem()?,
+    };
+    match (x.elem()?, to) {
+        // All floating-point types are computed in one, all integers in 64 bits.
+        (from, to) if from == to => Ok(x.clone()),
+        (_, Elem::Float) => cx.apply(call.name, Cast { to: cx.dtype }, &[x], Elem::Float),
+        (_, Elem::Int) => cx.apply(call.name, Cast { to: DType::I64 }, &[x], Elem::Int),
+        (_, Elem::Bool) => {
+            let zero = cx.apply(&call.sub("zero"), Compare::Not, &[x], Elem::Bool)?;
+            cx.apply(call.name, Compare::Not, &[&zero], Elem::Bool)
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Operators that take parts of values and put them together.
+
+use ascribe_core::ops::{Embedding, Gather, Structure};
+
+use super::Call;
+use crate::onnx::array::{Array, Data, axis};
+use crate::onnx::context::{Context, batch_axis, both, one_sample};
+use crate::onnx::fold::{LIMIT, slice_range, split_sizes};
+use crate::onnx::value::{Elem, Res, Value};
+
+pub(super) fn concat(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let operands = call.all()?;
+    let first = *operands.first().ok_or("joins nothing")?;
+    let rank = first.rank()?;
+    let at = axis(call.attributes.int("axis")?.ok_or("has no axis")?, rank)?;
+    let elem = first.elem()?;
+    if operands.iter().any(|v| v.elem().is_ok_and(|e| e != elem)) {
+        return Err("joins values of different types".into());
+    }
+    let mut batch = None;
+    for value in &operands {
+        call.not_batch(value, at, "joins along")?;
+        let shapes = value.shapes()?;
+        batch =
+            batch.or(cx.batch(&shapes).map(|(axis, rows)| (axis, rows, [shapes[0][axis], shapes[1][axis]])));
+    }
+    let mut parts = Vec::with_capacity(operands.len());
+    for (i, value) in operands.into_iter().enumerate() {
+        let mut part = value.clone();
+        if let Some((axis, rows, sides)) = batch
+            && batch_axis(&part.shapes()?).is_none()
+            && part.rank()? == rank
+        {
+            part = cx.unbake(&part, axis)?.unwrap_or(part);
+            let shapes = part.shapes()?;
+            // Along the first axis, the operator repeats single samples by itself.
+            if (axis > 0 || rows > 1) && shapes[0][axis] == rows {
+                let single =
+                    cx.reshape_by(&call.sub(&format!("{i}/single")), &part, |s| Ok([&[1], s].concat()))?;
+                let target = both(|w| {
+                    let mut shape = shapes[w].clone();
+                    shape[axis] = sides[w];
+                    Ok(shape)
+                })?;
+                part = cx.spread(&call.sub(&i.to_string()), &single, axis, target)?;
+            }
+        }
+        parts.push(part);
+    }
+    let refs: Vec<&Value> = parts.iter().collect();
+    cx.apply(call.name, Structure::Concat { axis: at }, &refs, elem)
+}
+
+pub(super) fn split(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let x = call.input(0)?;
+    let shapes = x.shapes()?;
+    let axis = call.axis(0, shapes[0].len())?;
+    call.not_batch(x, axis, "splits")?;
+    let given = call.list("split", 1)?;
+    let sizes = split_sizes(shapes[0][axis], given.as_deref(), call.outputs)?;
+    let mut start = 0;
+    let mut parts = Vec::with_capacity(sizes.len());
+    for (i, len) in sizes.into_iter().enumerate() {
+        let op = Structure::Slice { axis, start, len, step: 1 };
+        parts.push(cx.apply(&call.sub(&i.to_string()), op, &[x], x.elem()?)?);
+        start += len;
+    }
+    Ok(parts)
+}
+
+/// A list for each batch size, from an attribute or an input.
+fn lists(call: &Call<'_>, attribute: &str, input: usize) -> Res<Option<[Vec<i64>; 2]>> {
+    if let Some(list) = call.attributes.ints(attribute) {
+        return Ok(Some([list.to_vec(), list.to_vec()]));
+    }
+    let Some(value) = call.optional(input) else { return Ok(None) };
+    let [a, b] = value.arrays(LIMIT)?.ok_or_else(|| format!("{attribute} are computed from the inputs"))?;
+    Ok(Some([a.as_ints()?.to_vec(), b.as_ints()?.to_vec()]))
+}
+
+pub(super) fn slice(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let mut x = call.input(0)?.clone();
+    let rank = x.rank()?;
+    let starts = lists(call, "starts", 1)?.ok_or("has no starts")?;
+    let ends = lists(call, "ends", 2)?.ok_or("has no ends")?;
+    let along = match lists(call, "axes", 3)? {
+        Some([list, _]) => list.iter().map(|&a| axis(a, rank)).collect::<Res<Vec<usize>>>()?,
+        None => (0..starts[0].len()).collect(),
+    };
+    let steps = if call.opset >= 10 { lists(call, "", 4)? } else { None };
+    let mut cuts = Vec::new();
+    for (i, &axis) in along.iter().enumerate() {
+        let shapes = x.shapes()?;
+        let range = |w: usize, side: usize| -> Res<(usize, usize, i64)> {
+            let step = steps.as_ref().map_or(Some(1), |s| s[w].get(i).copied());
+            match (starts[w].get(i), ends[w].get(i), step) {
+                (Some(&start), Some(&end), Some(step)) => slice_range(side, start, end, step),
+                _ => Err("starts, ends, axes and steps have different lengths".into()),
+            }
+        };
+        let sides =
+            both(|w| shapes[w].get(axis).copied().ok_or_else(|| "slices more axes than there are".into()))?;
+        let ranges = both(|w| range(w, sides[w]))?;
+        let full = |side: usize, range: (usize, usize, i64)| range == (0, side, 1);
+        if full(sides[0], ranges[0]) && full(sides[1], ranges[1]) {
+            continue;
+        }
+        if let (Some(rows), Some(baked)) = (cx.multiple(&shapes, axis), cx.baked)
+            && full(rows * baked, range(0, rows * baked)?)
+        {
+            // The file's whole batch.
+            continue;
+        }
+        call.not_batch(&x, axis, "takes a part of")?;
+        if ranges[0] != ranges[1] {
+            return Err("takes a part whose size depends on the batch".into());
+        }
+        cuts.push((axis, ranges[0]));
+    }
+    if cuts.is_empty() {
+        return cx.apply(call.name, Structure::Identity, &[&x], x.elem()?);
+    }
+    let last = cuts.len() - 1;
+    for (i, (axis, (start, len, step))) in cuts.into_iter().enumerate() {
+        let name = if i == last { call.name.to_string() } else { call.sub(&format!("axis{axis}")) };
+        let step = isize::try_from(step).unwrap_or(if step > 0 { isize::MAX } else { isize::MIN });
+        x = cx.apply(&name, Structure::Slice { axis, start, len, step }, &[&x], x.elem()?)?;
+    }
+    Ok(x)
+}
+
+pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, index) = (call.input(0)?, call.input(1)?);
+    let shapes = x.shapes()?;
+    let at = call.axis(0, shapes[0].len())?;
+    if let (Value::Varying(arrays), Value::Node(signal), Some((0, rows)), 0) =
+        (index, x, cx.batch(&shapes), at)
+        && signal.outer == 1
+    {
+        return own_rows(cx, call, x, arrays, rows);
+    }
+    call.not_batch(x, at, "takes a part of")?;
+    if index.elem()? != Elem::Int {
+        return Err("indices are not integers".into());
+    }
+    if index.is_node() {
+        return match x {
+            Value::Known(table) if at == 0 && table.tensor.rank() == 2 => {
+                cx.apply(call.name, Embedding, &[x, index], x.elem()?)
+            }
+            Value::Known(_) => cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?),
+            _ => Err("takes parts of a computed value at computed positions".into()),
+        };
+    }
+    let known = index.array("indices")?;
+    for &i in known.as_ints()? {
+        axis(i, shapes[0][at]).map_err(|_| format!("index {i} into axis {at} of shape {:?}", shapes[0]))?;
+    }
+    if let ([], &[i]) = (&known.shape[..], known.as_ints()?) {
+        let start = axis(i, shapes[0][at])?;
+        let op = Structure::Slice { axis: at, start, len: 1, step: 1 };
+        let part = cx.apply(&call.sub("slice"), op, &[x], x.elem()?)?;
+        return cx.reshape_by(call.name, &part, |s| {
+            let mut shape = s.to_vec();
+            shape.remove(at);
+            Ok(shape)
+        });
+    }
+    cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?)
+}
+
+/// Indices into the rows of the whole batch, which lead each sample to rows of its own (a strided view of a
+/// flattened value is exported so).
+fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], rows: usize) -> Res<Value> {
+    let shape = [index[0].shape.clone(), index[1].shape.clone()];
+    let mixes = "takes rows of other samples";
+    let (axis, each) = cx.batch(&shape).ok_or(mixes)?;
+    let worlds = cx.worlds;
+    let local = both(|w| {
+        let after: usize = shape[w][axis + 1..].iter().product();
+        let side = shape[w][axis];
+        let values = index[w].as_ints()?.iter().enumerate().map(|(i, &row)| {
+            let sample = i / after.max(1) % side / each;
+            let row = row.checked_sub((sample * rows) as i64).filter(|r| (0..rows as i64).contains(r));
+            row.ok_or_else(|| mixes.into())
+        });
+        let array = Array { shape: shape[w].clone(), data: Data::Int(values.collect::<Res<_>>()?) };
+        one_sample(&array, axis, each, worlds[w])
+    })?;
+    if local[0] != local[1] {
+        return Err(mixes.into());
+    }
+    let [local, _] = local;
+    let own = local.as_ints()?.to_vec();
+    let split = |s: &[usize]| Ok([&[s[0] / rows, rows], &s[1..]].concat());
+    let mut value = cx.reshape_by(&call.sub("rows"), x, split)?;
+    if !own.iter().copied().eq(0..rows as i64) {
+        let own = Value::from_array(Array::ints(own), cx.dtype, &call.sub("indices"))?;
+        value = cx.apply(&call.sub("gather"), Gather { axis: 1 }, &[&value, &own], x.elem()?)?;
+    }
+    // [batch, before…, each, after…, the rest], then the batch where the index has it.
+    let (before, after) = (&shape[0][..axis], &shape[0][axis + 1..]);
+    value = cx.reshape_by(&call.sub("split"), &value, |s| {
+        Ok([&s[..1], before, &[each], after, &s[2..]].concat())
+    })?;
+    let rank = value.rank()?;
+    if axis > 0 {
+        let order = (1..=axis).chain([0]).chain(axis + 1..rank).collect();
+        value = cx.apply(&call.sub("transpose"), Structure::Transpose { order }, &[&value], x.elem()?)?;
+    }
+    let rest = x.shapes()?[0][1..].to_vec();
+    cx.reshape(call.name, &value, shape.map(|s| [s, rest.clone()].concat()), 1)
+}

@@ -1,0 +1,119 @@
+//! Normalisation.
+
+use ascribe_core::ops::{
+    BatchNorm, Binary, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Pointwise, Reduce, ReduceFn,
+};
+
+use super::Call;
+use crate::onnx::array::axis;
+use crate::onnx::context::Context;
+use crate::onnx::value::{Elem, Known, Res, Value};
+
+fn epsilon(call: &Call<'_>) -> Res<f64> {
+    call.attributes.float_or("epsilon", 1e-5)
+}
+
+pub(super) fn batch(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    if call.attributes.flag("training_mode", false)? {
+        return Err("normalises with the statistics of the batch (training_mode); expected inference".into());
+    }
+    if !call.attributes.flag("spatial", true)? {
+        return Err("has one mean per position (spatial = 0)".into());
+    }
+    let operands = (0..5).map(|i| call.input(i)).collect::<Res<Vec<&Value>>>()?;
+    cx.apply(call.name, BatchNorm { epsilon: epsilon(call)? }, &operands, Elem::Float)
+}
+
+pub(super) fn layer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, scale) = (call.input(0)?, call.input(1)?);
+    let axis = call.axis(-1, x.rank()?)?;
+    for inner in axis..x.rank()? {
+        call.not_batch(x, inner, "normalises over")?;
+    }
+    let mut operands = vec![x, scale];
+    operands.extend(call.optional(2));
+    cx.apply(call.name, LayerNorm { axis, epsilon: epsilon(call)? }, &operands, Elem::Float)
+}
+
+/// `y = x / √(mean(x²) + ε) · scale` over the axes from `axis` on.
+pub(super) fn rms(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, scale) = (call.input(0)?, call.input(1)?);
+    let rank = x.rank()?;
+    let axis = call.axis(-1, rank)?;
+    for inner in axis..rank {
+        call.not_batch(x, inner, "normalises over")?;
+    }
+    let square = cx.apply(&call.sub("square"), Pointwise::Pow { exponent: 2.0 }, &[x], Elem::Float)?;
+    let mean = Reduce { function: ReduceFn::Mean, axes: (axis..rank).collect(), keep: true };
+    let mean = cx.apply(&call.sub("mean"), mean, &[&square], Elem::Float)?;
+    let epsilon = cx.number(&call.sub("epsilon"), epsilon(call)?)?;
+    let sum = cx.apply(&call.sub("add"), Binary::Add, &[&mean, &epsilon], Elem::Float)?;
+    let root = cx.apply(&call.sub("sqrt"), Pointwise::Sqrt, &[&sum], Elem::Float)?;
+    let normal = cx.apply(&call.sub("div"), Binary::Div, &[x, &root], Elem::Float)?;
+    cx.apply_broadcast(call.name, Binary::Mul, &[&normal, scale], Elem::Float)
+}
+
+pub(super) fn group(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    let [shape, _] = x.shapes()?;
+    let channels = *shape.get(1).ok_or("expects [N, C, …]")?;
+    let groups = call.attributes.int("num_groups")?.ok_or("has no num_groups")?;
+    let groups = usize::try_from(groups)
+        .ok()
+        .filter(|&g| g > 0 && channels % g == 0)
+        .ok_or_else(|| format!("{groups} groups of {channels} channels"))?;
+    let mut parameters = Vec::new();
+    for slot in 1..3 {
+        let value = call.input(slot)?;
+        // Opset 18 has one number per group, 21 one per channel; files mix the two up, the length tells.
+        parameters.push(match value {
+            Value::Known(known) if known.tensor.elem_count() == groups && groups != channels => {
+                let each = known.tensor.reshape((groups, 1))?.broadcast_as((groups, channels / groups))?;
+                Known::value(each.contiguous()?.flatten_all()?, Elem::Float, &known.name)
+            }
+            _ => value.clone(),
+        });
+    }
+    let op = GroupNorm { groups, epsilon: epsilon(call)? };
+    cx.apply(call.name, op, &[x, &parameters[0], &parameters[1]], Elem::Float)
+}
+
+pub(super) fn instance(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let operands = [call.input(0)?, call.input(1)?, call.input(2)?];
+    cx.apply(call.name, InstanceNorm { epsilon: epsilon(call)? }, &operands, Elem::Float)
+}
+
+pub(super) fn local_response(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let size = call.attributes.int("size")?.ok_or("has no size")?;
+    let size = usize::try_from(size)
+        .ok()
+        .filter(|s| (1..1 << 20).contains(s))
+        .ok_or_else(|| format!("size {size}"))?;
+    let op = LocalResponseNorm {
+        size,
+        alpha: call.attributes.float_or("alpha", 1e-4)?,
+        beta: call.attributes.float_or("beta", 0.75)?,
+        bias: call.attributes.float_or("bias", 1.0)?,
+    };
+    cx.apply(call.name, op, &[call.input(0)?], Elem::Float)
+}
+
+/// `x / ‖x‖` along an axis, with the norm 1 or 2.
+pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    let axis = axis(call.attributes.int_or("axis", -1)?, x.rank()?)?;
+    call.not_batch(x, axis, "normalises over")?;
+    let norm = match call.attributes.int_or("p", 2)? {
+        2 => {
+            let op = Reduce { function: ReduceFn::L2, axes: vec![axis], keep: true };
+            cx.apply(&call.sub("norm"), op, &[x], Elem::Float)?
+        }
+        1 => {
+            let size = cx.apply(&call.sub("abs"), Pointwise::Abs, &[x], Elem::Float)?;
+            let op = Reduce { function: ReduceFn::Sum, axes: vec![axis], keep: true };
+            cx.apply(&call.sub("norm"), op, &[&size], Elem::Float)?
+        }
+        p => return Err(format!("norm p = {p}; expected 1 or 2").into()),
+    };
+    cx.apply(call.name, Binary::Div, &[x, &norm], Elem::Float)
+}

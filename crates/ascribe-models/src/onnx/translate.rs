@@ -1,0 +1,347 @@
+//! From the nodes of a file to the nodes of a graph.
+
+use std::collections::{HashMap, HashSet};
+
+use super::NodeProblem;
+use super::array::Array;
+use super::attributes::Attributes;
+use super::context::{Context, both};
+use super::fold::{Fold, LIMIT};
+use super::ops::{Call, translate};
+use super::proto;
+use super::supported::objection;
+use super::value::{Fault, Res, Value};
+
+/// Deepest nesting of functions and branches, and most nodes after all functions are written out.
+const DEPTH: usize = 32;
+const NODES: usize = 1 << 20;
+
+/// Names of values in one graph or function.
+#[derive(Debug, Default)]
+pub(super) struct Scope<'a> {
+    values: HashMap<String, Value>,
+    stored: HashMap<&'a str, &'a proto::Tensor>,
+    /// What attributes of the function's caller the nodes refer to.
+    arguments: HashMap<String, proto::Attribute>,
+    prefix: String,
+    opset: i64,
+    depth: usize,
+}
+
+/// Translates nodes, and remembers what could not be.
+pub(super) struct Translator<'a> {
+    pub cx: Context,
+    pub problems: Vec<NodeProblem>,
+    functions: HashMap<(String, String, String), &'a proto::Function>,
+    nodes: usize,
+}
+
+/// The version of the default operator set.
+pub(super) fn default_opset(imports: &[proto::OperatorSet]) -> Option<i64> {
+    imports
+        .iter()
+        .find(|o| matches!(o.domain.as_deref().unwrap_or_default(), "" | "ai.onnx"))
+        .map(|o| o.version.unwrap_or(1))
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(opset: i64) -> Self {
+        Self { opset, ..Self::default() }
+    }
+
+    pub fn store(&mut self, tensors: &'a [proto::Tensor]) {
+        self.stored.extend(tensors.iter().map(|t| (t.name.as_deref().unwrap_or_default(), t)));
+    }
+
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.values.insert(name.into(), value);
+    }
+}
+
+impl<'a> Translator<'a> {
+    pub fn new(cx: Context, functions: &'a [proto::Function]) -> Self {
+        let key = |f: &proto::Function| {
+            [&f.domain, &f.name, &f.overload].map(|part| part.clone().unwrap_or_default()).into()
+        };
+        Self {
+            cx,
+            problems: Vec::new(),
+            functions: functions.iter().map(|f| (key(f), f)).collect(),
+            nodes: 0,
+        }
+    }
+
+    /// The value of a name. A stored tensor that cannot be read is reported once.
+    pub fn resolve(&mut self, scope: &mut Scope<'a>, name: &str) -> Res<Value> {
+        if let Some(value) = scope.values.get(name) {
+            return Ok(value.clone());
+        }
+        let Some(tensor) = scope.stored.get(name) else {
+            return Err(format!(
+                "uses '{name}', which is no input, no initialiser and no output of an earlier node"
+            )
+            .into());
+        };
+        let value = self.cx.store.read(tensor, name).unwrap_or_else(|fault| {
+            self.report(name, "initialiser", fault);
+            Value::Missing(None)
+        });
+        scope.set(name, value.clone());
+        Ok(value)
+    }
+
+    fn report(&mut self, name: &str, op: &str, fault: Fault) {
+        if let Fault::Why(why) = fault {
+            self.problems.push(NodeProblem { name: name.into(), op: op.into(), why });
+        }
+    }
+
+    /// Translates nodes in order; those whose result nothing needs are left out.
+    pub fn run(&mut self, scope: &mut Scope<'a>, nodes: &'a [proto::Node], outputs: &[&str]) {
+        let mut needed: HashSet<&str> = outputs.iter().copied().collect();
+        let mut wanted = vec![false; nodes.len()];
+        for (node, wanted) in nodes.iter().zip(&mut wanted).rev() {
+            if node.output.iter().any(|o| !o.is_empty() && needed.contains(o.as_str())) {
+                *wanted = true;
+                needed.extend(node.input.iter().map(String::as_str));
+                node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|g| captured(g, &mut needed));
+            }
+        }
+        for (node, _) in nodes.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
+            self.node(scope, node);
+        }
+    }
+
+    fn node(&mut self, scope: &mut Scope<'a>, node: &'a proto::Node) {
+        let op = node.op_type.as_deref().unwrap_or_default();
+        let own = node.name.as_deref().filter(|n| !n.is_empty()).or(node.output.first().map(String::as_str));
+        let name = format!("{}{}", scope.prefix, own.unwrap_or(op));
+        let values = self.values(scope, node, op, &name).unwrap_or_else(|fault| {
+            self.report(&name, op, fault);
+            vec![]
+        });
+        let mut values = values.into_iter();
+        let available = values.len();
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            let value = values.next().unwrap_or_else(|| {
+                let why = (available > 0)
+                    .then(|| format!("output '{output}' of {op} '{name}' is not supported").into());
+                Value::Missing(why)
+            });
+            if scope.values.contains_key(output) || scope.stored.contains_key(output.as_str()) {
+                self.report(&name, op, format!("gives the name '{output}' to a second value").into());
+            }
+            scope.set(output, value);
+        }
+    }
+
+    fn values(
+        &mut self,
+        scope: &mut Scope<'a>,
+        node: &'a proto::Node,
+        op: &str,
+        name: &str,
+    ) -> Res<Vec<Value>> {
+        self.nodes += 1;
+        if self.nodes > NODES {
+            return Err(format!("the graph has more than {NODES} nodes").into());
+        }
+        let domain = node.domain.as_deref().unwrap_or_default();
+        let attributes = arguments(&node.attribute, &scope.arguments);
+        let key = (domain.to_string(), op.to_string(), node.overload.clone().unwrap_or_default());
+        if let Some(function) = self.functions.get(&key).copied() {
+            return self.call(scope, node, function, &attributes, name);
+        }
+        if let Some(why) = objection(domain, op, &attributes) {
+            return Err(why.into());
+        }
+        let mut inputs: Vec<Option<Value>> = node
+            .input
+            .iter()
+            .map(|input| (!input.is_empty()).then(|| self.resolve(scope, input)).transpose())
+            .collect::<Res<_>>()?;
+        while let Some(None) = inputs.last() {
+            inputs.pop();
+        }
+        if inputs.iter().flatten().any(Value::is_missing) {
+            // Say why an output is missing if nobody has, and be silent otherwise.
+            return Err(inputs
+                .iter()
+                .flatten()
+                .find_map(|v| v.elem().err().filter(|f| matches!(f, Fault::Why(_))))
+                .unwrap_or(Fault::Reported));
+        }
+        if op == "If" {
+            return self.branch(scope, node, &inputs);
+        }
+        let call = Call {
+            name,
+            op,
+            opset: scope.opset,
+            attributes: &attributes,
+            inputs: &inputs,
+            outputs: node.output.len(),
+        };
+        if let Some(values) = fold(&self.cx, &call)? {
+            return Ok(values);
+        }
+        translate(&mut self.cx, &call)
+    }
+
+    /// The branch that a constant condition picks.
+    fn branch(
+        &mut self,
+        scope: &mut Scope<'a>,
+        node: &'a proto::Node,
+        inputs: &[Option<Value>],
+    ) -> Res<Vec<Value>> {
+        let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
+        let holds = match condition.array("the condition")?.as_bools()? {
+            [holds] => *holds,
+            _ => return Err("has a condition of more than one value".into()),
+        };
+        let which = if holds { "then_branch" } else { "else_branch" };
+        let branch =
+            node.attribute.iter().find(|a| a.name.as_deref() == Some(which)).and_then(|a| a.g.as_ref());
+        let branch = branch.ok_or_else(|| format!("has no {which}"))?;
+        if scope.depth >= DEPTH {
+            return Err("is nested too deeply".into());
+        }
+        scope.depth += 1;
+        scope.store(&branch.initializer);
+        let outputs: Vec<&str> = branch.output.iter().filter_map(|o| o.name.as_deref()).collect();
+        self.run(scope, &branch.node, &outputs);
+        scope.depth -= 1;
+        outputs.iter().map(|o| self.resolve(scope, o)).collect()
+    }
+
+    /// Writes out a function of the file.
+    fn call(
+        &mut self,
+        scope: &mut Scope<'a>,
+        node: &'a proto::Node,
+        function: &'a proto::Function,
+        attributes: &Attributes,
+        name: &str,
+    ) -> Res<Vec<Value>> {
+        if scope.depth >= DEPTH {
+            return Err("functions call each other too deeply".into());
+        }
+        let mut inner = Scope::new(default_opset(&function.opset_import).unwrap_or(scope.opset));
+        inner.depth = scope.depth + 1;
+        inner.prefix = format!("{name}/");
+        let defaults = function.attribute_proto.iter().chain(attributes.iter());
+        inner.arguments = defaults.map(|a| (a.name.clone().unwrap_or_default(), a.clone())).collect();
+        if node.input.len() > function.input.len() {
+            return Err(format!(
+                "passes {} inputs to a function of {}",
+                node.input.len(),
+                function.input.len()
+            )
+            .into());
+        }
+        for (i, formal) in function.input.iter().enumerate() {
+            let value = match node.input.get(i).filter(|n| !n.is_empty()) {
+                Some(actual) => self.resolve(scope, actual)?,
+                None => Value::Missing(Some(format!("input '{formal}' of the function is not given").into())),
+            };
+            inner.set(formal, value);
+        }
+        let outputs: Vec<&str> = function.output.iter().map(String::as_str).collect();
+        self.run(&mut inner, &function.node, &outputs);
+        outputs.iter().map(|o| self.resolve(&mut inner, o)).collect()
+    }
+}
+
+/// Names of outer values that a branch uses.
+fn captured<'a>(graph: &'a proto::Graph, needed: &mut HashSet<&'a str>) {
+    needed.extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
+    for node in &graph.node {
+        needed.extend(node.input.iter().map(String::as_str));
+        node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|g| captured(g, needed));
+    }
+}
+
+/// Attributes of a node, with references to the caller's attributes replaced by their values.
+fn arguments(own: &[proto::Attribute], caller: &HashMap<String, proto::Attribute>) -> Attributes {
+    let resolved = own.iter().filter_map(|attribute| match attribute.ref_attr_name.as_deref() {
+        None | Some("") => Some(attribute.clone()),
+        Some(name) => {
+            caller.get(name).map(|value| proto::Attribute { name: attribute.name.clone(), ..value.clone() })
+        }
+    });
+    Attributes::new(resolved.collect())
+}
+
+/// Computes a node now, if it is shape arithmetic or small constants.
+fn fold(cx: &Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
+    let value = |arrays: [Array; 2]| Value::from_arrays(arrays, cx.dtype, call.name);
+    if let ("Shape" | "Size", Some(Some(x))) = (call.op, call.inputs.first()) {
+        let shapes = x.shapes()?;
+        let fold =
+            Fold { op: call.op, opset: call.opset, attributes: call.attributes, inputs: &[], outputs: 1 };
+        let arrays = both(|w| match call.op {
+            "Shape" => fold.shape(&shapes[w]),
+            _ => Ok(Array::int(super::array::count(&shapes[w])? as i64)),
+        })?;
+        return Ok(Some(vec![value(arrays)?]));
+    }
+    if call.inputs.iter().flatten().any(Value::is_node) {
+        return Ok(None);
+    }
+    // Moving a constant keeps its identity, so that a weight keeps its name.
+    if matches!(call.op, "Identity" | "Dropout" | "Constant" | "ConstantOfShape") {
+        return Ok(None);
+    }
+    let mut inputs = [Vec::new(), Vec::new()];
+    let mut varies = false;
+    for input in call.inputs {
+        let arrays = match input {
+            None => [None, None],
+            Some(value) => {
+                varies |= matches!(value, Value::Varying(_));
+                match value.arrays(LIMIT)? {
+                    Some([a, b]) => [Some(a), Some(b)],
+                    None => return Ok(None),
+                }
+            }
+        };
+        let [a, b] = arrays;
+        inputs[0].push(a);
+        inputs[1].push(b);
+    }
+    let weights = matches!(
+        call.op,
+        "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Cast" | "CastLike"
+    );
+    if weights
+        && !varies
+        && call.inputs.first().is_some_and(|x| {
+            x.as_ref().is_some_and(|x| x.elem().is_ok_and(|e| e == super::value::Elem::Float))
+        })
+    {
+        return Ok(None);
+    }
+    let run = |w: usize| {
+        let fold = Fold {
+            op: call.op,
+            opset: call.opset,
+            attributes: call.attributes,
+            inputs: &inputs[w],
+            outputs: call.outputs,
+        };
+        fold.run()
+    };
+    let Some(first) = run(0) else { return Ok(None) };
+    let first = first?;
+    let second = if varies {
+        match run(1) {
+            Some(second) => second?,
+            None => return Ok(None),
+        }
+    } else {
+        first.clone()
+    };
+    let values = first.into_iter().zip(second).map(|(a, b)| value([a, b])).collect::<Res<Vec<Value>>>()?;
+    Ok(Some(values))
+}

@@ -1,0 +1,218 @@
+//! ONNX files against onnxruntime: one operator at a time, and whole networks of both of PyTorch's exporters.
+
+#[path = "support/fill.rs"]
+#[allow(dead_code)]
+mod fill;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ascribe_core::{DType, Device, Inputs, Tensor};
+use ascribe_models::Error;
+use ascribe_models::onnx::{self, LoadOptions, LoadedModel};
+
+fn golden(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(part)
+}
+
+fn tensors(path: &Path) -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn norm(x: &Tensor) -> f64 {
+    x.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
+}
+
+/// Relative L2 distance.
+fn distance(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let f64s = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+    let difference = norm(&(f64s(found) - f64s(expected)).unwrap());
+    if difference == 0.0 { 0.0 } else { difference / norm(expected) }
+}
+
+/// The model's output for some samples of the named inputs.
+fn run(model: &LoadedModel, inputs: &HashMap<String, Tensor>, samples: std::ops::Range<usize>) -> Tensor {
+    let named = model.inputs.iter().map(|i| {
+        let x = inputs[&i.name].narrow(0, samples.start, samples.len()).unwrap().contiguous().unwrap();
+        let x = if x.dtype().is_float() { x.to_dtype(model.graph.dtype()).unwrap() } else { x };
+        (i.name.clone(), x)
+    });
+    let inputs = Inputs::named(named).unwrap();
+    model.graph.forward(&inputs).unwrap_or_else(|e| panic!("{e}")).primary().clone()
+}
+
+/// Checks one file with its inputs and output: the batch as it is, and each sample by itself.
+fn check_operator(name: &str) -> Result<(), String> {
+    let path = golden("onnx-ops").join(format!("{name}.onnx"));
+    let mut data = tensors(&path.with_extension("safetensors"));
+    let expected = data.remove("output").ok_or("no output")?;
+    let model = onnx::load(&path, &LoadOptions::default().peel_softmax(false)).map_err(|e| e.to_string())?;
+    if let Some(batch) = model.fixed_batch {
+        return Err(format!("batch fixed to {batch}"));
+    }
+    let close = |found: &Tensor, expected: &Tensor, what: &str| {
+        if found.dims() != expected.dims() {
+            return Err(format!("{what}: shape {:?}, expected {:?}", found.dims(), expected.dims()));
+        }
+        let error = distance(found, expected);
+        if error < 1e-5 { Ok(()) } else { Err(format!("{what}: relative error {error:.1e}")) }
+    };
+    let found = run(&model, &data, 0..2);
+    close(&found, &expected, "batch of two")?;
+    for i in 0..2 {
+        close(&run(&model, &data, i..i + 1), &expected.narrow(0, i, 1).unwrap(), &format!("sample {i}"))?;
+    }
+    // The canonical form is the same function.
+    let canonical = onnx::LoadedModel { graph: model.graph.to_dtype(DType::F64).unwrap(), ..model };
+    close(&run(&canonical, &data, 0..2), &expected, "in f64")
+}
+
+#[test]
+fn operators_agree_with_onnxruntime() {
+    let mut names: Vec<String> = std::fs::read_dir(golden("onnx-ops"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx"))
+        .map(|p| p.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 150);
+    // Its output has the batch on the second axis, which no target could refer to.
+    names.retain(|n| n != "transpose_default_9");
+    let failures: Vec<String> =
+        names.iter().filter_map(|n| check_operator(n).err().map(|e| format!("{n}: {e}"))).collect();
+    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), names.len(), failures.join("\n"));
+}
+
+/// Writes the weights that a network's file refers to beside a copy of it.
+fn with_weights(file: &str, folder: &Path) -> PathBuf {
+    let list = fill::FillFile::read(&format!("{file}.fill.json"));
+    let mut data =
+        std::io::BufWriter::new(std::fs::File::create(folder.join(format!("{file}.data"))).unwrap());
+    for tensor in &list.tensors {
+        let values: Vec<f32> = tensor.tensor().flatten_all().unwrap().to_vec1().unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        data.write_all(&bytes).unwrap();
+    }
+    data.flush().unwrap();
+    let copy = folder.join(file);
+    std::fs::copy(golden("logits").join(file), &copy).unwrap();
+    copy
+}
+
+/// Logits of a network within 1e-4 of onnxruntime's, whatever batch the file states.
+fn check_network(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_weights(&format!("{name}.onnx"), folder.path());
+    let model = onnx::load(&path, &LoadOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(model.fixed_batch, None, "{name}: {:?}", model.notes);
+    let expected = &tensors(&golden("logits").join(format!("{name}.safetensors")))["logits"];
+    let batch = expected.dims()[0];
+    let shape = [&[2], model.inputs[0].sides.as_slice()].concat();
+    let inputs = HashMap::from([(model.inputs[0].name.clone(), fill::input(&shape))]);
+    let found = run(&model, &inputs, 0..2);
+    let error = distance(&found.narrow(0, 0, batch).unwrap(), expected);
+    let alone = distance(&run(&model, &inputs, 1..2), &found.narrow(0, 1, 1).unwrap());
+    println!("{name}: {error:.1e}, sample alone {alone:.1e}, {} nodes", model.graph.len());
+    assert!(error < 1e-4, "{name}: relative error {error:.1e}");
+    assert!(alone < 1e-5, "{name}: a sample alone differs by {alone:.1e}");
+}
+
+macro_rules! networks {
+    ($($(#[$attribute:meta])* $test:ident: $name:literal,)*) => {$(
+        #[test]
+        $(#[$attribute])*
+        fn $test() {
+            check_network($name);
+        }
+    )*};
+}
+
+networks! {
+    alexnet_dynamo: "alexnet-dynamo",
+    alexnet_legacy: "alexnet-legacy",
+    convnext_tiny_dynamo: "convnext_tiny-dynamo",
+    convnext_tiny_legacy: "convnext_tiny-legacy",
+    densenet121_dynamo: "densenet121-dynamo",
+    densenet121_legacy: "densenet121-legacy",
+    efficientnet_b0_dynamo: "efficientnet_b0-dynamo",
+    efficientnet_b0_legacy: "efficientnet_b0-legacy",
+    googlenet_dynamo: "googlenet-dynamo",
+    googlenet_legacy: "googlenet-legacy",
+    inception_v3_dynamo: "inception_v3-dynamo",
+    inception_v3_legacy: "inception_v3-legacy",
+    mobilenet_v2_dynamo: "mobilenet_v2-dynamo",
+    mobilenet_v2_legacy: "mobilenet_v2-legacy",
+    mobilenet_v3_small_dynamo: "mobilenet_v3_small-dynamo",
+    mobilenet_v3_small_legacy: "mobilenet_v3_small-legacy",
+    regnet_y_400mf_dynamo: "regnet_y_400mf-dynamo",
+    regnet_y_400mf_legacy: "regnet_y_400mf-legacy",
+    resnet18_dynamo: "resnet18-dynamo",
+    resnet18_legacy: "resnet18-legacy",
+    resnet50_dynamo: "resnet50-dynamo",
+    resnet50_legacy: "resnet50-legacy",
+    shufflenet_v2_x0_5_dynamo: "shufflenet_v2_x0_5-dynamo",
+    shufflenet_v2_x0_5_legacy: "shufflenet_v2_x0_5-legacy",
+    squeezenet1_1_dynamo: "squeezenet1_1-dynamo",
+    squeezenet1_1_legacy: "squeezenet1_1-legacy",
+    swin_t_dynamo: "swin_t-dynamo",
+    swin_t_legacy: "swin_t-legacy",
+    vgg11_bn_dynamo: "vgg11_bn-dynamo",
+    vgg11_bn_legacy: "vgg11_bn-legacy",
+    vit_b_16_dynamo: "vit_b_16-dynamo",
+    vit_b_16_legacy: "vit_b_16-legacy",
+}
+
+#[test]
+fn method_networks_load_in_f64() {
+    for name in ["depthwise", "functional", "mlp", "plain", "residual", "smooth"] {
+        let folder = golden("methods").join(name);
+        let model = onnx::load(&folder.join("model.onnx"), &LoadOptions::default().dtype(DType::F64))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let logits = folder.join("logits.safetensors");
+        if !logits.exists() {
+            continue;
+        }
+        let x = tensors(&folder.join("inputs.safetensors"))["input"].clone();
+        let inputs = HashMap::from([(model.inputs[0].name.clone(), x)]);
+        let expected = &tensors(&logits)["logits"];
+        let error = distance(&run(&model, &inputs, 0..3), expected);
+        println!("{name}: {error:.1e}");
+        assert!(error < 1e-12, "{name}: {error:.1e}");
+    }
+}
+
+#[test]
+fn softmax_at_the_end_is_removed_and_said() {
+    let path = golden("onnx-ops").join("tf_conv_relu6_9.onnx");
+    let with = onnx::load(&path, &LoadOptions::default().peel_softmax(false)).unwrap();
+    let without = onnx::load(&path, &LoadOptions::default()).unwrap();
+    assert!(with.notes.is_empty());
+    assert!(without.notes[0].contains("softmax"), "{:?}", without.notes);
+    let data = tensors(&path.with_extension("safetensors"));
+    let (probabilities, logits) = (run(&with, &data, 0..2), run(&without, &data, 0..2));
+    let exp = logits.exp().unwrap();
+    let normalised = exp.broadcast_div(&exp.sum_keepdim(1).unwrap()).unwrap();
+    assert!(distance(&normalised, &probabilities) < 1e-6);
+}
+
+#[test]
+fn all_unsupported_nodes_are_listed_at_once() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/malformed/unsupported-ops.onnx");
+    match onnx::load(&path, &LoadOptions::default()) {
+        Err(Error::Nodes { nodes, .. }) => {
+            assert!(nodes.len() > 1, "{nodes:?}");
+            assert!(nodes.iter().all(|n| !n.name.is_empty() && !n.why.is_empty()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn outputs_must_have_one_row_per_sample() {
+    let error =
+        onnx::load(&golden("onnx-ops/transpose_default_9.onnx"), &LoadOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("one row per sample"), "{error}");
+}

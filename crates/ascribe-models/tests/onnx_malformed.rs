@@ -1,0 +1,133 @@
+//! ONNX files that are damaged or hostile: an error that says what is wrong, never a panic.
+
+use std::path::{Path, PathBuf};
+
+use ascribe_models::onnx::{self, LoadOptions};
+use proptest::prelude::*;
+
+fn fixtures(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(part)
+}
+
+#[test]
+fn malformed_files_say_what_is_wrong() {
+    let text = std::fs::read_to_string(fixtures("malformed/expected.json")).unwrap();
+    let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (name, case) in expected.iter().filter(|(name, _)| name.ends_with(".onnx")) {
+        count += 1;
+        let result = onnx::load(&fixtures("malformed").join(name), &LoadOptions::default());
+        match (result, case["loads"].as_bool().unwrap_or(false)) {
+            (Ok(_), true) => {}
+            (Ok(_), false) => failures.push(format!("{name} loads: {}", case["problem"])),
+            (Err(error), true) => failures.push(format!("{name}: {error}")),
+            (Err(error), false) => {
+                let message = error.to_string();
+                println!("{name}: {message}");
+                for part in case["mentions"].as_array().unwrap() {
+                    let part = part.as_str().unwrap();
+                    if !message.contains(part) {
+                        failures.push(format!("{name}: '{part}' is not in: {message}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(count > 50);
+    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Models small enough to be damaged thousands of times.
+const VICTIMS: [&str; 8] = [
+    "golden/methods/mlp/model.onnx",
+    "golden/methods/depthwise/model.onnx",
+    "golden/onnx-ops/expand_by_equal_where_13.onnx",
+    "golden/onnx-ops/resize_to_shape_of_other_13.onnx",
+    "golden/onnx-ops/tf_squeeze_excite_13.onnx",
+    "golden/onnx-ops/conv_transpose_11.onnx",
+    "golden/onnx-ops/slice_inputs_10.onnx",
+    "golden/onnx-ops/split_heads_13.onnx",
+];
+
+fn load(bytes: Vec<u8>) {
+    // A small budget: what is tested is that damage is noticed, not how long filling memory takes.
+    let mut options = LoadOptions::default();
+    options.max_folded_values = 1 << 20;
+    // Damage may go unnoticed (another weight, another name); it may not end the process.
+    let _ = onnx::from_bytes(bytes, None, &options);
+}
+
+#[test]
+fn truncated_files_are_errors() {
+    for victim in VICTIMS {
+        let bytes = std::fs::read(fixtures(victim)).unwrap();
+        for part in 0..50 {
+            let cut = bytes[..bytes.len() * part / 50].to_vec();
+            if cut.len() < bytes.len() / 2 {
+                assert!(
+                    onnx::from_bytes(cut.clone(), None, &LoadOptions::default()).is_err(),
+                    "{victim} cut at {part}/50"
+                );
+            }
+            load(cut);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn flipped_bits_do_not_panic(
+        victim in 0..VICTIMS.len(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..6),
+    ) {
+        let mut bytes = std::fs::read(fixtures(VICTIMS[victim])).unwrap();
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        load(bytes);
+    }
+
+    #[test]
+    fn overwritten_bytes_do_not_panic(
+        victim in 0..VICTIMS.len(),
+        at in any::<prop::sample::Index>(),
+        with in prop::collection::vec(any::<u8>(), 1..12),
+    ) {
+        let mut bytes = std::fs::read(fixtures(VICTIMS[victim])).unwrap();
+        let at = at.index(bytes.len());
+        for (i, byte) in with.into_iter().enumerate() {
+            if let Some(place) = bytes.get_mut(at + i) {
+                *place = byte;
+            }
+        }
+        load(bytes);
+    }
+}
+
+/// Varint, tag and length-delimited field of the wire format.
+fn field(number: u64, contents: &[u8]) -> Vec<u8> {
+    let varint = |mut n: u64| {
+        let mut bytes = Vec::new();
+        while n >= 128 {
+            bytes.push(n as u8 | 128);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    };
+    [varint(number << 3 | 2), varint(contents.len() as u64), contents.to_vec()].concat()
+}
+
+#[test]
+fn deep_nesting_is_an_error() {
+    // A branch within a branch within a branch …
+    let mut graph = Vec::new();
+    for _ in 0..2_000 {
+        graph = field(1, &field(5, &field(6, &graph)));
+    }
+    assert!(onnx::from_bytes(field(7, &graph), None, &LoadOptions::default()).is_err());
+}
