@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::fetch::FetchError;
+use crate::onnx::NodeProblem;
 use crate::weights::ParameterMismatch;
 
 /// Result with this crate's [`Error`].
@@ -34,6 +35,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Nodes of an ONNX file that cannot be loaded: all of them.
+    #[error("'{}' cannot be loaded because of {} of its nodes:{}", path.display(), nodes.len(), list(nodes))]
+    Nodes {
+        /// The file.
+        path: PathBuf,
+        /// The nodes, with the reasons.
+        nodes: Vec<NodeProblem>,
+    },
     /// A value that a user gave is out of its range, or does not go with another.
     #[error("{what}: {problem}; expected {expected}")]
     Invalid {
@@ -63,6 +72,14 @@ pub enum Error {
         /// Similar names that exist.
         near: Vec<String>,
     },
+    /// An architecture that the zoo does not have.
+    #[error("there is no architecture '{name}' in the zoo{}", did_you_mean(near))]
+    UnknownArchitecture {
+        /// The name asked for.
+        name: String,
+        /// Similar names that exist.
+        near: Vec<String>,
+    },
     /// A label that is not among the model's class names.
     #[error("there is no class labelled '{label}'{}", did_you_mean(near))]
     UnknownLabel {
@@ -82,6 +99,9 @@ pub enum Error {
     /// Weights could not be brought to this machine.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A graph could not be put together, or a value in it is not usable.
+    #[error(transparent)]
+    Graph(#[from] ascribe_core::Error),
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -111,6 +131,10 @@ fn did_you_mean(near: &[String]) -> String {
         [one] => format!("; did you mean '{one}'?"),
         [most @ .., last] => format!("; did you mean '{}' or '{last}'?", most.join("', '")),
     }
+}
+
+fn list(nodes: &[NodeProblem]) -> String {
+    nodes.iter().map(|node| format!("\n  {node}")).collect()
 }
 
 fn join(numbers: &[usize]) -> String {
