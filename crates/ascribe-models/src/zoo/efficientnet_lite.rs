@@ -65,7 +65,7 @@ pub(super) fn repeats(scale: Scale) -> Vec<usize> {
 }
 
 /// The Lite variant, published by Google in 2020, of Tan & Le (2019), "EfficientNet: rethinking model scaling
-/// for convolutional neural networks", <https://arxiv.org/abs/1905.11946>: no squeeze-and-excitation, ReLU6 in
+/// for convolutional neural networks", <https://arxiv.org/abs/1905.11946>: no squeeze-and-excitation, `ReLU6` in
 /// the place of swish, stem and head not scaled.
 ///
 /// Padding is TensorFlow's SAME, which at stride 2 depends on the resolution: the network is built for inputs of

@@ -23,7 +23,7 @@ pub(super) fn repeats() -> Vec<usize> {
     STAGES.iter().map(|&(_, _, repeats, _)| repeats).collect()
 }
 
-/// Sandler, Howard, Zhu, Zhmoginov & Chen (2018), "MobileNetV2: inverted residuals and linear bottlenecks",
+/// Sandler, Howard, Zhu, Zhmoginov & Chen (2018), "`MobileNetV2`: inverted residuals and linear bottlenecks",
 /// <https://arxiv.org/abs/1801.04381>. As torchvision's.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let mut x = conv_norm_relu6(net, "features.0", x, 3, 32, ConvSpec::square(3).stride(2).same())?;

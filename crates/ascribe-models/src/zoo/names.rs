@@ -57,6 +57,16 @@ enum Place {
 use Layer::{Conv, Norm};
 use Place::{Depthwise, Expand, Project};
 
+/// The layers of a block, in order.
+const LAYERS: [(Place, Layer); 6] =
+    [(Expand, Conv), (Expand, Norm), (Depthwise, Conv), (Depthwise, Norm), (Project, Conv), (Project, Norm)];
+
+/// timm's names for them.
+const STAGE: [&str; 6] = ["conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"];
+
+/// timm's names in the first stage, whose blocks do not expand.
+const FIRST_STAGE: [&str; 4] = ["conv_dw", "bn1", "conv_pw", "bn2"];
+
 /// Applies `name` to all parameters if they have timm's names; what is no such name stays, to be reported as
 /// unknown.
 fn from_timm(weights: StateDict, repeats: &[usize], name: fn(Module) -> String) -> Result<StateDict> {
@@ -88,20 +98,9 @@ fn parse_timm(module: &str, repeats: &[usize]) -> Option<Module> {
     if parts.next().is_some() || block >= *repeats.get(stage)? {
         return None;
     }
-    // The blocks of the first stage do not expand.
-    let (place, kind) = match (stage, layer) {
-        (0, "conv_dw") => (Depthwise, Conv),
-        (0, "bn1") => (Depthwise, Norm),
-        (0, "conv_pw") => (Project, Conv),
-        (0, "bn2") => (Project, Norm),
-        (1.., "conv_pw") => (Expand, Conv),
-        (1.., "bn1") => (Expand, Norm),
-        (1.., "conv_dw") => (Depthwise, Conv),
-        (1.., "bn2") => (Depthwise, Norm),
-        (1.., "conv_pwl") => (Project, Conv),
-        (1.., "bn3") => (Project, Norm),
-        _ => return None,
-    };
+    let (names, layers) =
+        if stage == 0 { (&FIRST_STAGE[..], &LAYERS[2..]) } else { (&STAGE[..], &LAYERS[..]) };
+    let (place, kind) = *layers.get(names.iter().position(|name| *name == layer)?)?;
     let before: usize = repeats.iter().take(stage).sum();
     Some(Module::Block(before + block, place, kind))
 }
