@@ -31,7 +31,10 @@ pub struct Golden {
 pub fn run(args: &Golden) -> anyhow::Result<()> {
     let folder = paths::root().join("fixtures/scripts");
     for name in &args.only {
-        anyhow::ensure!(SCRIPTS.contains(&name.as_str()), "there is no script '{name}'; there are {SCRIPTS:?}");
+        anyhow::ensure!(
+            SCRIPTS.contains(&name.as_str()),
+            "there is no script '{name}'; there are {SCRIPTS:?}"
+        );
     }
     let python = python::environment(&folder.join("requirements.txt"))?;
     for script in SCRIPTS.iter().filter(|s| args.only.is_empty() || args.only.iter().any(|o| o == *s)) {

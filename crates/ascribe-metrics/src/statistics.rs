@@ -121,7 +121,7 @@ impl Ssim {
     /// # Errors
     /// If the window is even or larger than the maps, or the maps do not have this size.
     pub fn compare(&self, a: &[f64], b: &[f64], [height, width]: [usize; 2], range: f64) -> Result<f64> {
-        if self.window % 2 == 0 || self.window > height.min(width) {
+        if self.window.is_multiple_of(2) || self.window > height.min(width) {
             return Err(Error::invalid(
                 "SSIM window",
                 format!("has side {}", self.window),

@@ -12,7 +12,8 @@ fn main() -> ascribe_core::Result<()> {
     for found in [occlusion, rise] {
         println!("{} ({} evaluations)", found.provenance.method, found.provenance.cost.forward);
         for row in found.values().mean(1)?.squeeze(0)?.to_vec2::<f32>()?.chunks(4) {
-            println!("{}", row[0].chunks(4).map(|c| format!("{:8.4}", c[0])).collect::<String>());
+            let cells: Vec<String> = row[0].chunks(4).map(|c| format!("{:8.4}", c[0])).collect();
+            println!("{}", cells.concat());
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Slides a window W over the input, replaces what it covers by the baseline, and credits the covered values
 //! with the drop of the score. A value's attribution is the mean over the windows that cover it:
 //!
-//! A_i = 1/|{W ∋ i}| Σ_{W ∋ i} S(x) − S(x with W replaced by x′)
+//! `A_i = 1/|{W ∋ i}| Σ_{W ∋ i} S(x) − S(x with W replaced by x′)`
 //!
 //! Cost: one evaluation per window position, and one for S(x).
 
@@ -120,7 +120,7 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
                     let row = sides[*number].iter().product::<usize>();
                     let sums = &mut sums[*number][point.sample * row..][..row];
                     window.runs(&sides[*number], |at, len| {
-                        sums[at..at + len].iter_mut().for_each(|s| *s += drop)
+                        sums[at..at + len].iter_mut().for_each(|s| *s += drop);
                     });
                     Ok(())
                 },
@@ -150,8 +150,8 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
 
 /// `x` with the window's values taken from `reference`.
 fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
-    let mut ranges = vec![0..1];
-    ranges.extend(window.start.iter().zip(&window.len).map(|(&start, &len)| start..start + len));
+    let inner = window.start.iter().zip(&window.len).map(|(&start, &len)| start..start + len);
+    let ranges: Vec<std::ops::Range<usize>> = std::iter::once(0..1).chain(inner).collect();
     let mut patch = reference.clone();
     for (axis, range) in ranges.iter().enumerate().skip(1) {
         patch = patch.narrow(axis, range.start, range.len())?;

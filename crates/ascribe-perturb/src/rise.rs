@@ -1,8 +1,8 @@
 //! RISE: Petsiuk, Das & Saenko 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models".
 //!
-//! Averages random masks M_i, weighted by the score of the masked input (eq. 6):
+//! Averages random masks `M_i`, weighted by the score of the masked input (eq. 6):
 //!
-//! A = 1 / (n · p) Σ_i S(x ⊙ M_i) M_i
+//! `A = 1 / (n · p) Σ_i S(x ⊙ M_i) M_i`
 //!
 //! A mask (§3.2) is a grid of s × s cells, each kept with probability p, enlarged bilinearly to
 //! (s + 1)⌈H/s⌉ × (s + 1)⌈W/s⌉ and cropped to H × W at a random offset below one cell. The paper scores with class

@@ -33,5 +33,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     if args.peers {
         return peers::run(args);
     }
-    python::run(Command::new("cargo").args(["bench", "--package", "ascribe-benches"]).current_dir(paths::root()))
+    python::run(
+        Command::new("cargo").args(["bench", "--package", "ascribe-benches"]).current_dir(paths::root()),
+    )
 }

@@ -112,7 +112,9 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let text = serde_json::to_string_pretty(&rows)?;
     ascribe::core::file::write(&folder.join("table.json"), text.as_bytes())?;
-    println!("| network | workload | ours, s | captum, s | time ratio (lowest to highest) | memory ratio | distance |");
+    println!(
+        "| network | workload | ours, s | captum, s | time ratio (lowest to highest) | memory ratio | distance |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for r in &rows {
         println!(

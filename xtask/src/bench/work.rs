@@ -77,7 +77,8 @@ pub fn worker() -> anyhow::Result<()> {
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let before_mib = status("VmRSS:");
         let started = Instant::now();
-        let found = method.explain(&model.graph, &x, &Target::Class(request.class), &Run::new().threads(2))?;
+        let found =
+            method.explain(&model.graph, &x, &Target::Class(request.class), &Run::new().threads(2))?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &request.output {
             found.save(path)?;

@@ -3,7 +3,9 @@
 use anyhow::Context;
 use ascribe::Model;
 use ascribe::core::ops::{Binary, Pointwise};
-use ascribe::core::{Attribution, Baseline, Device, Explainer, Graph, GraphBuilder, Inputs, Run, Target, Tensor};
+use ascribe::core::{
+    Attribution, Baseline, Device, Explainer, Graph, GraphBuilder, Inputs, Run, Target, Tensor,
+};
 use ascribe::gradient::{GuidedBackprop, InputXGradient, IntegratedGradients, Quadrature, Saliency};
 use ascribe::metrics::{Case, Completeness, Metric};
 use ascribe::viz::report::{Cell, Claim, Column, Section, Table};
@@ -29,13 +31,25 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     let ig = IntegratedGradients::new().steps(steps).quadrature(Quadrature::GaussLegendre);
     let methods: [&dyn Explainer<Graph>; 4] =
         [&ig, &Saliency::new(), &GuidedBackprop::new(), &InputXGradient::new()];
-    let mut table = Table::new([Column::text("picture"), Column::text("method"), Column::number("sum", 4), Column::number("S(x) − S(x′)", 4), Column::number("relative gap", 5)]);
+    let mut table = Table::new([
+        Column::text("picture"),
+        Column::text("method"),
+        Column::number("sum", 4),
+        Column::number("S(x) − S(x′)", 4),
+        Column::number("relative gap", 5),
+    ]);
     let mut gaps: Vec<(&str, f64)> = Vec::new();
     for picture in pictures(setting) {
         for method in methods {
             setting.bar.set_message(format!("completeness: {}", method.id()));
             let (sum, change, gap) = relative_gap(&setting.model, picture, method)?;
-            table = table.row([(*picture).into(), method.id().into(), Cell::from(sum), change.into(), gap.into()]);
+            table = table.row([
+                (*picture).into(),
+                method.id().into(),
+                Cell::from(sum),
+                change.into(),
+                gap.into(),
+            ]);
             gaps.push((method.id(), gap));
             setting.bar.inc(1);
         }
@@ -44,13 +58,21 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     let largest = |id: &str| of(id).into_iter().fold(0.0, f64::max);
     let smallest = |id: &str| of(id).into_iter().fold(f64::INFINITY, f64::min);
     let mut section = Section::new("Completeness")
-        .text("The sum of an attribution against the change of the score from a black-body baseline of zeros.")
+        .text(
+            "The sum of an attribution against the change of the score from a black-body baseline of zeros.",
+        )
         .table(table)
         .claim(
-            Claim::new("Integrated gradients add up to S(x) − S(x′).", verdict(largest("integrated-gradients") < 0.05))
-                .source(format!("{SOURCE}, proposition 1; §5 recommends gaps below 5 %"))
-                .measured(format!("largest relative gap {:.2e} with {steps} points", largest("integrated-gradients")))
-                .criterion("below 0.05"),
+            Claim::new(
+                "Integrated gradients add up to S(x) − S(x′).",
+                verdict(largest("integrated-gradients") < 0.05),
+            )
+            .source(format!("{SOURCE}, proposition 1; §5 recommends gaps below 5 %"))
+            .measured(format!(
+                "largest relative gap {:.2e} with {steps} points",
+                largest("integrated-gradients")
+            ))
+            .criterion("below 0.05"),
         );
     for id in ["saliency", "guided-backprop"] {
         section = section.claim(
@@ -63,7 +85,11 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     Ok(vec![section, sensitivity()?])
 }
 
-fn relative_gap(model: &Model, picture: &str, method: &dyn Explainer<Graph>) -> anyhow::Result<(f64, f64, f64)> {
+fn relative_gap(
+    model: &Model,
+    picture: &str,
+    method: &dyn Explainer<Graph>,
+) -> anyhow::Result<(f64, f64, f64)> {
     let path = paths::root().join("fixtures/images").join(picture);
     let loaded = model.read(&path).with_context(|| format!("reading {}", path.display()))?;
     let run = Run::new();
@@ -87,18 +113,23 @@ fn sensitivity() -> anyhow::Result<Section> {
     let f = b.op("f", Binary::Sub, &[one, relu])?;
     let graph = b.finish(&[f])?;
     let x = Inputs::single(Tensor::new(&[[2_f64]], &Device::Cpu)?)?;
-    let value = |a: &Attribution| -> anyhow::Result<f64> { Ok(a.values().flatten_all()?.to_vec1::<f64>()?[0]) };
+    let value =
+        |a: &Attribution| -> anyhow::Result<f64> { Ok(a.values().flatten_all()?.to_vec1::<f64>()?[0]) };
     let (target, run) = (Target::Class(0), Run::new());
     let gradient = value(&Saliency::new().explain(&graph, &x, &target, &run)?)?;
-    let ig = IntegratedGradients::new().steps(1000).quadrature(Quadrature::RiemannMiddle).baseline(Baseline::Zero);
+    let ig =
+        IntegratedGradients::new().steps(1000).quadrature(Quadrature::RiemannMiddle).baseline(Baseline::Zero);
     let integrated = value(&ig.explain(&graph, &x, &target, &run)?)?;
     Ok(Section::new("Sensitivity")
         .text("f(x) = 1 − ReLU(1 − x) rises from 0 to 1 between x = 0 and x = 1, and is flat at x = 2.")
         .claim(
-            Claim::new("The gradient gives the only input, which matters, an attribution of 0.", verdict(gradient == 0.0))
-                .source(format!("{SOURCE}, §2.1"))
-                .measured(format!("gradient {gradient}"))
-                .criterion("exactly 0"),
+            Claim::new(
+                "The gradient gives the only input, which matters, an attribution of 0.",
+                verdict(gradient == 0.0),
+            )
+            .source(format!("{SOURCE}, §2.1"))
+            .measured(format!("gradient {gradient}"))
+            .criterion("exactly 0"),
         )
         .claim(
             Claim::new("Integrated gradients give it 1.", verdict((integrated - 1.0).abs() < 1e-9))

@@ -8,7 +8,8 @@ use ascribe::viz::{Grid, GridRow, Heatmap, Reduction, Region};
 use super::Setting;
 use crate::paths;
 
-const PICTURES: [&str; 6] = ["cat.png", "coffee.png", "tripod.png", "rocket.jpg", "uniform.jpg", "astronaut.jpg"];
+const PICTURES: [&str; 6] =
+    ["cat.png", "coffee.png", "tripod.png", "rocket.jpg", "uniform.jpg", "astronaut.jpg"];
 const METHODS: [&str; 8] = [
     "saliency",
     "input-x-gradient",
@@ -32,7 +33,8 @@ pub fn steps(setting: &Setting) -> u64 {
 /// Draws the grid.
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     let model = &setting.model;
-    let titles: Result<Vec<&str>, _> = METHODS.iter().map(|id| catalogue::method(id).map(|e| e.name.as_str())).collect();
+    let titles: Result<Vec<&str>, _> =
+        METHODS.iter().map(|id| catalogue::method(id).map(|e| e.name.as_str())).collect();
     let mut grid = Grid::new(titles?).title("Attributions of EfficientNet-Lite0");
     for name in pictures(setting) {
         let path = paths::root().join("fixtures/images").join(name);
@@ -56,7 +58,10 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         }
         grid = grid.row(row);
     }
-    let figure = Figure::new(&grid.render()?, "Input with prediction at the left; each cell has its own scale, smoothed by 2 pixels for display.")?;
+    let figure = Figure::new(
+        &grid.render()?,
+        "Input with prediction at the left; each cell has its own scale, smoothed by 2 pixels for display.",
+    )?;
     Ok(vec![Section::new("Gallery").figure(figure)])
 }
 

@@ -2,23 +2,27 @@
 
 mod completeness;
 mod gallery;
+mod localisation;
 mod sanity;
 
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use ascribe::core::Graph;
+use ascribe::models::weights::StateDict;
+use ascribe::models::zoo;
 use ascribe::viz::report::{Claim, Report, Section, Verdict};
 use ascribe::{Model, OpenOptions};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::paths;
+use crate::{paths, shapes};
 
 /// `cargo xtask reproduce`.
 #[derive(Debug, Args)]
 pub struct Reproduce {
-    /// Suites to run: completeness, sanity, gallery (default: all)
+    /// Suites to run: completeness, sanity, localisation, gallery (default: all)
     suites: Vec<String>,
     /// Fewer pictures and steps: under two minutes
     #[arg(long)]
@@ -37,9 +41,10 @@ pub struct Setting {
 
 type Suite = (&'static str, fn(&Setting) -> u64, fn(&Setting) -> anyhow::Result<Vec<Section>>);
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     ("completeness", completeness::steps, completeness::run),
     ("sanity", sanity::steps, sanity::run),
+    ("localisation", localisation::steps, localisation::run),
     ("gallery", gallery::steps, gallery::run),
 ];
 
@@ -126,4 +131,11 @@ fn word(verdict: Verdict) -> &'static str {
 /// The verdict of a condition.
 pub fn verdict(holds: bool) -> Verdict {
     if holds { Verdict::Holds } else { Verdict::DoesNotHold }
+}
+
+/// The small network that was trained on shapes.
+pub fn network_of_shapes() -> anyhow::Result<Graph> {
+    let path = paths::root().join("fixtures/models/shapes.safetensors");
+    let parameters = StateDict::load(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?)
 }

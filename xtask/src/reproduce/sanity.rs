@@ -1,15 +1,12 @@
 //! Sanity checks: Adebayo et al. 2018, model parameter randomisation.
 
-use anyhow::Context;
 use ascribe::core::{Explainer, Graph, Inputs, Run, Target};
 use ascribe::gradient::{GradCam, GuidedBackprop, GuidedGradCam, Saliency};
 use ascribe::metrics::{Case, Evaluation, Metric, ModelRandomisation};
-use ascribe::models::weights::StateDict;
-use ascribe::models::zoo;
 use ascribe::viz::report::{Cell, Claim, Column, Figure, Section, Table};
 use ascribe::viz::{Plot, Series};
 
-use super::{Setting, verdict};
+use super::{Setting, network_of_shapes, verdict};
 use crate::{paths, shapes};
 
 const SOURCE: &str = "Adebayo et al. 2018, Sanity Checks for Saliency Maps";
@@ -56,14 +53,18 @@ fn efficientnet(setting: &Setting) -> anyhow::Result<Subject> {
 }
 
 fn shapes_network(setting: &Setting) -> anyhow::Result<Subject> {
-    let path = paths::root().join("fixtures/models/shapes.safetensors");
-    let parameters = StateDict::load(&path).with_context(|| format!("reading {}", path.display()))?;
-    let graph = zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?;
+    let graph = network_of_shapes()?;
     let count = if setting.quick { 16 } else { 64 };
     let pictures: Vec<shapes::ShapePicture> = (0..count).map(|n| shapes::picture(4, n)).collect();
     let x = Inputs::single(shapes::batch(&pictures)?)?;
     let target = Target::Classes(pictures.iter().map(|p| p.class).collect());
-    Ok(Subject { name: "small network, shapes", graph, x, target, randomisation: ModelRandomisation::default() })
+    Ok(Subject {
+        name: "small network, shapes",
+        graph,
+        x,
+        target,
+        randomisation: ModelRandomisation::default(),
+    })
 }
 
 /// Mean over samples of one number of each step.
@@ -86,12 +87,14 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         Column::number("mean", 3),
         Column::number("SSIM, all layers random", 3),
     ]);
-    let mut plot = Plot::new("randomised groups of layers, from the output", "rank correlation of |attribution|");
+    let mut plot =
+        Plot::new("randomised groups of layers, from the output", "rank correlation of |attribution|");
     let mut mean_of = Vec::new();
     for (name, method) in methods() {
         setting.bar.set_message(format!("sanity: {name}"));
         let attribution = method.explain(&subject.graph, &subject.x, &subject.target, &run)?;
-        let case = Case::new(&subject.graph, &subject.x, &subject.target, &attribution, &run).explained_by(&*method);
+        let case =
+            Case::new(&subject.graph, &subject.x, &subject.target, &attribution, &run).explained_by(&*method);
         let found = subject.randomisation.evaluate(&case)?;
         let ranks = means(&found, "spearman");
         let ssim = means(&found, "ssim");
@@ -105,7 +108,9 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         setting.bar.inc(1);
     }
     let picture = plot.title(subject.name).y_range(-0.2, 1.0).auc(false).render()?;
-    let [gradient, cam, guided, guided_cam] = mean_of[..] else { anyhow::bail!("four methods were expected") };
+    let [gradient, cam, guided, guided_cam] = mean_of[..] else {
+        anyhow::bail!("four methods were expected")
+    };
     let claim = |text: &str, holds: bool, measured: String, criterion: &str| {
         Claim::new(format!("{text} ({})", subject.name), verdict(holds))
             .source(format!("{SOURCE}, figures 2 to 4"))

@@ -29,7 +29,8 @@ pub fn picture(seed: u64, number: u64) -> ShapePicture {
     let margin = radius + 1.0;
     let at = [0, 1].map(|_| rng.random_range(margin..SIDE as f32 - margin));
     let colour = [0; 3].map(|_| rng.random_range(0.0..1.0_f32));
-    let (from, to) = ([0; 3].map(|_| rng.random_range(0.2..0.8_f32)), [0; 3].map(|_| rng.random_range(0.2..0.8_f32)));
+    let (from, to) =
+        ([0; 3].map(|_| rng.random_range(0.2..0.8_f32)), [0; 3].map(|_| rng.random_range(0.2..0.8_f32)));
     let strokes: Vec<([f32; 2], [f32; 2], f32)> = (0..6)
         .map(|_| {
             let start = [0, 1].map(|_| rng.random_range(0.0..SIDE as f32));

@@ -3,5 +3,5 @@
 mod data;
 mod training;
 
-pub use data::{CLASSES, SIDE, ShapePicture, picture};
-pub use training::{ARCHITECTURE, Train, accuracy, batch, train};
+pub use data::{ShapePicture, picture};
+pub use training::{ARCHITECTURE, Train, batch, train};

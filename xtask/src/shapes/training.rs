@@ -50,8 +50,11 @@ fn initial() -> anyhow::Result<StateDict> {
     let mut parameters = StateDict::new();
     for (layer, [from, to]) in CHANNELS.into_iter().enumerate() {
         let last = layer + 1 == CHANNELS.len();
-        let (name, shape) =
-            if last { ("fc".to_string(), vec![to, from]) } else { (format!("conv{}", layer + 1), vec![to, from, 3, 3]) };
+        let (name, shape) = if last {
+            ("fc".to_string(), vec![to, from])
+        } else {
+            (format!("conv{}", layer + 1), vec![to, from, 3, 3])
+        };
         let fan_in: usize = shape.iter().skip(1).product();
         let noise = random::normal(&mut random::stream(2, layer as u64), &shape, DType::F32, &Device::Cpu)?;
         parameters.insert(format!("{name}.weight"), (noise * (2.0 / fan_in as f64).sqrt())?);
@@ -116,7 +119,11 @@ pub fn train(args: &Train) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     let right = accuracy(&graph, 1000)?;
-    println!("{:.1} % of 1000 new pictures right, after {:.0} s", 100.0 * right, started.elapsed().as_secs_f64());
+    println!(
+        "{:.1} % of 1000 new pictures right, after {:.0} s",
+        100.0 * right,
+        started.elapsed().as_secs_f64()
+    );
     let mut state = StateDict::new();
     for &id in &trained {
         let node = graph.node(id);
@@ -124,7 +131,8 @@ pub fn train(args: &Train) -> anyhow::Result<()> {
             state.insert(node.name(), value.clone());
         }
     }
-    let path = args.output.clone().unwrap_or_else(|| paths::root().join("fixtures/models/shapes.safetensors"));
+    let path =
+        args.output.clone().unwrap_or_else(|| paths::root().join("fixtures/models/shapes.safetensors"));
     state.save(&path, None)?;
     println!("wrote {}", path.display());
     Ok(())
@@ -159,10 +167,11 @@ fn gradients(
 }
 
 /// Share of fresh pictures that the network classifies right.
-pub fn accuracy(graph: &Graph, count: u64) -> anyhow::Result<f64> {
+fn accuracy(graph: &Graph, count: u64) -> anyhow::Result<f64> {
     let mut right = 0;
     for first in (0..count).step_by(50) {
-        let pictures: Vec<ShapePicture> = (first..(first + 50).min(count)).map(|n| picture(TEST_SEED, n)).collect();
+        let pictures: Vec<ShapePicture> =
+            (first..(first + 50).min(count)).map(|n| picture(TEST_SEED, n)).collect();
         let outputs = graph.forward(&Inputs::single(batch(&pictures)?)?)?;
         let best = outputs.primary().argmax(1)?.to_vec1::<u32>()?;
         right += best.iter().zip(&pictures).filter(|(b, p)| **b as usize == p.class).count();

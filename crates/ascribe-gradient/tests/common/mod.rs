@@ -15,6 +15,7 @@ pub const DUMMY: usize = 2;
 
 /// What kind of network is drawn.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a random network")]
 pub struct Kind {
     /// Biases and batch norm.
     pub bias: bool,

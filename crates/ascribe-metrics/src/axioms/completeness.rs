@@ -1,7 +1,7 @@
 //! Completeness: Sundararajan, Taly & Yan 2017, "Axiomatic Attribution for Deep Networks", §3, Proposition 1.
 //!
-//! An attribution is complete if it accounts for the score: Σ_i A_i = S(x) − S(x′). The metric is the gap
-//! |Σ_i A_i − (S(x) − S(x′))|, relative to |S(x) − S(x′)|. 0 is best.
+//! An attribution is complete if it accounts for the score: `Σ_i A_i = S(x) − S(x′)`. The metric is the gap
+//! `|Σ_i A_i − (S(x) − S(x′))|`, relative to |S(x) − S(x′)|. 0 is best.
 //!
 //! Limits: says nothing about *where* the attribution lies; a map that puts everything on one pixel can be
 //! complete. Methods that promise no completeness (saliency) fail it without being wrong.
