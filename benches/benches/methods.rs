@@ -22,7 +22,9 @@ fn methods(c: &mut Criterion) {
         ("occlusion-32-32", Box::new(Occlusion::new(32, 32))),
     ];
     for (name, method) in cases {
-        group.bench_function(name, |b| b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name)));
+        group.bench_function(name, |b| {
+            b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name))
+        });
     }
     group.finish();
 }

@@ -20,19 +20,27 @@ pub enum Command {
     ///
     /// INPUT is a picture, which the model's preprocessing is applied to, or a tensor that is already preprocessed
     /// (.safetensors, .npy; the first dimension is the batch).
-    #[command(after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set window=[32] --set stride=[16] \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors")]
+    #[command(
+        after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set window=[32] --set stride=[16] \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
+    )]
     Explain(Explain),
     /// Explain inputs with several methods, as a grid: rows are inputs, columns are methods.
-    #[command(after_help = "Example:\n  ascribe compare cat.png coffee.png --methods saliency,grad-cam,integrated-gradients -o grid.png")]
+    #[command(
+        after_help = "Example:\n  ascribe compare cat.png coffee.png --methods saliency,grad-cam,integrated-gradients -o grid.png"
+    )]
     Compare(Compare),
     /// Evaluate methods by metrics on a folder of pictures.
-    #[command(after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nThe pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures.")]
+    #[command(
+        after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nThe pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures."
+    )]
     Evaluate(Evaluate),
     /// Show the nodes of a model: name, operator, kind, output shape, parameters.
     #[command(after_help = "Example:\n  ascribe inspect --model resnet50.onnx")]
     Inspect(Inspect),
     /// Show the catalogue of methods, or one method's page.
-    #[command(after_help = "Examples:\n  ascribe methods\n  ascribe methods integrated-gradients\n  ascribe methods --timeline")]
+    #[command(
+        after_help = "Examples:\n  ascribe methods\n  ascribe methods integrated-gradients\n  ascribe methods --timeline"
+    )]
     Methods(Methods),
     /// Show the models that are known by name.
     #[command(after_help = "Example:\n  ascribe models --json")]

@@ -54,9 +54,11 @@ impl From<ascribe::core::Error> for Failure {
         use ascribe::core::Error as Core;
         let message = error.to_string();
         match error {
-            Core::Candle(_) | Core::Kernel(_) | Core::Io { .. } | Core::Serialise { .. } | Core::Cancelled { .. } => {
-                Self::Other(message)
-            }
+            Core::Candle(_)
+            | Core::Kernel(_)
+            | Core::Io { .. }
+            | Core::Serialise { .. }
+            | Core::Cancelled { .. } => Self::Other(message),
             _ => Self::Request(message),
         }
     }

@@ -50,7 +50,8 @@ pub fn forms(paths: &[PathBuf], allowed: &[Form]) -> Result<Vec<Form>> {
             };
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             if !folder.is_dir() {
-                let message = format!("output '{}': there is no folder '{}'", path.display(), folder.display());
+                let message =
+                    format!("output '{}': there is no folder '{}'", path.display(), folder.display());
                 return Err(Failure::request(message));
             }
             Ok(form)
@@ -91,11 +92,14 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut all: Vec<Vec<String>> = vec![head.iter().map(ToString::to_string).collect()];
     all.extend(rows);
-    let width = |column: usize| all.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
     for row in &all {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(line.join("  ").trim_end());
         text.push('\n');
     }
@@ -106,7 +110,8 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
 pub fn save_values(attribution: &Attribution, path: &Path) -> Result<()> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
         if attribution.parts.len() > 1 {
-            let message = format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
+            let message =
+                format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
             return Err(Failure::request(message));
         }
         return Ok(tensors::write_npy(path, attribution.values())?);
@@ -133,7 +138,12 @@ pub fn photograph(path: &Path, prepared: &Prepared) -> Result<(RgbImage, Option<
     let photo = ascribe::models::preprocess::decode(path, options)?;
     let geometry = &prepared.geometry;
     let [height, width] = geometry.output.map(|n| n as f64);
-    let seen = geometry.to_original(ascribe::models::preprocess::BoundingBox { x0: 0.0, y0: 0.0, x1: width, y1: height });
+    let seen = geometry.to_original(ascribe::models::preprocess::BoundingBox {
+        x0: 0.0,
+        y0: 0.0,
+        x1: width,
+        y1: height,
+    });
     let inside = seen.x0 >= 0.0
         && seen.y0 >= 0.0
         && seen.x1 <= f64::from(photo.width()) + 1e-6
@@ -170,9 +180,16 @@ pub fn target_words(target: &Target, sample: usize, model: &Model) -> String {
 }
 
 /// What a picture says about an explanation.
-pub fn about(attribution: &Attribution, target: &str, probability: Option<f64>, model: &Model, method: &str) -> About {
+pub fn about(
+    attribution: &Attribution,
+    target: &str,
+    probability: Option<f64>,
+    model: &Model,
+    method: &str,
+) -> About {
     let provenance = serde_json::to_value(&attribution.provenance).unwrap_or_default();
-    let about = About::new().model(&*model.name).method(method).target(target).extra("provenance", provenance);
+    let about =
+        About::new().model(&*model.name).method(method).target(target).extra("provenance", provenance);
     match probability {
         Some(p) => about.probability(p),
         None => about,

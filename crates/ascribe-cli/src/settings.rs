@@ -40,7 +40,10 @@ fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> 
     let pair = |sides: &[usize], name: &str| match *sides {
         [one] => Ok([one, one]),
         [height, width] => Ok([height, width]),
-        _ => Err(Failure::request(format!("--{name} has {} numbers; expected one, or HEIGHT,WIDTH", sides.len()))),
+        _ => Err(Failure::request(format!(
+            "--{name} has {} numbers; expected one, or HEIGHT,WIDTH",
+            sides.len()
+        ))),
     };
     match args.resize.as_deref() {
         None => {}
@@ -103,7 +106,10 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
             match serde_json::from_str(&text) {
                 Ok(Value::Object(config)) => config,
                 Ok(_) => {
-                    return Err(Failure::request(format!("--config {}: expected a JSON object", path.display())));
+                    return Err(Failure::request(format!(
+                        "--config {}: expected a JSON object",
+                        path.display()
+                    )));
                 }
                 Err(e) => return Err(Failure::request(format!("--config {}: {e}", path.display()))),
             }
@@ -119,7 +125,11 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
 /// The settings of one of several methods or metrics: `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field.
 ///
 /// A setting that fits none of `ids` is an error.
-pub fn configs(ids: &[String], settings: &[String], fields: impl Fn(&str) -> Result<Value>) -> Result<Vec<Value>> {
+pub fn configs(
+    ids: &[String],
+    settings: &[String],
+    fields: impl Fn(&str) -> Result<Value>,
+) -> Result<Vec<Value>> {
     let known: Result<Vec<Value>> = ids.iter().map(|id| fields(id)).collect();
     let known = known?;
     let mut configs: Vec<Map<String, Value>> = vec![Map::new(); ids.len()];
@@ -144,7 +154,10 @@ pub fn configs(ids: &[String], settings: &[String], fields: impl Fn(&str) -> Res
                     format!("{id}: {}", names.join(", "))
                 })
                 .collect();
-            return Err(Failure::request(format!("--set {key}: no such field; there are {}", all.join("; "))));
+            return Err(Failure::request(format!(
+                "--set {key}: no such field; there are {}",
+                all.join("; ")
+            )));
         }
     }
     Ok(configs.into_iter().map(Value::Object).collect())
@@ -227,7 +240,9 @@ mod tests {
     #[test]
     fn settings_find_their_method() {
         let ids = ["a".to_string(), "b".to_string()];
-        let fields = |id: &str| Ok(if id == "a" { serde_json::json!({ "x": 1, "y": 2 }) } else { serde_json::json!({ "x": 1 }) });
+        let fields = |id: &str| {
+            Ok(if id == "a" { serde_json::json!({ "x": 1, "y": 2 }) } else { serde_json::json!({ "x": 1 }) })
+        };
         let found = configs(&ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], fields).unwrap();
         assert_eq!(found, [serde_json::json!({ "x": 3, "y": 4 }), serde_json::json!({ "x": 5 })]);
         let error = configs(&ids, &["z=1".into()], fields).unwrap_err().to_string();

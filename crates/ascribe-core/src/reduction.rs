@@ -101,7 +101,9 @@ impl Reduction {
         let raw = values.flatten_all()?.to_vec1::<f64>()?;
         let mut reduced = Vec::with_capacity(samples * places);
         for sample in raw.chunks(channels * places) {
-            reduced.extend((0..places).map(|place| self.apply(sample.iter().skip(place).step_by(places).copied())));
+            reduced.extend(
+                (0..places).map(|place| self.apply(sample.iter().skip(place).step_by(places).copied())),
+            );
         }
         let mut shape = values.dims().to_vec();
         shape.remove(1);
@@ -120,7 +122,11 @@ impl FromStr for Reduction {
 
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|m| m.id() == name).ok_or_else(|| {
-            Error::invalid("channel reduction", format!("'{name}'"), format!("one of {}", Self::ALL.map(Self::id).join(", ")))
+            Error::invalid(
+                "channel reduction",
+                format!("'{name}'"),
+                format!("one of {}", Self::ALL.map(Self::id).join(", ")),
+            )
         })
     }
 }
@@ -141,7 +147,10 @@ mod tests {
             (Reduction::L2, [10f64.sqrt(), 2.0]),
         ] {
             let found = reduction.reduce(&values).unwrap().to_vec2::<f64>().unwrap();
-            assert!(found[0].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{reduction}: {found:?}");
+            assert!(
+                found[0].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{reduction}: {found:?}"
+            );
             assert_eq!(reduction.id().parse::<Reduction>().unwrap(), reduction);
         }
         assert!("max".parse::<Reduction>().unwrap_err().to_string().contains("max-abs"));

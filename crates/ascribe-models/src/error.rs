@@ -134,7 +134,7 @@ fn did_you_mean(near: &[String]) -> String {
 }
 
 fn list(nodes: &[NodeProblem]) -> String {
-    nodes.iter().map(|node| format!("\n  {node}")).collect()
+    nodes.iter().fold(String::new(), |text, node| text + "\n  " + &node.to_string())
 }
 
 fn join(numbers: &[usize]) -> String {

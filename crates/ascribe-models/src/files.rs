@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 
 /// Writes `path` atomically, see [`ascribe_core::file::write_with`].
-pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(crate) fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     ascribe_core::file::write_with(path, write).map_err(Error::io("write", path))
 }
 

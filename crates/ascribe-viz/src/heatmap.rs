@@ -1,6 +1,5 @@
 //! From an attribution tensor to one number per place.
 
-
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 

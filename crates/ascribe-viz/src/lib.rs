@@ -55,11 +55,11 @@ mod style;
 mod text;
 mod write;
 
+pub use ascribe_core::Reduction;
 pub use colormap::Colormap;
 pub use error::{Error, Result};
 pub use finding::{Finding, FindingKind};
 pub use grid::{Bars, Grid, GridRow};
-pub use ascribe_core::Reduction;
 pub use heatmap::{Heatmap, Upsampling};
 pub use metadata::{About, METADATA_KEYWORD, Metadata, PanelInfo};
 pub use overlay::Overlay;

@@ -1,6 +1,5 @@
 //! Pictures as files: png, jpeg and webp, written whole or not at all.
 
-use std::io::Write;
 use std::path::Path;
 
 use base64::Engine;

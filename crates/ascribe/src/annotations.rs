@@ -83,7 +83,11 @@ pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        return Err(Error::request(format!("folder '{}'", folder.display()), "holds no pictures", "png, jpeg, webp, …"));
+        return Err(Error::request(
+            format!("folder '{}'", folder.display()),
+            "holds no pictures",
+            "png, jpeg, webp, …",
+        ));
     }
     Ok(found)
 }
@@ -106,7 +110,8 @@ impl Annotations {
             }
             let file = picture.with_extension("xml");
             let file_name = file.file_name().unwrap_or_default().to_owned();
-            let places = [file, folder.join("voc").join(&file_name), folder.join("Annotations").join(&file_name)];
+            let places =
+                [file, folder.join("voc").join(&file_name), folder.join("Annotations").join(&file_name)];
             if let Some(xml) = places.iter().find(|p| p.is_file()) {
                 all.by_name.insert(name, read_voc(xml, labels)?);
             }
@@ -116,7 +121,8 @@ impl Annotations {
 
     fn read_json(&mut self, path: &Path, labels: Option<&Labels>) -> Result<()> {
         let text = read_text(path)?;
-        let pictures: BTreeMap<String, JsonPicture> = serde_json::from_str(&text).map_err(|e| malformed(path, &e))?;
+        let pictures: BTreeMap<String, JsonPicture> =
+            serde_json::from_str(&text).map_err(|e| malformed(path, &e))?;
         for (name, picture) in pictures {
             let objects: Result<Vec<Object>> = picture
                 .objects
@@ -125,7 +131,12 @@ impl Annotations {
                     let class = match (o.class, &o.label) {
                         (Some(class), _) => class,
                         (None, Some(label)) => class_of(label, labels, path)?,
-                        (None, None) => return Err(malformed(path, &format!("an object of '{name}' has neither class nor label"))),
+                        (None, None) => {
+                            return Err(malformed(
+                                path,
+                                &format!("an object of '{name}' has neither class nor label"),
+                            ));
+                        }
                     };
                     object(class, o.bounds, o.difficult, path)
                 })
@@ -186,8 +197,8 @@ fn malformed(path: &Path, problem: &dyn std::fmt::Display) -> Error {
 }
 
 fn class_of(label: &str, labels: Option<&Labels>, path: &Path) -> Result<usize> {
-    let labels =
-        labels.ok_or_else(|| malformed(path, &format!("label '{label}', but the model's labels are unknown")))?;
+    let labels = labels
+        .ok_or_else(|| malformed(path, &format!("label '{label}', but the model's labels are unknown")))?;
     Ok(labels.find(label)?)
 }
 
@@ -240,7 +251,8 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!(all.classes(Path::new("x/a.png")), [3]);
         assert_eq!(all.classes(Path::new("b.jpg")), [281]);
-        let geometry = Geometry { original: [100, 50], resized: [200, 100], offset: [10, 20], output: [80, 80] };
+        let geometry =
+            Geometry { original: [100, 50], resized: [200, 100], offset: [10, 20], output: [80, 80] };
         let scene = all.scene(Path::new("b.jpg"), &geometry).unwrap();
         assert_eq!(scene.objects[0].bounds, [0.0, 30.0, 40.0, 70.0]);
         assert!(scene.objects[0].difficult);
@@ -256,7 +268,8 @@ mod tests {
             (r#"{"a.png": {"objects": [{"label": "taby", "box": [1, 2, 5, 6]}]}}"#, "tabby"),
         ] {
             let folder = folder(&[("a.png", ""), ("boxes.json", json)]);
-            let error = Annotations::beside(folder.path(), Some(&Labels::imagenet_1k())).unwrap_err().to_string();
+            let error =
+                Annotations::beside(folder.path(), Some(&Labels::imagenet_1k())).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
         let folder = folder(&[("notes.txt", "")]);

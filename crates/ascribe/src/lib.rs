@@ -33,12 +33,12 @@ pub use model::{DEFAULT_MODEL, Loaded, Model, OpenOptions, Prediction};
 /// What most programs need.
 pub mod prelude {
     pub use ascribe_core::{
-        Attribution, Autograd, Baseline, BlackBox, Differentiable, Explainer, Graph, GraphBuilder, Inputs, Method,
-        Predictor, Run, Target,
+        Attribution, Autograd, Baseline, BlackBox, Differentiable, Explainer, Graph, GraphBuilder, Inputs,
+        Method, Predictor, Run, Target,
     };
     pub use ascribe_gradient::{
-        DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location, Lrp,
-        NoiseTunnel, Saliency, explain_at,
+        DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
+        Lrp, NoiseTunnel, Saliency, explain_at,
     };
     pub use ascribe_metrics::{Case, Completeness, Metric, ModelRandomisation, PixelCurve, PointingGame};
     pub use ascribe_perturb::{Occlusion, Rise};

@@ -155,7 +155,8 @@ impl Model {
             return Ok(Loaded { inputs: self.tensors(&tensors::read(path)?)?, picture: None });
         }
         let prepared = self.preprocessing.load(path)?;
-        let inputs = Inputs::single(prepared.tensor.to_dtype(self.dtype()).map_err(ascribe_core::Error::from)?)?;
+        let inputs =
+            Inputs::single(prepared.tensor.to_dtype(self.dtype()).map_err(ascribe_core::Error::from)?)?;
         Ok(Loaded { inputs, picture: Some(prepared) })
     }
 
@@ -164,7 +165,9 @@ impl Model {
         let own: Vec<&str> = self.graph.inputs().iter().map(|&id| self.graph.node(id).name()).collect();
         let convert = |t: &Tensor| -> Result<Tensor> {
             let dtype = if t.dtype().is_float() { self.dtype() } else { DType::I64 };
-            Ok(t.to_dtype(dtype).and_then(|t| t.to_device(&Device::Cpu)).map_err(ascribe_core::Error::from)?)
+            Ok(t.to_dtype(dtype)
+                .and_then(|t| t.to_device(&Device::Cpu))
+                .map_err(ascribe_core::Error::from)?)
         };
         let found: Result<Vec<(String, Tensor)>> = match own.as_slice() {
             [only] => {
@@ -176,7 +179,9 @@ impl Model {
                 };
                 Ok(vec![((*only).to_string(), convert(tensor)?)])
             }
-            several => several.iter().map(|name| Ok(((*name).to_string(), convert(given.get(name)?)?))).collect(),
+            several => {
+                several.iter().map(|name| Ok(((*name).to_string(), convert(given.get(name)?)?))).collect()
+            }
         };
         Ok(Inputs::named(found?)?)
     }
@@ -186,7 +191,12 @@ impl Model {
     ///
     /// # Errors
     /// If the outputs cannot be read.
-    pub fn predictions(&self, outputs: &Outputs, sample: usize, count: usize) -> Result<Option<Vec<Prediction>>> {
+    pub fn predictions(
+        &self,
+        outputs: &Outputs,
+        sample: usize,
+        count: usize,
+    ) -> Result<Option<Vec<Prediction>>> {
         let logits = outputs.primary();
         if logits.rank() != 2 {
             return Ok(None);

@@ -19,7 +19,11 @@ pub fn parse(text: &str, model: &Model, outputs: &Outputs) -> Result<Vec<Target>
             1 => Ok(vec![Target::Top1]),
             _ => {
                 let best = model.predictions(outputs, 0, count)?.ok_or_else(|| {
-                    Error::request("target", format!("'{text}' for a model that is not a classifier"), "a neuron")
+                    Error::request(
+                        "target",
+                        format!("'{text}' for a model that is not a classifier"),
+                        "a neuron",
+                    )
                 })?;
                 Ok(best.into_iter().map(|p| Target::Class(p.class)).collect())
             }
@@ -49,7 +53,11 @@ fn class(text: &str, model: &Model) -> Result<usize> {
         return Ok(number);
     }
     let labels = model.labels.as_ref().ok_or_else(|| {
-        Error::request("target", format!("'{text}' is not a number and the model has no labels"), "a class number, or --labels")
+        Error::request(
+            "target",
+            format!("'{text}' is not a number and the model has no labels"),
+            "a class number, or --labels",
+        )
     })?;
     Ok(labels.find(text.trim().trim_matches(['"', '\'']))?)
 }

@@ -28,9 +28,20 @@ pub fn run(args: &Methods) -> Result<String> {
     let rows = all.iter().map(|e| {
         let place = e.family.clone().unwrap_or_else(|| "-".into());
         let scope = format!("{}, {}", e.scope, e.methodology);
-        vec![e.id.clone(), e.year.to_string(), needs(e.needs).into(), scope, place, e.domain.clone(), e.summary.clone()]
+        vec![
+            e.id.clone(),
+            e.year.to_string(),
+            needs(e.needs).into(),
+            scope,
+            place,
+            e.domain.clone(),
+            e.summary.clone(),
+        ]
     });
-    Ok(table(&["method", "year", "needs", "scope, methodology", "family", "domain", "what it computes"], rows))
+    Ok(table(
+        &["method", "year", "needs", "scope, methodology", "family", "domain", "what it computes"],
+        rows,
+    ))
 }
 
 fn with_fields(entry: &Entry) -> Result<serde_json::Value> {

@@ -57,7 +57,9 @@ pub fn run(args: &Compare) -> Result<String> {
     let names: Result<Vec<String>> =
         args.methods.iter().map(|id| Ok(catalogue::method(id)?.name.clone())).collect();
     let summary = summary(args, &model, &rows);
-    let mut grid = Grid::new(names?).title("Attributions compared").about(About::new().model(&*model.name).extra("summary", summary.clone()));
+    let mut grid = Grid::new(names?)
+        .title("Attributions compared")
+        .about(About::new().model(&*model.name).extra("summary", summary.clone()));
     for row in &rows {
         grid = grid.row(row.picture.clone());
     }
@@ -101,7 +103,9 @@ fn row(
     let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
     let targets = ascribe::target::parse(&args.target.target, model, &outputs)?;
     let [target] = targets.as_slice() else {
-        return Err(Failure::request("compare explains one target per input; expected top1, a class, A-B, …"));
+        return Err(Failure::request(
+            "compare explains one target per input; expected top1, a class, A-B, …",
+        ));
     };
     let target = match locations.first() {
         Some(Location::Neuron(..)) => target.clone(),
@@ -113,7 +117,8 @@ fn row(
         picture = picture.region(region);
     }
     for p in predictions.iter().take(1) {
-        picture = picture.prediction(p.label.clone().unwrap_or_else(|| p.class.to_string()), Some(p.probability));
+        picture =
+            picture.prediction(p.label.clone().unwrap_or_else(|| p.class.to_string()), Some(p.probability));
     }
     let mut cells = Vec::new();
     for ((id, config), location) in args.methods.iter().zip(configs).zip(locations) {
@@ -128,7 +133,9 @@ fn row(
                 cells.push(Ok(attribution));
             }
             // A method that has no definition for this model leaves its cell empty; everything else ends the run.
-            Err(e @ (ascribe::core::Error::UndefinedRule { .. } | ascribe::core::Error::Unsupported { .. })) => {
+            Err(
+                e @ (ascribe::core::Error::UndefinedRule { .. } | ascribe::core::Error::Unsupported { .. }),
+            ) => {
                 note(&format!("{id} of {}: {e}", input.display()));
                 picture = picture.missing(e.to_string());
                 cells.push(Err(e.to_string()));
@@ -163,7 +170,12 @@ fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
     json!({ "model": model.name, "methods": args.methods, "rows": rows, "outputs": args.output })
 }
 
-fn report(model: &Model, rows: &[Row], methods: &[String], picture: &ascribe::viz::Picture) -> Result<Report> {
+fn report(
+    model: &Model,
+    rows: &[Row],
+    methods: &[String],
+    picture: &ascribe::viz::Picture,
+) -> Result<Report> {
     use ascribe::viz::report::{Cell, Column, Table};
     let mut table = Table::new([
         Column::text("target"),
@@ -203,7 +215,11 @@ fn text(args: &Compare, rows: &[Row]) -> String {
         let _ = writeln!(text, "{}: {}", input.display(), row.target);
         for (cell, id) in row.cells.iter().zip(&args.methods) {
             let _ = match cell {
-                Ok(a) => writeln!(text, "  {id:<22} {:>6} rows forward, {:.2} s", a.provenance.cost.forward, a.provenance.seconds),
+                Ok(a) => writeln!(
+                    text,
+                    "  {id:<22} {:>6} rows forward, {:.2} s",
+                    a.provenance.cost.forward, a.provenance.seconds
+                ),
                 Err(reason) => writeln!(text, "  {id:<22} {reason}"),
             };
         }

@@ -126,14 +126,35 @@ fn one_picture(
     let annotated: Vec<Target> = annotations.classes(picture).into_iter().map(Target::Class).collect();
     let mut rows = Vec::new();
     for (id, explainer) in methods.ids.iter().zip(&methods.explainers) {
-        let by_target = |game: bool| methods.metrics.iter().filter(move |m| (m.id() == POINTING_GAME) == game);
+        let by_target =
+            |game: bool| methods.metrics.iter().filter(move |m| (m.id() == POINTING_GAME) == game);
         for target in &targets {
-            rows.extend(one_target(model, &loaded, target, picture, id, &**explainer, by_target(false), None, run)?);
+            rows.extend(one_target(
+                model,
+                &loaded,
+                target,
+                picture,
+                id,
+                &**explainer,
+                by_target(false),
+                None,
+                run,
+            )?);
         }
         if by_target(true).next().is_some() && scene.is_some() {
             for target in &annotated {
                 let scene = scene.as_ref();
-                rows.extend(one_target(model, &loaded, target, picture, id, &**explainer, by_target(true), scene, run)?);
+                rows.extend(one_target(
+                    model,
+                    &loaded,
+                    target,
+                    picture,
+                    id,
+                    &**explainer,
+                    by_target(true),
+                    scene,
+                    run,
+                )?);
             }
         }
     }
@@ -187,7 +208,9 @@ fn summaries(methods: &Methods, rows: &[Row]) -> Vec<Summary> {
             let mean = if metric.id() == POINTING_GAME {
                 let mut score = PointingGameScore::default();
                 for row in &own {
-                    if let (Some(value), Some(class)) = (row.value, row.detail.get("class").and_then(Value::as_u64)) {
+                    if let (Some(value), Some(class)) =
+                        (row.value, row.detail.get("class").and_then(Value::as_u64))
+                    {
                         score.add(class as usize, value > 0.5);
                     }
                 }
@@ -204,14 +227,19 @@ fn summaries(methods: &Methods, rows: &[Row]) -> Vec<Summary> {
 
 /// A field of a CSV file, quoted where it must be (RFC 4180).
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into()
+    }
 }
 
 fn csv(rows: &[Row]) -> String {
     let mut text = String::from("picture,target,method,metric,value\n");
     for row in rows {
         let value = row.value.map(|v| v.to_string()).unwrap_or_default();
-        let fields = [&*row.picture.to_string_lossy(), &row.target, &row.method, &row.metric, &value].map(quoted);
+        let fields =
+            [&*row.picture.to_string_lossy(), &row.target, &row.method, &row.metric, &value].map(quoted);
         text += &fields.join(",");
         text.push('\n');
     }

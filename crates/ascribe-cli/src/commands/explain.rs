@@ -102,7 +102,10 @@ fn write(
         Form::Values => output::save_values(&explained.attribution, path),
         Form::Json => {
             let predictions = model.predictions(outputs, 0, 5)?;
-            output::write_text(path, &json_text(&summary(model, args, predictions.as_deref(), std::slice::from_ref(explained)))?)
+            output::write_text(
+                path,
+                &json_text(&summary(model, args, predictions.as_deref(), std::slice::from_ref(explained)))?,
+            )
         }
         Form::Picture | Form::Report | Form::Csv => {
             let Some(input) = &loaded.picture else {

@@ -15,7 +15,8 @@ pub fn run(args: &Inspect) -> Result<String> {
     let graph = &model.graph;
     let inputs = zeros(&model)?;
     let trace = graph.trace(&inputs, Keep::All)?;
-    let nodes: Vec<NodeId> = graph.nodes().filter(|(_, n)| n.constant().is_none()).map(|(id, _)| id).collect();
+    let nodes: Vec<NodeId> =
+        graph.nodes().filter(|(_, n)| n.constant().is_none()).map(|(id, _)| id).collect();
     let total: usize = nodes.iter().map(|&id| parameters(graph, id)).sum();
     if args.json {
         let nodes: Vec<serde_json::Value> = nodes.iter().map(|&id| object(graph, id, &trace)).collect();
@@ -50,10 +51,14 @@ fn zeros(model: &Model) -> Result<Inputs> {
         let crop = model.preprocessing.crop.filter(|_| spec.sides.len() == 3);
         let mut shape = vec![1];
         for (axis, side) in spec.sides.iter().enumerate() {
-            let guess = crop.and_then(|crop| axis.checked_sub(1).map(|i| crop[i])).or((axis == 0).then_some(3));
+            let guess =
+                crop.and_then(|crop| axis.checked_sub(1).map(|i| crop[i])).or((axis == 0).then_some(3));
             let side = side.or(if crop.is_some() { guess } else { None });
             shape.push(side.ok_or_else(|| {
-                Failure::request(format!("the model leaves axis {} of input '{name}' open; give --crop", axis + 1))
+                Failure::request(format!(
+                    "the model leaves axis {} of input '{name}' open; give --crop",
+                    axis + 1
+                ))
             })?);
         }
         let dtype = if spec.integer { DType::I64 } else { graph.dtype() };

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::{Body, Graph, NodeId, Trace};
 use crate::error::{Error, Result};
+use crate::ops::{Backend, Binary, Operator};
 use crate::rule::{Composite, Site};
 
 /// What arrived at the nodes that a backward walk was asked for.
@@ -65,7 +66,7 @@ impl Graph {
                     format!("{shape:?}"),
                 ));
             }
-            add(&mut values[id.0], seed.clone())?;
+            add(&mut values[id.0], seed.clone(), self.backend())?;
         }
         for (id, node) in self.nodes().rev() {
             let Body::Op(op) = &node.body else { continue };
@@ -82,7 +83,7 @@ impl Graph {
                 .map_err(|e| e.at(node.name(), node.op_name()))?;
             for (input, signal) in node.inputs.iter().zip(signals) {
                 if let Some(signal) = signal.filter(|_| on_path[input.0]) {
-                    add(&mut values[input.0], signal)?;
+                    add(&mut values[input.0], signal, self.backend())?;
                 }
             }
         }
@@ -95,9 +96,9 @@ impl Graph {
     }
 }
 
-fn add(sum: &mut Option<Tensor>, signal: Tensor) -> Result<()> {
+fn add(sum: &mut Option<Tensor>, signal: Tensor, backend: Backend) -> Result<()> {
     *sum = Some(match sum.take() {
-        Some(old) => (old + signal)?,
+        Some(old) => Binary::Add.forward(&[&old, &signal], backend)?,
         None => signal,
     });
     Ok(())

@@ -40,19 +40,19 @@ impl Graph {
     /// Recomputes only what depends on `overrides`, with everything else as `trace` recorded it.
     ///
     /// # Errors
-    /// If an override has another shape than the node, or `trace` lacks a value that is needed.
+    /// If an override has another shape or data type than the node, or `trace` lacks a value that is needed.
     pub fn forward_from(&self, trace: &Trace, overrides: &[(NodeId, Tensor)]) -> Result<Trace> {
         let mut values = trace.values.clone();
         let mut dirty = vec![false; self.len()];
         let mut fixed = vec![false; self.len()];
         for (id, value) in overrides {
             if let Some(old) = &values[id.0]
-                && old.dims() != value.dims()
+                && (old.dims() != value.dims() || old.dtype() != value.dtype())
             {
                 return Err(Error::invalid(
                     format!("override of node '{}'", self.node(*id).name()),
-                    format!("shape {:?}", value.dims()),
-                    format!("{:?}", old.dims()),
+                    format!("is {:?} {:?}", value.dtype(), value.dims()),
+                    format!("{:?} {:?}", old.dtype(), old.dims()),
                 ));
             }
             values[id.0] = Some(value.clone());
@@ -115,7 +115,8 @@ impl Graph {
             .inputs
             .iter()
             .map(|i| {
-                values[i.0].as_ref().ok_or_else(|| {
+                // A trace of some nodes need not hold the constants.
+                values[i.0].as_ref().or(self.node(*i).constant()).ok_or_else(|| {
                     let name = self.node(*i).name();
                     Error::invalid(
                         format!("value of node '{name}'"),

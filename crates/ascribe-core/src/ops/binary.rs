@@ -1,7 +1,7 @@
 //! Arithmetic on two tensors with broadcasting.
 
 use ascribe_kernels::Float;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::broadcast::zip;
 use super::fast;
@@ -120,6 +120,33 @@ impl Binary {
         })
     }
 
+    /// The function of integers: wraps on overflow, and division rounds towards zero. These are sizes and indices;
+    /// candle would panic on a division by zero.
+    fn of_integers(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let shape = broadcast_shape(a.dims(), b.dims())?;
+        let numbers = |t: &Tensor| -> Result<Vec<i64>> {
+            let t = t.to_dtype(DType::I64)?.broadcast_as(shape.as_slice())?;
+            Ok(t.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+        };
+        let of = |(a, b): (i64, i64)| match self {
+            Self::Add => Ok(a.wrapping_add(b)),
+            Self::Sub => Ok(a.wrapping_sub(b)),
+            Self::Mul => Ok(a.wrapping_mul(b)),
+            Self::Div if b == 0 => Err(Error::invalid("divisor", "is 0", "another integer")),
+            Self::Div => Ok(a.wrapping_div(b)),
+            Self::Max => Ok(a.max(b)),
+            Self::Min => Ok(a.min(b)),
+            Self::Pow => match u32::try_from(b) {
+                Ok(b) => Ok(a.wrapping_pow(b)),
+                Err(_) => {
+                    Err(Error::invalid("exponent", format!("{b} of an integer"), "at least 0 and below 2³²"))
+                }
+            },
+        };
+        let values: Result<Vec<i64>> = numbers(a)?.into_iter().zip(numbers(b)?).map(of).collect();
+        Ok(Tensor::from_vec(values?, shape.as_slice(), a.device())?.to_dtype(a.dtype())?)
+    }
+
     /// Gradient for the first operand, in the shape of the output.
     fn grad_a(self, a: &Tensor, b: &Tensor, grad: &Tensor, backend: Backend) -> Result<Tensor> {
         Ok(match self {
@@ -213,11 +240,7 @@ impl Operator for Binary {
                 "the same data type",
             ));
         }
-        // Candle has no integer power; exponents of integer graphs are folded by the loaders.
-        if *self == Self::Pow && !matches!(a.dtype(), DType::F32 | DType::F64) {
-            return Err(Error::invalid("inputs", format!("are {:?}", a.dtype()), "floating point"));
-        }
-        self.apply(a, b, backend)
+        if a.dtype().is_int() { self.of_integers(a, b) } else { self.apply(a, b, backend) }
     }
 
     fn vjp(&self, args: &Vjp<'_>) -> Result<Grads> {

@@ -3,7 +3,7 @@
 use ascribe_kernels as kernels;
 use candle_core::Tensor;
 
-use super::binary::sum_to;
+use super::binary::{Binary, sum_to};
 use super::conv::parametric_kind;
 use super::fast;
 use super::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input, shapes};
@@ -79,7 +79,7 @@ impl Operator for Linear {
         shape[last] = weight.dim(0)?;
         let mut y = product(&rows, weight, true, backend)?;
         if let Some(bias) = inputs.get(2) {
-            y = y.broadcast_add(&bias.flatten_all()?)?;
+            y = Binary::Add.forward(&[&y, &bias.flatten_all()?], backend)?;
         }
         Ok(y.reshape(shape)?)
     }

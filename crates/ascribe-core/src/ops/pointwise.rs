@@ -180,6 +180,9 @@ impl Operator for Pointwise {
 
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let x = input(inputs, 0)?;
+        if x.dtype().is_int() {
+            return self.of_integers(x);
+        }
         match fast::value(*self, x, backend)? {
             Some(y) => Ok(y),
             None => self.value(x),

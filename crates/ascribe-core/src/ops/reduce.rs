@@ -194,6 +194,9 @@ impl Operator for Reduce {
 
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let x = input(inputs, 0)?;
+        if x.dtype().is_int() && matches!(self.function, ReduceFn::Mean | ReduceFn::L2) {
+            return Err(Error::invalid("input", format!("holds {:?}", x.dtype()), "floating point"));
+        }
         let y = self.function.of_rows(&self.rows(x)?, backend)?;
         Ok(y.reshape(self.output_shape(&[x.dims()])?)?)
     }
@@ -277,6 +280,15 @@ mod tests {
         let op = Reduce { function: ReduceFn::Sum, axes: vec![1], keep: false };
         let sum = op.forward(&[&x], Backend::Auto).unwrap().to_vec1::<f32>().unwrap()[0];
         assert!((f64::from(sum) - f64::from(0.1_f32) * f64::from(1 << 20)).abs() < 0.01, "{sum}");
+    }
+
+    #[test]
+    fn integers_have_no_mean() {
+        let x = Tensor::new(&[[3_i64, 4]], &Device::Cpu).unwrap();
+        let of = |function| Reduce { function, axes: vec![1], keep: false }.forward(&[&x], Backend::Auto);
+        assert_eq!(of(ReduceFn::Max).unwrap().to_vec1::<i64>().unwrap(), [4]);
+        assert_eq!(of(ReduceFn::Sum).unwrap().to_vec1::<i64>().unwrap(), [7]);
+        assert!(of(ReduceFn::Mean).unwrap_err().to_string().contains("I64"));
     }
 
     #[test]

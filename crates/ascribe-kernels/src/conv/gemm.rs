@@ -10,7 +10,7 @@ use super::{Shapes, k_channels};
 use crate::epilogue::Epilogue;
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
-use crate::simd::{Geometry, Isa, Kernel, Simd, TILE_VECTORS, low_mask};
+use crate::simd::{Geometry, Isa, Kernel, Simd, TILE_VECTORS};
 use crate::tile::{Rows, tile};
 
 /// Vectors of columns per task: this fills a fraction of the second-level cache.
@@ -209,7 +209,8 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
             let mut first = 0;
             while first < self.vectors {
                 let vectors = panel_vectors.min(self.vectors - first);
-                let target = Target::of(&self, first, vectors);
+                let target =
+                    simple(self.destination, first, vectors).filter(|_| p.lattice.dst_stride[1] == 1);
                 // SAFETY: the panel starts `first` vectors of k rows into the buffer made for the block.
                 // The tiles' filters, sums and destinations are those of this task's rows.
                 unsafe {
@@ -233,7 +234,7 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
                         };
                         tile::<S>(vectors, k, rows, panel, sums, !opens);
                         if closes {
-                            store::<S>(&self, &target, row, first, vectors, sums);
+                            store::<S>(&self, target.as_ref(), row, first, vectors, sums);
                         }
                         row += S::TILE_ROWS;
                     }
@@ -267,6 +268,24 @@ unsafe fn pack<S: Simd>(
     let step = lattice.src_stride[1];
     let src = task.src.wrapping_add(channel * plane);
     let row_len = taps * vectors * S::LANES;
+    if taps == 1
+        && step == 1
+        && let Some(runs) = simple(task.source, first, vectors)
+    {
+        // Pixels of a channel next to each other: all vectors of a channel before the next channel.
+        let (mut from, mut out) = (src, panel);
+        for _ in 0..count {
+            for Run { mask, offset } in &runs[..vectors] {
+                let at = from.wrapping_offset(*offset);
+                // SAFETY: every lane of a run's mask is a pixel; the panel has room.
+                unsafe { S::store(out, S::merge(S::zero(), at, *mask)) };
+                S::prefetch(at.wrapping_add(vectors * S::LANES));
+                out = out.wrapping_add(S::LANES);
+            }
+            from = from.wrapping_add(plane);
+        }
+        return;
+    }
     for tap in 0..taps {
         for vector in 0..vectors {
             let runs = task.source.get(tap, first + vector);
@@ -283,18 +302,14 @@ unsafe fn pack<S: Simd>(
                     }
                     [Run { mask, offset }] if step == 1 => {
                         let mut from = src.wrapping_offset(offset);
-                        if mask == low_mask(S::LANES) {
-                            for _ in 0..count {
-                                S::store(out, S::load(from));
-                                from = from.wrapping_add(plane);
-                                out = out.wrapping_add(row_len);
+                        for _ in 0..count {
+                            S::store(out, S::merge(S::zero(), from, mask));
+                            if tap + 1 == taps {
+                                // What the next panel reads: planes are too far apart for the hardware.
+                                S::prefetch(from.wrapping_add(vectors * S::LANES));
                             }
-                        } else {
-                            for _ in 0..count {
-                                S::store(out, S::merge(S::zero(), from, mask));
-                                from = from.wrapping_add(plane);
-                                out = out.wrapping_add(row_len);
-                            }
+                            from = from.wrapping_add(plane);
+                            out = out.wrapping_add(row_len);
                         }
                     }
                     _ => {
@@ -316,25 +331,16 @@ unsafe fn pack<S: Simd>(
     }
 }
 
-/// Where the vectors of a panel go, the same for all rows.
-enum Target {
-    /// Every vector is one run of consecutive pixels.
-    Simple([Run; TILE_VECTORS]),
-    /// Anything else.
-    General,
-}
-
-impl Target {
-    fn of(task: &Task<'_, impl Float>, first: usize, vectors: usize) -> Self {
-        let mut all = [Run { mask: 0, offset: 0 }; TILE_VECTORS];
-        for (vector, run) in all.iter_mut().enumerate().take(vectors) {
-            match *task.destination.get(0, first + vector) {
-                [only] if task.product.lattice.dst_stride[1] == 1 => *run = only,
-                _ => return Self::General,
-            }
+/// The runs of a panel's vectors (position 0) when each has exactly one.
+fn simple(runs: &Runs, first: usize, vectors: usize) -> Option<[Run; TILE_VECTORS]> {
+    let mut all = [Run { mask: 0, offset: 0 }; TILE_VECTORS];
+    for (vector, run) in all.iter_mut().enumerate().take(vectors) {
+        match *runs.get(0, first + vector) {
+            [only] => *run = only,
+            _ => return None,
         }
-        Self::Simple(all)
     }
+    Some(all)
 }
 
 /// Adds bias and residual, applies the activation, and writes a finished tile.
@@ -344,7 +350,7 @@ impl Target {
 #[inline(always)]
 unsafe fn store<S: Simd>(
     task: &Task<'_, S::T>,
-    target: &Target,
+    target: Option<&[Run; TILE_VECTORS]>,
     row: usize,
     first: usize,
     vectors: usize,
@@ -366,33 +372,30 @@ unsafe fn store<S: Simd>(
                 if let Some(bias) = bias {
                     y = S::add(y, bias);
                 }
-                match target {
-                    Target::Simple(all) => {
-                        let Run { mask, offset } = *all.get_unchecked(vector);
-                        if let Some(residual) = residual {
-                            y = S::add(y, S::merge(S::zero(), residual.wrapping_offset(offset), mask));
-                        }
-                        let y = task.epilogue.activation.apply::<S>(y);
-                        S::store_masked(to.wrapping_offset(offset), mask, y);
+                if let Some(all) = target {
+                    let Run { mask, offset } = *all.get_unchecked(vector);
+                    if let Some(residual) = residual {
+                        y = S::add(y, S::merge(S::zero(), residual.wrapping_offset(offset), mask));
                     }
-                    Target::General => {
-                        let runs = task.destination.get(0, first + vector);
-                        let step = p.lattice.dst_stride[1];
-                        if let Some(residual) = residual {
-                            let mut v = S::zero();
-                            for run in runs {
-                                v = S::merge_any(v, residual.wrapping_offset(run.offset), step, run.mask);
-                            }
-                            y = S::add(y, v);
-                        }
-                        let y = task.epilogue.activation.apply::<S>(y);
+                    let y = task.epilogue.activation.apply::<S>(y);
+                    S::store_masked(to.wrapping_offset(offset), mask, y);
+                } else {
+                    let runs = task.destination.get(0, first + vector);
+                    let step = p.lattice.dst_stride[1];
+                    if let Some(residual) = residual {
+                        let mut v = S::zero();
                         for run in runs {
-                            let at = to.wrapping_offset(run.offset);
-                            if step == 1 {
-                                S::store_masked(at, run.mask, y);
-                            } else {
-                                S::store_strided(at, step, run.mask, y);
-                            }
+                            v = S::merge_any(v, residual.wrapping_offset(run.offset), step, run.mask);
+                        }
+                        y = S::add(y, v);
+                    }
+                    let y = task.epilogue.activation.apply::<S>(y);
+                    for run in runs {
+                        let at = to.wrapping_offset(run.offset);
+                        if step == 1 {
+                            S::store_masked(at, run.mask, y);
+                        } else {
+                            S::store_strided(at, step, run.mask, y);
                         }
                     }
                 }

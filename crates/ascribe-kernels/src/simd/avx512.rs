@@ -138,6 +138,11 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            fn prefetch(p: *const $t) {
+                // SAFETY: part of every x86-64; a hint that never faults.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+            }
+            #[inline(always)]
             unsafe fn store_i32(p: *mut i32, v: $v) {
                 // SAFETY: the processor has AVX-512; the caller provides a vector of writable elements.
                 unsafe { $store_int(p.cast(), $convert(v)) }

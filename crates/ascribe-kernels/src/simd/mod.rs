@@ -181,6 +181,8 @@ pub trait Simd: Copy + 'static {
     /// One step of a running maximum, (`best`, `place`), with the candidate (`x`, `at`): the candidate wins
     /// where it is larger or not a number.
     unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
+    /// Asks for a cache line that will be read soon. Any address will do.
+    fn prefetch(p: *const Self::T);
     /// Stores the lanes, rounded towards zero, as integers. They have to fit.
     unsafe fn store_i32(p: *mut i32, v: Self::V);
     /// a₀ b₀ a₁ b₁ …, as two vectors.

@@ -69,6 +69,8 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         (pick(x, best), pick(at, place))
     }
     #[inline(always)]
+    fn prefetch(_: *const T) {}
+    #[inline(always)]
     unsafe fn store_i32(p: *mut i32, v: [T; N]) {
         for (l, value) in v.into_iter().enumerate() {
             // SAFETY: the caller provides N writable elements.

@@ -216,7 +216,7 @@ fn assemble(
             Ok(id) => outputs.push(id),
             Err(super::value::Fault::Reported) => {}
             Err(super::value::Fault::Why(why)) if i > 0 => {
-                notes.push(format!("output '{name}' is left out: {why}"))
+                notes.push(format!("output '{name}' is left out: {why}"));
             }
             Err(super::value::Fault::Why(why)) => {
                 translator.problems.push(NodeProblem { name: (*name).into(), op: "output".into(), why });

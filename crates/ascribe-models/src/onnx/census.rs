@@ -24,7 +24,7 @@ impl Kind {
             (Self::Model, 25) => Self::Function,
             (Self::Graph, 1) | (Self::Function, 7) => Self::Node,
             (Self::Node, 5) | (Self::Function, 11) => Self::Attribute,
-            (Self::Graph, 5) | (Self::Attribute, 5) => Self::Tensor,
+            (Self::Graph | Self::Attribute, 5) => Self::Tensor,
             (Self::Graph, 11 | 12) | (Self::Type, 1 | 2) => Self::Type,
             _ => return None,
         })

@@ -112,6 +112,9 @@ impl Context {
         }
         let shape = [output(0)?, output(1)?];
         self.check(&shape)?;
+        if shape[0].contains(&0) {
+            return Err(format!("the result has shape {:?}, no values", shape[0]).into());
+        }
         let rows = self.batch(&shape).map(|(_, rows)| rows);
         let outer = operands.iter().find_map(|v| match v {
             Value::Node(s) if rows.is_some() && self.batch(&s.shape).map(|b| b.1) == rows => Some(s.outer),
@@ -204,12 +207,12 @@ impl Context {
         single.push(rows);
         single.extend_from_slice(after);
         let single = Value::from_array(array.reshape(single)?, self.dtype, name)?;
-        self.spread(name, &single, axis, shape)
+        self.spread(name, &single, axis, &shape)
     }
 
     /// Repeats a value `[1, before…, rows, after…]` for each sample: its batch axis becomes axis `axis` of the
     /// given shape.
-    pub fn spread(&mut self, name: &str, single: &Value, axis: usize, shape: Shapes) -> Res<Value> {
+    pub fn spread(&mut self, name: &str, single: &Value, axis: usize, shape: &Shapes) -> Res<Value> {
         let anchor = self.anchor.ok_or("depends on the batch size, but there is no input")?;
         let (elem, [mut first, _]) = (single.elem()?, single.shapes()?);
         let rank = first.len();
@@ -231,16 +234,16 @@ impl Context {
     }
 
     /// Reshapes a value; at most one side of the new shape may depend on the batch.
-    pub fn reshape(&mut self, name: &str, value: &Value, target: Shapes, outer: usize) -> Res<Value> {
-        self.check(&target)?;
+    pub fn reshape(&mut self, name: &str, value: &Value, target: &Shapes, outer: usize) -> Res<Value> {
+        self.check(target)?;
         let elem = value.elem()?;
         let from = value.shapes()?;
-        for (old, new) in from.iter().zip(&target) {
+        for (old, new) in from.iter().zip(target) {
             if count(old)? != count(new)? {
                 return Err(format!("shape {old:?} does not fit {new:?}").into());
             }
         }
-        let open = batch_axis(&target);
+        let open = batch_axis(target);
         let sides = (0..target[0].len())
             .map(|i| if open == Some(i) { Side::Infer } else { Side::Fixed(target[0][i]) })
             .collect();
@@ -264,7 +267,7 @@ impl Context {
             Value::Node(signal) => signal.outer,
             _ => 1,
         };
-        self.reshape(name, value, target, outer)
+        self.reshape(name, value, &target, outer)
     }
 
     /// A constant number of the graph's type.
@@ -274,7 +277,7 @@ impl Context {
     }
 
     /// A value as the graph's floating-point type.
-    pub fn to_float(&mut self, name: &str, value: &Value) -> Res<Value> {
+    pub fn as_float(&mut self, name: &str, value: &Value) -> Res<Value> {
         match value.elem()? {
             Elem::Float => Ok(value.clone()),
             _ => self.apply(name, ascribe_core::ops::Cast { to: self.dtype }, &[value], Elem::Float),

@@ -71,6 +71,11 @@ impl LoadOptions {
         Self { dtype: Some(dtype), ..self }
     }
 
+    /// Sets how many values the constants that the file computes may have together.
+    pub fn max_folded_values(self, max_folded_values: usize) -> Self {
+        Self { max_folded_values, ..self }
+    }
+
     /// Sets the sides of an input after the batch axis.
     pub fn input_sides(mut self, name: &str, sides: &[usize]) -> Self {
         self.input_sides.insert(name.into(), sides.to_vec());

@@ -166,6 +166,11 @@ pub fn supported() -> &'static [SupportedOperator] {
     SUPPORTED
 }
 
+/// Whether an operator can be loaded only where its operands are constants or shapes.
+pub(super) fn only_constants(op: &str) -> bool {
+    SUPPORTED.iter().any(|s| s.name == op && s.limits == CONSTANTS)
+}
+
 /// Why a node cannot be loaded, from its operator and attributes alone.
 pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Option<String> {
     if !matches!(domain, "" | "ai.onnx") {

@@ -57,8 +57,8 @@ impl Store {
             tensor.raw_data.clone()
         };
         let (tensor, elem) = match raw {
-            Some(bytes) => self.from_raw(&bytes, code, total, size, shape)?,
-            None => self.from_fields(tensor, code, total, shape)?,
+            Some(bytes) => self.raw(&bytes, code, total, size, shape)?,
+            None => self.fields(tensor, code, total, shape)?,
         };
         Ok(Known::value(tensor, elem, name))
     }
@@ -67,7 +67,7 @@ impl Store {
         Ok((tensor.to_dtype(self.dtype)?, Elem::Float))
     }
 
-    fn from_raw(
+    fn raw(
         &self,
         raw: &[u8],
         code: i32,
@@ -114,13 +114,7 @@ impl Store {
         }
     }
 
-    fn from_fields(
-        &self,
-        t: &proto::Tensor,
-        code: i32,
-        total: usize,
-        shape: Vec<usize>,
-    ) -> Res<(Tensor, Elem)> {
+    fn fields(&self, t: &proto::Tensor, code: i32, total: usize, shape: Vec<usize>) -> Res<(Tensor, Elem)> {
         use data_type as d;
         let device = &Device::Cpu;
         let check = |len: usize| {

@@ -182,7 +182,7 @@ impl<'a> Translator<'a> {
             inputs: &inputs,
             outputs: node.output.len(),
         };
-        if let Some(values) = fold(&self.cx, &call)? {
+        if let Some(values) = fold(&mut self.cx, &call)? {
             return Ok(values);
         }
         translate(&mut self.cx, &call)
@@ -274,8 +274,9 @@ fn arguments(own: &[proto::Attribute], caller: &HashMap<String, proto::Attribute
 }
 
 /// Computes a node now, if it is shape arithmetic or small constants.
-fn fold(cx: &Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
-    let value = |arrays: [Array; 2]| Value::from_arrays(arrays, cx.dtype, call.name);
+fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
+    let dtype = cx.dtype;
+    let value = |arrays: [Array; 2]| Value::from_arrays(arrays, dtype, call.name);
     if let ("Shape" | "Size", Some(Some(x))) = (call.op, call.inputs.first()) {
         let shapes = x.shapes()?;
         let fold =
@@ -342,6 +343,9 @@ fn fold(cx: &Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
     } else {
         first.clone()
     };
+    for array in &first {
+        cx.spend(&array.shape)?;
+    }
     let values = first.into_iter().zip(second).map(|(a, b)| value([a, b])).collect::<Res<Vec<Value>>>()?;
     Ok(Some(values))
 }

@@ -269,8 +269,8 @@ fn is_hash_prefix(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::Resize;
     use crate::labels::Labels;
+    use crate::preprocess::Resize;
 
     #[test]
     fn the_builtin_registry_is_sound() {
@@ -281,7 +281,8 @@ mod tests {
             assert!(!model.sources.is_empty() && !model.paper.is_empty(), "{}", model.name);
             Labels::builtin(&model.labels).unwrap();
         }
-        let uncropped = Preprocessing { resize: Some(Resize::Shorter(224)), ..Preprocessing::efficientnet_lite(224) };
+        let uncropped =
+            Preprocessing { resize: Some(Resize::Shorter(224)), ..Preprocessing::efficientnet_lite(224) };
         assert_eq!(registry.get(DEFAULT_MODEL).unwrap().preprocessing, uncropped);
         assert_eq!(registry.get("resnet18").unwrap().preprocessing, Preprocessing::imagenet());
         assert_eq!(registry.get("inception-v3").unwrap().preprocessing, Preprocessing::inception_v3());

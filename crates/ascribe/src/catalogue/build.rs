@@ -20,10 +20,14 @@ pub type BoxedMetric = Box<dyn Metric<Graph>>;
 
 /// Reads a configuration; fields that are absent keep their defaults.
 fn read<T: DeserializeOwned>(id: &str, config: &Value) -> Result<T> {
-    serde_json::from_value(config.clone()).map_err(|e| Error::Config { id: id.into(), problem: e.to_string() })
+    serde_json::from_value(config.clone())
+        .map_err(|e| Error::Config { id: id.into(), problem: e.to_string() })
 }
 
-fn boxed<T: DeserializeOwned + Explainer<Graph> + 'static>(id: &str, config: &Value) -> Result<BoxedExplainer> {
+fn boxed<T: DeserializeOwned + Explainer<Graph> + 'static>(
+    id: &str,
+    config: &Value,
+) -> Result<BoxedExplainer> {
     Ok(Box::new(read::<T>(id, config)?))
 }
 
@@ -66,7 +70,8 @@ fn noisy(id: &str, config: &Value, statistic: Statistic) -> Result<BoxedExplaine
             explainer(name, spec.get("config").unwrap_or(&Value::Object(Map::new())))?
         }
         other => {
-            let problem = format!("`explainer` is {other}; expected a method, or an object with `method` and `config`");
+            let problem =
+                format!("`explainer` is {other}; expected a method, or an object with `method` and `config`");
             return Err(Error::Config { id: id.into(), problem });
         }
     };
@@ -122,7 +127,9 @@ mod tests {
         for id in metrics() {
             assert_eq!(metric(id, &serde_json::json!({})).unwrap().id(), *id);
         }
-        assert!(metric("insertoin", &serde_json::json!({})).is_err_and(|e| e.to_string().contains("insertion")));
+        assert!(
+            metric("insertoin", &serde_json::json!({})).is_err_and(|e| e.to_string().contains("insertion"))
+        );
     }
 
     #[test]

@@ -97,7 +97,9 @@ pub fn methods() -> Result<&'static [Entry]> {
 /// [`Error::Unknown`], with the most similar identifier.
 pub fn method(id: &str) -> Result<&'static Entry> {
     let all = methods()?;
-    all.iter().find(|e| e.id == id).ok_or_else(|| Error::unknown("method", id, all.iter().map(|e| e.id.as_str())))
+    all.iter()
+        .find(|e| e.id == id)
+        .ok_or_else(|| Error::unknown("method", id, all.iter().map(|e| e.id.as_str())))
 }
 
 #[cfg(test)]

@@ -80,10 +80,23 @@ fn large_tensors_cross_task_borders() {
 }
 
 #[test]
-fn integers_are_added_but_not_exponentiated() {
-    let a = Tensor::new(&[3_i64, 5], &Device::Cpu).unwrap();
-    assert_eq!(Binary::Add.forward(&[&a, &a], Backend::Auto).unwrap().to_vec1::<i64>().unwrap(), [6, 10]);
-    assert!(Binary::Pow.forward(&[&a, &a], Backend::Auto).unwrap_err().to_string().contains("I64"));
+fn integers_behave_as_in_onnx() {
+    let integers = |values: &[i64]| Tensor::new(values, &Device::Cpu).unwrap();
+    let (a, b) = (integers(&[7, -7, i64::MAX]), integers(&[2]));
+    let of = |op: Binary| op.forward(&[&a, &b], Backend::Auto).unwrap().to_vec1::<i64>().unwrap();
+    assert_eq!(of(Binary::Add), [9, -5, i64::MIN + 1]);
+    assert_eq!(of(Binary::Sub), [5, -9, i64::MAX - 2]);
+    assert_eq!(of(Binary::Mul), [14, -14, -2]);
+    assert_eq!(of(Binary::Div), [3, -3, i64::MAX / 2]);
+    assert_eq!(of(Binary::Max), [7, 2, i64::MAX]);
+    assert_eq!(of(Binary::Min), [2, -7, 2]);
+    assert_eq!(of(Binary::Pow), [49, 49, 1]);
+    let bytes = a.to_dtype(DType::U8).unwrap();
+    assert_eq!(Binary::Add.forward(&[&bytes, &bytes], Backend::Auto).unwrap().dtype(), DType::U8);
+    let message =
+        |op: Binary, b: i64| op.forward(&[&a, &integers(&[b])], Backend::Auto).unwrap_err().to_string();
+    assert!(message(Binary::Div, 0).contains("divisor: is 0"));
+    assert!(message(Binary::Pow, -1).contains("exponent: -1"));
 }
 
 #[test]

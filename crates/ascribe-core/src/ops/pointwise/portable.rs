@@ -1,9 +1,9 @@
 //! Values and derivatives by candle operations, on any device.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::Pointwise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 fn sigmoid(x: &Tensor) -> Result<Tensor> {
     // e⁻ˣ may overflow: 1 / ∞ is the limit. Unlike ½ + ½ tanh(x/2), this is accurate for negative x.
@@ -109,6 +109,24 @@ impl Pointwise {
             Self::Floor => x.floor()?,
             Self::Ceil => x.ceil()?,
             Self::Round => round_half_even(x)?,
+        })
+    }
+
+    /// The functions that make sense for integers; candle's own panic.
+    pub(super) fn of_integers(self, x: &Tensor) -> Result<Tensor> {
+        let zero = || x.zeros_like();
+        let unsigned = matches!(x.dtype(), DType::U8 | DType::U32);
+        Ok(match self {
+            Self::Floor | Self::Ceil | Self::Round => x.clone(),
+            Self::Relu => x.maximum(&zero()?)?,
+            Self::Abs if unsigned => x.clone(),
+            Self::Abs => x.maximum(&(zero()? - x)?)?,
+            Self::Neg if !unsigned => (zero()? - x)?,
+            Self::Clip { low, high } => {
+                let x = low.map_or_else(|| Ok(x.clone()), |low| x.maximum(low))?;
+                high.map_or_else(|| Ok(x.clone()), |high| x.minimum(high))?
+            }
+            _ => return Err(Error::invalid("input", format!("holds {:?}", x.dtype()), "floating point")),
         })
     }
 

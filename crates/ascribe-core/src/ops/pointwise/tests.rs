@@ -201,6 +201,21 @@ fn steps_round_as_onnx_and_pass_nothing_back() {
 }
 
 #[test]
+fn integers_are_refused_where_they_make_no_sense() {
+    let x = Tensor::new(&[-2_i64, 0, 5], &Device::Cpu).unwrap();
+    let of = |op: Pointwise| op.forward(&[&x], Backend::Auto).unwrap().to_vec1::<i64>().unwrap();
+    assert_eq!(of(Pointwise::Relu), [0, 0, 5]);
+    assert_eq!(of(Pointwise::Abs), [2, 0, 5]);
+    assert_eq!(of(Pointwise::Neg), [2, 0, -5]);
+    assert_eq!(of(Pointwise::Round), [-2, 0, 5]);
+    assert_eq!(of(Pointwise::Clip { low: Some(-1.0), high: Some(3.0) }), [-1, 0, 3]);
+    let message = Pointwise::Gelu.forward(&[&x], Backend::Auto).unwrap_err().to_string();
+    assert!(message.contains("holds I64; expected floating point"), "{message}");
+    let bytes = x.to_dtype(DType::U8).unwrap();
+    assert!(Pointwise::Neg.forward(&[&bytes], Backend::Auto).is_err());
+}
+
+#[test]
 fn rectifiers_are_known() {
     for op in [
         Pointwise::Relu,

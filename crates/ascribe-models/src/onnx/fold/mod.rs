@@ -124,7 +124,7 @@ impl Fold<'_> {
         let (start, limit, step) = (self.input(0)?, self.input(1)?, self.input(2)?);
         let (a, b, d) = (start.scalar()?, limit.scalar()?, step.scalar()?);
         let steps = ((b - a) / d).ceil();
-        if !(steps <= LIMIT as f64) {
+        if steps.is_nan() || steps > LIMIT as f64 {
             return Err(format!("a range of {steps} values").into());
         }
         let n = steps.max(0.0) as usize;

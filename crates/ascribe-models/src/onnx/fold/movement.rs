@@ -49,15 +49,12 @@ pub(in crate::onnx) fn reshape_target(x: &[usize], target: &[i64], allow_zero: b
 
 /// The sizes of the parts of a `Split` of an axis of this length.
 pub(in crate::onnx) fn split_sizes(side: usize, given: Option<&[i64]>, parts: usize) -> Res<Vec<usize>> {
-    let sizes: Vec<usize> = match given {
-        Some(sizes) => sizes
-            .iter()
-            .map(|&s| usize::try_from(s).map_err(|_| format!("parts of sizes {sizes:?}").into()))
-            .collect::<Res<_>>()?,
-        None => {
-            let each = side.div_ceil(parts.max(1));
-            (0..parts).map(|i| each.min(side.saturating_sub(i * each))).collect()
-        }
+    let sizes: Vec<usize> = if let Some(sizes) = given {
+        let size = |&s: &i64| usize::try_from(s).map_err(|_| format!("parts of sizes {sizes:?}").into());
+        sizes.iter().map(size).collect::<Res<_>>()?
+    } else {
+        let each = side.div_ceil(parts.max(1));
+        (0..parts).map(|i| each.min(side.saturating_sub(i * each))).collect()
     };
     let total = sizes.iter().try_fold(0_usize, |n, &s| n.checked_add(s));
     if total == Some(side) && sizes.len() == parts {

@@ -146,7 +146,7 @@ impl Fold<'_> {
             return Err("exclusive and reverse sums are not supported".into());
         }
         let step = strides(&x.shape)[at];
-        let earlier = |i: usize| (i / step % x.shape[at] > 0).then(|| i - step);
+        let earlier = |i: usize| (!(i / step).is_multiple_of(x.shape[at])).then(|| i - step);
         let data = match &x.data {
             Data::Int(v) => {
                 let mut v = v.clone();

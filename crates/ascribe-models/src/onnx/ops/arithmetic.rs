@@ -57,7 +57,7 @@ fn power(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         let exponent = known.array()?.scalar()?;
         return cx.apply(call.name, Pointwise::Pow { exponent }, &[x], Elem::Float);
     }
-    let y = cx.to_float(&call.sub("exponent"), y)?;
+    let y = cx.as_float(&call.sub("exponent"), y)?;
     cx.apply_broadcast(call.name, Binary::Pow, &[x, &y], Elem::Float)
 }
 

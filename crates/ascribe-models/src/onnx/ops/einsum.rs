@@ -98,7 +98,7 @@ pub(super) fn einsum(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let b = cx.reshape_by(&call.sub("right/matrix"), &b, |shape| matrix(shape, k))?;
     let y = cx.apply(&call.sub("product"), MatMul, &[&a, &b], Elem::Float)?;
     let full = [0, 1].map(|w| [&a_shapes[w][..s + r], &b_shapes[w][s + k..]].concat());
-    let y = cx.reshape(&call.sub("result"), &y, full, 1)?;
+    let y = cx.reshape(&call.sub("result"), &y, &full, 1)?;
     permute(cx, call.name, &y, &[&shared[..], &rows, &cols].concat(), &result)
 }
 

@@ -42,7 +42,7 @@ pub(super) fn concat(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
                     shape[axis] = sides[w];
                     Ok(shape)
                 })?;
-                part = cx.spread(&call.sub(&i.to_string()), &single, axis, target)?;
+                part = cx.spread(&call.sub(&i.to_string()), &single, axis, &target)?;
             }
         }
         parts.push(part);
@@ -209,5 +209,5 @@ fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], ro
         value = cx.apply(&call.sub("transpose"), Structure::Transpose { order }, &[&value], x.elem()?)?;
     }
     let rest = x.shapes()?[0][1..].to_vec();
-    cx.reshape(call.name, &value, shape.map(|s| [s, rest.clone()].concat()), 1)
+    cx.reshape(call.name, &value, &shape.map(|s| [s, rest.clone()].concat()), 1)
 }

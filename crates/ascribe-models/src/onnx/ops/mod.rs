@@ -18,6 +18,7 @@ mod window;
 use super::array::axis;
 use super::attributes::Attributes;
 use super::context::{Context, batch_axis};
+use super::supported::only_constants;
 use super::value::{Elem, Res, Value};
 
 /// A node to be translated.
@@ -72,6 +73,7 @@ impl Call<'_> {
     }
 
     /// Refuses an axis that counts samples.
+    #[allow(clippy::unused_self)] // Reads as what the node must not do.
     fn not_batch(&self, value: &Value, axis: usize, what: &str) -> Res<()> {
         if batch_axis(&value.shapes()?) == Some(axis) {
             return Err(format!("{what} the batch (axis {axis}), which would mix samples").into());
@@ -83,6 +85,9 @@ impl Call<'_> {
 /// Translates a node.
 pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let one = |value: Res<Value>| value.map(|v| vec![v]);
+    if only_constants(call.op) {
+        return Err("is supported only on constants and shapes".into());
+    }
     check_types(call)?;
     if let Some(function) = activation::pointwise(call)? {
         return one(activation::apply(cx, call, function));
@@ -135,7 +140,7 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Gather" => one(index::gather(cx, call)),
         "Pad" => one(pad::pad(cx, call)),
         "Resize" | "Upsample" => one(resize::resize(cx, call)),
-        _ => Err("is supported only on constants and shapes".into()),
+        _ => Err("the operator is not supported".into()),
     }
 }
 

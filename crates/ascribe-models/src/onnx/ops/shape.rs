@@ -41,7 +41,7 @@ pub(super) fn reshape(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         && targets[0] == targets[1]
     {
         let (shape, outer) = free(&shapes, axis, rows, outer(x), &targets[0], allow_zero, baked, cx.worlds)?;
-        return cx.reshape(call.name, x, shape, outer);
+        return cx.reshape(call.name, x, &shape, outer);
     }
     let shape = both(|w| reshape_target(&shapes[w], &targets[w], allow_zero))?;
     cx.check(&shape)?;
@@ -59,7 +59,7 @@ pub(super) fn reshape(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         }
         _ => 1,
     };
-    cx.reshape(call.name, x, shape, outer)
+    cx.reshape(call.name, x, &shape, outer)
 }
 
 /// The shape, free in the batch, that a target with the file's batch size baked in stands for.
@@ -83,7 +83,7 @@ fn free(
     let before = place(&stored, axis, outer);
     let fits = |&side: &usize| {
         let own = place(&result, side, 1);
-        own != 0 && before % own == 0 && result[side] % (before / own * baked) == 0
+        own != 0 && before.is_multiple_of(own) && result[side].is_multiple_of(before / own * baked)
     };
     let sides: Vec<usize> = (0..result.len()).filter(fits).collect();
     let side = sides.iter().copied().find(|&s| s == axis).or(sides.first().copied());
@@ -136,7 +136,9 @@ pub(super) fn unsqueeze(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let new = axes(&list, x.rank()? + list.len())?;
     cx.reshape_by(call.name, x, |s| {
         let mut shape = s.to_vec();
-        new.iter().for_each(|&at| shape.insert(at, 1));
+        for &at in &new {
+            shape.insert(at, 1);
+        }
         Ok(shape)
     })
 }
@@ -191,7 +193,7 @@ pub(super) fn expand(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     shape[axis] = rows;
     let one = cx.apply(&call.sub("sample"), Structure::Expand { shape }, &[x], elem)?;
     let one = cx.reshape_by(&call.sub("single"), &one, |s| Ok([&[1], s].concat()))?;
-    cx.spread(call.name, &one, axis, target)
+    cx.spread(call.name, &one, axis, &target)
 }
 
 pub(super) fn tile(cx: &mut Context, call: &Call<'_>) -> Res<Value> {

@@ -32,5 +32,5 @@ pub(super) fn softmax(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         Ok(flat)
     })?;
     let y = cx.apply(&call.sub("softmax"), Softmax { axis, log }, &[&flat], Elem::Float)?;
-    cx.reshape(call.name, &y, shapes, if let Value::Node(s) = x { s.outer } else { 1 })
+    cx.reshape(call.name, &y, &shapes, if let Value::Node(s) = x { s.outer } else { 1 })
 }

@@ -41,7 +41,7 @@ pub(super) fn per_axis(
     default: usize,
 ) -> Res<[usize; 2]> {
     let Some(list) = call.attributes.ints(name) else { return Ok([default; 2]) };
-    let missing = if name == "output_padding" { 0 } else { 1 };
+    let missing = usize::from(name != "output_padding");
     match (list, axes) {
         (&[w], 1) => Ok([missing, number(w, least, name)?]),
         (&[h, w], 2) => Ok([number(h, least, name)?, number(w, least, name)?]),
