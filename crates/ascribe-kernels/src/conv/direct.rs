@@ -19,9 +19,6 @@ use crate::simd::{Geometry, Isa, Kernel, Simd, low_mask};
 
 /// Most destination channels per group.
 pub(super) const MAX_ROWS: usize = 4;
-/// Elements of the strips that are worked on together, and their number.
-const TOGETHER: usize = 2048;
-const MAX_TOGETHER: usize = 8;
 /// Source elements per task.
 const TASK: usize = 32 * 1024;
 
@@ -35,9 +32,6 @@ pub(super) struct Direct<T> {
     /// Elements of `filter` per group.
     filter_step: usize,
     strip: Strip,
-    /// Units that go through each step together. Small planes would else wait for their own stores: what was
-    /// just written row by row is read across rows.
-    together: usize,
     isa: Isa,
 }
 
@@ -64,7 +58,7 @@ impl<T: Float> Direct<T> {
         weight: impl Fn(usize, usize, usize, usize) -> T,
     ) -> Self {
         let Geometry { lanes, .. } = Geometry::of::<T>(isa);
-        let strip = Strip::new(lattices, shapes.src[1], shapes.channels, lanes);
+        let strip = Strip::new(lattices, shapes.channels, lanes);
         let mut classes = Vec::new();
         let (mut filter_step, mut sums) = (0, 0);
         for lattice in lattices {
@@ -90,24 +84,18 @@ impl<T: Float> Direct<T> {
                 }
             }
         }
-        let together = (TOGETHER / strip.scratch_len()).clamp(1, MAX_TOGETHER);
-        Self { shapes, classes, filter, filter_step, strip, together, isa }
-    }
-
-    /// Sums of all classes and rows of a unit.
-    fn sums_len(&self) -> usize {
-        self.shapes.rows * self.classes.len() * self.strip.items * self.strip.lanes
+        Self { shapes, classes, filter, filter_step, strip, isa }
     }
 
     /// Runs the convolution; lengths have been checked by the caller.
     pub(super) fn run(&self, batch: usize, src: &[T], epilogue: &Epilogue<'_, T>, dst: &mut [T]) {
-        let Shapes { groups, channels, .. } = self.shapes;
+        let Shapes { groups, channels, rows, .. } = self.shapes;
         let strip = &self.strip;
         let units = batch * groups * strip.count;
         let unit = channels * strip.channel_len().min(self.shapes.src[0] * self.shapes.src[1]);
         let each = (TASK / unit.max(1)).max(1).min(units.div_ceil(4 * rayon::current_num_threads()).max(1));
-        let strip_len = self.together * strip.scratch_len();
-        let sums_len = self.together * self.sums_len();
+        let strip_len = strip.scratch_len();
+        let sums_len = rows * self.classes.len() * strip.items * strip.lanes;
         let dst = SharedMut::new(dst);
         run_tasks(
             units.div_ceil(each),
@@ -145,84 +133,43 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
         let direct = self.direct;
         let Shapes { groups, channels, rows, src, dst } = direct.shapes;
         let strip = &direct.strip;
-        let plane = src[0] * src[1];
-        let mut units = self.units.clone();
-        while !units.is_empty() {
-            let count = direct.together.min(units.len());
-            let mut block = [Unit::default(); MAX_TOGETHER];
-            for unit in &mut block[..count] {
-                let index = units.next().unwrap_or_default();
-                let (sample_group, strip_index) = (index / strip.count, index % strip.count);
-                *unit =
-                    Unit { sample_group, group: sample_group % groups, first_row: strip_index * strip.rows };
-            }
-            let block = &block[..count];
+        for unit in self.units.clone() {
+            let (sample_group, index) = (unit / strip.count, unit % strip.count);
+            let group = sample_group % groups;
+            let first_row = index * strip.rows;
+            let source = &self.src[sample_group * channels * src[0] * src[1]..][..channels * src[0] * src[1]];
+            let filter = &direct.filter[group * direct.filter_step..][..direct.filter_step];
             let mut channel = 0;
             while channel < channels {
-                let some = strip.channels.min(channels - channel);
-                for (index, unit) in block.iter().enumerate() {
-                    for at in 0..some {
-                        let from = (unit.sample_group * channels + channel + at) * plane;
-                        // SAFETY: the scratch holds `together` strips of `strip.channels` channels.
-                        unsafe {
-                            let out = self.strip.add(index * strip.scratch_len() + at * strip.channel_len());
-                            strip.fill::<S>(&self.src[from..from + plane], src, unit.first_row, out);
-                        }
-                    }
-                }
-                for (index, unit) in block.iter().enumerate() {
-                    let filter = &direct.filter[unit.group * direct.filter_step..];
-                    for class in &direct.classes {
-                        let grid_rows = class.grid[0].saturating_sub(unit.first_row).min(strip.rows);
-                        let filter = filter[class.filter + channel * class.taps.len() * rows..].as_ptr();
-                        let items = strip.items_of(strip.flat, grid_rows);
-                        let pass = Pass { strip, class, items, channels: some, opens: channel == 0 };
-                        // SAFETY: the strip is filled, and the sums have room for all classes of each.
-                        unsafe {
-                            let from = self.strip.add(index * strip.scratch_len());
-                            let sums =
-                                self.sums.add(index * direct.sums_len() + class.sums * rows * S::LANES);
-                            sum::<S>(&pass, from, filter, rows, sums);
-                        }
-                    }
-                }
-                channel += some;
-            }
-            for (index, unit) in block.iter().enumerate() {
-                for row in 0..rows {
-                    let out = Output {
-                        row,
-                        channel: unit.group * rows + row,
-                        first_row: unit.first_row,
-                        plane: (unit.sample_group * rows + row) * dst[0] * dst[1],
-                        sums: self.sums.wrapping_add(index * direct.sums_len()),
+                let count = strip.channels.min(channels - channel);
+                for at in 0..count {
+                    let plane = &source[(channel + at) * src[0] * src[1]..][..src[0] * src[1]];
+                    // SAFETY: the scratch holds `strip.channels` channels.
+                    unsafe {
+                        strip.fill::<S>(plane, src, first_row, self.strip.add(at * strip.channel_len()));
                     };
-                    // SAFETY: each destination row of each channel belongs to one unit.
-                    unsafe { store::<S>(&self, &out) };
                 }
+                for class in &direct.classes {
+                    let grid_rows = class.grid[0].saturating_sub(first_row).min(strip.rows);
+                    let filter = filter[class.filter + channel * class.taps.len() * rows..].as_ptr();
+                    let items = strip.items_of(strip.flat, grid_rows);
+                    let pass = Pass { strip, class, items, channels: count, opens: channel == 0 };
+                    // SAFETY: the strip is filled, and the sums have room for all classes of a strip.
+                    unsafe {
+                        let sums = self.sums.add(class.sums * rows * S::LANES);
+                        sum::<S>(&pass, self.strip, filter, rows, sums);
+                    }
+                }
+                channel += count;
+            }
+            for row in 0..rows {
+                let out = group * rows + row;
+                let plane = (sample_group * rows + row) * dst[0] * dst[1];
+                // SAFETY: each destination row of each channel belongs to one unit.
+                unsafe { store::<S>(&self, first_row, row, out, plane) };
             }
         }
     }
-}
-
-/// One strip of one group of one sample.
-#[derive(Clone, Copy, Default)]
-struct Unit {
-    sample_group: usize,
-    group: usize,
-    first_row: usize,
-}
-
-/// One destination channel of a unit.
-struct Output<T> {
-    /// Index of the channel in its group, and among all.
-    row: usize,
-    channel: usize,
-    /// First grid row of the strip.
-    first_row: usize,
-    /// Start of the destination plane.
-    plane: usize,
-    sums: *const T,
 }
 
 /// One class of one block of channels.
@@ -248,9 +195,11 @@ unsafe fn sum<S: Simd>(
     rows: usize,
     sums: *mut S::T,
 ) {
+    // As many items at a time as there are registers for, in rounds of equal size.
+    let together = pass.items.div_ceil(pass.items.div_ceil(8).max(1));
     // SAFETY: the caller's contract, passed on.
     unsafe {
-        match (S::TILE_ROWS, rows, pass.strip.together) {
+        match (S::TILE_ROWS, rows, together) {
             (_, 1, 8) => items::<S, 1, 8>(pass, strip, filter, sums),
             (_, 1, 7) => items::<S, 1, 7>(pass, strip, filter, sums),
             (_, 1, 6) => items::<S, 1, 6>(pass, strip, filter, sums),
@@ -285,7 +234,7 @@ unsafe fn items<S: Simd, const R: usize, const N: usize>(
         // Missing items repeat the last one; what they sum is not stored.
         let mut at = [strip; N];
         for j in 0..N {
-            at[j] = strip.wrapping_add(pass.strip.item_offsets[(first + j).min(pass.items - 1)]);
+            at[j] = strip.wrapping_add(pass.strip.item((first + j).min(pass.items - 1)));
         }
         // SAFETY: taps are offsets within the strip, and the filter has R weights per channel and tap.
         unsafe {
@@ -321,13 +270,12 @@ unsafe fn items<S: Simd, const R: usize, const N: usize>(
     }
 }
 
-/// Applies the epilogue to one channel of a strip and writes it to its destination plane.
+/// Applies the epilogue to one channel of a strip and writes it to the destination plane at `plane`.
 ///
 /// # Safety
 /// The sums are complete; the strip's destination rows belong to this task.
 #[inline(always)]
-unsafe fn store<S: Simd>(task: &Task<'_, S::T>, out: &Output<S::T>) {
-    let &Output { row, channel, first_row, plane, sums } = out;
+unsafe fn store<S: Simd>(task: &Task<'_, S::T>, first_row: usize, row: usize, channel: usize, plane: usize) {
     let direct = task.direct;
     let (strip, rows) = (&direct.strip, direct.shapes.rows);
     let width = direct.shapes.dst[1];
@@ -340,7 +288,7 @@ unsafe fn store<S: Simd>(task: &Task<'_, S::T>, out: &Output<S::T>) {
         }
         let partner = direct.classes.get(index + 1);
         let partner = partner.filter(|partner| step == 2 && partner.offset == [row_offset, 1]);
-        let sums = |class: &Class| sums.wrapping_add((class.sums * rows + row * strip.items) * S::LANES);
+        let sums = |class: &Class| task.sums.wrapping_add((class.sums * rows + row * strip.items) * S::LANES);
         let (even, odd) = (sums(class), partner.map(sums));
         for grid_row in 0..class.grid[0].saturating_sub(first_row).min(strip.rows) {
             let line = plane + ((first_row + grid_row) * strip.dst_stride[0] + row_offset) * width;

@@ -32,32 +32,15 @@ pub(super) struct Strip {
     pub(super) flat: bool,
     /// Vectors that a class sums per strip.
     pub(super) items: usize,
-    /// How many of them are summed together: what there are registers for, in rounds of equal size.
-    pub(super) together: usize,
-    /// Offset in the strip of the pixels that each item sums.
-    pub(super) item_offsets: Vec<usize>,
     pub(super) lanes: usize,
     /// Source channels per strip; also the length of an accumulator chain.
     pub(super) channels: usize,
     /// Number of strips.
     pub(super) count: usize,
-    phases: Vec<Phase>,
-}
-
-/// One residue class of source pixels.
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    /// Source row of the strip's first row, when the strip starts at grid row 0.
-    top: isize,
-    /// Source column of column 0.
-    left: isize,
-    /// Columns that lie within the source.
-    low: usize,
-    high: usize,
 }
 
 impl Strip {
-    pub(super) fn new(lattices: &[Lattice], src_width: usize, channels: usize, lanes: usize) -> Self {
+    pub(super) fn new(lattices: &[Lattice], channels: usize, lanes: usize) -> Self {
         // A gradient may have no tap at all: padding can keep the kernel off the few pixels there are.
         let all = || lattices.iter().flat_map(|lattice| &lattice.taps);
         let low = [0, 1].map(|axis| all().map(|tap| tap[axis]).min().unwrap_or(0));
@@ -75,12 +58,9 @@ impl Strip {
             vectors: grid[1].div_ceil(lanes),
             flat: false,
             items: 0,
-            together: 0,
-            item_offsets: Vec::new(),
             lanes,
             channels: k_channels(channels, taps.len()),
             count: 1,
-            phases: Vec::new(),
         };
         // Halve the strip while it is too large, unless the overlap would be most of the work.
         while strip.channels * strip.channel_len() > STRIP && strip.rows > 2 * strip.extra_rows.max(4) {
@@ -89,29 +69,6 @@ impl Strip {
         strip.count = grid[0].div_ceil(strip.rows);
         strip.flat = strip.items_of(true, strip.rows) < strip.items_of(false, strip.rows);
         strip.items = strip.items_of(strip.flat, strip.rows);
-        strip.together = strip.items.div_ceil(strip.items.div_ceil(8));
-        strip.item_offsets = (0..strip.items)
-            .map(|item| {
-                if strip.flat {
-                    item * lanes
-                } else {
-                    item / strip.vectors * strip.row_len + item % strip.vectors * lanes
-                }
-            })
-            .collect();
-        strip.phases = (0..src_stride[0] * src_stride[1])
-            .map(|phase| {
-                let step = src_stride[1];
-                let left = low[1] + (phase % step) as isize;
-                let room = usize::try_from(src_width as isize - left).unwrap_or(0);
-                Phase {
-                    top: low[0] + (phase / step) as isize,
-                    left,
-                    low: if left < 0 { left.unsigned_abs().div_ceil(step) } else { 0 },
-                    high: room.div_ceil(step).min(strip.row_len),
-                }
-            })
-            .collect();
         strip
     }
 
@@ -140,6 +97,16 @@ impl Strip {
         phase * self.phase_len() + row / step_h * self.row_len + column / step_w
     }
 
+    /// Offset in the strip of the pixels that item `item` sums.
+    #[inline(always)]
+    pub(super) fn item(&self, item: usize) -> usize {
+        if self.flat {
+            item * self.lanes
+        } else {
+            item / self.vectors * self.row_len + item % self.vectors * self.lanes
+        }
+    }
+
     /// Offset in the sums of the vector `vector` of grid row `row`.
     #[inline(always)]
     pub(super) fn sum(&self, row: usize, vector: usize) -> usize {
@@ -164,14 +131,18 @@ impl Strip {
     ) {
         let strip = self;
         let [step_h, step_w] = strip.src_stride;
-        for (index, &Phase { top, left, low, high }) in strip.phases.iter().enumerate() {
-            let top = top + (first_row * step_h) as isize;
-            let out = out.wrapping_add(index * strip.phase_len());
+        for phase in 0..step_h * step_w {
+            let top = (first_row * step_h + phase / step_w) as isize + strip.origin[0];
+            // Columns q with 0 ≤ start + q · step < width.
+            let start = strip.origin[1] + (phase % step_w) as isize;
+            let low = if start < 0 { start.unsigned_abs().div_ceil(step_w) } else { 0 };
+            let room = width as isize - start;
+            let high = if room > 0 { (room as usize).div_ceil(step_w).min(strip.row_len) } else { 0 };
             for i in 0..strip.rows + strip.extra_rows {
                 let row = top + (i * step_h) as isize;
                 // SAFETY: writes stay within the row of the strip, reads within the row of the plane.
                 unsafe {
-                    let out = out.wrapping_add(i * strip.row_len);
+                    let out = out.add(phase * strip.phase_len() + i * strip.row_len);
                     if row < 0 || row >= height as isize {
                         // The only strip always has the same rows outside, and the scratch began as zeros.
                         if strip.count > 1 {
@@ -187,7 +158,7 @@ impl Strip {
                         }
                         continue;
                     }
-                    let line = plane.as_ptr().add(row as usize * width).wrapping_offset(left);
+                    let line = plane.as_ptr().add(row as usize * width).wrapping_offset(start);
                     let mut q = low;
                     while q < high {
                         let mask = low_mask(S::LANES.min(high - q));
