@@ -33,10 +33,10 @@ pub enum Location {
 /// let h = b.op("h", Pointwise::Exp, &[x])?;
 /// let y = b.op("y", Pointwise::Pow { exponent: 2.0 }, &[h])?;
 /// let graph = b.finish(&[y])?;
-/// let x = Inputs::single(Tensor::new(&[[0_f64]], &Device::Cpu)?)?;
+/// let x = Inputs::single(Tensor::new(&[[0_f32]], &Device::Cpu)?)?;
 /// let at = Location::Layer("h".into());
 /// let found = explain_at(&InputXGradient::new(), &graph, &x, &Target::Class(0), &at, &Run::new())?;
-/// assert_eq!(found.values().to_vec2::<f64>()?, [[2.0]]); // h · ∂h²/∂h at h = 1
+/// assert_eq!(found.values().to_vec2::<f32>()?, [[2.0]]); // h · ∂h²/∂h at h = 1
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 ///
@@ -126,7 +126,9 @@ mod tests {
         let side = b.op("side", Pointwise::Exp, &[x])?;
         let main = b.op("main", Pointwise::Pow { exponent: 2.0 }, &[x])?;
         let y = b.op("y", Binary::Mul, &[side, main])?;
-        b.finish(&[y])
+        let one = b.constant("one", Tensor::new(&[1_f64], &Device::Cpu)?);
+        let out = b.op("out", Binary::Mul, &[y, one])?;
+        b.finish(&[out])
     }
 
     fn at(location: &Location) -> Result<(f64, Attribution)> {

@@ -216,6 +216,6 @@ mod tests {
         let fail =
             |layer: &str| run(&GradCam::new().layer(layer)).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(fail("flat").contains("[N, C, H, W]"), "{}", fail("flat"));
-        assert!(fail("atc").contains("did you mean 'act'"), "{}", fail("atc"));
+        assert!(fail("actt").contains("did you mean 'act'"), "{}", fail("actt"));
     }
 }

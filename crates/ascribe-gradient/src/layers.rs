@@ -112,7 +112,7 @@ mod tests {
             .map(|id| graph.node(id).name())
             .collect();
         assert_eq!(names, ["x", "stem", "gated", "both", "flat", "out"]);
-        let x = Inputs::single(Tensor::ones((1, 2, 4, 4), DType::F64, &Device::Cpu)?)?;
+        let x = Inputs::single(Tensor::ones((1, 2, 4, 4), DType::F32, &Device::Cpu)?)?;
         let layer = last_spatial_layer(&graph, &x)?;
         assert_eq!(graph.node(layer).name(), "both");
         Ok(())
@@ -124,7 +124,7 @@ mod tests {
         let x = b.input("x", &[Some(3)]);
         let y = b.op("y", Pointwise::Relu, &[x])?;
         let graph = b.finish(&[y])?;
-        let x = Inputs::single(Tensor::ones((1, 3), DType::F64, &Device::Cpu)?)?;
+        let x = Inputs::single(Tensor::ones((1, 3), DType::F32, &Device::Cpu)?)?;
         assert!(matches!(last_spatial_layer(&graph, &x), Err(Error::Unsupported { .. })));
         Ok(())
     }

@@ -4,11 +4,11 @@ mod common;
 
 use ascribe_core::ops::{Binary, Linear, Pointwise};
 use ascribe_core::{
-    Attribution, DType, Device, Explainer, Graph, GraphBuilder, Inputs, Result, Run, Target, Tensor,
+    Attribution, DType, Device, Explainer, Graph, GraphBuilder, Inputs, Keep, Result, Run, Target, Tensor,
 };
 use ascribe_gradient::{
-    Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Lrp,
-    LrpComposite, NoiseTunnel, Quadrature, Saliency,
+    Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
+    Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency, explain_at,
 };
 use common::{CLASSES, DUMMY, Kind, Net, SIDES, Style, distance, flat, inputs};
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ fn all_methods() -> Vec<Boxed> {
 }
 
 proptest! {
-    #![proptest_config(config(8))]
+    #![proptest_config(config(16))]
 
     #[test]
     fn integrated_gradients_are_complete(seed in any::<u64>()) {
@@ -235,6 +235,31 @@ proptest! {
             prop_assert!(alone == expected, "{}: a batch is not its samples", method.id());
         }
     }
+}
+
+#[test]
+fn every_method_at_a_layer_and_of_a_neuron() -> Result<()> {
+    for seed in 0..4 {
+        let graph = Net::draw(seed, Kind { positive: true, ..Kind::default() })?.graph(Style::Plain)?;
+        let (x, target) = (inputs(seed, 2)?, Target::Classes(vec![0, 2]));
+        let conv = graph.trace(&x, Keep::All)?.value(graph.find("conv")?)?.dims().to_vec();
+        let layer = Location::Layer("conv".into());
+        let neuron = Location::Neuron("pool".into(), vec![0, 0, 0]);
+        let mut methods = all_methods();
+        methods.push(Box::new(DeconvNet::new()));
+        for method in methods {
+            let found = explain_at(&*method, &graph, &x, &target, &layer, &Run::new())?;
+            assert_eq!(found.parts[0].name, "conv");
+            assert_eq!(found.values().dims()[2..], conv[2..], "{}", method.id());
+            let found = explain_at(&*method, &graph, &x, &target, &neuron, &Run::new())?;
+            assert_eq!(found.values().dims()[2..], SIDES[1..], "{}", method.id());
+        }
+        // A layer that everything goes through, so that its integrated gradients are complete, too.
+        let method = IntegratedGradients::new().quadrature(Quadrature::RiemannMiddle).steps(400);
+        let gaps = explain_at(&method, &graph, &x, &target, &layer, &Run::new())?.provenance.completeness_gap;
+        assert!(gaps.unwrap_or_default().iter().all(|gap| gap.abs() < 0.05));
+    }
+    Ok(())
 }
 
 #[test]
