@@ -201,7 +201,7 @@ impl<E: Method> Method for NoiseTunnel<E> {
     fn config(&self) -> serde_json::Value {
         let mut config = serde_json::to_value(&self.noise).unwrap_or_default();
         if let Some(fields) = config.as_object_mut() {
-            let inner = serde_json::json!({ "id": self.explainer.id(), "config": self.explainer.config() });
+            let inner = serde_json::json!({ "method": self.explainer.id(), "config": self.explainer.config() });
             fields.insert("explainer".into(), inner);
         }
         config
