@@ -23,7 +23,7 @@ fn methods(c: &mut Criterion) {
     ];
     for (name, method) in cases {
         group.bench_function(name, |b| {
-            b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name))
+            b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name));
         });
     }
     group.finish();

@@ -201,7 +201,8 @@ impl<E: Method> Method for NoiseTunnel<E> {
     fn config(&self) -> serde_json::Value {
         let mut config = serde_json::to_value(&self.noise).unwrap_or_default();
         if let Some(fields) = config.as_object_mut() {
-            let inner = serde_json::json!({ "method": self.explainer.id(), "config": self.explainer.config() });
+            let inner =
+                serde_json::json!({ "method": self.explainer.id(), "config": self.explainer.config() });
             fields.insert("explainer".into(), inner);
         }
         config
@@ -318,7 +319,7 @@ mod tests {
         let variance = explain(NoiseTunnel::var_grad(Saliency::new()))?;
         close(&flat(variance.values()), &[6.0, 2.0, 6.0, 2.0]);
         assert_eq!(variance.provenance.method, "var-grad");
-        assert_eq!(variance.provenance.config["explainer"]["id"], "saliency");
+        assert_eq!(variance.provenance.config["explainer"]["method"], "saliency");
         assert_eq!(variance.provenance.cost, Cost { forward: 6 + 2, backward: 6 });
         Ok(())
     }
