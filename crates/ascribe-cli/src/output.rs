@@ -1,5 +1,6 @@
 //! Where results go.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use ascribe::Model;
@@ -220,7 +221,8 @@ pub fn overlay(
         provenance.seconds
     );
     if let Some(gap) = provenance.completeness_gap.as_ref().and_then(|g| g.get(sample)) {
-        note += &format!("; completeness gap {gap:.2e}");
+        // Writing to a string cannot fail.
+        let _ = write!(note, "; completeness gap {gap:.2e}");
     }
     overlay = overlay.note(note);
     Ok(overlay.render()?)
