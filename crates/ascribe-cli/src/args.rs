@@ -115,7 +115,7 @@ pub struct TargetArgs {
     /// Explain a neuron instead of an output
     #[arg(long, value_name = "NODE:INDEX[,INDEX…]")]
     pub neuron: Option<String>,
-    /// zero, black, white, blur[:SIGMA], a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
+    /// zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
     /// file
     #[arg(long, value_name = "B")]
     pub baseline: Option<String>,
