@@ -3,7 +3,7 @@
 use ascribe::core::{Explainer, Graph, Inputs, Run, Target};
 use ascribe::gradient::{GradCam, GuidedBackprop, GuidedGradCam, Saliency};
 use ascribe::metrics::{Case, Evaluation, Metric, ModelRandomisation};
-use ascribe::viz::report::{Cell, Claim, Column, Figure, Section, Table};
+use ascribe::viz::report::{Cell, Claim, Column, Figure, Section, Table, Verdict};
 use ascribe::viz::{Plot, Series};
 
 use super::{Setting, network_of_shapes, verdict};
@@ -102,47 +102,56 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         let (first, last) = ends(&ranks);
         let mean = found.mean();
         table = table.row([name.into(), Cell::from(first), last.into(), mean.into(), ends(&ssim).1.into()]);
-        let points = ranks.iter().enumerate().filter_map(|(i, v)| v.map(|v| ((i + 1) as f64, v)));
-        plot = plot.series(Series::new(name, points));
-        mean_of.push(mean.unwrap_or(0.0));
+        // A map that is zero for every randomised network has no rank correlation, and no line.
+        let points: Vec<(f64, f64)> =
+            ranks.iter().enumerate().filter_map(|(i, v)| v.map(|v| ((i + 1) as f64, v))).collect();
+        if !points.is_empty() {
+            plot = plot.series(Series::new(name, points));
+        }
+        mean_of.push(mean);
         setting.bar.inc(1);
     }
     let picture = plot.title(subject.name).y_range(-0.2, 1.0).auc(false).render()?;
     let [gradient, cam, guided, guided_cam] = mean_of[..] else {
         anyhow::bail!("four methods were expected")
     };
-    let claim = |text: &str, holds: bool, measured: String, criterion: &str| {
-        Claim::new(format!("{text} ({})", subject.name), verdict(holds))
+    let words = |mean: Option<f64>| {
+        mean.map_or_else(|| "undefined: the map is constant".into(), |m| format!("{m:.3}"))
+    };
+    let claim = |text: &str, holds: Option<bool>, measured: String, criterion: &str| {
+        Claim::new(format!("{text} ({})", subject.name), holds.map_or(Verdict::NotChecked, verdict))
             .source(format!("{SOURCE}, figures 2 to 4"))
             .measured(measured)
             .criterion(criterion)
     };
+    let changes = |mean: Option<f64>| mean.map(|m| m < 0.5);
+    let less = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a > b + 0.1);
     Ok(Section::new(format!("Sanity checks: {}", subject.name))
         .text("Parameters are replaced by random ones with the same mean and variance, from the output to the input; maps are compared with those of the trained network.")
         .figure(Figure::new(&picture, "Rank correlation with the trained network's map.")?)
         .table(table)
         .claim(claim(
             "Gradients change when the network is randomised.",
-            gradient < 0.5,
-            format!("mean rank correlation {gradient:.3}"),
+            changes(gradient),
+            format!("mean rank correlation {}", words(gradient)),
             "below 0.5",
         ))
         .claim(claim(
             "Grad-CAM changes when the network is randomised.",
-            cam < 0.5,
-            format!("mean rank correlation {cam:.3}"),
+            changes(cam),
+            format!("mean rank correlation {}", words(cam)),
             "below 0.5",
         ))
         .claim(claim(
             "Guided backpropagation changes less than the gradient.",
-            guided > gradient + 0.1,
-            format!("mean rank correlation {guided:.3} against {gradient:.3}"),
+            less(guided, gradient),
+            format!("mean rank correlation {} against {}", words(guided), words(gradient)),
             "at least 0.1 more",
         ))
         .claim(claim(
             "Guided Grad-CAM changes less than Grad-CAM.",
-            guided_cam > cam + 0.1,
-            format!("mean rank correlation {guided_cam:.3} against {cam:.3}"),
+            less(guided_cam, cam),
+            format!("mean rank correlation {} against {}", words(guided_cam), words(cam)),
             "at least 0.1 more",
         )))
 }
