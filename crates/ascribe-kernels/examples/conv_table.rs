@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use ascribe_kernels::{ConvParams, ConvShape, Epilogue, Isa, PackedConv};
 
 /// Network, count, input channels, output channels, groups, input size, kernel, stride.
-type Layer = (&'static str, usize, usize, usize, usize, usize, usize, usize);
+pub type Layer = (&'static str, usize, usize, usize, usize, usize, usize, usize);
 
-const LAYERS: &[Layer] = &[
+/// The layers.
+pub const LAYERS: &[Layer] = &[
     ("resnet50", 1, 3, 64, 1, 224, 7, 2),
     ("resnet50", 1, 64, 64, 1, 56, 1, 1),
     ("resnet50", 2, 256, 64, 1, 56, 1, 1),
@@ -144,7 +145,7 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
 
 /// Shortest time of a call, over a fifth of a second and at least five calls: what the call costs when
 /// nothing else disturbs the machine.
-fn best<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+pub fn best<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
     call()?;
     let (mut shortest, mut calls) = (f64::INFINITY, 0);
     let start = Instant::now();
@@ -158,7 +159,7 @@ fn best<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
 }
 
 /// GFLOP/s of a loop of fused multiply-adds in registers, on all threads of the pool.
-fn ceiling(pool: &rayon::ThreadPool) -> f64 {
+pub fn ceiling(pool: &rayon::ThreadPool) -> f64 {
     const ROUNDS: usize = 500_000;
     let mut shortest = f64::INFINITY;
     let mut flops = 0.0;

@@ -28,6 +28,7 @@
 //! # Ok::<(), ascribe_kernels::KernelError>(())
 //! ```
 
+pub mod blocked;
 mod conv;
 mod elementwise;
 mod epilogue;

@@ -8,47 +8,115 @@
 //! with zeros outside the source. [`Lattice`] holds these numbers, and [`Runs`] turns vectors of
 //! consecutive grid points into masked memory accesses.
 
+use crate::shape::ConvShape;
+
 /// The positions that a convolution reads and writes in one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lattice {
+pub(crate) struct Lattice {
     /// Height and width of the source.
-    pub(super) src: [usize; 2],
+    pub(crate) src: [usize; 2],
     /// Height and width of the destination.
-    pub(super) dst: [usize; 2],
+    pub(crate) dst: [usize; 2],
     /// Number of points computed, by row and column.
-    pub(super) grid: [usize; 2],
+    pub(crate) grid: [usize; 2],
     /// Step in the source per grid point.
-    pub(super) src_stride: [usize; 2],
+    pub(crate) src_stride: [usize; 2],
     /// Offsets in the source relative to `point · src_stride`.
-    pub(super) taps: Vec<[isize; 2]>,
+    pub(crate) taps: Vec<[isize; 2]>,
     /// Step in the destination per grid point.
-    pub(super) dst_stride: [usize; 2],
+    pub(crate) dst_stride: [usize; 2],
     /// Position in the destination of the first grid point.
-    pub(super) dst_offset: [usize; 2],
+    pub(crate) dst_offset: [usize; 2],
 }
 
 impl Lattice {
-    pub(super) fn points(&self) -> usize {
+    /// The lattice of a forward convolution; its taps are the kernel's elements in order.
+    pub(crate) fn forward(shape: &ConvShape) -> Self {
+        Self {
+            src: shape.input,
+            dst: shape.output(),
+            grid: shape.output(),
+            src_stride: shape.stride,
+            taps: kernel_positions(shape).map(|(_, offset)| offset).collect(),
+            dst_stride: [1, 1],
+            dst_offset: [0, 0],
+        }
+    }
+
+    /// The lattices of an input gradient, each with the kernel element of every tap.
+    ///
+    /// Input pixels of one residue class modulo the stride meet the same taps, at stride 1 in the
+    /// output gradient: one dense convolution per class, and no multiplication by inserted zeros.
+    pub(crate) fn input_grad(shape: &ConvShape) -> Vec<(Self, Vec<usize>)> {
+        let stride = shape.stride;
+        let mut lattices = Vec::new();
+        for class_h in 0..stride[0].min(shape.input[0]) {
+            for class_w in 0..stride[1].min(shape.input[1]) {
+                let class = [class_h, class_w];
+                let (indices, taps): (Vec<_>, Vec<_>) = kernel_positions(shape)
+                    .filter_map(|(index, tap)| {
+                        let from = [0, 1].map(|axis| class[axis] as isize - tap[axis]);
+                        let whole = [0, 1].map(|axis| from[axis] % stride[axis] as isize == 0);
+                        (whole == [true; 2])
+                            .then(|| (index, [0, 1].map(|axis| from[axis] / stride[axis] as isize)))
+                    })
+                    .unzip();
+                let lattice = Self {
+                    src: shape.output(),
+                    dst: shape.input,
+                    grid: [0, 1].map(|axis| (shape.input[axis] - class[axis]).div_ceil(stride[axis])),
+                    src_stride: [1, 1],
+                    taps,
+                    dst_stride: stride,
+                    dst_offset: class,
+                };
+                lattices.push((lattice, indices));
+            }
+        }
+        lattices
+    }
+
+    pub(crate) fn points(&self) -> usize {
         self.grid[0] * self.grid[1]
     }
 
-    pub(super) fn src_plane(&self) -> usize {
+    pub(crate) fn src_plane(&self) -> usize {
         self.src[0] * self.src[1]
     }
 
-    pub(super) fn dst_plane(&self) -> usize {
+    pub(crate) fn dst_plane(&self) -> usize {
         self.dst[0] * self.dst[1]
     }
 
+    /// Whether every destination pixel depends on the source pixel at its own place alone.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.taps == [[0, 0]]
+            && self.src_stride == [1, 1]
+            && self.dst_stride == [1, 1]
+            && self.src == self.dst
+            && self.src == self.grid
+            && self.dst_offset == [0, 0]
+    }
+
     /// A pointwise convolution does not care where rows end; as one long row it needs fewer runs.
-    pub(super) fn flattened(mut self) -> Self {
-        let pointwise = self.taps == [[0, 0]] && self.src_stride == [1, 1] && self.dst_stride == [1, 1];
-        if pointwise && self.src == self.dst && self.src == self.grid && self.dst_offset == [0, 0] {
+    pub(crate) fn flattened(mut self) -> Self {
+        if self.is_pointwise() {
             let row = [1, self.points()];
             (self.src, self.dst, self.grid) = (row, row, row);
         }
         self
     }
+}
+
+/// Index of each kernel element and its offset in the input relative to `output position · stride`.
+pub(super) fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize, [isize; 2])> {
+    let [height, width] = shape.kernel;
+    let (dilation, padding) = (shape.dilation, shape.padding);
+    (0..height * width).map(move |index| {
+        let at = [index / width, index % width];
+        let offset = |axis: usize| (at[axis] * dilation[axis]) as isize - padding[axis] as isize;
+        (index, [offset(0), offset(1)])
+    })
 }
 
 /// A masked access: lane `l` of `mask` is the element `offset + stride · l` of channel 0.

@@ -2,7 +2,7 @@
 
 mod direct;
 mod gemm;
-mod lattice;
+pub(crate) mod lattice;
 mod strip;
 mod weight_grad;
 
@@ -99,17 +99,8 @@ impl<T: Float> PackedConv<T> {
             src: shape.input,
             dst: shape.output(),
         };
-        let taps = kernel_positions(shape).map(|(_, offset)| offset).collect::<Vec<_>>();
-        let count = taps.len();
-        let lattice = Lattice {
-            src: shapes.src,
-            dst: shapes.dst,
-            grid: shapes.dst,
-            src_stride: shape.stride,
-            taps,
-            dst_stride: [1, 1],
-            dst_offset: [0, 0],
-        };
+        let lattice = Lattice::forward(shape);
+        let count = lattice.taps.len();
         Ok(Self::build(isa, shapes, vec![lattice], |_, row, channel, tap| {
             weight[(row * shapes.channels + channel) * count + tap]
         }))
@@ -124,33 +115,7 @@ impl<T: Float> PackedConv<T> {
             src: shape.output(),
             dst: shape.input,
         };
-        let stride = shape.stride;
-        let (mut lattices, mut kernel_indices) = (Vec::new(), Vec::new());
-        // Input pixels of one residue class modulo the stride meet the same taps, at stride 1 in the
-        // output gradient: one dense convolution per class, and no multiplication by inserted zeros.
-        for class_h in 0..stride[0].min(shape.input[0]) {
-            for class_w in 0..stride[1].min(shape.input[1]) {
-                let class = [class_h, class_w];
-                let (indices, taps): (Vec<_>, Vec<_>) = kernel_positions(shape)
-                    .filter_map(|(index, tap)| {
-                        let from = [0, 1].map(|axis| class[axis] as isize - tap[axis]);
-                        let whole = [0, 1].map(|axis| from[axis] % stride[axis] as isize == 0);
-                        (whole == [true; 2])
-                            .then(|| (index, [0, 1].map(|axis| from[axis] / stride[axis] as isize)))
-                    })
-                    .unzip();
-                lattices.push(Lattice {
-                    src: shapes.src,
-                    dst: shapes.dst,
-                    grid: [0, 1].map(|axis| (shapes.dst[axis] - class[axis]).div_ceil(stride[axis])),
-                    src_stride: [1, 1],
-                    taps,
-                    dst_stride: stride,
-                    dst_offset: class,
-                });
-                kernel_indices.push(indices);
-            }
-        }
+        let (lattices, kernel_indices): (Vec<_>, Vec<_>) = Lattice::input_grad(shape).into_iter().unzip();
         let kernel_len = shape.kernel[0] * shape.kernel[1];
         Ok(Self::build(isa, shapes, lattices, |class, row, channel, tap| {
             let (group, row) = (row / shapes.rows, row % shapes.rows);
@@ -215,17 +180,6 @@ impl<T: Float> PackedConv<T> {
         }
         Ok(())
     }
-}
-
-/// Index of each kernel element and its offset in the input relative to `output position · stride`.
-fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize, [isize; 2])> {
-    let [height, width] = shape.kernel;
-    let (dilation, padding) = (shape.dilation, shape.padding);
-    (0..height * width).map(move |index| {
-        let at = [index / width, index % width];
-        let offset = |axis: usize| (at[axis] * dilation[axis]) as isize - padding[axis] as isize;
-        (index, [offset(0), offset(1)])
-    })
 }
 
 /// `y[n, o] = bias[o] + Σ_c w[o, c] ⋆ x[n, c]` (cross-correlation), zeros beyond the borders.

@@ -1,6 +1,7 @@
 //! The weight gradient, for training and for tests. Correct and tolerable, not tuned.
 
-use super::{check_lengths, kernel_positions};
+use super::check_lengths;
+use super::lattice::kernel_positions;
 use crate::error::Result;
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};

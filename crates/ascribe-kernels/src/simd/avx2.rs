@@ -47,12 +47,13 @@ unsafe fn mask64(mask: u32) -> __m256i {
 macro_rules! simd {
     ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
      $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
-     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident, $convert:ident, $store_int:ident) => {
+     $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident, $and:ident, $movemask:ident, $convert:ident, $store_int:ident) => {
         impl Simd for $name {
             type T = $t;
             type V = $v;
             const LANES: usize = $lanes;
             const TILE_ROWS: usize = 4;
+            const ACCUMULATORS: usize = 12;
 
             #[inline(always)]
             unsafe fn zero() -> $v {
@@ -116,6 +117,16 @@ macro_rules! simd {
                 }
             }
             #[inline(always)]
+            unsafe fn greater(a: $v, b: $v) -> u32 {
+                // SAFETY: the processor has AVX2.
+                unsafe { $movemask($cmp::<_CMP_GT_OQ>(a, b)) as u32 }
+            }
+            #[inline(always)]
+            unsafe fn keep(mask: u32, v: $v) -> $v {
+                // SAFETY: the processor has AVX2.
+                unsafe { $and($cast($mask(mask)), v) }
+            }
+            #[inline(always)]
             fn prefetch(p: *const $t) {
                 // SAFETY: part of every x86-64; a hint that never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -165,6 +176,8 @@ simd!(
     _mm256_permute2f128_ps,
     _mm256_cmp_ps,
     _mm256_or_ps,
+    _mm256_and_ps,
+    _mm256_movemask_ps,
     _mm256_cvttps_epi32,
     _mm256_storeu_si256
 );
@@ -192,6 +205,8 @@ simd!(
     _mm256_permute2f128_pd,
     _mm256_cmp_pd,
     _mm256_or_pd,
+    _mm256_and_pd,
+    _mm256_movemask_pd,
     _mm256_cvttpd_epi32,
     _mm_storeu_si128
 );

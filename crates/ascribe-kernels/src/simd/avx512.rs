@@ -72,6 +72,7 @@ macro_rules! simd {
             type V = $v;
             const LANES: usize = $lanes;
             const TILE_ROWS: usize = 8;
+            const ACCUMULATORS: usize = 28;
 
             #[inline(always)]
             unsafe fn zero() -> $v {
@@ -136,6 +137,16 @@ macro_rules! simd {
                     let wins = $cmp::<_CMP_GT_OQ>(x, best) | $cmp::<_CMP_UNORD_Q>(x, x);
                     ($blend(wins, best, x), $blend(wins, place, at))
                 }
+            }
+            #[inline(always)]
+            unsafe fn greater(a: $v, b: $v) -> u32 {
+                // SAFETY: the processor has AVX-512.
+                u32::from(unsafe { $cmp::<_CMP_GT_OQ>(a, b) })
+            }
+            #[inline(always)]
+            unsafe fn keep(mask: u32, v: $v) -> $v {
+                // SAFETY: the processor has AVX-512.
+                unsafe { $blend(mask as $m, $zero(), v) }
             }
             #[inline(always)]
             fn prefetch(p: *const $t) {

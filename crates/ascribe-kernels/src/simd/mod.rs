@@ -110,6 +110,47 @@ macro_rules! isa_types {
 isa_types!(f32, avx512::run_f32, avx2::run_f32, portable::P<f32, 4>);
 isa_types!(f64, avx512::run_f64, avx2::run_f64, portable::P<f64, 2>);
 
+/// An instruction set for `f32` as a type, for kernels that exist in some sizes on one and in others on another.
+pub(crate) trait Target {
+    /// Its vectors.
+    type S: Simd<T = f32>;
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// The processor has the instructions; whatever the kernel needs.
+    unsafe fn run<K: Kernel<f32>>(kernel: K) -> K::Output;
+}
+
+macro_rules! target {
+    ($name:ident, $isa:literal, $simd:ty, $run:expr) => {
+        #[doc = concat!("[`Target`] of `Isa::", $isa, "`.")]
+        pub(crate) struct $name;
+
+        impl Target for $name {
+            type S = $simd;
+
+            #[inline(always)]
+            unsafe fn run<K: Kernel<f32>>(kernel: K) -> K::Output {
+                // SAFETY: the caller's contract.
+                unsafe { $run(kernel) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+target!(OnAvx512, "Avx512", avx512::F32, avx512::run_f32);
+#[cfg(target_arch = "x86_64")]
+target!(OnAvx2, "Avx2", avx2::F32, avx2::run_f32);
+target!(OnPortable, "Portable", portable::P<f32, 4>, run_portable);
+
+#[inline(never)]
+unsafe fn run_portable<K: Kernel<f32>>(kernel: K) -> K::Output {
+    // SAFETY: the caller's contract.
+    unsafe { kernel.run::<portable::P<f32, 4>>() }
+}
+
 /// Sizes of an instruction set's vectors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
@@ -157,6 +198,8 @@ pub trait Simd: Copy + 'static {
     const LANES: usize;
     /// Rows of a register tile that this instruction set has registers for.
     const TILE_ROWS: usize;
+    /// Vectors that can be accumulated at a time, with registers left for the operands.
+    const ACCUMULATORS: usize;
 
     /// All lanes zero.
     unsafe fn zero() -> Self::V;
@@ -181,6 +224,10 @@ pub trait Simd: Copy + 'static {
     /// One step of a running maximum, (`best`, `place`), with the candidate (`x`, `at`): the candidate wins
     /// where it is larger or not a number.
     unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
+    /// The lanes where `a > b`, as a mask; not those where either is not a number.
+    unsafe fn greater(a: Self::V, b: Self::V) -> u32;
+    /// The lanes of the mask, zeros elsewhere.
+    unsafe fn keep(mask: u32, v: Self::V) -> Self::V;
     /// Asks for a cache line that will be read soon. Any address will do.
     fn prefetch(p: *const Self::T);
     /// Stores the lanes, rounded towards zero, as integers. They have to fit.
@@ -255,6 +302,25 @@ pub(crate) unsafe fn transpose<S: Simd, const R: usize>(mut rows: [S::V; R]) -> 
         stage *= 2;
     }
     rows
+}
+
+/// Undoes [`transpose`]: 16 vectors that hold column after column of 16 elements become 16 rows.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+pub(crate) unsafe fn transpose_back<S: Simd>(mut columns: [S::V; 16]) -> [S::V; 16] {
+    // Each stage rotates the bits of (vector, lane) by one; log₂ LANES more bring them round.
+    let mut stage = 1;
+    while stage < S::LANES {
+        let from = columns;
+        for i in 0..8 {
+            // SAFETY: the caller's contract.
+            (columns[2 * i], columns[2 * i + 1]) = unsafe { S::interleave(from[i], from[i + 8]) };
+        }
+        stage *= 2;
+    }
+    columns
 }
 
 /// The mask with the lowest `count` bits set.

@@ -15,6 +15,7 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
     type V = [T; N];
     const LANES: usize = N;
     const TILE_ROWS: usize = 4;
+    const ACCUMULATORS: usize = 12;
 
     #[inline(always)]
     unsafe fn zero() -> [T; N] {
@@ -67,6 +68,14 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         let wins: [bool; N] = from_fn(|l| x[l] > best[l] || x[l].is_nan());
         let pick = |yes: [T; N], no: [T; N]| from_fn(|l| if wins[l] { yes[l] } else { no[l] });
         (pick(x, best), pick(at, place))
+    }
+    #[inline(always)]
+    unsafe fn greater(a: [T; N], b: [T; N]) -> u32 {
+        (0..N).fold(0, |bits, l| bits | u32::from(a[l] > b[l]) << l)
+    }
+    #[inline(always)]
+    unsafe fn keep(mask: u32, v: [T; N]) -> [T; N] {
+        from_fn(|l| if mask >> l & 1 == 1 { v[l] } else { T::ZERO })
     }
     #[inline(always)]
     fn prefetch(_: *const T) {}

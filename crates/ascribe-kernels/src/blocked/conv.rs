@@ -1,0 +1,487 @@
+//! Convolutions and their input gradients on blocked tensors.
+
+use super::buffer::Buffer;
+use super::epilogue::{BlockedEpilogue, Finish, same_tensor};
+use super::layout::{BLOCK, BlockedShape};
+use super::pack::{Class, Panel, pack, panels};
+use super::tile::{Call, Entry, Mode, PanelFinish, SUMS, most_blocks, run, sizes};
+use super::tiling::{Source, Tiling, Units};
+use super::work::Work;
+use crate::conv::lattice::Lattice;
+use crate::error::{KernelError, Result, check_len};
+use crate::parallel::{Scratch, SharedMut, run_tasks};
+use crate::shape::ConvShape;
+use crate::simd::Isa;
+
+/// A border wider than this would cost more than it saves.
+const WIDEST_BORDER: usize = 16;
+
+/// A convolution, or its input gradient, on blocked tensors, with the weights packed once.
+///
+/// Batch, border of the source and border of the destination may differ from call to call; none has an
+/// influence on the numbers.
+///
+/// ```
+/// use ascribe_kernels::blocked::{BlockedConv, BlockedEpilogue, BlockedShape, from_blocked, to_blocked};
+/// use ascribe_kernels::{ConvParams, ConvShape};
+///
+/// let shape = ConvShape::new(ConvParams {
+///     input: [1, 3],
+///     kernel: [1, 3],
+///     padding: [0, 1, 0, 1],
+///     ..Default::default()
+/// })?;
+/// let conv = BlockedConv::forward(&shape, &[1.0, 10.0, 100.0])?.expect("a dense convolution of stride 1");
+/// let source = BlockedShape { batch: 1, channels: 1, size: [1, 3], pad: conv.source_pad() };
+/// let output = BlockedShape { pad: [0, 0], ..source };
+/// let (mut x, mut y) = (vec![0.0; source.len()], vec![0.0; output.len()]);
+/// to_blocked(&source, &[1.0, 2.0, 3.0], &mut x)?;
+/// conv.run(&source, &x, BlockedEpilogue::default(), &output, &mut y)?;
+/// let mut plain = [0.0; 3];
+/// from_blocked(&output, &y, &mut plain)?;
+/// assert_eq!(plain, [210.0, 321.0, 32.0]);
+/// # Ok::<(), ascribe_kernels::KernelError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct BlockedConv {
+    pub(super) isa: Isa,
+    pub(super) mode: Mode,
+    /// Channels and size.
+    pub(super) src: (usize, [usize; 2]),
+    pub(super) dst: (usize, [usize; 2]),
+    pub(super) source_pad: [usize; 2],
+    /// Source blocks that a destination block depends on.
+    pub(super) depth: usize,
+    pub(super) classes: Vec<Class>,
+    pub(super) panels: Vec<Panel>,
+    pub(super) weights: Buffer,
+}
+
+impl BlockedConv {
+    /// Packs a forward convolution: source = input, destination = output.
+    ///
+    /// `None` where this layout has no kernel: strides above 2 along rows, and groups that are neither one
+    /// channel nor multiples of 16.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
+    pub fn forward(shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
+        Self::forward_with(Isa::detect(), shape, weight)
+    }
+
+    /// Packs an input gradient: source = output gradient, destination = input gradient. Also the forward pass
+    /// of a transposed convolution.
+    ///
+    /// `None` as for [`BlockedConv::forward`], but for any stride.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
+    pub fn input_grad(shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
+        Self::input_grad_with(Isa::detect(), shape, weight)
+    }
+
+    pub(super) fn forward_with(isa: Isa, shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
+        check_len("blocked convolution", "weight", shape.weight_len(), weight.len())?;
+        let lattice = Lattice::forward(shape);
+        let taps = lattice.taps.len();
+        let channels = shape.in_channels / shape.groups;
+        Ok(Self::build(
+            isa,
+            shape.groups,
+            (shape.in_channels, shape.input),
+            (shape.out_channels, shape.output()),
+            vec![lattice],
+            |_, row, channel, tap| weight[(row * channels + channel) * taps + tap],
+        ))
+    }
+
+    pub(super) fn input_grad_with(isa: Isa, shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
+        check_len("blocked convolution input gradient", "weight", shape.weight_len(), weight.len())?;
+        let (lattices, elements): (Vec<_>, Vec<_>) = Lattice::input_grad(shape).into_iter().unzip();
+        let taps = shape.kernel[0] * shape.kernel[1];
+        let (channels, rows) = (shape.out_channels / shape.groups, shape.in_channels / shape.groups);
+        Ok(Self::build(
+            isa,
+            shape.groups,
+            (shape.out_channels, shape.output()),
+            (shape.in_channels, shape.input),
+            lattices,
+            |class, row, channel, tap| {
+                let (group, row) = (row / rows, row % rows);
+                weight[((group * channels + channel) * rows + row) * taps + elements[class][tap]]
+            },
+        ))
+    }
+
+    /// `weight` is that of (class, destination channel, source channel in its group, tap).
+    fn build(
+        isa: Isa,
+        groups: usize,
+        src: (usize, [usize; 2]),
+        dst: (usize, [usize; 2]),
+        lattices: Vec<Lattice>,
+        weight: impl Fn(usize, usize, usize, usize) -> f32,
+    ) -> Option<Self> {
+        let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
+        let (channels, rows) = (src.0 / groups, dst.0 / groups);
+        let step = lattices.iter().map(|lattice| lattice.src_stride[1] * BLOCK).max()?;
+        let depthwise = groups > 1 && channels == 1 && rows == 1;
+        let mode = if depthwise { Mode::Depthwise(step) } else { Mode::Dense(step) };
+        let whole = groups == 1 || depthwise || (channels % BLOCK == 0 && rows % BLOCK == 0);
+        let source_pad = border(&lattices);
+        if !mode.is_served() || !whole || source_pad.iter().any(|&pad| pad > WIDEST_BORDER) {
+            return None;
+        }
+        let (classes, mut panels): (Vec<_>, _) = if depthwise {
+            let mut panels = panels(1, rows * groups, channels * groups, 1);
+            for panel in &mut panels {
+                panel.src_block = panel.block;
+            }
+            (lattices.into_iter().map(Class::depthwise).collect(), panels)
+        } else {
+            let panels = panels(groups, rows, channels, most_blocks(isa));
+            (lattices.into_iter().map(|lattice| Class::blocked(lattice, channels)).collect(), panels)
+        };
+        let weights = pack(&mut panels, &classes, |class, row, step, place| {
+            // Blocks of groups are whole, so that channels count through them.
+            if row < dst.0 { weight(class, row, step.block * BLOCK + place, step.tap) } else { 0.0 }
+        });
+        let depth = if depthwise { 1 } else { channels.div_ceil(BLOCK) };
+        Some(Self { isa, mode, src, dst, source_pad, depth, classes, panels, weights })
+    }
+
+    /// The least border that the source must have.
+    pub fn source_pad(&self) -> [usize; 2] {
+        self.source_pad
+    }
+
+    /// Runs the convolution. Writes all of `dst`: zeros in the border and the channel tail.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when a shape has other channels or another size than the convolution, the
+    /// batches differ, or the source's border is narrower than [`BlockedConv::source_pad`];
+    /// [`KernelError::Length`] when a slice does not have the length of its shape.
+    pub fn run(
+        &self,
+        src_shape: &BlockedShape,
+        src: &[f32],
+        epilogue: BlockedEpilogue<'_>,
+        dst_shape: &BlockedShape,
+        dst: &mut [f32],
+    ) -> Result<()> {
+        const KERNEL: &str = "blocked convolution";
+        let wanted =
+            BlockedShape { batch: dst_shape.batch, channels: self.src.0, size: self.src.1, pad: [0, 0] };
+        same_tensor(KERNEL, "src", &wanted, src_shape)?;
+        check_len(KERNEL, "src", src_shape.len(), src.len())?;
+        if (0..2).any(|axis| src_shape.pad[axis] < self.source_pad[axis]) {
+            return Err(KernelError::Shape {
+                what: KERNEL,
+                problem: format!(
+                    "the border of `src` is {:?}, it has to be {:?} at least",
+                    src_shape.pad, self.source_pad
+                ),
+            });
+        }
+        self.check_destination(KERNEL, &epilogue, dst_shape, dst)?;
+        let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
+        let borderless = [src_shape.pad, dst_shape.pad, residual_pad] == [[0, 0]; 3];
+        let entries = self.classes.iter().map(|class| {
+            let entry = |step: &super::pack::Step| {
+                let [row, column] = class.lattice.taps[step.tap];
+                let offset = step.block * src_shape.plane();
+                let tap = row * src_shape.pitch() as isize + column * BLOCK as isize;
+                Entry { offset: offset as isize + tap, count: step.count }
+            };
+            class.steps.iter().map(entry).collect()
+        });
+        let job = Job::new(self, entries.collect(), epilogue, dst_shape, dst, borderless, |lattice| {
+            Source::blocked(lattice, src_shape)
+        });
+        let unit_bytes = src_shape.plane() * size_of::<f32>() * self.depth / job.units_per_sample.max(1);
+        let work = self.work(&job, dst_shape.batch, unit_bytes);
+        run_tasks(
+            work.tasks(),
+            || Scratch::<f32>::new(SUMS),
+            |sums, task| {
+                let (units, panels) = work.task(task);
+                for (sample, units) in work.samples(units) {
+                    job.clear_borders(sample, units.clone(), panels.clone());
+                }
+                for panel in &self.panels[panels] {
+                    for (class, weights) in panel.weights.iter().enumerate() {
+                        for chain in 0..self.classes[class].chains.len() {
+                            for (sample, units) in work.samples(work.task(task).0) {
+                                let at = sample * src_shape.sample() + panel.src_block * src_shape.plane();
+                                // SAFETY: lengths, shapes and the border are checked; a task's units and
+                                // panels are its own.
+                                unsafe {
+                                    let src = src.as_ptr().add(at);
+                                    job.chain(
+                                        class,
+                                        chain,
+                                        panel,
+                                        *weights,
+                                        sample,
+                                        units,
+                                        src,
+                                        sums.pointer(),
+                                    );
+                                }
+                            }
+                        }
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+
+    pub(super) fn check_destination(
+        &self,
+        kernel: &'static str,
+        epilogue: &BlockedEpilogue<'_>,
+        shape: &BlockedShape,
+        dst: &[f32],
+    ) -> Result<()> {
+        let wanted = BlockedShape { batch: shape.batch, channels: self.dst.0, size: self.dst.1, pad: [0, 0] };
+        same_tensor(kernel, "dst", &wanted, shape)?;
+        check_len(kernel, "dst", shape.len(), dst.len())?;
+        epilogue.check(kernel, shape)
+    }
+
+    pub(super) fn work(&self, job: &Job<'_>, batch: usize, unit_bytes: usize) -> Work {
+        let products: usize =
+            self.classes.iter().map(|c| c.rows() * c.lattice.points()).sum::<usize>() * self.dst.0 * batch;
+        Work::new(batch, job.units_per_sample, unit_bytes, self.panels.len(), products)
+    }
+}
+
+/// The border that reads of taps outside the source need.
+fn border(lattices: &[Lattice]) -> [usize; 2] {
+    [0, 1].map(|axis| {
+        let beyond = |lattice: &Lattice| {
+            let last = (lattice.grid[axis].saturating_sub(1) * lattice.src_stride[axis]) as isize;
+            let outside =
+                |tap: &[isize; 2]| (-tap[axis]).max(last + tap[axis] + 1 - lattice.src[axis] as isize);
+            lattice.taps.iter().map(outside).max().unwrap_or(0)
+        };
+        lattices.iter().map(beyond).max().unwrap_or(0).max(0) as usize
+    })
+}
+
+/// A run of a convolution: everything that tasks share.
+pub(super) struct Job<'a> {
+    conv: &'a BlockedConv,
+    units: Units,
+    pub(super) units_per_sample: usize,
+    /// For each number of blocks, and each class.
+    tilings: [Vec<Tiling>; super::tile::MAX_BLOCKS],
+    pub(super) src_rows: Vec<usize>,
+    entries: Vec<Vec<Entry>>,
+    dst_shape: &'a BlockedShape,
+    dst: SharedMut<'a, f32>,
+    bias: Option<&'a [f32]>,
+    residual: Option<(&'a BlockedShape, &'a [f32])>,
+    record: Option<SharedMut<'a, u16>>,
+    mask: Option<&'a [u16]>,
+    activation: crate::epilogue::Activation<f32>,
+    plain: bool,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        conv: &'a BlockedConv,
+        entries: Vec<Vec<Entry>>,
+        epilogue: BlockedEpilogue<'a>,
+        dst_shape: &'a BlockedShape,
+        dst: &'a mut [f32],
+        borderless: bool,
+        source: impl Fn(&Lattice) -> Source,
+    ) -> Self {
+        let lattices: Vec<_> = conv.classes.iter().map(|class| &class.lattice).collect();
+        let units = Units::choose(&lattices, borderless);
+        let residual = epilogue.residual.map(|(shape, _)| shape);
+        let tilings = std::array::from_fn(|index| {
+            if !conv.panels.iter().any(|panel| panel.blocks == index + 1) {
+                return Vec::new();
+            }
+            let sizes = sizes(conv.isa, index + 1);
+            let tiling =
+                |lattice: &&Lattice| Tiling::new(lattice, units, sizes, source(lattice), dst_shape, residual);
+            lattices.iter().map(tiling).collect()
+        });
+        Self {
+            conv,
+            units,
+            units_per_sample: lattices.iter().map(|lattice| units.count(lattice.grid)).max().unwrap_or(0),
+            tilings,
+            src_rows: lattices.iter().map(|lattice| source(lattice).row_step).collect(),
+            entries,
+            dst_shape,
+            dst: SharedMut::new(dst),
+            plain: epilogue.is_plain(),
+            bias: epilogue.bias,
+            residual: epilogue.residual,
+            record: epilogue.record.map(SharedMut::new),
+            mask: epilogue.mask,
+            activation: epilogue.activation,
+        }
+    }
+
+    /// Zeros the border that belongs to some units of a sample, for some panels.
+    pub(super) fn clear_borders(
+        &self,
+        sample: usize,
+        units: std::ops::Range<usize>,
+        panels: std::ops::Range<usize>,
+    ) {
+        let Units::Rows(rows) = self.units else { return };
+        let shape = self.dst_shape;
+        let step = self.conv.classes.first().map_or(1, |class| class.lattice.dst_stride[0]) * rows;
+        let [first, end] = [units.start, units.end].map(|unit| (unit * step).min(shape.size[0]));
+        for panel in &self.conv.panels[panels] {
+            for block in panel.block..panel.block + panel.blocks {
+                let plane = (sample * shape.blocks() + block) * shape.plane();
+                // SAFETY: the length is checked; the rows of these blocks belong to one task.
+                unsafe { shape.clear_rows(self.dst.pointer().add(plane), first, end) };
+            }
+        }
+    }
+
+    /// Sums one chain for some units of a sample.
+    ///
+    /// # Safety
+    /// `src` is the first source block of the panel's group of the sample, with readable taps; `sums` has
+    /// room for a tile; no other task writes these units of this panel.
+    pub(super) unsafe fn chain(
+        &self,
+        class: usize,
+        chain: usize,
+        panel: &Panel,
+        weights: usize,
+        sample: usize,
+        units: std::ops::Range<usize>,
+        src: *const f32,
+        sums: *mut f32,
+    ) {
+        let conv = self.conv;
+        let Class { lattice, steps, chains } = &conv.classes[class];
+        let tiling = &self.tilings[panel.blocks - 1][class];
+        let tiles = tiling.of(units.start, units.end);
+        let range = chains[chain].clone();
+        let row = steps.get(range.start).map_or(0, |step| step.row);
+        let shape = self.dst_shape;
+        let block = sample * shape.blocks() + panel.block;
+        let last = chain + 1 == chains.len() && !self.plain;
+        let finish = last.then(|| self.finish(panel, sample, lattice));
+        let call = Call {
+            isa: conv.isa,
+            tiles,
+            entries: &self.entries[class][range],
+            weights: conv.weights[weights + row * panel.blocks * BLOCK..].as_ptr(),
+            src,
+            src_row: self.src_rows[class],
+            dst: self.dst.pointer().wrapping_add(block * shape.plane()),
+            dst_steps: [shape.plane(), lattice.dst_stride[0] * shape.pitch(), lattice.dst_stride[1] * BLOCK],
+            accumulate: chain > 0,
+            finish: finish.as_ref(),
+            sums,
+        };
+        for &(rows, pixels) in &tiling.kinds {
+            // SAFETY: the caller's contract; tilings are made for the panel's blocks.
+            unsafe { run(conv.isa, conv.mode, panel.blocks, rows, pixels, &call) };
+        }
+    }
+
+    fn finish(&self, panel: &Panel, sample: usize, lattice: &Lattice) -> PanelFinish {
+        let shape = self.dst_shape;
+        let blocks = std::array::from_fn(|at| {
+            let block = panel.block + at.min(panel.blocks - 1);
+            let index = sample * shape.blocks() + block;
+            let bits = index * shape.pixels();
+            Finish {
+                bias: self.bias.map_or(std::ptr::null(), |bias| bias[block * BLOCK..].as_ptr()),
+                residual: self
+                    .residual
+                    .map_or(std::ptr::null(), |(shape, data)| data[index * shape.plane()..].as_ptr()),
+                record: self
+                    .record
+                    .map_or(std::ptr::null_mut(), |record| record.pointer().wrapping_add(bits)),
+                mask: self.mask.map_or(std::ptr::null(), |mask| mask[bits..].as_ptr()),
+                activation: self.activation,
+                lanes: shape.lanes(block),
+            }
+        });
+        let [step_h, step_w] = lattice.dst_stride;
+        PanelFinish {
+            blocks,
+            residual_steps: self
+                .residual
+                .map_or([0; 2], |(shape, _)| [step_h * shape.pitch(), step_w * BLOCK]),
+            bits_steps: [step_h * shape.size[1], step_w],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::ConvParams;
+
+    fn values(seed: usize, len: usize) -> Vec<f32> {
+        (0..len).map(|at| ((at * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    #[test]
+    fn instruction_sets_agree() {
+        // Channels in, out, groups; size, kernel, stride.
+        let layers = [
+            (40, 24, 1, 17, 3, 1),
+            (200, 84, 1, 7, 1, 1),
+            (30, 19, 1, 9, 1, 2),
+            (35, 35, 35, 19, 5, 1),
+            (12, 12, 12, 19, 3, 2),
+            (6, 50, 1, 21, 5, 2),
+        ];
+        for (ic, oc, groups, size, kernel, stride) in layers {
+            let shape = ConvShape::new(ConvParams {
+                batch: 2,
+                in_channels: ic,
+                out_channels: oc,
+                groups,
+                input: [size, size + 1],
+                kernel: [kernel, kernel],
+                stride: [stride, stride],
+                padding: [kernel / 2; 4],
+                ..Default::default()
+            })
+            .unwrap();
+            let weight = values(1, shape.weight_len());
+            for packed in [BlockedConv::forward_with, BlockedConv::input_grad_with] {
+                let run = |isa| {
+                    let conv = packed(isa, &shape, &weight).unwrap().unwrap();
+                    let of = |(channels, size), pad| BlockedShape { batch: 2, channels, size, pad };
+                    let (src, dst) = (of(conv.src, conv.source_pad), of(conv.dst, [0, 1]));
+                    let (mut x, mut y) = (vec![0.0; src.len()], vec![f32::NAN; dst.len()]);
+                    let nchw = values(2, 2 * src.channels * src.pixels());
+                    crate::blocked::to_blocked(&src, &nchw, &mut x).unwrap();
+                    let bias = values(3, dst.blocks() * BLOCK);
+                    let epilogue = BlockedEpilogue { bias: Some(&bias), ..Default::default() };
+                    conv.run(&src, &x, epilogue, &dst, &mut y).unwrap();
+                    y
+                };
+                let reference = run(Isa::Portable);
+                let mut fused = None;
+                for &isa in Isa::available() {
+                    let found = run(isa);
+                    let worst = found.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst < 2e-4, "{isa} {shape:?}");
+                    if isa != Isa::Portable {
+                        assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{isa} {shape:?}");
+                    }
+                }
+            }
+        }
+    }
+}

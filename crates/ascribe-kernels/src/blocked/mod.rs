@@ -1,0 +1,28 @@
+//! Convolutions and their companions on a blocked layout, `f32` only.
+//!
+//! A tensor is `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`: sixteen channels of a pixel are one cache line and
+//! one 512-bit vector, and a border of zeros around each plane turns padding into plain reads. A chain of
+//! layers stays in this layout from the first convolution to the last, so that nothing is rearranged between
+//! them; see [`BlockedShape`], [`to_blocked`] and [`from_blocked`].
+//!
+//! [`BlockedConv`] sums products in registers, a tile of pixels by output channels at a time, in chains of
+//! at most 192 products, and adds the chains. Where chains end depends on the layer alone: results are
+//! bit-identical for any number of threads, and a sample's for any batch.
+//!
+//! What an activation's gradient needs is one bit per value: [`BlockedEpilogue::record`] writes the bits in
+//! the pass that computes the values, [`BlockedEpilogue::mask`] applies them in the pass that computes the
+//! gradient.
+
+mod buffer;
+mod conv;
+mod epilogue;
+mod layout;
+mod pack;
+mod tile;
+mod tiling;
+mod work;
+
+pub use buffer::Buffer;
+pub use conv::BlockedConv;
+pub use epilogue::BlockedEpilogue;
+pub use layout::{BLOCK, BlockedShape, from_blocked, to_blocked};

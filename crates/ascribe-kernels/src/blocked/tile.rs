@@ -1,0 +1,278 @@
+//! The register tile of blocked convolutions.
+//!
+//! A tile is up to 14 pixels × 32 output channels with 512-bit vectors: 28 accumulators, two vectors of
+//! weights and one broadcast source value. Each size is compiled on its own, so that the accumulators stay
+//! in registers.
+
+use super::epilogue::Finish;
+use super::layout::BLOCK;
+use super::tiling::Tile;
+use crate::simd::{Isa, IsaTypes, Kernel, OnPortable, Simd, Target};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{OnAvx2, OnAvx512};
+
+/// Products of a chain that follow each other in memory: `count` source values from `offset` on (relative to
+/// a tile's first pixel), and as many rows of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: isize,
+    pub(super) count: usize,
+}
+
+/// One chain of products for a list of tiles.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) isa: Isa,
+    pub(super) tiles: &'a [Tile],
+    pub(super) entries: &'a [Entry],
+    /// For each entry, `count` rows of one vector per lane of the panel.
+    pub(super) weights: *const f32,
+    /// The first source block of the sample.
+    pub(super) src: *const f32,
+    /// Floats between the rows of a tile in the source.
+    pub(super) src_row: usize,
+    /// The first destination block of the panel.
+    pub(super) dst: *mut f32,
+    /// Floats between blocks, rows and pixels of a tile in the destination.
+    pub(super) dst_steps: [usize; 3],
+    /// Adds to what is in the destination.
+    pub(super) accumulate: bool,
+    /// The epilogue, on the last chain.
+    pub(super) finish: Option<&'a PanelFinish>,
+    /// Room for the sums of a tile.
+    pub(super) sums: *mut f32,
+}
+
+/// The epilogue of a panel: one per block.
+#[derive(Clone, Copy)]
+pub(super) struct PanelFinish {
+    pub(super) blocks: [Finish; MAX_BLOCKS],
+    /// Floats between rows and pixels of a tile in the residual.
+    pub(super) residual_steps: [usize; 2],
+    /// Entries between rows and pixels of a tile in bit masks.
+    pub(super) bits_steps: [usize; 2],
+}
+
+/// Most blocks of output channels that a tile sums together.
+pub(super) const MAX_BLOCKS: usize = 3;
+/// Floats of the largest tile.
+pub(super) const SUMS: usize = 28 * BLOCK;
+
+/// How the operands of a tile are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Source values are broadcast; the pixels of a row are this many floats apart.
+    Dense(usize),
+    /// Each lane is a channel of its own; pixels are this many floats apart.
+    Depthwise(usize),
+}
+
+const STRIDED: usize = 2 * BLOCK;
+
+impl Mode {
+    /// Whether there is a kernel for it.
+    pub(super) fn is_served(self) -> bool {
+        matches!(self, Self::Dense(1 | 2 | BLOCK | STRIDED) | Self::Depthwise(BLOCK | STRIDED))
+    }
+}
+
+/// Blocks of output channels that the tiles of an instruction set hold at most.
+pub(super) fn most_blocks(isa: Isa) -> usize {
+    if isa == Isa::Avx512 { MAX_BLOCKS } else { 1 }
+}
+
+/// The numbers of pixels that tiles of `blocks` blocks come in, for one row and for two rows; descending,
+/// with 1 for one row.
+pub(super) fn sizes(isa: Isa, blocks: usize) -> [&'static [usize]; 2] {
+    match (isa, blocks) {
+        (Isa::Avx512, 1 | 2) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[7, 6, 5, 4]],
+        (Isa::Avx512, _) => [&[8, 7, 6, 5, 4, 3, 2, 1], &[4]],
+        (Isa::Avx2, _) => [&[6, 5, 4, 3, 2, 1], &[]],
+        _ => [&[3, 2, 1], &[]],
+    }
+}
+
+/// Sums all tiles of `call` that have this many rows and pixels.
+///
+/// # Safety
+/// The pointers of `call` are valid for every tile, entry and block; (`rows`, `pixels`, `blocks`) are among
+/// [`sizes`] and within [`most_blocks`]; `mode` is served; the processor has `isa`.
+pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixels: usize, call: &Call<'_>) {
+    macro_rules! choose {
+        ($on:ty, $v:literal, $step:expr, $depthwise:literal, $($rows:literal: $($pixels:literal)*;)*) => {
+            match (rows, pixels) {
+                // SAFETY: the caller's contract.
+                $($(($rows, $pixels) => unsafe {
+                    <$on>::run(Sized::<$pixels, $rows, $v, { $step }, $depthwise>(call));
+                })*)*
+                _ => unreachable!("tile of {rows} × {pixels} pixels"),
+            }
+        };
+    }
+    // The sizes of each instruction set are those of `sizes`.
+    macro_rules! modes {
+        ($on:ty, $v:literal, $($list:tt)*) => {
+            match mode {
+                Mode::Dense(1) => choose!($on, $v, 1, false, $($list)*),
+                Mode::Dense(2) => choose!($on, $v, 2, false, $($list)*),
+                Mode::Dense(BLOCK) => choose!($on, $v, BLOCK, false, $($list)*),
+                Mode::Dense(_) => choose!($on, $v, STRIDED, false, $($list)*),
+                Mode::Depthwise(BLOCK) => choose!($on, $v, BLOCK, true, $($list)*),
+                Mode::Depthwise(_) => choose!($on, $v, STRIDED, true, $($list)*),
+            }
+        };
+    }
+    match (isa, blocks) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, 1) => modes!(OnAvx512, 1, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, 2) => match mode {
+            Mode::Dense(1) => choose!(OnAvx512, 2, 1, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+            Mode::Dense(2) => choose!(OnAvx512, 2, 2, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+            Mode::Dense(BLOCK) => choose!(OnAvx512, 2, BLOCK, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+            _ => choose!(OnAvx512, 2, STRIDED, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+        },
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, _) => match mode {
+            Mode::Dense(1) => choose!(OnAvx512, 3, 1, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
+            Mode::Dense(2) => choose!(OnAvx512, 3, 2, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
+            Mode::Dense(BLOCK) => choose!(OnAvx512, 3, BLOCK, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
+            _ => choose!(OnAvx512, 3, STRIDED, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
+        },
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => modes!(OnAvx2, 2, 1: 1 2 3 4 5 6;),
+        _ => modes!(OnPortable, 4, 1: 1 2 3;),
+    }
+}
+
+/// Tiles of `ROWS` rows of `P` pixels by `V` vectors.
+struct Sized<'a, const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const DEPTHWISE: bool>(
+    &'a Call<'a>,
+);
+
+impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const DEPTHWISE: bool> Kernel<f32>
+    for Sized<'_, P, ROWS, V, STEP, DEPTHWISE>
+{
+    type Output = ();
+
+    // Indices, not iterators: these loops have to unroll into registers.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        let call = self.0;
+        let blocks = V * S::LANES / BLOCK;
+        const { assert!(P * ROWS * V <= S::ACCUMULATORS && V * S::LANES % BLOCK == 0) };
+        let [dst_block, dst_row, dst_pixel] = call.dst_steps;
+        for tile in call.tiles {
+            if (tile.rows, tile.pixels) != (ROWS, P) {
+                continue;
+            }
+            // SAFETY: the pointers are valid for the tile's pixels and the panel's blocks (contract of
+            // `run`). Accumulators are only indexed by constants once the loops are unrolled.
+            unsafe {
+                let mut sum = [[[S::zero(); V]; P]; ROWS];
+                let src = call.src.wrapping_add(tile.src);
+                let mut weights = call.weights;
+                for entry in call.entries {
+                    let mut at = src.wrapping_offset(entry.offset);
+                    for _ in 0..entry.count {
+                        let mut w = [S::zero(); V];
+                        for v in 0..V {
+                            w[v] = S::load(weights.wrapping_add(v * S::LANES));
+                        }
+                        for r in 0..ROWS {
+                            for p in 0..P {
+                                let from = at.wrapping_add(r * call.src_row + p * STEP);
+                                if DEPTHWISE {
+                                    for v in 0..V {
+                                        let x = S::load(from.wrapping_add(v * S::LANES));
+                                        sum[r][p][v] = S::fma(x, w[v], sum[r][p][v]);
+                                    }
+                                } else {
+                                    let x = S::splat(*from);
+                                    for v in 0..V {
+                                        sum[r][p][v] = S::fma(x, w[v], sum[r][p][v]);
+                                    }
+                                }
+                            }
+                        }
+                        weights = weights.wrapping_add(V * S::LANES);
+                        at = at.wrapping_add(1);
+                    }
+                }
+                let dst = call.dst.wrapping_add(tile.dst);
+                if call.accumulate {
+                    for r in 0..ROWS {
+                        for p in 0..P {
+                            for v in 0..V {
+                                let place = vector_at::<S>(v, dst_block) + r * dst_row + p * dst_pixel;
+                                sum[r][p][v] = S::add(S::load(dst.wrapping_add(place)), sum[r][p][v]);
+                            }
+                        }
+                    }
+                }
+                if let Some(finish) = call.finish {
+                    for r in 0..ROWS {
+                        for p in 0..P {
+                            for v in 0..V {
+                                let place = ((r * P + p) * V + v) * S::LANES;
+                                S::store(call.sums.wrapping_add(place), sum[r][p][v]);
+                            }
+                        }
+                    }
+                    <f32 as IsaTypes>::run(call.isa, FinishTile { call, finish, tile, blocks });
+                } else {
+                    for r in 0..ROWS {
+                        for p in 0..P {
+                            for v in 0..V {
+                                let place = vector_at::<S>(v, dst_block) + r * dst_row + p * dst_pixel;
+                                S::store(dst.wrapping_add(place), sum[r][p][v]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Offset in the destination of vector `v` of a panel.
+#[inline(always)]
+fn vector_at<S: Simd>(v: usize, block: usize) -> usize {
+    v * S::LANES / BLOCK * block + v * S::LANES % BLOCK
+}
+
+/// Finishes the sums of a tile, `[row][pixel][block][16]`, and stores them. One function for tiles of all sizes.
+struct FinishTile<'a> {
+    call: &'a Call<'a>,
+    finish: &'a PanelFinish,
+    tile: &'a Tile,
+    blocks: usize,
+}
+
+impl Kernel<f32> for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        let Self { call, finish, tile, blocks } = self;
+        let [dst_block, dst_row, dst_pixel] = call.dst_steps;
+        let dst = call.dst.wrapping_add(tile.dst);
+        for (block, finish_block) in finish.blocks.iter().enumerate().take(blocks) {
+            for row in 0..tile.rows {
+                for pixel in 0..tile.pixels {
+                    let sums = ((row * tile.pixels + pixel) * blocks + block) * BLOCK;
+                    let place = block * dst_block + row * dst_row + pixel * dst_pixel;
+                    let residual =
+                        tile.residual + row * finish.residual_steps[0] + pixel * finish.residual_steps[1];
+                    let bits = tile.bits + row * finish.bits_steps[0] + pixel * finish.bits_steps[1];
+                    // SAFETY: the contract of [`run`].
+                    unsafe {
+                        let (sums, to) = (call.sums.wrapping_add(sums), dst.wrapping_add(place));
+                        finish_block.apply::<S>(sums, to, residual, bits);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! How a convolution is shared among tasks.
+
+use std::ops::Range;
+
+/// Bytes of source that a task goes through once per panel: they should stay in the second-level cache.
+const STRIP: usize = 512 * 1024;
+/// Products that repay a task.
+const TASK: usize = 500_000;
+
+/// Tasks are pairs of a strip of consecutive units (of consecutive samples) and a group of panels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    units_per_sample: usize,
+    units: usize,
+    strips: usize,
+    panels: usize,
+    groups: usize,
+}
+
+impl Work {
+    /// Shares `batch` samples of `units_per_sample` units, each `unit_bytes` of source, for `panels` panels;
+    /// `products` is all that there is to compute.
+    pub(super) fn new(
+        batch: usize,
+        units_per_sample: usize,
+        unit_bytes: usize,
+        panels: usize,
+        products: usize,
+    ) -> Self {
+        let units = batch * units_per_sample;
+        let threads = rayon::current_num_threads();
+        let wanted = if threads == 1 { 1 } else { (6 * threads).min(products / TASK).max(1) };
+        let mut strips = units.div_ceil((STRIP / unit_bytes.max(1)).max(1));
+        if strips * panels < wanted {
+            strips = wanted.div_ceil(panels.max(1));
+        }
+        if strips >= threads {
+            strips = strips.next_multiple_of(threads);
+        }
+        let strips = strips.min(units);
+        let groups = wanted.div_ceil(strips.max(1)).min(panels);
+        Self { units_per_sample, units, strips, panels, groups }
+    }
+
+    pub(super) fn tasks(&self) -> usize {
+        self.strips * self.groups
+    }
+
+    /// The units and the panels of a task.
+    pub(super) fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let (strip, group) = (task / self.groups, task % self.groups);
+        let part = |at: usize, of: usize, len: usize| at * len / of..(at + 1) * len / of;
+        (part(strip, self.strips, self.units), part(group, self.groups, self.panels))
+    }
+
+    /// Cuts units at samples: each sample with its units.
+    pub(super) fn samples(&self, units: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let per = self.units_per_sample;
+        let samples = if units.is_empty() { 0..0 } else { units.start / per..(units.end - 1) / per + 1 };
+        samples.map(move |sample| {
+            let first = sample * per;
+            (sample, units.start.max(first) - first..units.end.min(first + per) - first)
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! Blocked convolutions against those on NCHW, and the invariants that the crate promises.
+
+mod common;
+
+use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape, from_blocked, to_blocked};
+use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError, conv2d, conv2d_input_grad};
+use common::{error, on_threads, to_f64, values};
+use proptest::prelude::*;
+
+fn blocked(shape: &BlockedShape, nchw: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; shape.len()];
+    to_blocked(shape, nchw, &mut out).unwrap();
+    out
+}
+
+fn planar(shape: &BlockedShape, data: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; shape.batch * shape.channels * shape.size[0] * shape.size[1]];
+    from_blocked(shape, data, &mut out).unwrap();
+    out
+}
+
+/// Checks that border and channel tail are zeros.
+fn clean(shape: &BlockedShape, data: &[f32]) -> bool {
+    blocked(shape, &planar(shape, data)) == data
+}
+
+/// Channels of all kinds: within a block, across blocks, whole blocks; groups; depthwise.
+fn conv_shapes() -> impl Strategy<Value = ConvShape> {
+    let axis = || (1_usize..24, 1_usize..6, 1_usize..3, 1_usize..3, 0_usize..4, 0_usize..4);
+    let channels = prop_oneof![
+        (Just(1_usize), 1_usize..40, 1_usize..120),
+        (1_usize..50, Just(1_usize), Just(1_usize)),
+        (2_usize..4, Just(16_usize), Just(32_usize)),
+    ];
+    (0_usize..4, channels, axis(), axis()).prop_filter_map(
+        "the kernel has to fit",
+        |(batch, (groups, ic, oc), h, w)| {
+            ConvShape::new(ConvParams {
+                batch,
+                in_channels: groups * ic,
+                out_channels: groups * oc,
+                groups,
+                input: [h.0, w.0],
+                kernel: [h.1, w.1],
+                stride: [h.2, w.2],
+                dilation: [h.3, w.3],
+                padding: [h.4, w.4, h.5, w.5],
+            })
+            .ok()
+        },
+    )
+}
+
+/// Source and destination of one direction, with borders beyond what is needed.
+fn sides(s: &ConvShape, gradient: bool, need: [usize; 2], extra: usize) -> (BlockedShape, BlockedShape) {
+    let input = BlockedShape {
+        batch: s.batch,
+        channels: s.in_channels,
+        size: s.input,
+        pad: need.map(|pad| pad + extra % 2),
+    };
+    let output = BlockedShape {
+        batch: s.batch,
+        channels: s.out_channels,
+        size: s.output(),
+        pad: [extra % 3, extra / 2 % 3],
+    };
+    if gradient {
+        (BlockedShape { pad: input.pad, ..output }, BlockedShape { pad: output.pad, ..input })
+    } else {
+        (input, output)
+    }
+}
+
+/// One direction of a convolution on random data.
+struct Case {
+    conv: BlockedConv,
+    src: BlockedShape,
+    dst: BlockedShape,
+    x: Vec<f32>,
+    /// From the kernels on NCHW.
+    expected: Vec<f32>,
+}
+
+fn case(s: &ConvShape, gradient: bool, seed: u64) -> Case {
+    let w = values::<f32>(seed, s.weight_len());
+    let conv = if gradient { BlockedConv::input_grad(s, &w) } else { BlockedConv::forward(s, &w) };
+    let conv = conv.unwrap().unwrap_or_else(|| panic!("served: {s:?}"));
+    let (src, dst) = sides(s, gradient, conv.source_pad(), seed as usize);
+    let x = values::<f32>(seed + 1, if gradient { s.output_len() } else { s.input_len() });
+    let mut expected = vec![0.0; if gradient { s.input_len() } else { s.output_len() }];
+    if gradient {
+        conv2d_input_grad(s, &x, &w, &mut expected).unwrap();
+    } else {
+        conv2d(s, &x, &w, None, &mut expected).unwrap();
+    }
+    Case { conv, src, dst, x, expected }
+}
+
+impl Case {
+    fn run(&self, epilogue: BlockedEpilogue<'_>) -> Vec<f32> {
+        let mut y = vec![f32::NAN; self.dst.len()];
+        let x = blocked(&self.src, &self.x);
+        self.conv.run(&self.src, &x, epilogue, &self.dst, &mut y).unwrap();
+        y
+    }
+}
+
+fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
+    for gradient in [false, true] {
+        let case = case(s, gradient, seed);
+        let y = case.run(BlockedEpilogue::default());
+        prop_assert!(clean(&case.dst, &y));
+        let found = planar(&case.dst, &y);
+        let worst = error(&found, &to_f64(&case.expected));
+        prop_assert!(worst < 3e-6, "gradient: {}, error {}", gradient, worst);
+    }
+    Ok(())
+}
+
+/// The same bits for any number of threads, any batch, and any borders.
+fn same_bits(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
+    for gradient in [false, true] {
+        let case = case(s, gradient, seed);
+        let y = on_threads(1, || case.run(BlockedEpilogue::default()));
+        for threads in [2, 3, 8] {
+            prop_assert!(
+                on_threads(threads, || case.run(BlockedEpilogue::default())) == y,
+                "{} threads",
+                threads
+            );
+        }
+        let y = planar(&case.dst, &y);
+        let (x_len, y_len) = (case.x.len() / s.batch.max(1), y.len() / s.batch.max(1));
+        for n in 0..s.batch {
+            let one = Case {
+                conv: case.conv.clone(),
+                src: BlockedShape { batch: 1, pad: case.conv.source_pad(), ..case.src },
+                dst: BlockedShape { batch: 1, pad: [0, 0], ..case.dst },
+                x: case.x[n * x_len..][..x_len].to_vec(),
+                expected: Vec::new(),
+            };
+            let sample = planar(&one.dst, &one.run(BlockedEpilogue::default()));
+            prop_assert!(sample == y[n * y_len..][..y_len], "sample {}", n);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn convolutions_agree_with_those_on_nchw(s in conv_shapes(), seed in 0_u64..1000) {
+        agrees(&s, seed)?;
+    }
+
+    #[test]
+    fn same_bits_for_any_number_of_threads_any_batch_and_any_border(s in conv_shapes(), seed in 0_u64..1000) {
+        same_bits(&s, seed)?;
+    }
+
+    #[test]
+    fn epilogues_do_what_they_say(s in conv_shapes(), seed in 0_u64..1000, choice in 0_usize..48) {
+        epilogue(&s, seed, choice)?;
+    }
+
+    #[test]
+    fn conversions_are_inverse(
+        (batch, channels, h, w, pad_h, pad_w) in (0_usize..3, 1_usize..40, 1_usize..20, 1_usize..40, 0_usize..3, 0_usize..3),
+    ) {
+        let shape = BlockedShape { batch, channels, size: [h, w], pad: [pad_h, pad_w] };
+        let nchw = values::<f32>(1, batch * channels * h * w);
+        let data = blocked(&shape, &nchw);
+        prop_assert!(planar(&shape, &data) == nchw);
+        let nonzero = data.iter().filter(|v| **v != 0.0).count();
+        prop_assert!(nonzero == nchw.iter().filter(|v| **v != 0.0).count());
+        for (at, &value) in nchw.iter().enumerate() {
+            let (n, c, y, x) = (at / (channels * h * w), at / (h * w) % channels, at / w % h, at % w);
+            let row = (n * shape.blocks() + c / BLOCK) * (h + 2 * pad_h) + y + pad_h;
+            prop_assert!(data[(row * (w + 2 * pad_w) + x + pad_w) * BLOCK + c % BLOCK] == value);
+        }
+        let mut dirty = data.clone();
+        for (place, value) in dirty.iter_mut().zip(&data) {
+            if *value == 0.0 { *place = 1.0; }
+        }
+        shape.clear_border(&mut dirty);
+        prop_assert!(channels % BLOCK != 0 || dirty == data);
+    }
+}
+
+/// Bits as booleans in NCHW.
+fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
+    let pixels = shape.size[0] * shape.size[1];
+    (0..shape.batch * shape.channels * pixels)
+        .map(|at| {
+            let (n, c, p) = (at / (shape.channels * pixels), at / pixels % shape.channels, at % pixels);
+            mask[(n * shape.blocks() + c / BLOCK) * pixels + p] >> (c % BLOCK) & 1 == 1
+        })
+        .collect()
+}
+
+fn epilogue(s: &ConvShape, seed: u64, choice: usize) -> Result<(), TestCaseError> {
+    let activation =
+        [Activation::None, Activation::Relu, Activation::Clip { min: -0.5, max: 1.5 }][choice % 3];
+    let [with_bias, with_residual, with_record, with_mask] =
+        [3, 6, 12, 24].map(|unit| choice / unit % 2 == 1);
+    for gradient in [false, true] {
+        let case = case(s, gradient, seed);
+        let plain = planar(&case.dst, &case.run(BlockedEpilogue::default()));
+        let mut bias = values::<f32>(seed + 5, case.dst.blocks() * BLOCK);
+        // What a caller puts into the tail has no influence.
+        bias[case.dst.channels..].fill(3.0);
+        let residual_shape = BlockedShape { pad: [choice % 2, choice / 2 % 2], ..case.dst };
+        let residual = values::<f32>(seed + 6, case.expected.len());
+        let residual_data = blocked(&residual_shape, &residual);
+        let mask: Vec<u16> = values::<f32>(seed + 7, case.dst.mask_len())
+            .iter()
+            .map(|v| (v * 30000.0) as i32 as u16)
+            .collect();
+        let mut record = vec![0x5555_u16; case.dst.mask_len()];
+        let y = case.run(BlockedEpilogue {
+            bias: with_bias.then_some(&bias[..]),
+            residual: with_residual.then_some((&residual_shape, &residual_data[..])),
+            activation,
+            record: with_record.then_some(&mut record[..]),
+            mask: with_mask.then_some(&mask[..]),
+        });
+        prop_assert!(clean(&case.dst, &y));
+        let (y, kept, recorded) = (planar(&case.dst, &y), bits(&case.dst, &mask), bits(&case.dst, &record));
+        let pixels = case.dst.size[0] * case.dst.size[1];
+        for at in 0..y.len() {
+            let mut sum = plain[at];
+            if with_bias {
+                sum += bias[at / pixels % case.dst.channels];
+            }
+            if with_residual {
+                sum += residual[at];
+            }
+            let (value, passes) = match activation {
+                Activation::None => (sum, true),
+                Activation::Relu => (sum.max(0.0), sum > 0.0),
+                Activation::Clip { min, max } => (sum.clamp(min, max), min < sum && sum < max),
+            };
+            let expected = if with_mask && !kept[at] { 0.0 } else { value };
+            prop_assert!(y[at] == expected);
+            prop_assert!(!with_record || recorded[at] == passes);
+        }
+    }
+    Ok(())
+}
+
+fn layer(ic: usize, oc: usize, groups: usize, size: usize, k: usize, stride: usize) -> ConvShape {
+    ConvShape::new(ConvParams {
+        batch: 2,
+        in_channels: ic,
+        out_channels: oc,
+        groups,
+        input: [size, size],
+        kernel: [k, k],
+        stride: [stride, stride],
+        padding: [k / 2; 4],
+        ..Default::default()
+    })
+    .unwrap()
+}
+
+/// The kinds of layers of the networks that matter, larger than what the random shapes reach.
+fn layers() -> Vec<ConvShape> {
+    vec![
+        layer(64, 64, 1, 56, 3, 1),
+        layer(256, 48, 1, 14, 3, 1),
+        layer(512, 40, 1, 7, 3, 1),
+        layer(30, 530, 1, 7, 1, 1),
+        layer(400, 30, 1, 9, 1, 2),
+        layer(64, 80, 1, 28, 3, 2),
+        layer(24, 144, 1, 20, 1, 1),
+        layer(40, 40, 40, 112, 3, 2),
+        layer(33, 33, 33, 28, 5, 1),
+        layer(33, 33, 33, 15, 7, 2),
+        layer(64, 64, 2, 15, 3, 2),
+        layer(20, 24, 1, 12, 7, 1),
+    ]
+}
+
+#[test]
+fn real_layers_agree_and_keep_their_bits() {
+    for (seed, s) in layers().iter().enumerate() {
+        agrees(s, seed as u64).unwrap_or_else(|e| panic!("{s:?}: {e}"));
+        same_bits(s, seed as u64).unwrap_or_else(|e| panic!("{s:?}: {e}"));
+    }
+}
+
+#[test]
+fn not_a_number_passes_activations_and_no_gradient() {
+    let s = layer(1, 1, 1, 3, 1, 1);
+    let conv = BlockedConv::forward(&s, &[1.0]).unwrap().unwrap();
+    let shape = BlockedShape { batch: 2, channels: 1, size: [3, 3], pad: [0, 0] };
+    let mut x = vec![1.0; 18];
+    x[4] = f32::NAN;
+    for activation in [Activation::Relu, Activation::Clip { min: 0.0, max: 6.0 }] {
+        let (mut y, mut record) = (vec![0.0; shape.len()], vec![0; shape.mask_len()]);
+        let epilogue = BlockedEpilogue { activation, record: Some(&mut record), ..Default::default() };
+        conv.run(&shape, &blocked(&shape, &x), epilogue, &shape, &mut y).unwrap();
+        let y = planar(&shape, &y);
+        assert!(y.iter().enumerate().all(|(at, y)| y.is_nan() == (at == 4)));
+        assert!(record.iter().enumerate().all(|(at, &bits)| bits == u16::from(at != 4)));
+    }
+}
+
+#[test]
+fn layers_without_a_kernel_are_declined() {
+    let declined = |s: &ConvShape| {
+        let w = vec![0.0; s.weight_len()];
+        BlockedConv::forward(s, &w).unwrap().is_none()
+    };
+    assert!(declined(&layer(16, 16, 1, 11, 3, 3)));
+    assert!(declined(&layer(24, 24, 3, 11, 3, 1)));
+    let mut wide = *layer(16, 16, 1, 40, 3, 1).params();
+    wide.padding = [0, 17, 0, 0];
+    assert!(declined(&ConvShape::new(wide).unwrap()));
+}
+
+#[test]
+fn wrong_arguments_are_errors() {
+    let s = layer(20, 24, 1, 8, 3, 1);
+    let w = values::<f32>(1, s.weight_len());
+    assert!(matches!(
+        BlockedConv::forward(&s, &w[1..]),
+        Err(KernelError::Length { argument: "weight", expected, found, .. }) if expected == found + 1
+    ));
+    assert!(matches!(
+        BlockedConv::input_grad(&s, &w[1..]),
+        Err(KernelError::Length { argument: "weight", .. })
+    ));
+    let conv = BlockedConv::forward(&s, &w).unwrap().unwrap();
+    let src = BlockedShape { batch: 2, channels: 20, size: [8, 8], pad: [1, 1] };
+    let dst = BlockedShape { batch: 2, channels: 24, size: [8, 8], pad: [0, 1] };
+    let x = vec![0.0; src.len()];
+    let run =
+        |src: &BlockedShape, x: &[f32], epilogue: BlockedEpilogue<'_>, dst: &BlockedShape, short: usize| {
+            let mut y = vec![0.0; dst.len() - short];
+            conv.run(src, x, epilogue, dst, &mut y)
+        };
+    let plain = BlockedEpilogue::default;
+    assert!(run(&src, &x, plain(), &dst, 0).is_ok());
+    for wrong in [
+        BlockedShape { batch: 1, ..src },
+        BlockedShape { channels: 21, ..src },
+        BlockedShape { size: [8, 9], ..src },
+        BlockedShape { pad: [1, 0], ..src },
+    ] {
+        let x = vec![0.0; wrong.len()];
+        let error = run(&wrong, &x, plain(), &dst, 0).unwrap_err();
+        assert!(matches!(error, KernelError::Shape { .. }) && error.to_string().contains("`src`"), "{error}");
+    }
+    let length = |error: KernelError| match error {
+        KernelError::Length { argument, .. } => argument,
+        other => panic!("{other}"),
+    };
+    assert_eq!(length(run(&src, &x[1..], plain(), &dst, 0).unwrap_err()), "src");
+    assert_eq!(length(run(&src, &x, plain(), &dst, 1).unwrap_err()), "dst");
+    let wrong = BlockedShape { channels: 40, ..dst };
+    assert!(matches!(run(&src, &x, plain(), &wrong, 0), Err(KernelError::Shape { .. })));
+    let (bias, mask) = (vec![0.0; 24], vec![0; dst.mask_len() - 1]);
+    let with = BlockedEpilogue { bias: Some(&bias), ..plain() };
+    assert_eq!(length(run(&src, &x, with, &dst, 0).unwrap_err()), "bias");
+    let with = BlockedEpilogue { mask: Some(&mask), ..plain() };
+    assert_eq!(length(run(&src, &x, with, &dst, 0).unwrap_err()), "mask");
+    let mut record = mask.clone();
+    let with = BlockedEpilogue { record: Some(&mut record), ..plain() };
+    assert_eq!(length(run(&src, &x, with, &dst, 0).unwrap_err()), "record");
+    let with = BlockedEpilogue { residual: Some((&dst, &x[..3])), ..plain() };
+    assert_eq!(length(run(&src, &x, with, &dst, 0).unwrap_err()), "residual");
+    let other = BlockedShape { size: [8, 7], ..dst };
+    let residual = vec![0.0; other.len()];
+    let with = BlockedEpilogue { residual: Some((&other, &residual)), ..plain() };
+    assert!(matches!(run(&src, &x, with, &dst, 0), Err(KernelError::Shape { .. })));
+    // A size that does not fit the address space is an error too.
+    let huge = BlockedShape { batch: usize::MAX / 2, channels: 20, size: [8, 8], pad: [1, 1] };
+    let other = BlockedShape { batch: huge.batch, ..dst };
+    let mut y = vec![0.0; 16];
+    assert_eq!(length(conv.run(&huge, &x, plain(), &other, &mut y).unwrap_err()), "src");
+}
