@@ -15,6 +15,7 @@ mod graph;
 mod inputs;
 mod model;
 pub mod ops;
+mod plan;
 pub mod random;
 mod reduction;
 mod rule;
@@ -31,12 +32,12 @@ pub use error::{Error, Result};
 pub use explainer::{Explainer, Found, Method, Task, explain};
 pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
 pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
-pub use model::{Differentiable, Gradient, Predictor};
+pub use model::{Differentiable, Gradient, Predictor, Propagated};
 pub use reduction::Reduction;
 pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, Site, is_first_affine};
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
-pub use target::{ScoreFn, Target};
+pub use target::{ScoreFn, Target, to_f64};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -102,11 +102,51 @@ impl Graph {
         composite: &Composite,
     ) -> Result<Gradient> {
         let wanted = self.explained_nodes(x)?;
+        let found = self.propagate_to(x, target, samples, composite, &[], &wanted)?;
+        Ok(Gradient { scores: found.scores, values: found.signals })
+    }
+
+    /// One forward run and one backward walk with a composite, from the target to the nodes in `wanted`, whichever
+    /// they are; returns the values of the nodes in `keep` beside them.
+    ///
+    /// The true gradient runs as a compiled plan where the graph has one (CPU, f32); other composites see each
+    /// node.
+    ///
+    /// # Errors
+    /// As [`Graph::propagate`].
+    pub fn propagate_to(
+        &self,
+        x: &Inputs,
+        target: &Target,
+        samples: &[usize],
+        composite: &Composite,
+        keep: &[NodeId],
+        wanted: &[NodeId],
+    ) -> Result<Propagated> {
+        if composite.is_gradient()
+            && let Some((scores, walked)) =
+                self.planned(x, keep, wanted, |outputs| target.seed(&outputs, samples))?
+        {
+            return Ok(Propagated { scores, values: walked.kept, signals: walked.gradients });
+        }
         let trace = self.trace(x, Keep::All)?;
         let (scores, seeds) = target.seed(&trace.outputs(self)?, samples)?;
         let seeds: Vec<_> = self.outputs().iter().copied().zip(seeds).collect();
-        let signals = self.backward(&trace, None, &seeds, &wanted, composite)?;
-        let values: Result<Vec<Tensor>> = wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
-        Ok(Gradient { scores, values: values? })
+        let signals = self.backward(&trace, None, &seeds, wanted, composite)?;
+        let signals: Result<Vec<Tensor>> =
+            wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
+        let values: Result<Vec<Tensor>> = keep.iter().map(|&id| trace.value(id).cloned()).collect();
+        Ok(Propagated { scores, values: values?, signals: signals? })
     }
+}
+
+/// What a backward walk to some nodes found.
+#[derive(Clone, Debug)]
+pub struct Propagated {
+    /// One score per row: `[rows]`.
+    pub scores: Tensor,
+    /// The values of the nodes to keep.
+    pub values: Vec<Tensor>,
+    /// What arrived at the nodes wanted, shaped like their values.
+    pub signals: Vec<Tensor>,
 }

@@ -225,6 +225,8 @@ pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
 pub struct Composite {
     entries: Vec<(Selector, Arc<dyn Rule>)>,
     fallback: Arc<dyn Rule>,
+    /// Whether the fallback is the true gradient.
+    plain: bool,
 }
 
 impl Default for Composite {
@@ -236,7 +238,12 @@ impl Default for Composite {
 impl Composite {
     /// The true gradient everywhere.
     pub fn gradient() -> Self {
-        Self { entries: Vec::new(), fallback: Arc::new(Gradient) }
+        Self { entries: Vec::new(), fallback: Arc::new(Gradient), plain: true }
+    }
+
+    /// Whether this is the true gradient everywhere.
+    pub fn is_gradient(&self) -> bool {
+        self.plain && self.entries.is_empty()
     }
 
     /// Adds an entry behind those that exist.
@@ -253,6 +260,7 @@ impl Composite {
     /// Sets the rule of nodes that no entry matches.
     pub fn otherwise(mut self, rule: impl Rule + 'static) -> Self {
         self.fallback = Arc::new(rule);
+        self.plain = false;
         self
     }
 

@@ -26,65 +26,57 @@ pub struct AtPoint {
     pub gradient: Vec<Tensor>,
 }
 
-/// The rows of a sweep: `count` variations of each sample, sample by sample.
-struct Rows<'a> {
-    x: &'a Inputs,
-    points: Vec<Point>,
-    batch: usize,
+/// `count` variations of each of these samples, sample by sample.
+pub fn every(samples: &[usize], count: usize) -> Vec<Point> {
+    samples.iter().flat_map(|&sample| (0..count).map(move |index| Point { sample, index })).collect()
 }
 
-impl<'a> Rows<'a> {
-    fn new<M: ?Sized>(task: &Task<'a, M>, count: usize) -> Result<Self> {
-        let samples = task.x.batch()?;
-        let points =
-            (0..samples).flat_map(|sample| (0..count).map(move |index| Point { sample, index })).collect();
-        Ok(Self { x: task.x, points, batch: task.run.get_batch() })
-    }
-
-    fn inputs(
-        &self,
-        chunk: &[Point],
-        vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
-    ) -> Result<(Inputs, Vec<usize>)> {
-        let samples: Vec<usize> = chunk.iter().map(|p| p.sample).collect();
-        let mut columns: Vec<Vec<Tensor>> = Vec::new();
-        for point in chunk {
-            let one: Result<Vec<Tensor>> =
-                self.x.explained().map(|i| Ok(i.value.narrow(0, point.sample, 1)?)).collect();
-            let varied = vary(*point, &one?)?;
-            columns.resize(varied.len(), Vec::new());
-            columns.iter_mut().zip(varied).for_each(|(column, value)| column.push(value));
-        }
-        let values: Result<Vec<Tensor>> = columns
-            .into_iter()
-            .map(|mut column| match column.as_slice() {
-                [_] => Ok(column.remove(0).contiguous()?),
-                _ => Ok(Tensor::cat(&column, 0)?),
-            })
-            .collect();
-        Ok((self.x.select(&samples)?.with_explained(values?)?, samples))
-    }
-}
-
-/// Gradients at `count` variations of each sample.
+/// The inputs of some rows and the sample that each varies. `vary` makes a variation from the sample's explained
+/// inputs (first axis of length 1).
 ///
-/// `vary` makes a variation from the sample's explained inputs (first axis of length 1); `take` receives the
-/// results one by one, sample by sample and in the order of the variations, whatever the batch budget: what it
-/// adds up is added up in the same order in every run.
+/// # Errors
+/// Those of `vary`, or if a point's sample is not one of `x`.
+pub fn rows(
+    x: &Inputs,
+    points: &[Point],
+    vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<(Inputs, Vec<usize>)> {
+    let samples: Vec<usize> = points.iter().map(|p| p.sample).collect();
+    let mut columns: Vec<Vec<Tensor>> = Vec::new();
+    for point in points {
+        let one: Result<Vec<Tensor>> =
+            x.explained().map(|i| Ok(i.value.narrow(0, point.sample, 1)?)).collect();
+        let varied = vary(*point, &one?)?;
+        columns.resize(varied.len(), Vec::new());
+        columns.iter_mut().zip(varied).for_each(|(column, value)| column.push(value));
+    }
+    let values: Result<Vec<Tensor>> = columns
+        .into_iter()
+        .map(|mut column| match column.as_slice() {
+            [_] => Ok(column.remove(0).contiguous()?),
+            _ => Ok(Tensor::cat(&column, 0)?),
+        })
+        .collect();
+    Ok((x.select(&samples)?.with_explained(values?)?, samples))
+}
+
+/// Gradients at these points.
+///
+/// `vary` as for [`rows`]; `take` receives the results one by one, in the order of the points, whatever the batch
+/// budget: what it adds up is added up in the same order in every run.
 ///
 /// # Errors
 /// Those of the model and the closures, or if the run is cancelled.
 pub fn gradients<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
-    count: usize,
+    points: &[Point],
     mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     mut take: impl FnMut(Point, AtPoint) -> Result<()>,
 ) -> Result<()> {
-    let rows = Rows::new(task, count)?;
     let mut done = 0;
-    for chunk in rows.points.chunks(rows.batch) {
-        task.run.step(done, rows.points.len())?;
-        let (inputs, samples) = rows.inputs(chunk, &mut vary)?;
+    for chunk in points.chunks(task.run.get_batch()) {
+        task.run.step(done, points.len())?;
+        let (inputs, samples) = rows(task.x, chunk, &mut vary)?;
         let found = task.gradient(&inputs, &samples)?;
         for (row, (point, score)) in chunk.iter().zip(to_f64(&found.scores)?).enumerate() {
             let gradient: Result<Vec<Tensor>> =
@@ -93,29 +85,28 @@ pub fn gradients<M: Differentiable + ?Sized>(
         }
         done += chunk.len();
     }
-    task.run.step(done, rows.points.len())
+    task.run.step(done, points.len())
 }
 
-/// Scores at `count` variations of each sample; `vary` and `take` as for [`gradients`].
+/// Scores at these points; `vary` and `take` as for [`gradients`].
 ///
 /// # Errors
 /// Those of the model and the closures, or if the run is cancelled.
 pub fn scores<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
-    count: usize,
+    points: &[Point],
     mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
-    let rows = Rows::new(task, count)?;
     let mut done = 0;
-    for chunk in rows.points.chunks(rows.batch) {
-        task.run.step(done, rows.points.len())?;
-        let (inputs, samples) = rows.inputs(chunk, &mut vary)?;
+    for chunk in points.chunks(task.run.get_batch()) {
+        task.run.step(done, points.len())?;
+        let (inputs, samples) = rows(task.x, chunk, &mut vary)?;
         let scores = task.score(&inputs, &samples)?;
         for (point, score) in chunk.iter().zip(scores) {
             take(*point, score)?;
         }
         done += chunk.len();
     }
-    task.run.step(done, rows.points.len())
+    task.run.step(done, points.len())
 }

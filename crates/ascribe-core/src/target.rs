@@ -82,6 +82,35 @@ impl Target {
         }
     }
 
+    /// The target of a batch whose row `i` varies sample `samples[i]` of the batch that this one was made for.
+    ///
+    /// # Errors
+    /// If there are classes for fewer samples.
+    pub fn for_rows(&self, samples: &[usize]) -> Result<Self> {
+        match self {
+            Self::Classes(all) => {
+                let classes: Option<Vec<usize>> = samples.iter().map(|&s| all.get(s).copied()).collect();
+                classes.map(Self::Classes).ok_or_else(|| {
+                    let most = samples.iter().max().map_or(0, |s| s + 1);
+                    let problem = format!("{} classes given", all.len());
+                    Error::invalid("target", problem, format!("{most}, one per sample"))
+                })
+            }
+            Self::Custom(name, score) => {
+                let (score, samples) = (score.clone(), samples.to_vec());
+                Ok(Self::custom(name.clone(), move |outputs: &Outputs, rows: &[usize]| {
+                    let of: Option<Vec<usize>> = rows.iter().map(|&r| samples.get(r).copied()).collect();
+                    let of = of.ok_or_else(|| {
+                        let problem = format!("one of {rows:?}");
+                        Error::invalid("row", problem, format!("below {}", samples.len()))
+                    })?;
+                    score(outputs, &of)
+                }))
+            }
+            shared => Ok(shared.clone()),
+        }
+    }
+
     /// Replaces [`Target::Top1`] by the classes it stands for; other targets are checked and returned.
     ///
     /// # Errors
@@ -221,7 +250,10 @@ fn column(scores: &Tensor, class: usize) -> Result<Tensor> {
     Ok(scores.narrow(1, class, 1)?.squeeze(1)?)
 }
 
-/// Scores as numbers.
-pub(crate) fn to_f64(scores: &Tensor) -> Result<Vec<f64>> {
+/// A tensor with one axis as numbers.
+///
+/// # Errors
+/// If it has another number of axes.
+pub fn to_f64(scores: &Tensor) -> Result<Vec<f64>> {
     Ok(scores.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1()?)
 }

@@ -254,3 +254,19 @@ const BLUR_OUT: [f64; 12] = [
     -0.3749320578709444,
     -0.4258315140266613,
 ];
+
+#[test]
+fn classes_and_closures_follow_their_samples() -> ascribe_core::Result<()> {
+    let target = Target::Classes(vec![4, 7]).for_rows(&[1, 1, 0])?;
+    assert_eq!(target.describe(), "[7, 7, 4]");
+    assert!(Target::Classes(vec![4]).for_rows(&[1]).is_err());
+
+    let number = Target::custom("sample", |_, samples| {
+        let numbers: Vec<f64> = samples.iter().map(|&s| s as f64).collect();
+        Ok(Tensor::from_vec(numbers, samples.len(), &Device::Cpu)?)
+    });
+    let target = number.for_rows(&[3, 5])?;
+    let outputs = Outputs::new(vec![("y".into(), Tensor::zeros((2, 1), DType::F64, &Device::Cpu)?)])?;
+    assert_eq!(target.score(&outputs, &[0, 1])?.to_vec1::<f64>()?, [3.0, 5.0]);
+    Ok(())
+}

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use ascribe_core::ops::{Grads, Kind};
 use ascribe_core::{
-    Attribution, Composite, Cost, Explainer, Found, Graph, Inputs, Method, Result, Rule, Run, Selector, Site,
-    Target, Tensor, explain,
+    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, Result, Rule, Run, Selector, Site,
+    Target, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,10 +86,7 @@ impl Method for DeconvNet {
 
 impl Explainer<Graph> for DeconvNet {
     fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, graph, x, target, run, |task| {
-            let found = walk::propagate(task, &walk::canonical(graph)?, &Self::composite())?;
-            Ok(Found { values: found.values, scores: Some(found.scores), ..Found::default() })
-        })
+        walk::explain_by(self, &Self::composite(), graph, x, target, run)
     }
 }
 

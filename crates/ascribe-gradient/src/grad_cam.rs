@@ -12,8 +12,8 @@
 
 use ascribe_core::ops::Backend;
 use ascribe_core::{
-    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, Graph, Inputs, Keep, Method, NodeId,
-    Result, Run, Target, Task, Tensor, explain,
+    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, Graph, Inputs, Method, NodeId, Result,
+    Run, Target, Task, Tensor, explain,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,15 +97,12 @@ impl GradCam {
         let layer = self.find(task)?;
         let found = walk::by_samples(task, |x, samples| {
             task.count(Cost { forward: samples.len(), backward: samples.len() });
-            let trace = graph.trace(x, Keep::All)?;
-            let (scores, seeds) = task.target.seed(&trace.outputs(graph)?, samples)?;
-            let seeds: Vec<_> = graph.outputs().iter().copied().zip(seeds).collect();
-            let signals = graph.backward(&trace, None, &seeds, &[layer], &Composite::gradient())?;
-            let gradient = signals.get_or_zeros(layer, &trace)?;
-            let map = weighted(trace.value(layer)?, &gradient, samples.len())
+            let composite = Composite::gradient();
+            let found = graph.propagate_to(x, &task.target, samples, &composite, &[layer], &[layer])?;
+            let map = weighted(&found.values[0], &found.signals[0], samples.len())
                 .map_err(|e| e.at(graph.node(layer).name(), graph.node(layer).op_name()))?;
             let map = if self.counterfactual { map.neg()? } else { map };
-            Ok(Gradient { scores, values: vec![if self.relu { map.relu()? } else { map }] })
+            Ok(Gradient { scores: found.scores, values: vec![if self.relu { map.relu()? } else { map }] })
         })?;
         Ok((found, layer))
     }

@@ -70,7 +70,7 @@ impl Explainer<Graph> for GuidedGradCam {
         explain(self, graph, x, target, run, |task| {
             let cam = self.cam();
             let (maps, layer) = cam.maps(task)?;
-            let guided = walk::propagate(task, &walk::canonical(graph)?, &GuidedBackprop::composite())?;
+            let guided = walk::propagate(task, &graph.canonical()?, &GuidedBackprop::composite())?;
             let values: Result<Vec<Tensor>> = x
                 .explained()
                 .zip(&guided.values)

@@ -16,14 +16,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ascribe_core::{
     Attribution, Baseline, Cost, Differentiable, Error, Explainer, Found, Inputs, Method, Result, Run,
-    Target, Task, Tensor, explain,
+    Target, Task, Tensor, explain, sweep, to_f64,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::points;
 use crate::quadrature::Quadrature;
 use crate::references::References;
-use crate::walk::numbers;
 
 /// Configuration of integrated gradients. The attribution has the input's shape.
 ///
@@ -131,10 +129,9 @@ impl IntegratedGradients {
         let lines = RefCell::new(VecDeque::new());
         let mut sum: Vec<Tensor> = Vec::new();
         let mut total = Integral::default();
-        points::gradients(
+        sweep::gradients(
             task,
-            samples,
-            count * steps,
+            &sweep::every(samples, count * steps),
             |point, one| {
                 if point.index % steps == 0 {
                     let start = references.one(point.index / steps, point.sample)?;
@@ -178,7 +175,7 @@ struct Integral {
 impl Integral {
     /// The sum of the product over all values.
     fn total(&self) -> Result<f64> {
-        let parts = self.product.iter().map(|p| Ok(numbers(&p.flatten_all()?)?.iter().sum::<f64>()));
+        let parts = self.product.iter().map(|p| Ok(to_f64(&p.flatten_all()?)?.iter().sum::<f64>()));
         parts.sum()
     }
 }

@@ -26,11 +26,9 @@ mod layers;
 mod lrp;
 mod moments;
 mod noise_tunnel;
-mod points;
 mod quadrature;
 mod rectifier;
 mod references;
-mod rows;
 mod saliency;
 mod walk;
 

@@ -16,14 +16,11 @@
 
 use ascribe_core::{
     Attribution, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target, Tensor,
-    explain, random,
+    explain, random, sweep, to_f64,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::moments::Moments;
-use crate::points;
-use crate::rows::target_of;
-use crate::walk::numbers;
 
 /// What is computed from the attributions of the noisy copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -165,7 +162,7 @@ impl Noise {
             NoiseUnit::Range => {
                 let flat = x.flatten_all()?;
                 let ends = Tensor::stack(&[flat.max(0)?, flat.min(0)?], 0)?;
-                let ends = numbers(&ends)?;
+                let ends = to_f64(&ends)?;
                 ends[0] - ends[1]
             }
         };
@@ -237,7 +234,7 @@ impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         explain(self, model, x, target, run, |task| {
             let inner = run.quiet();
-            let all = points::every(&task.samples()?, self.noise.samples);
+            let all = sweep::every(&task.samples()?, self.noise.samples);
             // Per part of the attribution, the rows of the samples that are done.
             let mut values: Vec<Vec<Tensor>> = Vec::new();
             let mut spread: Vec<Vec<Tensor>> = Vec::new();
@@ -245,11 +242,10 @@ impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
             let mut done = 0;
             for chunk in all.chunks(run.get_batch()) {
                 run.step(done, all.len())?;
-                let mut vary = |p: ascribe_core::sweep::Point, one: &[Tensor]| {
-                    self.noise.copy(one, p.index, run.get_seed())
-                };
-                let (noisy, samples) = points::rows(x, chunk, &mut vary)?;
-                let target = target_of(&task.target, &samples)?;
+                let mut vary =
+                    |p: sweep::Point, one: &[Tensor]| self.noise.copy(one, p.index, run.get_seed());
+                let (noisy, samples) = sweep::rows(x, chunk, &mut vary)?;
+                let target = task.target.for_rows(&samples)?;
                 let found = self.explainer.explain(task.model, &noisy, &target, &inner)?;
                 task.count(found.provenance.cost);
                 for (row, point) in chunk.iter().enumerate() {
@@ -287,7 +283,7 @@ mod tests {
     use crate::{InputXGradient, IntegratedGradients, Saliency};
 
     fn flat(t: &Tensor) -> Vec<f64> {
-        numbers(&t.flatten_all().unwrap_or_else(|e| unreachable!("{e}"))).unwrap_or_default()
+        to_f64(&t.flatten_all().unwrap_or_else(|e| unreachable!("{e}"))).unwrap_or_default()
     }
 
     fn input() -> Result<Inputs> {

@@ -1,7 +1,8 @@
 //! Evaluating each sample of a batch once, at most the run's batch budget at a time.
 
 use ascribe_core::{
-    Composite, Cost, DType, Device, Gradient, Graph, Inputs, Result, Task, Tensor, check_finite,
+    Attribution, Composite, Cost, Found, Gradient, Graph, Inputs, Method, Result, Run, Target, Task, Tensor,
+    check_finite, explain, to_f64,
 };
 
 /// What came out of all samples.
@@ -10,11 +11,6 @@ pub(crate) struct Samples {
     pub(crate) scores: Vec<f64>,
     /// One tensor per explained input, or whatever else was asked for.
     pub(crate) values: Vec<Tensor>,
-}
-
-/// Scores as numbers.
-pub(crate) fn numbers(scores: &Tensor) -> Result<Vec<f64>> {
-    Ok(scores.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1()?)
 }
 
 /// Calls `part` on some samples at a time and joins what it returns along the first axis.
@@ -29,7 +25,7 @@ pub(crate) fn by_samples<M: ?Sized>(
         task.run.step(scores.len(), samples.len())?;
         let found = part(&task.x.select(chunk)?, chunk)?;
         check_finite("score", &found.scores)?;
-        scores.extend(numbers(&found.scores)?);
+        scores.extend(to_f64(&found.scores)?);
         columns.resize(found.values.len(), Vec::new());
         columns.iter_mut().zip(found.values).for_each(|(column, value)| column.push(value));
     }
@@ -58,8 +54,17 @@ pub(crate) fn once(x: &Inputs) -> Cost {
     Cost { forward: samples, backward: samples }
 }
 
-/// The graph in the form that rules are defined on: batch norm folded into its neighbour, activations that an
-/// exporter took apart put together again. The outputs stay the same up to rounding.
-pub(crate) fn canonical(graph: &Graph) -> Result<Graph> {
-    graph.canonical()
+/// Explains by one walk of a composite over the canonical graph.
+pub(crate) fn explain_by(
+    method: &dyn Method,
+    composite: &Composite,
+    graph: &Graph,
+    x: &Inputs,
+    target: &Target,
+    run: &Run,
+) -> Result<Attribution> {
+    explain(method, graph, x, target, run, |task| {
+        let found = propagate(task, &graph.canonical()?, composite)?;
+        Ok(Found { values: found.values, scores: Some(found.scores), ..Found::default() })
+    })
 }

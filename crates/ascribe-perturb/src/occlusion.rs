@@ -106,7 +106,7 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
             let mut sums: Vec<Vec<f64>> = x.explained().map(|i| vec![0.0; i.value.elem_count()]).collect();
             sweep::scores(
                 task,
-                windows.len(),
+                &sweep::every(&samples, windows.len()),
                 |point, inputs| {
                     let (number, window) = &windows[point.index];
                     let mut inputs = inputs.to_vec();

@@ -170,7 +170,7 @@ impl<M: Predictor + ?Sized> Explainer<M> for Rise {
             let mut sums = vec![[0.0_f64; 2]; batch * area];
             sweep::scores(
                 task,
-                self.masks,
+                &sweep::every(&task.samples()?, self.masks),
                 |point, inputs| {
                     let mask = self.mask(point.index, size, seed)?;
                     inputs

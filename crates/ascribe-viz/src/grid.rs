@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::heatmap::Heatmap;
 use crate::metadata::About;
 use crate::paint::Region;
+use crate::setters::setters;
 use crate::style::Style;
 use crate::write::Picture;
 use crate::{Error, Result};
@@ -115,6 +116,8 @@ pub struct Grid {
 }
 
 impl Grid {
+    setters!(title, subtitle, about, style);
+
     /// A grid with these column titles, one per method.
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
         Self {
@@ -134,30 +137,6 @@ impl Grid {
     /// Adds a row.
     pub fn row(mut self, row: GridRow) -> Self {
         self.rows.push(row);
-        self
-    }
-
-    /// A title over the grid.
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.title = Some(title.into());
-        self
-    }
-
-    /// A line under the title; by default the model's name.
-    pub fn subtitle(mut self, subtitle: impl Into<String>) -> Self {
-        self.subtitle = Some(subtitle.into());
-        self
-    }
-
-    /// What was explained, for the metadata.
-    pub fn about(mut self, about: About) -> Self {
-        self.about = about;
-        self
-    }
-
-    /// How to colour and blend.
-    pub fn style(mut self, style: Style) -> Self {
-        self.style = style;
         self
     }
 

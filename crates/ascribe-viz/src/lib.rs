@@ -51,6 +51,7 @@ pub mod report;
 mod resample;
 mod scale;
 mod scene;
+mod setters;
 mod style;
 mod text;
 mod write;

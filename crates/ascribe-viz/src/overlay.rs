@@ -11,6 +11,7 @@ use crate::number;
 use crate::paint::{Region, cropped, paint, resized};
 use crate::scale::Scale;
 use crate::scene::{Align, Rect, Scene, fit_side};
+use crate::setters::setters;
 use crate::style::Style;
 use crate::text::TextStyle;
 use crate::write::Picture;
@@ -61,6 +62,8 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    setters!(title, subtitle, about, style, region);
+
     /// The map over the photograph that it explains. The map may live on a coarser grid; it is stretched over the
     /// whole photograph, or over [`Overlay::region`].
     pub fn new(photo: impl Into<DynamicImage>, map: Heatmap) -> Self {
@@ -84,45 +87,15 @@ impl Overlay {
         }
     }
 
-    /// The part of the photograph that the network saw.
-    pub fn region(mut self, region: Region) -> Self {
-        self.region = Some(region);
-        self
-    }
-
     /// Whether only that part is shown (default: the whole photograph, the rest dimmed).
     pub fn cropped(mut self, yes: bool) -> Self {
         self.crop = yes;
         self
     }
 
-    /// How to colour and blend.
-    pub fn style(mut self, style: Style) -> Self {
-        self.style = style;
-        self
-    }
-
     /// A given scale instead of the map's own, so that pictures can be compared.
     pub fn scale(mut self, scale: Scale) -> Self {
         self.scale = Some(scale);
-        self
-    }
-
-    /// What was explained: the default title is the method, the default subtitle target, probability and model.
-    pub fn about(mut self, about: About) -> Self {
-        self.about = about;
-        self
-    }
-
-    /// Replaces the title.
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.title = Some(title.into());
-        self
-    }
-
-    /// Replaces the line under the title.
-    pub fn subtitle(mut self, subtitle: impl Into<String>) -> Self {
-        self.subtitle = Some(subtitle.into());
         self
     }
 

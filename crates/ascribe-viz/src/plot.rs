@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canvas::Canvas;
 use crate::metadata::{About, Metadata};
+use crate::setters::setters;
 use crate::write::Picture;
 use crate::{Error, Result};
 
@@ -69,6 +70,8 @@ pub struct Plot {
 }
 
 impl Plot {
+    setters!(title, subtitle, about);
+
     /// An empty plot with these axis labels.
     pub fn new(x: impl Into<String>, y: impl Into<String>) -> Self {
         Self {
@@ -83,18 +86,6 @@ impl Plot {
             size: (760, 460),
             about: About::default(),
         }
-    }
-
-    /// A title over the plot.
-    pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.title = Some(title.into());
-        self
-    }
-
-    /// A line under the title.
-    pub fn subtitle(mut self, subtitle: impl Into<String>) -> Self {
-        self.subtitle = Some(subtitle.into());
-        self
     }
 
     /// Adds a line.
@@ -124,12 +115,6 @@ impl Plot {
     /// The picture's size in pixels (default 760 × 460).
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = (width, height);
-        self
-    }
-
-    /// What the curves are about, for the metadata.
-    pub fn about(mut self, about: About) -> Self {
-        self.about = about;
         self
     }
 

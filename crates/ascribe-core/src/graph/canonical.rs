@@ -76,6 +76,9 @@ impl Graph {
     /// # Errors
     /// If a node that does not depend on an input cannot be computed; the message names it.
     pub fn canonical(&self) -> Result<Self> {
+        if self.is_canonical {
+            return Ok(self.clone());
+        }
         let mut names = Names::of(self);
         let mut graph = self.clone();
         'again: loop {
@@ -85,7 +88,7 @@ impl Graph {
                     continue 'again;
                 }
             }
-            return Ok(graph);
+            return Ok(Self { is_canonical: true, ..graph });
         }
     }
 }

@@ -21,7 +21,10 @@ impl Graph {
     /// # Errors
     /// If the inputs do not fit the graph, or an operator cannot compute; the message names the node.
     pub fn forward(&self, x: &Inputs) -> Result<Outputs> {
-        self.trace(x, Keep::Nodes(&[]))?.outputs(self)
+        match self.planned(x, &[], &[], |outputs| Ok((outputs, Vec::new())))? {
+            Some((outputs, _)) => Ok(outputs),
+            None => self.trace(x, Keep::Nodes(&[]))?.outputs(self),
+        }
     }
 
     /// Runs the graph and records values.

@@ -21,6 +21,7 @@ use vanished::Vanished;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Kind, Op, Slot};
+use crate::plan::Plans;
 
 /// Position of a node in its graph. Operands come before the nodes that use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +115,7 @@ struct Inner {
     dynamic: Vec<bool>,
     /// Names that a rewriting removed.
     vanished: Vanished,
+    plans: Plans,
 }
 
 /// A trained model: an immutable, topologically ordered graph of named operators.
@@ -129,6 +131,8 @@ pub struct Graph {
     backend: Backend,
     /// The floating-point type; `None` if neither a constant nor an ancestor of this graph says which.
     dtype: Option<DType>,
+    /// Whether this is the result of [`Graph::canonical`].
+    is_canonical: bool,
 }
 
 /// A trained parameter: a constant that an operator uses as weight or bias.
@@ -196,8 +200,16 @@ impl Graph {
         let outputs = outputs.into_iter().map(|id| place[id.0]).collect();
         let vanished = vanished.moved(|id| place.get(id.0).copied().filter(|new| new.0 < kept.len()));
         let dtype = kept.iter().filter_map(Node::constant).map(Tensor::dtype).find(DType::is_float);
-        let inner = Arc::new(Inner { nodes: kept, inputs, outputs, names, dynamic, vanished });
-        Ok(Self { inner, backend, dtype })
+        let inner = Arc::new(Inner {
+            nodes: kept,
+            inputs,
+            outputs,
+            names,
+            dynamic,
+            vanished,
+            plans: Plans::default(),
+        });
+        Ok(Self { inner, backend, dtype, is_canonical: false })
     }
 
     /// Keeps the floating-point type of the graph that this one was made from, if no constant is left to tell.
@@ -372,6 +384,11 @@ impl Graph {
     /// The same graph with another way to compute.
     pub fn with_backend(&self, backend: Backend) -> Self {
         Self { backend, ..self.clone() }
+    }
+
+    /// The compiled forms of this graph.
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.inner.plans
     }
 
     /// How the operators compute.

@@ -4,7 +4,7 @@ mod binary;
 mod broadcast;
 mod conv;
 mod depth_to_space;
-mod fast;
+pub(crate) mod fast;
 mod gather;
 mod linear;
 mod logic;

@@ -31,13 +31,13 @@ use std::sync::Arc;
 use ascribe_core::ops::{Kind, Op};
 use ascribe_core::{
     Attribution, Composite, Cost, Error, Explainer, Found, Gradient, GradientRule, Graph, Inputs, Keep,
-    Method, Result, Run, Selector, Site, Target, Tensor, explain,
+    Method, Result, Run, Selector, Site, Target, Tensor, explain, to_f64,
 };
 use serde::{Deserialize, Serialize};
 
 pub use rule::{AffineRule, Gate, Norm, Part, Pass, Share, Term, Weights};
 
-use crate::walk::{self, numbers};
+use crate::walk;
 
 /// A rule for affine nodes; its numbers are fields of [`Lrp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -239,7 +239,7 @@ impl Method for Lrp {
 impl Explainer<Graph> for Lrp {
     fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         explain(self, graph, x, target, run, |task| {
-            let graph = walk::canonical(graph)?;
+            let graph = graph.canonical()?;
             let wanted = graph.explained_nodes(x)?;
             let rules = self.rules(&graph)?;
             let mut started = Vec::new();
@@ -278,7 +278,7 @@ impl Explainer<Graph> for Lrp {
 /// Sum of each row.
 fn row_sums(values: &Tensor) -> Result<Vec<f64>> {
     let rows = values.dim(0)?;
-    numbers(&values.to_dtype(ascribe_core::DType::F64)?.reshape((rows, ()))?.sum(1)?)
+    to_f64(&values.to_dtype(ascribe_core::DType::F64)?.reshape((rows, ()))?.sum(1)?)
 }
 
 /// A note on the sample whose relevance is conserved worst.

@@ -16,6 +16,7 @@
 mod buffer;
 mod conv;
 mod epilogue;
+mod interim;
 mod layout;
 mod pack;
 mod tile;
@@ -25,4 +26,5 @@ mod work;
 pub use buffer::Buffer;
 pub use conv::BlockedConv;
 pub use epilogue::BlockedEpilogue;
+pub use interim::{combine, copy_blocks};
 pub use layout::{BLOCK, BlockedShape, from_blocked, to_blocked};

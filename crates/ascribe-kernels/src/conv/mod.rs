@@ -144,6 +144,12 @@ impl<T: Float> PackedConv<T> {
         Self { shapes, engine }
     }
 
+    /// Channels, height and width of the destination.
+    pub fn destination(&self) -> [usize; 3] {
+        let Shapes { groups, rows, dst, .. } = self.shapes;
+        [groups * rows, dst[0], dst[1]]
+    }
+
     /// Runs the convolution on `batch` samples.
     ///
     /// # Errors

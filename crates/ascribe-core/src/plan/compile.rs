@@ -1,0 +1,442 @@
+//! From a graph to a program: which nodes run together, on which layout, and what the backward walk needs.
+
+use std::sync::Arc;
+
+use ascribe_kernels::blocked::{BLOCK, BlockedConv};
+use ascribe_kernels::{Activation, ConvParams, ConvShape};
+
+use super::packs::Packs;
+use super::pool::Pool;
+use super::program::{Bits, Image, ImageId, Instruction, Operand, Program, Register, Tail, Winners};
+use crate::error::Result;
+use crate::graph::{Graph, NodeId};
+use crate::ops::{Binary, Conv, Op, Pointwise, Structure};
+
+/// Where a node's value can be found.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Home {
+    pub(super) image: Option<ImageId>,
+    pub(super) register: Option<Register>,
+    /// The value is a blocked image by nature, and was not merely converted to one.
+    pub(super) blocked: bool,
+    /// Where the activation that made it has a gradient.
+    pub(super) bits: Option<Bits>,
+}
+
+/// Nodes that run as one, with one value that others see.
+pub(super) struct Unit {
+    pub(super) kind: UnitKind,
+    /// The values it depends on; for [`UnitKind::Operator`], of all operands that are not constant.
+    pub(super) inputs: Vec<NodeId>,
+    pub(super) output: NodeId,
+}
+
+pub(super) enum UnitKind {
+    /// A convolution of the first input; the second, if any, is added.
+    Conv {
+        node: NodeId,
+        shape: ConvShape,
+    },
+    /// The same, of a plain image.
+    PlanarConv {
+        node: NodeId,
+        shape: ConvShape,
+    },
+    /// The sum of one or two images, and an activation.
+    Combine,
+    Pool {
+        pool: Arc<Pool>,
+        winners: Option<Winners>,
+    },
+    /// Images joined along the channels.
+    Concat,
+    /// An operator on tensors.
+    Operator {
+        operands: Vec<Operand>,
+        output: Register,
+    },
+}
+
+pub(super) struct Compiler<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) packs: &'a Packs,
+    pub(super) shapes: Vec<Vec<usize>>,
+    pub(super) program: Program,
+    pub(super) homes: Vec<Home>,
+    pub(super) units: Vec<Unit>,
+    users: Vec<Vec<NodeId>>,
+    /// Nodes whose value somebody asks for by name: they end a unit.
+    visible: Vec<bool>,
+    done: Vec<bool>,
+    /// Whether a backward walk follows.
+    record: bool,
+}
+
+/// What an absorbed chain of nodes behind a convolution or an addition amounts to.
+struct Chain {
+    last: NodeId,
+    residual: Option<NodeId>,
+    activation: Activation<f32>,
+}
+
+/// The activation of a node, if a kernel's epilogue knows it.
+fn activation(op: &Op) -> Option<Activation<f32>> {
+    match op {
+        Op::Pointwise(Pointwise::Relu) => Some(Activation::Relu),
+        Op::Pointwise(Pointwise::Clip { low, high }) => Some(Activation::Clip {
+            min: low.map_or(f32::NEG_INFINITY, |v| v as f32),
+            max: high.map_or(f32::INFINITY, |v| v as f32),
+        }),
+        _ => None,
+    }
+}
+
+/// Compiles a graph for inputs of these shapes (of one sample).
+///
+/// # Errors
+/// If a constant cannot be read.
+pub(super) fn compile(
+    graph: &Graph,
+    packs: &Packs,
+    shapes: Vec<Vec<usize>>,
+    keep: &[NodeId],
+    wanted: &[NodeId],
+) -> Result<Program> {
+    let mut users = vec![Vec::new(); graph.len()];
+    for (id, node) in graph.nodes() {
+        for input in node.inputs() {
+            users[input.index()].push(id);
+        }
+    }
+    let mut visible = vec![false; graph.len()];
+    for id in keep.iter().chain(wanted).chain(graph.outputs()) {
+        visible[id.index()] = true;
+    }
+    let mut compiler = Compiler {
+        graph,
+        packs,
+        shapes,
+        program: Program::default(),
+        homes: vec![Home::default(); graph.len()],
+        units: Vec::new(),
+        users,
+        visible,
+        done: vec![false; graph.len()],
+        record: !wanted.is_empty(),
+    };
+    compiler.forward(keep)?;
+    if !wanted.is_empty() {
+        compiler.walk_back(wanted)?;
+    }
+    Ok(compiler.program)
+}
+
+impl Compiler<'_> {
+    fn forward(&mut self, keep: &[NodeId]) -> Result<()> {
+        for &input in self.graph.inputs() {
+            let register = self.register();
+            // Features with enough channels are worth blocking; pictures are not.
+            let blocked = matches!(*self.shapes[input.index()].as_slice(), [c, _, _] if c >= BLOCK)
+                && self.graph.input_spec(input).is_some_and(|spec| !spec.integer);
+            self.homes[input.index()] = Home { register: Some(register), blocked, ..Home::default() };
+            self.done[input.index()] = true;
+            self.program.inputs.push(register);
+        }
+        let graph = self.graph;
+        for (id, node) in graph.nodes() {
+            if let Some(op) = node.op().filter(|_| !self.done[id.index()]) {
+                self.node(id, op)?;
+            }
+        }
+        self.program.outputs = graph.outputs().iter().map(|&id| self.tensor_of(id)).collect();
+        self.program.kept = keep.iter().map(|&id| self.tensor_of(id)).collect();
+        Ok(())
+    }
+
+    fn node(&mut self, id: NodeId, op: &Op) -> Result<()> {
+        let inputs = self.graph.node(id).inputs().to_vec();
+        let served = match op {
+            Op::Conv(conv) => self.convolution(id, conv, &inputs)?,
+            Op::Binary(Binary::Add) => self.addition(id, &inputs),
+            Op::Structure(Structure::Concat { axis: 1 }) => self.concatenation(id, &inputs),
+            _ if activation(op).is_some() => self.lone_activation(id, &inputs),
+            _ => match Pool::of(op, &self.image_dims(&inputs), &self.shapes[id.index()])? {
+                Some(pool) => self.pooling(id, pool, inputs[0]),
+                None => false,
+            },
+        };
+        if !served {
+            self.operator(id, &inputs);
+        }
+        Ok(())
+    }
+
+    /// The shape of the first input, if it is an image of this run.
+    fn image_dims(&self, inputs: &[NodeId]) -> Vec<usize> {
+        match inputs.first() {
+            Some(&first) if self.homes[first.index()].blocked => self.shapes[first.index()].clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Follows the only user of a node through an addition and an activation.
+    fn chain(&self, from: NodeId) -> Chain {
+        let mut chain = Chain { last: from, residual: None, activation: Activation::None };
+        if let Some(user) = self.only_user(from)
+            && let Some(Op::Binary(Binary::Add)) = self.graph.node(user).op()
+        {
+            let other = self.graph.node(user).inputs().iter().copied().find(|&i| i != from);
+            let fits = |other: &NodeId| {
+                self.homes[other.index()].blocked
+                    && self.shapes[other.index()] == self.shapes[from.index()]
+                    && self.shapes[user.index()] == self.shapes[from.index()]
+            };
+            let Some(other) = other.filter(fits) else { return chain };
+            chain = Chain { last: user, residual: Some(other), ..chain };
+        }
+        self.with_activation(chain)
+    }
+
+    fn with_activation(&self, chain: Chain) -> Chain {
+        let next = self.only_user(chain.last).filter(|user| self.graph.node(*user).inputs().len() == 1);
+        let found = next.and_then(|user| Some((user, activation(self.graph.node(user).op()?)?)));
+        match found {
+            Some((last, activation)) => Chain { last, activation, ..chain },
+            None => chain,
+        }
+    }
+
+    fn only_user(&self, id: NodeId) -> Option<NodeId> {
+        match self.users[id.index()].as_slice() {
+            [user] if !self.visible[id.index()] => Some(*user),
+            _ => None,
+        }
+    }
+
+    fn convolution(&mut self, id: NodeId, conv: &Conv, inputs: &[NodeId]) -> Result<bool> {
+        let &[x, weight, ref bias @ ..] = inputs else { return Ok(false) };
+        let (&[channels, height, width], &[out, oh, ow]) =
+            (self.shapes[x.index()].as_slice(), self.shapes[id.index()].as_slice())
+        else {
+            return Ok(false);
+        };
+        let constant = |id: &NodeId| self.graph.node(*id).constant().is_some();
+        if !self.graph.is_dynamic(x) || !constant(&weight) || !bias.iter().all(constant) {
+            return Ok(false);
+        }
+        let shape = ConvShape::new(ConvParams {
+            batch: 1,
+            in_channels: channels,
+            out_channels: out,
+            groups: conv.groups,
+            input: [height, width],
+            kernel: conv.window.kernel,
+            stride: conv.window.stride,
+            dilation: conv.window.dilation,
+            padding: conv.window.padding,
+        })?;
+        if shape.output() != [oh, ow] {
+            return Ok(false);
+        }
+        let plain = !self.homes[x.index()].blocked && channels < BLOCK;
+        let on_plain = if plain { self.packs.planar(self.graph, weight, &shape)? } else { None };
+        let planar = on_plain.is_some();
+        let found = match on_plain {
+            None => self.packs.forward(self.graph, weight, &shape)?,
+            found => found,
+        };
+        let Some(packed) = found else { return Ok(false) };
+        let bias = match bias {
+            [bias] => Some(self.packs.bias(self.graph, *bias, out)?),
+            _ => None,
+        };
+        let chain = self.chain(id);
+        let (dst, tail) = self.tail_of(&chain, bias);
+        if planar {
+            let src = self.tensor_of(x);
+            self.program.forward.push(Instruction::PlanarConv { conv: packed, src, dst, tail });
+        } else {
+            let src = self.image_of(x);
+            self.conv_into_forward(packed, src, dst, tail);
+        }
+        let kind = if planar {
+            UnitKind::PlanarConv { node: id, shape }
+        } else {
+            UnitKind::Conv { node: id, shape }
+        };
+        let mut inputs = vec![x];
+        inputs.extend(chain.residual);
+        self.finish(id, &chain, dst, Unit { kind, inputs, output: chain.last });
+        Ok(true)
+    }
+
+    fn conv_into_forward(&mut self, conv: Arc<BlockedConv>, src: ImageId, dst: ImageId, tail: Tail) {
+        self.want_border(src, conv.source_pad());
+        self.program.forward.push(Instruction::Conv { conv, src, dst, tail });
+    }
+
+    /// An image for the result of a chain, and what is done to the sums on the way there.
+    fn tail_of(&mut self, chain: &Chain, bias: Option<Arc<Vec<f32>>>) -> (ImageId, Tail) {
+        let dst = self.image_like(chain.last);
+        let record = (self.record && chain.activation != Activation::None).then(|| self.bits_of(dst));
+        let residual = chain.residual.map(|other| self.image_of(other));
+        (dst, Tail { bias, residual, activation: chain.activation, record, mask: None })
+    }
+
+    /// Marks the nodes from `first` to the end of the chain as computed.
+    fn finish(&mut self, first: NodeId, chain: &Chain, dst: ImageId, unit: Unit) {
+        let mut at = first;
+        self.done[at.index()] = true;
+        while at != chain.last {
+            let Some(next) = self.only_user(at) else { break };
+            at = next;
+            self.done[at.index()] = true;
+        }
+        let bits =
+            (self.record && chain.activation != Activation::None).then(|| Bits(self.program.bits.len() - 1));
+        self.homes[chain.last.index()] = Home { image: Some(dst), register: None, blocked: true, bits };
+        self.units.push(unit);
+    }
+
+    /// `a + b` of two images.
+    fn addition(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
+        let &[a, b] = inputs else { return false };
+        let fits = |side: NodeId| {
+            self.homes[side.index()].blocked && self.shapes[side.index()] == self.shapes[id.index()]
+        };
+        if !fits(a) || !fits(b) {
+            return false;
+        }
+        let chain = self.with_activation(Chain { last: id, residual: Some(b), activation: Activation::None });
+        self.combine(id, a, &chain, vec![a, b]);
+        true
+    }
+
+    fn lone_activation(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
+        let (&[x], Some(op)) = (inputs, self.graph.node(id).op()) else { return false };
+        if !self.homes[x.index()].blocked {
+            return false;
+        }
+        let activation = activation(op).unwrap_or_default();
+        self.combine(id, x, &Chain { last: id, residual: None, activation }, vec![x]);
+        true
+    }
+
+    fn combine(&mut self, id: NodeId, x: NodeId, chain: &Chain, inputs: Vec<NodeId>) {
+        let (dst, tail) = self.tail_of(chain, None);
+        let src = self.image_of(x);
+        self.program.forward.push(Instruction::Combine { src, dst, tail });
+        self.finish(id, chain, dst, Unit { kind: UnitKind::Combine, inputs, output: chain.last });
+    }
+
+    fn pooling(&mut self, id: NodeId, pool: Pool, x: NodeId) -> bool {
+        let pool = Arc::new(pool);
+        let (src, dst) = (self.image_of(x), self.image_like(id));
+        let record = (self.record && pool.has_winners()).then(|| {
+            self.program.winners.push(dst);
+            Winners(self.program.winners.len() - 1)
+        });
+        self.program.forward.push(Instruction::Pool { pool: pool.clone(), src, dst, record });
+        let chain = Chain { last: id, residual: None, activation: Activation::None };
+        let kind = UnitKind::Pool { pool, winners: record };
+        self.finish(id, &chain, dst, Unit { kind, inputs: vec![x], output: id });
+        true
+    }
+
+    /// Joins images whose channels fill whole blocks.
+    fn concatenation(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
+        let whole = |(at, input): (usize, &NodeId)| {
+            let aligned = self.shapes[input.index()].first().is_some_and(|c| c.is_multiple_of(BLOCK));
+            self.homes[input.index()].blocked && (aligned || at + 1 == inputs.len())
+        };
+        if !inputs.iter().enumerate().all(whole) {
+            return false;
+        }
+        let dst = self.image_like(id);
+        let mut dst_block = 0;
+        for &input in inputs {
+            let src = self.image_of(input);
+            let blocks = self.program.images[src.0].shape(1).blocks();
+            let copy = Instruction::Copy { src, src_block: 0, dst, dst_block, blocks };
+            self.program.forward.push(copy);
+            dst_block += blocks;
+        }
+        let chain = Chain { last: id, residual: None, activation: Activation::None };
+        let unit = Unit { kind: UnitKind::Concat, inputs: inputs.to_vec(), output: id };
+        self.finish(id, &chain, dst, unit);
+        true
+    }
+
+    /// Any other operator, on tensors.
+    fn operator(&mut self, id: NodeId, inputs: &[NodeId]) {
+        let constant = |id: &NodeId| self.graph.node(*id).constant().is_some();
+        let operands: Vec<Operand> = inputs
+            .iter()
+            .map(|input| {
+                if constant(input) {
+                    Operand::Constant(*input)
+                } else {
+                    Operand::Register(self.tensor_of(*input))
+                }
+            })
+            .collect();
+        let dst = self.register();
+        self.program.forward.push(Instruction::Operator { node: id, operands: operands.clone(), dst });
+        self.homes[id.index()].register = Some(dst);
+        self.done[id.index()] = true;
+        let inputs = inputs.iter().copied().filter(|i| !constant(i)).collect();
+        self.units.push(Unit { kind: UnitKind::Operator { operands, output: dst }, inputs, output: id });
+    }
+
+    pub(super) fn register(&mut self) -> Register {
+        self.program.registers += 1;
+        Register(self.program.registers - 1)
+    }
+
+    /// A new image shaped like a node's value.
+    pub(super) fn image_like(&mut self, id: NodeId) -> ImageId {
+        let (channels, size) = match *self.shapes[id.index()].as_slice() {
+            [channels, height, width] => (channels, [height, width]),
+            _ => unreachable!("only values with three axes per sample become images"),
+        };
+        self.program.images.push(Image { channels, size, pad: [0, 0] });
+        ImageId(self.program.images.len() - 1)
+    }
+
+    fn bits_of(&mut self, image: ImageId) -> Bits {
+        self.program.bits.push(image);
+        Bits(self.program.bits.len() - 1)
+    }
+
+    pub(super) fn want_border(&mut self, image: ImageId, pad: [usize; 2]) {
+        let own = &mut self.program.images[image.0].pad;
+        *own = [own[0].max(pad[0]), own[1].max(pad[1])];
+    }
+
+    /// A node's value as a tensor.
+    fn tensor_of(&mut self, id: NodeId) -> Register {
+        if let Some(register) = self.homes[id.index()].register {
+            return register;
+        }
+        let dst = self.register();
+        match self.homes[id.index()].image {
+            Some(src) => self.program.forward.push(Instruction::Unblock { src, dst }),
+            // A constant that is asked for, or an output that depends on no input.
+            None => self.program.forward.push(Instruction::Constant { node: id, dst }),
+        }
+        self.homes[id.index()].register = Some(dst);
+        dst
+    }
+
+    /// A node's value as an image.
+    fn image_of(&mut self, id: NodeId) -> ImageId {
+        if let Some(image) = self.homes[id.index()].image {
+            return image;
+        }
+        let src = self.tensor_of(id);
+        let dst = self.image_like(id);
+        self.program.forward.push(Instruction::Block { src, dst });
+        self.homes[id.index()].image = Some(dst);
+        dst
+    }
+}

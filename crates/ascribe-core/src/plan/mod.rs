@@ -1,0 +1,211 @@
+//! Planned execution: a graph compiled once for the shapes of its inputs.
+//!
+//! A plan runs the same arithmetic as the graph, arranged for the caches of a CPU. Convolutions and what
+//! surrounds them work on images whose channels are blocked ([`ascribe_kernels::blocked`]); a bias, a residual
+//! addition and an activation are applied while a convolution's sums are still in registers; all images share one
+//! arena, placed by their lifetimes. For a backward walk only what an input gradient needs is remembered: one bit
+//! per value of an activation, one byte per window of a maximum pooling. Operators that the blocked kernels do not
+//! know run on tensors, between two conversions.
+//!
+//! Fusion is the plan's business: nodes that somebody asks for by name are never fused away, and whoever wants a
+//! rule at each node walks the graph itself ([`crate::Graph::backward`]).
+
+mod arena;
+mod compile;
+mod packs;
+mod pool;
+mod program;
+mod reverse;
+mod run;
+mod shapes;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Tensor};
+
+use crate::error::Result;
+use crate::graph::{Graph, NodeId};
+use crate::inputs::{Inputs, Outputs};
+use crate::ops::Backend;
+use arena::Placement;
+use packs::Packs;
+use program::{Instruction, Program, Register};
+use run::{Runner, Workspace};
+
+/// What a plan is compiled for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    /// Shapes of the inputs without the batch, in the graph's order.
+    inputs: Vec<Vec<usize>>,
+    keep: Vec<NodeId>,
+    wanted: Vec<NodeId>,
+}
+
+/// A compiled graph.
+pub(crate) struct Plan {
+    key: Key,
+    program: Program,
+    placement: Placement,
+    last_reads: Vec<Vec<Register>>,
+    /// Memory of finished runs, to be used again.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// The plans of a graph and the weights that they share.
+#[derive(Default)]
+pub(crate) struct Plans {
+    /// `None` where the graph cannot be planned; most recently used last.
+    plans: Mutex<Vec<(Key, Option<Arc<Plan>>)>>,
+    packs: Packs,
+}
+
+impl Debug for Plans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plans").finish_non_exhaustive()
+    }
+}
+
+/// Plans that a graph remembers: enough for predictions and gradients at a few places and sizes.
+const REMEMBERED: usize = 8;
+
+/// What a planned walk found.
+pub(crate) struct Walked {
+    /// The values asked for.
+    pub(crate) kept: Vec<Tensor>,
+    /// The gradients asked for.
+    pub(crate) gradients: Vec<Tensor>,
+}
+
+impl Plans {
+    /// The plan for these inputs; `None` if the graph, the data type or the device is not one for plans.
+    ///
+    /// # Errors
+    /// If the shapes do not fit the graph.
+    pub(crate) fn get(
+        &self,
+        graph: &Graph,
+        inputs: &[(NodeId, Tensor)],
+        keep: &[NodeId],
+        wanted: &[NodeId],
+    ) -> Result<Option<Arc<Plan>>> {
+        let served = |(id, value): &(NodeId, Tensor)| {
+            value.device().is_cpu()
+                && (value.dtype() == DType::F32 || graph.input_spec(*id).is_some_and(|s| s.integer))
+        };
+        if graph.backend() == Backend::Portable || graph.dtype() != DType::F32 || !inputs.iter().all(served) {
+            return Ok(None);
+        }
+        let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();
+        let key = Key { inputs: sides, keep: keep.to_vec(), wanted: wanted.to_vec() };
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = plans.iter().position(|(known, _)| *known == key) {
+            let found = plans.remove(at);
+            let plan = found.1.clone();
+            plans.push(found);
+            return Ok(plan);
+        }
+        let plan = Plan::compile(graph, &self.packs, inputs, key.clone())?.map(Arc::new);
+        if plans.len() == REMEMBERED {
+            plans.remove(0);
+        }
+        plans.push((key, plan.clone()));
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    fn compile(graph: &Graph, packs: &Packs, inputs: &[(NodeId, Tensor)], key: Key) -> Result<Option<Self>> {
+        let constants = graph.nodes().filter_map(|(_, node)| node.constant());
+        let fits = |value: &Tensor| {
+            value.device().is_cpu() && matches!(value.dtype(), DType::F32)
+                || value.device().is_cpu() && !value.dtype().is_float()
+        };
+        if !constants.into_iter().all(fits) {
+            return Ok(None);
+        }
+        let sides: Vec<(NodeId, Vec<usize>)> =
+            inputs.iter().map(|(id, _)| *id).zip(key.inputs.iter().cloned()).collect();
+        // Shapes that do not fit are reported by whoever runs the graph node by node.
+        let Ok(Some(shapes)) = shapes::infer(graph, &sides) else { return Ok(None) };
+        let program = compile::compile(graph, packs, shapes, &key.keep, &key.wanted)?;
+        let placement = Placement::of(&program);
+        let last_reads = last_reads(&program);
+        Ok(Some(Self { key, program, placement, last_reads, workspaces: Mutex::default() }))
+    }
+
+    /// Runs the forward half, lets `seed` turn the outputs into gradients of them if there is a backward half, and
+    /// runs that.
+    ///
+    /// # Errors
+    /// Those of the operators and of `seed`.
+    pub(crate) fn run<T>(
+        &self,
+        graph: &Graph,
+        inputs: Vec<(NodeId, Tensor)>,
+        batch: usize,
+        seed: impl FnOnce(Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
+        let mut workspace =
+            self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let runner = Runner {
+            graph,
+            program: &self.program,
+            placement: &self.placement,
+            last_reads: &self.last_reads,
+            batch,
+        };
+        runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
+        let outputs = runner.tensors(&workspace, &self.program.outputs)?;
+        let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
+        let (found, seeds) = seed(Outputs::new(named.collect())?)?;
+        let kept = runner.tensors(&workspace, &self.program.kept)?;
+        let mut gradients = Vec::new();
+        if !self.key.wanted.is_empty() {
+            runner.backward(&mut workspace, seeds)?;
+            gradients = runner.gradients(&workspace)?;
+        }
+        workspace.clear();
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        Ok((found, Walked { kept, gradients }))
+    }
+}
+
+/// For each instruction, the registers that no later one reads and that are not results.
+fn last_reads(program: &Program) -> Vec<Vec<Register>> {
+    let mut kept = vec![false; program.registers];
+    let results = program.outputs.iter().chain(&program.kept);
+    for register in results.chain(program.wanted.iter().filter_map(|(register, _)| register.as_ref())) {
+        kept[register.0] = true;
+    }
+    let steps: Vec<&Instruction> = program.forward.iter().chain(&program.backward).collect();
+    let mut reads = vec![Vec::new(); steps.len()];
+    for (number, step) in steps.iter().enumerate().rev() {
+        for register in step.uses().registers {
+            if !kept[register.0] {
+                kept[register.0] = true;
+                reads[number].push(register);
+            }
+        }
+    }
+    reads
+}
+
+impl Graph {
+    /// Runs a plan if there is one for these inputs: see [`Plan::run`].
+    pub(crate) fn planned<T>(
+        &self,
+        x: &Inputs,
+        keep: &[NodeId],
+        wanted: &[NodeId],
+        seed: impl FnOnce(Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<Option<(T, Walked)>> {
+        let inputs = self.bind(x)?;
+        match self.plans().get(self, &inputs, keep, wanted)? {
+            Some(plan) => Ok(Some(plan.run(self, inputs, x.batch()?, seed)?)),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Weights packed for the kernels, once per graph.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ascribe_kernels::blocked::{BLOCK, BlockedConv};
+use ascribe_kernels::{ConvShape, PackedConv};
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId};
+use crate::ops::fast;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Direction {
+    Forward,
+    Planar,
+    InputGrad,
+}
+
+type Key = (usize, Direction, ConvShape);
+
+/// Packed weights, shared by all plans of a graph. A plan packs what it is the first to need.
+#[derive(Default)]
+pub(super) struct Packs {
+    /// `None` for shapes that the blocked kernels do not serve.
+    blocked: Mutex<HashMap<Key, Option<Arc<BlockedConv>>>>,
+    plain: Mutex<HashMap<Key, Arc<PackedConv<f32>>>>,
+}
+
+type Pack = fn(&ConvShape, &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>>;
+
+impl Packs {
+    pub(super) fn forward(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::Forward, *shape), BlockedConv::forward)
+    }
+
+    pub(super) fn planar(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::Planar, *shape), BlockedConv::forward_planar)
+    }
+
+    pub(super) fn input_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::InputGrad, *shape), BlockedConv::input_grad)
+    }
+
+    fn blocked(&self, graph: &Graph, key: Key, pack: Pack) -> Result<Found> {
+        let mut all = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&key) {
+            return Ok(found.clone());
+        }
+        let weight = values(graph, NodeId(key.0))?;
+        let packed = pack(&key.2, &fast::slice::<f32>(&weight)?)?.map(Arc::new);
+        all.insert(key, packed.clone());
+        Ok(packed)
+    }
+
+    /// The input gradient on plain images.
+    pub(super) fn plain_input_grad(
+        &self,
+        graph: &Graph,
+        weight: NodeId,
+        shape: &ConvShape,
+    ) -> Result<Arc<PackedConv<f32>>> {
+        let mut all = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (weight.index(), Direction::InputGrad, *shape);
+        if let Some(found) = all.get(&key) {
+            return Ok(found.clone());
+        }
+        let weight = values(graph, weight)?;
+        let packed = Arc::new(PackedConv::input_grad(shape, &fast::slice::<f32>(&weight)?)?);
+        all.insert(key, packed.clone());
+        Ok(packed)
+    }
+
+    /// A bias with zeros behind it up to a whole number of blocks.
+    pub(super) fn bias(&self, graph: &Graph, bias: NodeId, channels: usize) -> Result<Arc<Vec<f32>>> {
+        let bias = values(graph, bias)?;
+        let mut padded = fast::slice::<f32>(&bias)?.to_vec();
+        padded.resize(channels.next_multiple_of(BLOCK), 0.0);
+        Ok(Arc::new(padded))
+    }
+}
+
+type Found = Option<Arc<BlockedConv>>;
+
+/// The values of a constant, contiguous.
+fn values(graph: &Graph, id: NodeId) -> Result<Tensor> {
+    let node = graph.node(id);
+    let value = node
+        .constant()
+        .ok_or_else(|| Error::invalid(format!("node '{}'", node.name()), "is computed", "a stored value"))?;
+    Ok(value.contiguous()?)
+}

@@ -1,0 +1,167 @@
+//! What a compiled plan consists of: buffers, registers and instructions.
+
+use std::sync::Arc;
+
+use ascribe_kernels::blocked::{BlockedConv, BlockedShape};
+use ascribe_kernels::{Activation, PackedConv};
+
+use super::pool::Pool;
+use crate::graph::NodeId;
+
+/// A blocked image in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImageId(pub(super) usize);
+
+/// A tensor in row-major order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Register(pub(super) usize);
+
+/// The signs that an activation leaves behind: one bit per value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bits(pub(super) usize);
+
+/// The winners that a maximum pooling leaves behind: one byte per value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Winners(pub(super) usize);
+
+/// An operand of an operator that is computed on tensors.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operand {
+    /// A value of this run.
+    Register(Register),
+    /// A stored value of the graph.
+    Constant(NodeId),
+}
+
+/// What happens to a sum before it is stored, in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tail {
+    /// One value per channel, padded with zeros to whole blocks.
+    pub(super) bias: Option<Arc<Vec<f32>>>,
+    /// Another image of the same shape, added.
+    pub(super) residual: Option<ImageId>,
+    /// The activation.
+    pub(super) activation: Activation<f32>,
+    /// Where to note which values have a gradient.
+    pub(super) record: Option<Bits>,
+    /// Values whose bit is not set become zero: the gradient of an activation.
+    pub(super) mask: Option<Bits>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub(super) enum Instruction {
+    /// A convolution, or the input gradient of one, between blocked images.
+    Conv { conv: Arc<BlockedConv>, src: ImageId, dst: ImageId, tail: Tail },
+    /// A convolution that reads plain images with few channels.
+    PlanarConv { conv: Arc<BlockedConv>, src: Register, dst: ImageId, tail: Tail },
+    /// The input gradient of a convolution, as a plain image.
+    PlanarGrad { conv: Arc<PackedConv<f32>>, src: ImageId, dst: Register },
+    /// `dst = tail(src)`.
+    Combine { src: ImageId, dst: ImageId, tail: Tail },
+    /// A pooling.
+    Pool { pool: Arc<Pool>, src: ImageId, dst: ImageId, record: Option<Winners> },
+    /// The gradient of a pooling.
+    PoolGrad { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners> },
+    /// Copies whole blocks of channels; clears the border of what it writes.
+    Copy { src: ImageId, src_block: usize, dst: ImageId, dst_block: usize, blocks: usize },
+    /// Blocks a tensor; one without a value becomes zeros.
+    Block { src: Register, dst: ImageId },
+    /// The tensor of a blocked image.
+    Unblock { src: ImageId, dst: Register },
+    /// An operator on tensors.
+    Operator { node: NodeId, operands: Vec<Operand>, dst: Register },
+    /// Its vector-Jacobian product; registers of signals that vanish are left without a value.
+    Vjp {
+        node: NodeId,
+        operands: Vec<Operand>,
+        output: Register,
+        grad: Register,
+        into: Vec<Option<Register>>,
+    },
+    /// A stored value.
+    Constant { node: NodeId, dst: Register },
+    /// Sum of two tensors; one without a value counts as zero.
+    Sum { a: Register, b: Register, dst: Register },
+}
+
+/// The blocked images and the registers that an instruction reads, and what it writes.
+#[derive(Default)]
+pub(super) struct Uses {
+    pub(super) reads: Vec<ImageId>,
+    pub(super) writes: Option<ImageId>,
+    pub(super) registers: Vec<Register>,
+}
+
+impl Instruction {
+    pub(super) fn uses(&self) -> Uses {
+        let tensors = |operands: &[Operand]| -> Vec<Register> {
+            let register = |operand: &Operand| match operand {
+                Operand::Register(register) => Some(*register),
+                Operand::Constant(_) => None,
+            };
+            operands.iter().filter_map(register).collect()
+        };
+        let images = |src: &ImageId, tail: &Tail| [Some(*src), tail.residual].into_iter().flatten().collect();
+        let none = Uses::default();
+        match self {
+            Self::Conv { src, dst, tail, .. } | Self::Combine { src, dst, tail } => {
+                Uses { reads: images(src, tail), writes: Some(*dst), ..none }
+            }
+            Self::PlanarConv { src, dst, tail, .. } => {
+                Uses { reads: tail.residual.into_iter().collect(), writes: Some(*dst), registers: vec![*src] }
+            }
+            Self::PlanarGrad { src, .. } | Self::Unblock { src, .. } => Uses { reads: vec![*src], ..none },
+            Self::Pool { src, dst, .. } | Self::PoolGrad { src, dst, .. } | Self::Copy { src, dst, .. } => {
+                Uses { reads: vec![*src], writes: Some(*dst), ..none }
+            }
+            Self::Block { src, dst } => Uses { writes: Some(*dst), registers: vec![*src], ..none },
+            Self::Operator { operands, .. } => Uses { registers: tensors(operands), ..none },
+            Self::Vjp { operands, output, grad, .. } => {
+                let mut registers = tensors(operands);
+                registers.extend([*output, *grad]);
+                Uses { registers, ..none }
+            }
+            Self::Constant { .. } => none,
+            Self::Sum { a, b, .. } => Uses { registers: vec![*a, *b], ..none },
+        }
+    }
+}
+
+/// The shape of a image for one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) channels: usize,
+    pub(super) size: [usize; 2],
+    /// Border that readers want.
+    pub(super) pad: [usize; 2],
+}
+
+impl Image {
+    pub(super) fn shape(self, batch: usize) -> BlockedShape {
+        BlockedShape { batch, channels: self.channels, size: self.size, pad: self.pad }
+    }
+}
+
+/// A compiled program: the forward instructions, then those of the backward walk.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    pub(super) forward: Vec<Instruction>,
+    pub(super) backward: Vec<Instruction>,
+    pub(super) images: Vec<Image>,
+    /// For each set of bits, the image that it belongs to.
+    pub(super) bits: Vec<ImageId>,
+    /// For each set of winners, the image that was pooled to.
+    pub(super) winners: Vec<ImageId>,
+    pub(super) registers: usize,
+    /// Registers that the graph's inputs go to, in their order.
+    pub(super) inputs: Vec<Register>,
+    /// Registers of the graph's outputs.
+    pub(super) outputs: Vec<Register>,
+    /// Registers that the gradients of the outputs go to; `None` where none is needed.
+    pub(super) seeds: Vec<Option<Register>>,
+    /// Registers of the values asked for.
+    pub(super) kept: Vec<Register>,
+    /// Registers of the gradients asked for, and the shape of one sample; `None` where no signal arrives.
+    pub(super) wanted: Vec<(Option<Register>, Vec<usize>)>,
+}

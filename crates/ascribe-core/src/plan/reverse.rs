@@ -1,0 +1,290 @@
+//! The backward half of a program.
+
+use ascribe_kernels::ConvShape;
+
+use super::compile::{Compiler, Home, UnitKind};
+use super::program::{ImageId, Instruction, Operand, Register, Tail};
+use crate::error::Result;
+use crate::graph::NodeId;
+
+/// A signal on its way: the sum of what has arrived so far.
+#[derive(Clone, Copy)]
+enum Signal {
+    Image(ImageId),
+    Tensor(Register),
+}
+
+/// The state of the walk at one value.
+#[derive(Clone, Copy, Default)]
+struct Arrivals {
+    expected: usize,
+    arrived: usize,
+    sum: Option<Signal>,
+    /// The activation's mask is applied.
+    masked: bool,
+}
+
+/// The backward walk under construction.
+struct Walk {
+    at: Vec<Arrivals>,
+    on_path: Vec<bool>,
+    wanted: Vec<bool>,
+}
+
+impl Compiler<'_> {
+    /// Appends the walk from the outputs to `wanted`.
+    pub(super) fn walk_back(&mut self, wanted: &[NodeId]) -> Result<()> {
+        let mut walk = self.expectations(wanted);
+        self.program.seeds = vec![None; self.graph.outputs().len()];
+        for (number, &output) in self.graph.outputs().iter().enumerate() {
+            if walk.on_path[output.index()] {
+                let seed = self.register();
+                self.program.seeds[number] = Some(seed);
+                self.arrive_tensor(&mut walk, output, seed);
+            }
+        }
+        let units = std::mem::take(&mut self.units);
+        let mut found: Vec<Option<Register>> = vec![None; self.graph.len()];
+        for unit in units.iter().rev() {
+            if walk.wanted[unit.output.index()] {
+                found[unit.output.index()] = self.signal_as_tensor(&walk, unit.output);
+            }
+            if unit.inputs.iter().any(|i| walk.on_path[i.index()]) {
+                self.unit_back(&mut walk, &unit.kind, &unit.inputs, unit.output)?;
+            }
+        }
+        for &input in self.graph.inputs().iter().filter(|i| walk.wanted[i.index()]) {
+            found[input.index()] = self.signal_as_tensor(&walk, input);
+        }
+        let shape = |id: &NodeId| (found[id.index()], self.shapes[id.index()].clone());
+        self.program.wanted = wanted.iter().map(shape).collect();
+        Ok(())
+    }
+
+    /// Which values the walk passes, and how many signals will arrive at each.
+    fn expectations(&self, wanted: &[NodeId]) -> Walk {
+        let mut walk = Walk {
+            at: vec![Arrivals::default(); self.graph.len()],
+            on_path: vec![false; self.graph.len()],
+            wanted: vec![false; self.graph.len()],
+        };
+        for id in wanted {
+            walk.on_path[id.index()] = true;
+            walk.wanted[id.index()] = true;
+        }
+        for unit in &self.units {
+            walk.on_path[unit.output.index()] |= unit.inputs.iter().any(|i| walk.on_path[i.index()]);
+        }
+        for output in self.graph.outputs().iter().filter(|o| walk.on_path[o.index()]) {
+            walk.at[output.index()].expected += 1;
+        }
+        for unit in self.units.iter().rev() {
+            if walk.at[unit.output.index()].expected > 0 {
+                for input in unit.inputs.iter().filter(|i| walk.on_path[i.index()]) {
+                    walk.at[input.index()].expected += 1;
+                }
+            }
+        }
+        walk
+    }
+
+    fn unit_back(
+        &mut self,
+        walk: &mut Walk,
+        kind: &UnitKind,
+        inputs: &[NodeId],
+        output: NodeId,
+    ) -> Result<()> {
+        if let UnitKind::Operator { operands, output: value } = kind {
+            if let Some(grad) = self.signal_as_tensor(walk, output) {
+                self.operator_back(walk, output, operands, *value, grad);
+            }
+            return Ok(());
+        }
+        let Some(dy) = self.masked_image(walk, output) else { return Ok(()) };
+        // What a sum passes on comes before what a convolution adds to it: the latter can add in passing.
+        let passes: &[NodeId] = match kind {
+            UnitKind::Combine => inputs,
+            UnitKind::Conv { .. } | UnitKind::PlanarConv { .. } => &inputs[1..],
+            _ => &[],
+        };
+        for &input in passes {
+            if walk.on_path[input.index()] {
+                self.arrive_image(walk, input, dy);
+            }
+        }
+        match kind {
+            UnitKind::Conv { node, shape } | UnitKind::PlanarConv { node, shape }
+                if walk.on_path[inputs[0].index()] =>
+            {
+                self.convolution_back(walk, *node, shape, inputs[0], dy)?;
+            }
+            UnitKind::Pool { pool, winners } => {
+                let dst = self.image_like(inputs[0]);
+                self.program.backward.push(Instruction::PoolGrad {
+                    pool: pool.clone(),
+                    src: dy,
+                    dst,
+                    winners: *winners,
+                });
+                self.arrive_image(walk, inputs[0], dst);
+            }
+            UnitKind::Concat => {
+                let mut src_block = 0;
+                for &input in inputs {
+                    let dst = self.image_like(input);
+                    let blocks = self.program.images[dst.0].shape(1).blocks();
+                    if walk.on_path[input.index()] {
+                        let copy = Instruction::Copy { src: dy, src_block, dst, dst_block: 0, blocks };
+                        self.program.backward.push(copy);
+                        self.arrive_image(walk, input, dst);
+                    }
+                    src_block += blocks;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn convolution_back(
+        &mut self,
+        walk: &mut Walk,
+        node: NodeId,
+        shape: &ConvShape,
+        x: NodeId,
+        dy: ImageId,
+    ) -> Result<()> {
+        let weight = self.graph.node(node).inputs()[1];
+        let home = self.homes[x.index()];
+        let packed = if home.blocked { self.packs.input_grad(self.graph, weight, shape)? } else { None };
+        let Some(conv) = packed else {
+            let conv = self.packs.plain_input_grad(self.graph, weight, shape)?;
+            let dst = self.register();
+            self.program.backward.push(Instruction::PlanarGrad { conv, src: dy, dst });
+            self.arrive_tensor(walk, x, dst);
+            return Ok(());
+        };
+        let dst = self.image_like(x);
+        let (residual, mask) = self.join(walk, x, home);
+        self.want_border(dy, conv.source_pad());
+        let tail = Tail { residual, mask, ..Tail::default() };
+        self.program.backward.push(Instruction::Conv { conv, src: dy, dst, tail });
+        walk.at[x.index()].sum = Some(Signal::Image(dst));
+        Ok(())
+    }
+
+    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the mask to
+    /// apply if this arrival is the last.
+    fn join(
+        &mut self,
+        walk: &mut Walk,
+        at: NodeId,
+        home: Home,
+    ) -> (Option<ImageId>, Option<super::program::Bits>) {
+        let wanted = walk.wanted[at.index()];
+        let arrivals = &mut walk.at[at.index()];
+        arrivals.arrived += 1;
+        let last = arrivals.arrived == arrivals.expected;
+        let mask = home.bits.filter(|_| last && !wanted);
+        arrivals.masked = mask.is_some();
+        let residual = match arrivals.sum {
+            Some(Signal::Image(sum)) => Some(sum),
+            _ => None,
+        };
+        (residual, mask)
+    }
+
+    /// A signal in the form of an image arrives.
+    fn arrive_image(&mut self, walk: &mut Walk, at: NodeId, signal: ImageId) {
+        let home = self.homes[at.index()];
+        if !home.blocked {
+            let dst = self.register();
+            self.program.backward.push(Instruction::Unblock { src: signal, dst });
+            self.arrive_tensor(walk, at, dst);
+            return;
+        }
+        let (residual, mask) = self.join(walk, at, home);
+        let sum = if residual.is_none() && mask.is_none() {
+            signal
+        } else {
+            let dst = self.image_like(at);
+            let tail = Tail { residual, mask, ..Tail::default() };
+            self.program.backward.push(Instruction::Combine { src: signal, dst, tail });
+            dst
+        };
+        walk.at[at.index()].sum = Some(Signal::Image(sum));
+    }
+
+    /// A signal in the form of a tensor arrives.
+    fn arrive_tensor(&mut self, walk: &mut Walk, at: NodeId, signal: Register) {
+        if self.homes[at.index()].blocked {
+            let dst = self.image_like(at);
+            self.program.backward.push(Instruction::Block { src: signal, dst });
+            self.arrive_image(walk, at, dst);
+            return;
+        }
+        let arrivals = &mut walk.at[at.index()];
+        arrivals.arrived += 1;
+        let before = arrivals.sum;
+        let sum = match before {
+            Some(Signal::Tensor(sum)) => {
+                let dst = self.register();
+                self.program.backward.push(Instruction::Sum { a: sum, b: signal, dst });
+                dst
+            }
+            _ => signal,
+        };
+        walk.at[at.index()].sum = Some(Signal::Tensor(sum));
+    }
+
+    /// The finished signal at a value, behind its activation, as a tensor.
+    fn signal_as_tensor(&mut self, walk: &Walk, at: NodeId) -> Option<Register> {
+        match walk.at[at.index()].sum? {
+            Signal::Tensor(register) => Some(register),
+            Signal::Image(src) => {
+                let dst = self.register();
+                self.program.backward.push(Instruction::Unblock { src, dst });
+                Some(dst)
+            }
+        }
+    }
+
+    /// The finished signal before the activation that made a value.
+    fn masked_image(&mut self, walk: &Walk, at: NodeId) -> Option<ImageId> {
+        let Signal::Image(src) = walk.at[at.index()].sum? else { return None };
+        let mask = self.homes[at.index()].bits.filter(|_| !walk.at[at.index()].masked);
+        if mask.is_none() {
+            return Some(src);
+        }
+        let dst = self.image_like(at);
+        let tail = Tail { mask, ..Tail::default() };
+        self.program.backward.push(Instruction::Combine { src, dst, tail });
+        Some(dst)
+    }
+
+    fn operator_back(
+        &mut self,
+        walk: &mut Walk,
+        node: NodeId,
+        operands: &[Operand],
+        output: Register,
+        grad: Register,
+    ) {
+        let inputs = self.graph.node(node).inputs().to_vec();
+        let into: Vec<Option<Register>> =
+            inputs.iter().map(|input| walk.on_path[input.index()].then(|| self.register())).collect();
+        self.program.backward.push(Instruction::Vjp {
+            node,
+            operands: operands.to_vec(),
+            output,
+            grad,
+            into: into.clone(),
+        });
+        for (&input, signal) in inputs.iter().zip(into) {
+            if let Some(signal) = signal {
+                self.arrive_tensor(walk, input, signal);
+            }
+        }
+    }
+}
