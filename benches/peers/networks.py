@@ -15,7 +15,7 @@ def parameters(name):
         return load_file(ROOT / "fixtures/models/efficientnet-lite0.safetensors")
     # Random parameters: times do not depend on them.
     torch.manual_seed(0)
-    state = getattr(torchvision.models, name)(weights=None).state_dict()
+    state = getattr(torchvision.models, name.replace("-", "_"))(weights=None).state_dict()
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 

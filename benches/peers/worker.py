@@ -1,4 +1,4 @@
-"""captum's side of the measurements: answers requests, one JSON object per line (see xtask/src/bench/work.rs)."""
+"""The peers' side of the measurements: answers requests, one JSON object per line (see xtask/src/bench/work.rs)."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ import time
 
 import torch
 import torchvision
-from captum.attr import IntegratedGradients, Occlusion, Saliency
+from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 from safetensors.torch import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ def network(architecture, weights):
 
         model = efficientnet_lite.EfficientNetLite(0)
     else:
-        model = getattr(torchvision.models, architecture)(weights=None)
+        model = getattr(torchvision.models, architecture.replace("-", "_"))(weights=None)
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     assert not missing and not unexpected, (missing, unexpected)
@@ -44,7 +44,64 @@ def explain(model, x, target, workload):
             return Occlusion(model).attribute(
                 x, target=target, sliding_window_shapes=(3, 16, 16), strides=(3, 8, 8), perturbations_per_eval=8
             )
+    if workload == "smooth-grad-50":
+        return NoiseTunnel(Saliency(model)).attribute(
+            x, target=target, nt_type="smoothgrad", nt_samples=50, nt_samples_batch_size=10, stdevs=0.15, abs=False
+        )
+    if workload == "grad-cam":
+        return grad_cam(model, x, target)
+    if workload == "lrp":
+        return lrp(model, x, target)
+    if workload == "rise-1000":
+        with torch.no_grad():
+            return rise(model, x, target, 1000)
     raise ValueError(workload)
+
+
+def grad_cam(model, x, target):
+    """pytorch-grad-cam at the last layer with spatial positions."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    # The output of the trunk: the last value with spatial positions.
+    layer = next(getattr(model, name) for name in ("layer4", "features", "head") if hasattr(model, name))
+    x = x.clone().requires_grad_(True)
+    with GradCAM(model=model, target_layers=[layer]) as cam:
+        found = cam(input_tensor=x, targets=[ClassifierOutputTarget(target)])
+    return torch.from_numpy(found)[:, None]
+
+
+def lrp(model, x, target):
+    """zennit with the composite epsilon-plus and its canonizer for networks with batch norm."""
+    from zennit.attribution import Gradient
+    from zennit.canonizers import SequentialMergeBatchNorm
+    from zennit.composites import EpsilonPlus
+    from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+
+    name = type(model).__name__
+    canonizers = {"ResNet": [ResNetCanonizer()], "VGG": [VGGCanonizer()]}.get(name, [SequentialMergeBatchNorm()])
+    with Gradient(model=model, composite=EpsilonPlus(canonizers=canonizers)) as attributor:
+        _, relevance = attributor(x.clone().requires_grad_(True), lambda y: torch.eye(1000)[[target]] * y)
+    return relevance
+
+
+def rise(model, x, target, masks, cells=7, probability=0.5, batch=10):
+    """RISE as its authors describe it; there is no packaged implementation to compare with."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = x.shape[-2:]
+    step = [-(-height // cells), -(-width // cells)]
+    total = torch.zeros(1, 1, height, width)
+    for start in range(0, masks, batch):
+        count = min(batch, masks - start)
+        grid = (torch.rand(count, 1, cells, cells, generator=generator) < probability).float()
+        large = torch.nn.functional.interpolate(
+            grid, size=((cells + 1) * step[0], (cells + 1) * step[1]), mode="bilinear", align_corners=False
+        )
+        shift = [torch.randint(0, s, (count,), generator=generator) for s in step]
+        drawn = torch.stack([large[i, :, a : a + height, b : b + width] for i, (a, b) in enumerate(zip(*shift))])
+        scores = model(x * drawn).softmax(1)[:, target]
+        total += (scores[:, None, None, None] * drawn).sum(0, keepdim=True)
+    return total / masks / probability
 
 
 def status(key):
@@ -62,6 +119,9 @@ def main():
         if loaded is None or loaded[0] != request["weights"]:
             loaded = (request["weights"], network(request["architecture"], request["weights"]))
         x = load_file(request["input"])["input"]
+        layout = torch.channels_last if request["channels_last"] else torch.contiguous_format
+        loaded[1].to(memory_format=layout)
+        x = x.contiguous(memory_format=layout)
         try:
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")

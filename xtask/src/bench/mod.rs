@@ -14,16 +14,16 @@ use crate::{paths, python};
 /// `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Measure beside captum, in turn, in one run
+    /// Measure beside captum, zennit and pytorch-grad-cam, in turn, in one run
     #[arg(long)]
     peers: bool,
     /// Pairs of measurements per workload
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Networks: efficientnet-lite0, resnet50
+    /// Networks: efficientnet-lite0, mobilenet-v2, resnet50, vgg16
     #[arg(long, value_delimiter = ',')]
     networks: Vec<String>,
-    /// Workloads: saliency, ig-50, occlusion
+    /// Workloads: saliency, ig-50, smooth-grad-50, grad-cam, lrp, occlusion, rise-1000
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
 }

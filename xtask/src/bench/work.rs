@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor};
-use ascribe::gradient::{IntegratedGradients, Quadrature, Saliency};
+use ascribe::gradient::{
+    GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency,
+};
 use ascribe::models::tensors;
-use ascribe::perturb::Occlusion;
+use ascribe::perturb::{Occlusion, Rise};
 use ascribe::{Model, OpenOptions};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,8 @@ pub struct Request {
     pub class: usize,
     /// Workload.
     pub workload: String,
+    /// Whether the peer stores images with channels last; ours has one layout.
+    pub channels_last: bool,
     /// Where the attribution goes, if it is to be compared.
     pub output: Option<String>,
 }
@@ -53,9 +57,21 @@ fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
     Ok(match workload {
         "saliency" => Box::new(Saliency::new()),
         "ig-50" => Box::new(IntegratedGradients::new().steps(50).quadrature(Quadrature::GaussLegendre)),
+        "smooth-grad-50" => Box::new(NoiseTunnel::smooth_grad(Saliency::new()).samples(50).sigma(0.15)),
+        "grad-cam" => Box::new(GradCam::new().relu(true)),
+        "lrp" => Box::new(Lrp::new().composite(LrpComposite::EpsilonPlus)),
+        "rise-1000" => Box::new(Rise::new(1000)),
         "occlusion" => Box::new(Occlusion::new(16, 8)),
         other => bail!("there is no workload '{other}'"),
     })
+}
+
+/// RISE looks at probabilities, the other methods at logits.
+fn target(request: &Request) -> Target {
+    match request.workload.as_str() {
+        "rise-1000" => Target::Probability(request.class),
+        _ => Target::Class(request.class),
+    }
 }
 
 /// Answers requests from standard input until it ends.
@@ -78,7 +94,7 @@ pub fn worker() -> anyhow::Result<()> {
         let before_mib = status("VmRSS:");
         let started = Instant::now();
         let found =
-            method.explain(&model.graph, &x, &Target::Class(request.class), &Run::new().threads(2))?;
+            method.explain(&model.graph, &x, &target(&request), &Run::new().threads(2))?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &request.output {
             found.save(path)?;
