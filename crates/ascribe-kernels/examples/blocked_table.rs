@@ -97,10 +97,13 @@ fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
     let nchw_grad = best(|| packed.run(batch, &y, &Epilogue::default(), &mut x))?;
     drop((x, y, packed));
 
-    let forward = match BlockedConv::forward(shape, &w)? {
+    let planar = shape.in_channels < BLOCK;
+    let forward =
+        if planar { BlockedConv::forward_planar(shape, &w)? } else { BlockedConv::forward(shape, &w)? };
+    let forward = match forward {
         Some(conv) => {
             let src = BlockedShape { pad: conv.source_pad(), ..input };
-            let x = values(src.len());
+            let x = values(if planar { shape.input_len() } else { src.len() });
             let (mut y, mut record) = (Buffer::new(output.len()), vec![0; output.mask_len()]);
             best(|| {
                 let epilogue = BlockedEpilogue {
@@ -109,19 +112,29 @@ fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
                     record: Some(&mut record),
                     ..Default::default()
                 };
-                conv.run(&src, &x, epilogue, &output, &mut y)
+                if planar {
+                    conv.run_planar(batch, &x, epilogue, &output, &mut y)
+                } else {
+                    conv.run(&src, &x, epilogue, &output, &mut y)
+                }
             })?
         }
         None => nchw,
     };
-    let gradient = match BlockedConv::input_grad(shape, &w)? {
+    let gradient =
+        if planar { BlockedConv::input_grad_planar(shape, &w)? } else { BlockedConv::input_grad(shape, &w)? };
+    let gradient = match gradient {
         Some(conv) => {
             let src = BlockedShape { pad: conv.source_pad(), ..output };
             let (dy, mut dx) = (values(src.len()), Buffer::new(input.len()));
             let mask = vec![0x6b35; input.mask_len()];
             best(|| {
                 let epilogue = BlockedEpilogue { mask: Some(&mask), ..Default::default() };
-                conv.run(&src, &dy, epilogue, &input, &mut dx)
+                if planar {
+                    conv.run_to_planar(&src, &dy, &mut dx[..shape.input_len()])
+                } else {
+                    conv.run(&src, &dy, epilogue, &input, &mut dx)
+                }
             })?
         }
         None => nchw_grad,

@@ -320,9 +320,11 @@ fn for_planes(shape: &PoolShape, body: impl Fn(usize) + Sync) {
 }
 
 /// A window along one axis.
-struct Window {
+pub(crate) struct Window {
+    /// Pixels of the window before the first one within the input.
+    pub(crate) skipped: usize,
     /// Input pixels from the first to the last of the window, in steps of the dilation.
-    range: Range<usize>,
+    pub(crate) range: Range<usize>,
     /// Number of pixels within the input.
     inside: usize,
     /// Number of pixels within the padded input.
@@ -330,20 +332,20 @@ struct Window {
 }
 
 impl Window {
-    fn reciprocal<T: Float>(&self, other: &Self, count_include_pad: bool) -> T {
+    pub(crate) fn reciprocal<T: Float>(&self, other: &Self, count_include_pad: bool) -> T {
         let count = if count_include_pad { self.padded * other.padded } else { self.inside * other.inside };
         if count == 0 { T::ZERO } else { T::ONE / T::from_f64(count as f64) }
     }
 }
 
 /// The windows along both axes; a window of the plane is a pair of them.
-struct Windows {
-    rows: Vec<Window>,
-    columns: Vec<Window>,
+pub(crate) struct Windows {
+    pub(crate) rows: Vec<Window>,
+    pub(crate) columns: Vec<Window>,
 }
 
 impl Windows {
-    fn new(shape: &PoolShape) -> Self {
+    pub(crate) fn new(shape: &PoolShape) -> Self {
         let axis = |axis: usize| {
             let [input, kernel, stride, dilation] =
                 [shape.input[axis], shape.kernel[axis], shape.stride[axis], shape.dilation[axis]];
@@ -362,14 +364,14 @@ impl Windows {
                     } else {
                         first - before..first - before + (inside - 1) * dilation + 1
                     };
-                    Window { range, inside, padded: count_below(before + input + after) }
+                    Window { skipped, range, inside, padded: count_below(before + input + after) }
                 })
                 .collect()
         };
         Self { rows: axis(0), columns: axis(1) }
     }
 
-    fn first_empty(&self) -> Option<&'static str> {
+    pub(crate) fn first_empty(&self) -> Option<&'static str> {
         if self.rows.iter().any(|window| window.inside == 0) {
             Some("height")
         } else {

@@ -2,27 +2,10 @@
 
 mod common;
 
-use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape, from_blocked, to_blocked};
+use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
 use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError, conv2d, conv2d_input_grad};
-use common::{error, on_threads, to_f64, values};
+use common::{bits, blocked, clean, error, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
-
-fn blocked(shape: &BlockedShape, nchw: &[f32]) -> Vec<f32> {
-    let mut out = vec![f32::NAN; shape.len()];
-    to_blocked(shape, nchw, &mut out).unwrap();
-    out
-}
-
-fn planar(shape: &BlockedShape, data: &[f32]) -> Vec<f32> {
-    let mut out = vec![f32::NAN; shape.batch * shape.channels * shape.size[0] * shape.size[1]];
-    from_blocked(shape, data, &mut out).unwrap();
-    out
-}
-
-/// Checks that border and channel tail are zeros.
-fn clean(shape: &BlockedShape, data: &[f32]) -> bool {
-    blocked(shape, &planar(shape, data)) == data
-}
 
 /// Channels of all kinds: within a block, across blocks, whole blocks; groups; depthwise.
 fn conv_shapes() -> impl Strategy<Value = ConvShape> {
@@ -166,6 +149,11 @@ proptest! {
     }
 
     #[test]
+    fn first_layers_agree_with_those_on_nchw(s in first_layers(), seed in 0_u64..1000, pad in 0_usize..3) {
+        first_layer(&s, seed, pad)?;
+    }
+
+    #[test]
     fn conversions_are_inverse(
         (batch, channels, h, w, pad_h, pad_w) in (0_usize..3, 1_usize..40, 1_usize..20, 1_usize..40, 0_usize..3, 0_usize..3),
     ) {
@@ -189,15 +177,150 @@ proptest! {
     }
 }
 
-/// Bits as booleans in NCHW.
-fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
-    let pixels = shape.size[0] * shape.size[1];
-    (0..shape.batch * shape.channels * pixels)
-        .map(|at| {
-            let (n, c, p) = (at / (shape.channels * pixels), at / pixels % shape.channels, at % pixels);
-            mask[(n * shape.blocks() + c / BLOCK) * pixels + p] >> (c % BLOCK) & 1 == 1
-        })
-        .collect()
+/// Few input channels, any stride.
+fn first_layers() -> impl Strategy<Value = ConvShape> {
+    let axis = || (1_usize..40, 1_usize..8, 1_usize..5, 1_usize..3, 0_usize..4, 0_usize..4);
+    (0_usize..3, 1_usize..7, 1_usize..70, axis(), axis()).prop_filter_map(
+        "the kernel has to fit",
+        |(batch, in_channels, out_channels, h, w)| {
+            ConvShape::new(ConvParams {
+                batch,
+                in_channels,
+                out_channels,
+                groups: 1,
+                input: [h.0, w.0],
+                kernel: [h.1, w.1],
+                stride: [h.2, w.2],
+                dilation: [h.3, w.3],
+                padding: [h.4, w.4, h.5, w.5],
+            })
+            .ok()
+        },
+    )
+}
+
+/// Both directions of a first layer: against NCHW, for several threads, and sample by sample.
+fn first_layer(s: &ConvShape, seed: u64, pad: usize) -> Result<(), TestCaseError> {
+    let w = values::<f32>(seed, s.weight_len());
+    let x = values::<f32>(seed + 1, s.input_len());
+    let output =
+        BlockedShape { batch: s.batch, channels: s.out_channels, size: s.output(), pad: [pad, 2 - pad] };
+    let bias = values::<f32>(seed + 2, output.blocks() * BLOCK);
+    let conv = BlockedConv::forward_planar(s, &w).unwrap().unwrap();
+    let run = |batch: usize, x: &[f32]| {
+        let shape = BlockedShape { batch, ..output };
+        let (mut y, mut record) = (vec![f32::NAN; shape.len()], vec![0_u16; shape.mask_len()]);
+        let epilogue = BlockedEpilogue {
+            bias: Some(&bias),
+            activation: Activation::Relu,
+            record: Some(&mut record),
+            ..Default::default()
+        };
+        conv.run_planar(batch, x, epilogue, &shape, &mut y).unwrap();
+        (y, record)
+    };
+    let found = on_threads(1, || run(s.batch, &x));
+    prop_assert!(found == on_threads(3, || run(s.batch, &x)));
+    prop_assert!(clean(&output, &found.0));
+    let mut expected = vec![0.0; s.output_len()];
+    conv2d(s, &x, &w, Some(&bias[..s.out_channels]), &mut expected).unwrap();
+    let scale = expected.iter().fold(1e-30_f32, |a, b| a.max(b.abs()));
+    let y = planar(&output, &found.0);
+    let passed = bits(&output, &found.1);
+    for at in 0..y.len() {
+        let value = expected[at].max(0.0);
+        prop_assert!((y[at] - value).abs() <= 3e-6 * scale, "{} and {}", y[at], value);
+        prop_assert!(passed[at] == (y[at] > 0.0));
+    }
+    let x_len = x.len() / s.batch.max(1);
+    for n in 0..s.batch {
+        let one = run(1, &x[n * x_len..][..x_len]).0;
+        prop_assert!(one == found.0[n * one.len()..][..one.len()]);
+    }
+
+    let Some(conv) = BlockedConv::input_grad_planar(s, &w).unwrap() else {
+        // Doubled steps of the source are served, wider ones are not.
+        return Ok(());
+    };
+    let dy = values::<f32>(seed + 3, s.output_len());
+    let source = BlockedShape { pad: conv.source_pad().map(|need| need + pad), ..output };
+    let run = |batch: usize, dy: &[f32]| {
+        let shape = BlockedShape { batch, ..source };
+        let mut dx = vec![f32::NAN; batch * x_len];
+        conv.run_to_planar(&shape, &blocked(&shape, dy), &mut dx).unwrap();
+        dx
+    };
+    let found = on_threads(1, || run(s.batch, &dy));
+    prop_assert!(found == on_threads(3, || run(s.batch, &dy)));
+    let mut expected = vec![0.0; s.input_len()];
+    conv2d_input_grad(s, &dy, &w, &mut expected).unwrap();
+    let worst = error(&found, &to_f64(&expected));
+    prop_assert!(worst < 3e-6, "error {}", worst);
+    let dy_len = dy.len() / s.batch.max(1);
+    for n in 0..s.batch {
+        prop_assert!(run(1, &dy[n * dy_len..][..dy_len]) == found[n * x_len..][..x_len]);
+    }
+    Ok(())
+}
+
+#[test]
+fn real_first_layers_agree() {
+    for (seed, (oc, size, k, stride)) in
+        [(64, 224, 7, 2), (32, 113, 3, 2), (64, 56, 3, 1), (96, 67, 11, 4), (40, 64, 4, 4)]
+            .into_iter()
+            .enumerate()
+    {
+        let s = layer(3, oc, 1, size, k, stride);
+        first_layer(&s, seed as u64, 1).unwrap_or_else(|e| panic!("{s:?}: {e}"));
+        let w = vec![0.0; s.weight_len()];
+        assert!(BlockedConv::input_grad_planar(&s, &w).unwrap().is_some(), "{s:?}");
+    }
+}
+
+#[test]
+fn planar_ends_check_their_arguments() {
+    let s = layer(3, 20, 1, 9, 3, 2);
+    let w = vec![0.5; s.weight_len()];
+    assert!(matches!(
+        BlockedConv::forward_planar(&s, &w[1..]),
+        Err(KernelError::Length { argument: "weight", .. })
+    ));
+    assert!(matches!(
+        BlockedConv::input_grad_planar(&s, &w[1..]),
+        Err(KernelError::Length { argument: "weight", .. })
+    ));
+    let (forward, gradient, plain) = (
+        BlockedConv::forward_planar(&s, &w).unwrap().unwrap(),
+        BlockedConv::input_grad_planar(&s, &w).unwrap().unwrap(),
+        BlockedConv::forward(&s, &w).unwrap().unwrap(),
+    );
+    let output = BlockedShape { batch: 2, channels: 20, size: [5, 5], pad: gradient.source_pad() };
+    let (x, mut y) = (vec![0.0; s.input_len()], vec![0.0; output.len()]);
+    let mut dx = x.clone();
+    let none = BlockedEpilogue::default;
+    assert!(forward.run_planar(2, &x, none(), &output, &mut y).is_ok());
+    assert!(gradient.run_to_planar(&output, &y, &mut dx).is_ok());
+    let length = |result: Result<(), KernelError>| match result {
+        Err(KernelError::Length { argument, .. }) => argument,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(length(forward.run_planar(2, &x[1..], none(), &output, &mut y)), "src");
+    assert_eq!(length(forward.run_planar(usize::MAX, &x, none(), &output, &mut y)), "src");
+    assert_eq!(length(forward.run_planar(2, &x, none(), &output, &mut y[1..])), "dst");
+    assert_eq!(length(gradient.run_to_planar(&output, &y[1..], &mut dx)), "src");
+    assert_eq!(length(gradient.run_to_planar(&output, &y, &mut dx[1..])), "dst");
+    let shape = |result: Result<(), KernelError>| {
+        assert!(matches!(result, Err(KernelError::Shape { .. })), "{result:?}")
+    };
+    let one = BlockedShape { batch: 1, ..output };
+    shape(forward.run_planar(2, &x, none(), &one, &mut vec![0.0; one.len()]));
+    let narrow = BlockedShape { pad: [0, 0], ..output };
+    shape(gradient.run_to_planar(&narrow, &vec![0.0; narrow.len()], &mut dx));
+    // Each kind runs what was packed for it.
+    shape(forward.run(&output, &y, none(), &output, &mut y.clone()));
+    shape(gradient.run(&output, &y, none(), &output, &mut y.clone()));
+    shape(plain.run_planar(2, &x, none(), &output, &mut y));
+    shape(plain.run_to_planar(&output, &y, &mut dx));
 }
 
 fn epilogue(s: &ConvShape, seed: u64, choice: usize) -> Result<(), TestCaseError> {

@@ -8,47 +8,6 @@ use ascribe_kernels::{
 use common::{error, on_threads, to_f64, values};
 use proptest::prelude::*;
 
-/// Overlapping, padded, dilated poolings in floor and ceil mode; windows start within the input or the
-/// padding before it, as both frameworks require.
-fn shapes() -> impl Strategy<Value = PoolShape> {
-    let axis = || (1_usize..16, 1_usize..5, 1_usize..4, 1_usize..3, any::<bool>(), 0_usize..3, 0_usize..3);
-    (0_usize..3, 1_usize..4, axis(), axis()).prop_filter_map(
-        "the window has to fit",
-        |(batch, channels, h, w)| {
-            let size = |(input, kernel, stride, dilation, ceil, before, after): (
-                usize,
-                usize,
-                usize,
-                usize,
-                bool,
-                usize,
-                usize,
-            )| {
-                let (before, after) = (before.min(kernel / 2), after.min(kernel / 2));
-                let extent = dilation * (kernel - 1) + 1;
-                let room = (input + before + after).checked_sub(extent)?;
-                let mut output = room / stride + 1;
-                if ceil && room % stride != 0 && output * stride < input + before {
-                    output += 1;
-                }
-                Some((output, before, after))
-            };
-            let ((oh, top, bottom), (ow, left, right)) = (size(h)?, size(w)?);
-            PoolShape::new(PoolParams {
-                batch,
-                channels,
-                input: [h.0, w.0],
-                output: [oh, ow],
-                kernel: [h.1, w.1],
-                stride: [h.2, w.2],
-                dilation: [h.3, w.3],
-                padding: [top, left, bottom, right],
-            })
-            .ok()
-        },
-    )
-}
-
 /// Number of pixels of each window that count for the average, from the definition.
 fn divisors(s: &PoolShape, include_pad: bool) -> Vec<f64> {
     let mut counts = vec![0.0; s.output_len()];
@@ -67,7 +26,7 @@ proptest! {
 
     #[test]
     fn average_and_its_gradient_agree_with_the_definition(
-        s in shapes(), include_pad in any::<bool>(), seed in 0_u64..1000,
+        s in common::pool_shapes(1..4), include_pad in any::<bool>(), seed in 0_u64..1000,
     ) {
         let x = values::<f64>(seed, s.input_len());
         let dy = values::<f64>(seed + 1, s.output_len());
@@ -90,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn maximum_and_its_gradient_agree_with_the_definition(s in shapes(), seed in 0_u64..1000, ties in any::<bool>()) {
+    fn maximum_and_its_gradient_agree_with_the_definition(s in common::pool_shapes(1..4), seed in 0_u64..1000, ties in any::<bool>()) {
         // Windows in which nothing but padding is left are refused.
         let mut seen = vec![false; s.output_len()];
         common::each_pooled(&s, |_, o| seen[o] = true);

@@ -16,11 +16,16 @@
 mod buffer;
 mod conv;
 mod epilogue;
-mod interim;
+mod from_planar;
+mod job;
 mod layout;
 mod pack;
+mod pointwise;
+mod pool;
+
 mod tile;
 mod tiling;
+mod to_planar;
 mod work;
 
 pub use buffer::Buffer;
@@ -28,3 +33,5 @@ pub use conv::BlockedConv;
 pub use epilogue::BlockedEpilogue;
 pub use interim::{combine, copy_blocks};
 pub use layout::{BLOCK, BlockedShape, from_blocked, to_blocked};
+pub use pointwise::{add_assign, apply, scale_shift};
+pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};

@@ -8,7 +8,7 @@ use crate::conv::lattice::Lattice;
 
 /// Products per accumulator chain at most: short chains round less, and their weights stay in the
 /// first-level cache.
-const CHAIN: usize = 192;
+pub(super) const CHAIN: usize = 192;
 
 /// Blocks of output channels that are summed together.
 #[derive(Debug, Clone)]
@@ -102,8 +102,8 @@ pub(super) fn panels(groups: usize, rows: usize, channels: usize, most_blocks: u
         let mut first = 0;
         while first < blocks {
             let count = match blocks - first {
-                left @ (1 | 3) => left.min(most_blocks),
-                _ => 2.min(most_blocks),
+                3 if most_blocks >= 3 => 3,
+                left => left.min(2).min(most_blocks),
             };
             panels.push(Panel {
                 block: group * blocks + first,

@@ -72,19 +72,24 @@ const STRIDED: usize = 2 * BLOCK;
 impl Mode {
     /// Whether there is a kernel for it.
     pub(super) fn is_served(self) -> bool {
-        matches!(self, Self::Dense(1 | 2 | BLOCK | STRIDED) | Self::Depthwise(BLOCK | STRIDED))
+        matches!(self, Self::Dense(1 | BLOCK | STRIDED) | Self::Depthwise(BLOCK | STRIDED))
     }
 }
 
 /// Blocks of output channels that the tiles of an instruction set hold at most.
-pub(super) fn most_blocks(isa: Isa) -> usize {
-    if isa == Isa::Avx512 { MAX_BLOCKS } else { 1 }
+pub(super) fn most_blocks(isa: Isa, mode: Mode) -> usize {
+    match (isa, mode) {
+        (Isa::Avx512, Mode::Dense(1)) => 2,
+        (Isa::Avx512, Mode::Dense(_)) => MAX_BLOCKS,
+        _ => 1,
+    }
 }
 
 /// The numbers of pixels that tiles of `blocks` blocks come in, for one row and for two rows; descending,
 /// with 1 for one row.
-pub(super) fn sizes(isa: Isa, blocks: usize) -> [&'static [usize]; 2] {
+pub(super) fn sizes(isa: Isa, mode: Mode, blocks: usize) -> [&'static [usize]; 2] {
     match (isa, blocks) {
+        (Isa::Avx512, _) if mode == Mode::Dense(1) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[]],
         (Isa::Avx512, 1 | 2) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[7, 6, 5, 4]],
         (Isa::Avx512, _) => [&[8, 7, 6, 5, 4, 3, 2, 1], &[4]],
         (Isa::Avx2, _) => [&[6, 5, 4, 3, 2, 1], &[]],
@@ -113,8 +118,6 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
     macro_rules! modes {
         ($on:ty, $v:literal, $($list:tt)*) => {
             match mode {
-                Mode::Dense(1) => choose!($on, $v, 1, false, $($list)*),
-                Mode::Dense(2) => choose!($on, $v, 2, false, $($list)*),
                 Mode::Dense(BLOCK) => choose!($on, $v, BLOCK, false, $($list)*),
                 Mode::Dense(_) => choose!($on, $v, STRIDED, false, $($list)*),
                 Mode::Depthwise(BLOCK) => choose!($on, $v, BLOCK, true, $($list)*),
@@ -122,25 +125,30 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
             }
         };
     }
-    match (isa, blocks) {
+    match (isa, blocks, mode) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, 1) => modes!(OnAvx512, 1, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+        (Isa::Avx512, 1, Mode::Dense(1)) => choose!(OnAvx512, 1, 1, false, 1: 1 2 3 4 5 6 7 8 14;),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, 2) => match mode {
-            Mode::Dense(1) => choose!(OnAvx512, 2, 1, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
-            Mode::Dense(2) => choose!(OnAvx512, 2, 2, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
-            Mode::Dense(BLOCK) => choose!(OnAvx512, 2, BLOCK, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
-            _ => choose!(OnAvx512, 2, STRIDED, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
-        },
+        (Isa::Avx512, _, Mode::Dense(1)) => choose!(OnAvx512, 2, 1, false, 1: 1 2 3 4 5 6 7 8 14;),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, _) => match mode {
-            Mode::Dense(1) => choose!(OnAvx512, 3, 1, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
-            Mode::Dense(2) => choose!(OnAvx512, 3, 2, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
-            Mode::Dense(BLOCK) => choose!(OnAvx512, 3, BLOCK, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
-            _ => choose!(OnAvx512, 3, STRIDED, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
-        },
+        (Isa::Avx2, _, Mode::Dense(1)) => choose!(OnAvx2, 2, 1, false, 1: 1 2 3 4 5 6;),
+        (_, _, Mode::Dense(1)) => choose!(OnPortable, 4, 1, false, 1: 1 2 3;),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, _) => modes!(OnAvx2, 2, 1: 1 2 3 4 5 6;),
+        (Isa::Avx512, 1, _) => modes!(OnAvx512, 1, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, 2, Mode::Dense(BLOCK)) => {
+            choose!(OnAvx512, 2, BLOCK, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;);
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, 2, _) => choose!(OnAvx512, 2, STRIDED, false, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, _, Mode::Dense(BLOCK)) => {
+            choose!(OnAvx512, 3, BLOCK, false, 1: 1 2 3 4 5 6 7 8; 2: 4;);
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, _, _) => choose!(OnAvx512, 3, STRIDED, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _, _) => modes!(OnAvx2, 2, 1: 1 2 3 4 5 6;),
         _ => modes!(OnPortable, 4, 1: 1 2 3;),
     }
 }
@@ -211,25 +219,20 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
                         }
                     }
                 }
+                let (out, [block, row, pixel]) = match call.finish {
+                    Some(_) => (call.sums, [BLOCK, P * blocks * BLOCK, blocks * BLOCK]),
+                    None => (dst, call.dst_steps),
+                };
+                for r in 0..ROWS {
+                    for p in 0..P {
+                        for v in 0..V {
+                            let place = vector_at::<S>(v, block) + r * row + p * pixel;
+                            S::store(out.wrapping_add(place), sum[r][p][v]);
+                        }
+                    }
+                }
                 if let Some(finish) = call.finish {
-                    for r in 0..ROWS {
-                        for p in 0..P {
-                            for v in 0..V {
-                                let place = ((r * P + p) * V + v) * S::LANES;
-                                S::store(call.sums.wrapping_add(place), sum[r][p][v]);
-                            }
-                        }
-                    }
                     <f32 as IsaTypes>::run(call.isa, FinishTile { call, finish, tile, blocks });
-                } else {
-                    for r in 0..ROWS {
-                        for p in 0..P {
-                            for v in 0..V {
-                                let place = vector_at::<S>(v, dst_block) + r * dst_row + p * dst_pixel;
-                                S::store(dst.wrapping_add(place), sum[r][p][v]);
-                            }
-                        }
-                    }
                 }
             }
         }

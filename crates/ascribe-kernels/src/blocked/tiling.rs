@@ -65,6 +65,14 @@ impl Units {
         }
     }
 
+    /// Grid rows per unit.
+    pub(super) fn rows(self) -> usize {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Flat => 1,
+        }
+    }
+
     /// Number of units of a grid.
     pub(super) fn count(self, grid: [usize; 2]) -> usize {
         match self {
@@ -174,13 +182,13 @@ fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::split;
-    use crate::blocked::tile::sizes;
+    use crate::blocked::tile::{Mode, sizes};
     use crate::simd::Isa;
 
     #[test]
     fn pieces_cover_everything_once_and_exist() {
         for (isa, blocks) in [(Isa::Avx512, 2), (Isa::Avx512, 3), (Isa::Avx2, 1), (Isa::Portable, 1)] {
-            let [sizes, _] = sizes(isa, blocks);
+            let [sizes, _] = sizes(isa, Mode::Dense(16), blocks);
             for len in 0..200 {
                 let mut next = 0;
                 for (start, size) in split(len, sizes) {
@@ -191,7 +199,9 @@ mod tests {
                 assert_eq!(next, len);
             }
         }
-        let of = |len| split(len, sizes(Isa::Avx512, 2)[0]).map(|(_, size)| size).collect::<Vec<_>>();
+        let of = |len| {
+            split(len, sizes(Isa::Avx512, Mode::Dense(16), 2)[0]).map(|(_, size)| size).collect::<Vec<_>>()
+        };
         assert_eq!(of(56), [14; 4]);
         assert_eq!(of(13), [7, 6]);
         assert_eq!(of(15), [8, 7]);

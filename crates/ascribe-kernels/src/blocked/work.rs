@@ -46,6 +46,11 @@ impl Work {
         self.strips * self.groups
     }
 
+    /// Most units of a sample in a strip; at least one.
+    pub(super) fn longest(&self) -> usize {
+        self.units.div_ceil(self.strips.max(1)).min(self.units_per_sample).max(1)
+    }
+
     /// The units and the panels of a task.
     pub(super) fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
         let (strip, group) = (task / self.groups, task % self.groups);

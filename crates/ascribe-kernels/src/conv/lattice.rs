@@ -109,7 +109,7 @@ impl Lattice {
 }
 
 /// Index of each kernel element and its offset in the input relative to `output position · stride`.
-pub(super) fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize, [isize; 2])> {
+pub(crate) fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize, [isize; 2])> {
     let [height, width] = shape.kernel;
     let (dilation, padding) = (shape.dilation, shape.padding);
     (0..height * width).map(move |index| {

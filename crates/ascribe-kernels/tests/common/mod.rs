@@ -2,7 +2,8 @@
 
 #![allow(dead_code)]
 
-use ascribe_kernels::{ConvParams, ConvShape, Float, MatmulShape, PoolShape};
+use ascribe_kernels::blocked::{BLOCK, BlockedShape, from_blocked, to_blocked};
+use ascribe_kernels::{ConvParams, ConvShape, Float, MatmulShape, PoolParams, PoolShape};
 use proptest::prelude::*;
 
 /// Deterministic values in −1..1 that differ between seeds (splitmix64).
@@ -145,6 +146,77 @@ pub fn conv_shapes() -> impl Strategy<Value = ConvShape> {
                 stride: [h.2, w.2],
                 dilation: [h.3, w.3],
                 padding: [h.4, w.4, h.5, w.5],
+            })
+            .ok()
+        },
+    )
+}
+
+/// NCHW in blocks.
+pub fn blocked(shape: &BlockedShape, nchw: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; shape.len()];
+    to_blocked(shape, nchw, &mut out).unwrap();
+    out
+}
+
+/// Blocks as NCHW.
+pub fn planar(shape: &BlockedShape, data: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; shape.batch * shape.channels * shape.size[0] * shape.size[1]];
+    from_blocked(shape, data, &mut out).unwrap();
+    out
+}
+
+/// Checks that border and channel tail are zeros.
+pub fn clean(shape: &BlockedShape, data: &[f32]) -> bool {
+    blocked(shape, &planar(shape, data)) == data
+}
+
+/// Bits as booleans in NCHW.
+pub fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
+    let pixels = shape.size[0] * shape.size[1];
+    (0..shape.batch * shape.channels * pixels)
+        .map(|at| {
+            let (n, c, p) = (at / (shape.channels * pixels), at / pixels % shape.channels, at % pixels);
+            mask[(n * shape.blocks() + c / BLOCK) * pixels + p] >> (c % BLOCK) & 1 == 1
+        })
+        .collect()
+}
+
+/// Overlapping, padded, dilated poolings in floor and ceil mode; windows start within the input or the
+/// padding before it, as both frameworks require.
+pub fn pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = PoolShape> {
+    let axis = || (1_usize..16, 1_usize..5, 1_usize..4, 1_usize..3, any::<bool>(), 0_usize..3, 0_usize..3);
+    (0_usize..3, channels, axis(), axis()).prop_filter_map(
+        "the window has to fit",
+        |(batch, channels, h, w)| {
+            let size = |(input, kernel, stride, dilation, ceil, before, after): (
+                usize,
+                usize,
+                usize,
+                usize,
+                bool,
+                usize,
+                usize,
+            )| {
+                let (before, after) = (before.min(kernel / 2), after.min(kernel / 2));
+                let extent = dilation * (kernel - 1) + 1;
+                let room = (input + before + after).checked_sub(extent)?;
+                let mut output = room / stride + 1;
+                if ceil && room % stride != 0 && output * stride < input + before {
+                    output += 1;
+                }
+                Some((output, before, after))
+            };
+            let ((oh, top, bottom), (ow, left, right)) = (size(h)?, size(w)?);
+            PoolShape::new(PoolParams {
+                batch,
+                channels,
+                input: [h.0, w.0],
+                output: [oh, ow],
+                kernel: [h.1, w.1],
+                stride: [h.2, w.2],
+                dilation: [h.3, w.3],
+                padding: [top, left, bottom, right],
             })
             .ok()
         },

@@ -1,0 +1,189 @@
+//! A run of a blocked convolution: what its tasks share.
+
+use std::ops::Range;
+
+use super::conv::BlockedConv;
+use super::epilogue::{BlockedEpilogue, Finish};
+use super::layout::{BLOCK, BlockedShape};
+use super::pack::{Class, Panel};
+use super::tile::{Call, Entry, MAX_BLOCKS, PanelFinish, run, sizes};
+use super::tiling::{Source, Tiling, Units};
+use crate::conv::lattice::Lattice;
+use crate::epilogue::Activation;
+use crate::parallel::SharedMut;
+
+/// A run of a convolution: everything that tasks share.
+pub(super) struct Job<'a> {
+    conv: &'a BlockedConv,
+    units: Units,
+    pub(super) units_per_sample: usize,
+    /// For each number of blocks, and each class.
+    tilings: [Vec<Tiling>; MAX_BLOCKS],
+    src_rows: Vec<usize>,
+    entries: Vec<Vec<Entry>>,
+    dst_shape: &'a BlockedShape,
+    dst: SharedMut<'a, f32>,
+    bias: Option<&'a [f32]>,
+    residual: Option<(&'a BlockedShape, &'a [f32])>,
+    record: Option<SharedMut<'a, u16>>,
+    mask: Option<&'a [u16]>,
+    activation: Activation<f32>,
+    plain: bool,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        conv: &'a BlockedConv,
+        entries: Vec<Vec<Entry>>,
+        epilogue: BlockedEpilogue<'a>,
+        dst_shape: &'a BlockedShape,
+        dst: &'a mut [f32],
+        borderless: bool,
+        source: impl Fn(&Lattice) -> Source,
+    ) -> Self {
+        let lattices: Vec<_> = conv.classes.iter().map(|class| &class.lattice).collect();
+        let units = Units::choose(&lattices, borderless);
+        let residual = epilogue.residual.map(|(shape, _)| shape);
+        let tilings = std::array::from_fn(|index| {
+            if !conv.panels.iter().any(|panel| panel.blocks == index + 1) {
+                return Vec::new();
+            }
+            let sizes = sizes(conv.isa, conv.mode, index + 1);
+            let tiling =
+                |lattice: &&Lattice| Tiling::new(lattice, units, sizes, source(lattice), dst_shape, residual);
+            lattices.iter().map(tiling).collect()
+        });
+        Self {
+            conv,
+            units,
+            units_per_sample: lattices.iter().map(|lattice| units.count(lattice.grid)).max().unwrap_or(0),
+            tilings,
+            src_rows: lattices.iter().map(|lattice| source(lattice).row_step).collect(),
+            entries,
+            dst_shape,
+            dst: SharedMut::new(dst),
+            plain: epilogue.is_plain(),
+            bias: epilogue.bias,
+            residual: epilogue.residual,
+            record: epilogue.record.map(SharedMut::new),
+            mask: epilogue.mask,
+            activation: epilogue.activation,
+        }
+    }
+
+    /// The first destination block of a panel.
+    pub(super) fn destination(&self, panel: &Panel, sample: usize) -> *mut f32 {
+        let block = sample * self.dst_shape.blocks() + panel.block;
+        self.dst.pointer().wrapping_add(block * self.dst_shape.plane())
+    }
+
+    /// Zeros the border that belongs to some units of a sample, for some panels.
+    pub(super) fn clear_borders(&self, sample: usize, units: Range<usize>, panels: Range<usize>) {
+        let Units::Rows(rows) = self.units else { return };
+        let shape = self.dst_shape;
+        let step = self.conv.classes.first().map_or(1, |class| class.lattice.dst_stride[0]) * rows;
+        let [first, end] = [units.start, units.end].map(|unit| (unit * step).min(shape.size[0]));
+        for panel in &self.conv.panels[panels] {
+            for block in panel.block..panel.block + panel.blocks {
+                let plane = (sample * shape.blocks() + block) * shape.plane();
+                // SAFETY: the length is checked; the rows of these blocks belong to one task.
+                unsafe { shape.clear_rows(self.dst.pointer().add(plane), first, end) };
+            }
+        }
+    }
+
+    /// Sums one chain for some units of a sample.
+    ///
+    /// # Safety
+    /// `src` is the first source block of the panel's group of the sample, with readable taps; `dst` the
+    /// first destination block of the panel; `sums` has room for a tile; no other task writes these units of
+    /// this panel.
+    pub(super) unsafe fn chain(
+        &self,
+        class: usize,
+        chain: usize,
+        panel: &Panel,
+        sample: usize,
+        units: Range<usize>,
+        src: *const f32,
+        dst: *mut f32,
+        sums: *mut f32,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe { self.chain_in(class, chain, panel, sample, units, src, dst, self.dst_shape.plane(), sums) };
+    }
+
+    /// As [`Job::chain`], with blocks of the destination `dst_block` floats apart.
+    ///
+    /// # Safety
+    /// As [`Job::chain`].
+    pub(super) unsafe fn chain_in(
+        &self,
+        class: usize,
+        chain: usize,
+        panel: &Panel,
+        sample: usize,
+        units: Range<usize>,
+        src: *const f32,
+        dst: *mut f32,
+        dst_block: usize,
+        sums: *mut f32,
+    ) {
+        let conv = self.conv;
+        let weights = panel.weights[class];
+        let Class { lattice, steps, chains } = &conv.classes[class];
+        let tiling = &self.tilings[panel.blocks - 1][class];
+        let tiles = tiling.of(units.start, units.end);
+        let range = chains[chain].clone();
+        let row = steps.get(range.start).map_or(0, |step| step.row);
+        let shape = self.dst_shape;
+        let last = chain + 1 == chains.len() && !self.plain;
+        let finish = last.then(|| self.finish(panel, sample, lattice));
+        let call = Call {
+            isa: conv.isa,
+            tiles,
+            entries: &self.entries[class][range],
+            weights: conv.weights[weights + row * panel.blocks * BLOCK..].as_ptr(),
+            src,
+            src_row: self.src_rows[class],
+            dst,
+            dst_steps: [dst_block, lattice.dst_stride[0] * shape.pitch(), lattice.dst_stride[1] * BLOCK],
+            accumulate: chain > 0,
+            finish: finish.as_ref(),
+            sums,
+        };
+        for &(rows, pixels) in &tiling.kinds {
+            // SAFETY: the caller's contract; tilings are made for the panel's blocks.
+            unsafe { run(conv.isa, conv.mode, panel.blocks, rows, pixels, &call) };
+        }
+    }
+
+    fn finish(&self, panel: &Panel, sample: usize, lattice: &Lattice) -> PanelFinish {
+        let shape = self.dst_shape;
+        let blocks = std::array::from_fn(|at| {
+            let block = panel.block + at.min(panel.blocks - 1);
+            let index = sample * shape.blocks() + block;
+            let bits = index * shape.pixels();
+            Finish {
+                bias: self.bias.map_or(std::ptr::null(), |bias| bias[block * BLOCK..].as_ptr()),
+                residual: self
+                    .residual
+                    .map_or(std::ptr::null(), |(shape, data)| data[index * shape.plane()..].as_ptr()),
+                record: self
+                    .record
+                    .map_or(std::ptr::null_mut(), |record| record.pointer().wrapping_add(bits)),
+                mask: self.mask.map_or(std::ptr::null(), |mask| mask[bits..].as_ptr()),
+                activation: self.activation,
+                lanes: shape.lanes(block),
+            }
+        });
+        let [step_h, step_w] = lattice.dst_stride;
+        PanelFinish {
+            blocks,
+            residual_steps: self
+                .residual
+                .map_or([0; 2], |(shape, _)| [step_h * shape.pitch(), step_w * BLOCK]),
+            bits_steps: [step_h * shape.size[1], step_w],
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Input gradients of first layers, which write contiguous NCHW.
+//!
+//! The lanes of a tile are destination channels, and an image has three. So the pixels of a neighbourhood
+//! become channels (for three channels and 2 × 2 pixels twelve lanes of sixteen), and are put in place when
+//! they are written.
+
+use super::conv::{BlockedConv, Form, border, wrong_form};
+use super::epilogue::BlockedEpilogue;
+use super::job::Job;
+use super::layout::{BLOCK, BlockedShape};
+use super::pack::{Class, pack, panels};
+use super::tile::{Mode, SUMS, most_blocks};
+use super::tiling::{Source, Units};
+use crate::conv::lattice::{Lattice, kernel_positions};
+use crate::error::{Result, check_len};
+use crate::float::Float;
+use crate::parallel::{Scratch, SharedMut, run_tasks};
+use crate::shape::ConvShape;
+use crate::simd::{Isa, Kernel, Simd, transpose_back};
+
+/// Neighbouring destination pixels as channels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fold {
+    /// Channels and size of the planar destination.
+    channels: usize,
+    size: [usize; 2],
+    /// Height and width of a neighbourhood.
+    factor: [usize; 2],
+}
+
+impl BlockedConv {
+    /// Packs an input gradient that writes contiguous NCHW: meant for few input channels. To be run by
+    /// [`BlockedConv::run_to_planar`].
+    ///
+    /// `None` for groups, for more than 16 input channels, and where a wide border would be needed.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
+    pub fn input_grad_planar(shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
+        Self::input_grad_planar_with(Isa::detect(), shape, weight)
+    }
+
+    pub(super) fn input_grad_planar_with(
+        isa: Isa,
+        shape: &ConvShape,
+        weight: &[f32],
+    ) -> Result<Option<Self>> {
+        check_len("planar convolution input gradient", "weight", shape.weight_len(), weight.len())?;
+        if shape.groups != 1 || shape.in_channels > BLOCK {
+            return Ok(None);
+        }
+        let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
+        // With stride 1, neighbourhoods of 2 × 2 pixels where they fit a block.
+        let factor = shape.stride.map(|stride| if stride == 1 { 2 } else { stride });
+        let factor = if shape.in_channels * factor[0] * factor[1] <= BLOCK { factor } else { shape.stride };
+        let step = [0, 1].map(|axis| factor[axis] / shape.stride[axis]);
+        let classes = factor[0] * factor[1];
+        let rows = shape.in_channels * classes;
+        // The kernel element that each (pixel of a neighbourhood, tap) meets.
+        let mut taps = Vec::<[isize; 2]>::new();
+        let mut elements = Vec::<(usize, [isize; 2], usize)>::new();
+        for class in 0..classes {
+            let place = [class / factor[1], class % factor[1]];
+            for (element, offset) in kernel_positions(shape) {
+                let from = [0, 1].map(|axis| place[axis] as isize - offset[axis]);
+                if (0..2).all(|axis| from[axis] % shape.stride[axis] as isize == 0) {
+                    let tap = [0, 1].map(|axis| from[axis] / shape.stride[axis] as isize);
+                    elements.push((class, tap, element));
+                    taps.push(tap);
+                }
+            }
+        }
+        taps.sort_unstable();
+        taps.dedup();
+        let mut element_of = vec![None; classes * taps.len()];
+        for (class, tap, element) in elements {
+            if let Ok(tap) = taps.binary_search(&tap) {
+                element_of[class * taps.len() + tap] = Some(element);
+            }
+        }
+        let grid = [0, 1].map(|axis| shape.input[axis].div_ceil(factor[axis]));
+        let count = taps.len();
+        let lattice = Lattice {
+            src: shape.output(),
+            dst: grid,
+            grid,
+            src_stride: step,
+            taps,
+            dst_stride: [1, 1],
+            dst_offset: [0, 0],
+        };
+        let mode = Mode::Dense(step[1] * BLOCK);
+        let Some(source_pad) = border(std::slice::from_ref(&lattice)).filter(|_| mode.is_served()) else {
+            return Ok(None);
+        };
+        let classes_of = vec![Class::blocked(lattice, shape.out_channels)];
+        let mut panels = panels(1, rows, shape.out_channels, most_blocks(isa, mode));
+        let kernel = shape.kernel[0] * shape.kernel[1];
+        let weights = pack(&mut panels, &classes_of, |_, row, step, place| {
+            // Lanes are [class][channel].
+            let (class, channel) = (row / shape.in_channels, row % shape.in_channels);
+            let element = if row < rows { element_of[class * count + step.tap] } else { None };
+            let filter = (step.block * BLOCK + place) * shape.in_channels + channel;
+            element.map_or(0.0, |element| weight[filter * kernel + element])
+        });
+        Ok(Some(Self {
+            isa,
+            mode,
+            form: Form::ToPlanar(Fold { channels: shape.in_channels, size: shape.input, factor }),
+            src: (shape.out_channels, shape.output()),
+            dst: (rows, grid),
+            source_pad,
+            depth: shape.out_channels.div_ceil(BLOCK),
+            classes: classes_of,
+            panels,
+            weights,
+        }))
+    }
+
+    /// Runs an input gradient packed by [`BlockedConv::input_grad_planar`]: from a blocked output gradient to
+    /// a contiguous NCHW input gradient, which is overwritten.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when the convolution was packed for blocked destinations, or `src_shape` has
+    /// other channels, another size or too narrow a border; [`KernelError::Length`] when a slice does not have
+    /// the length of its shape.
+    pub fn run_to_planar(&self, src_shape: &BlockedShape, src: &[f32], dst: &mut [f32]) -> Result<()> {
+        const KERNEL: &str = "planar convolution input gradient";
+        let Form::ToPlanar(fold) = self.form else {
+            return Err(wrong_form(KERNEL, "input_grad_planar"));
+        };
+        self.check_source(KERNEL, src_shape.batch, src_shape, src)?;
+        let batch = src_shape.batch;
+        let sample_len = fold.channels * fold.size[0] * fold.size[1];
+        check_len(KERNEL, "dst", batch.saturating_mul(sample_len), dst.len())?;
+        let folded = BlockedShape { batch, channels: self.dst.0, size: self.dst.1, pad: [0, 0] };
+        let class = &self.classes[0];
+        let unit_rows = Units::choose(&[&class.lattice], false).rows();
+        let units = class.lattice.grid[0].div_ceil(unit_rows);
+        let unit_bytes = src_shape.plane() * size_of::<f32>() * self.depth / units.max(1);
+        let work = self.work(units, batch, unit_bytes, 1);
+        let entries = vec![self.entries(class, src_shape)];
+        let job = Job::new(self, entries, BlockedEpilogue::default(), &folded, &mut [], false, |lattice| {
+            Source::blocked(lattice, src_shape)
+        });
+        let plane = work.longest() * unit_rows * folded.pitch();
+        let dst = SharedMut::new(dst);
+        run_tasks(
+            work.tasks(),
+            || (Scratch::<f32>::new(folded.blocks() * plane), Scratch::<f32>::new(SUMS)),
+            |(strip, sums), task| {
+                let (strip, sums) = (strip.pointer(), sums.pointer());
+                for (sample, units) in work.samples(work.task(task).0) {
+                    let first = units.start * unit_rows;
+                    let end = (units.end * unit_rows).min(folded.size[0]);
+                    for panel in &self.panels {
+                        for chain in 0..class.chains.len() {
+                            // SAFETY: lengths, shapes and the border are checked; the strip has room for the
+                            // rows of these units, and offsets count from row 0.
+                            unsafe {
+                                let src = src.as_ptr().add(sample * src_shape.sample());
+                                let to = strip
+                                    .wrapping_add(panel.block * plane)
+                                    .wrapping_sub(first * folded.pitch());
+                                job.chain_in(0, chain, panel, sample, units.clone(), src, to, plane, sums);
+                            }
+                        }
+                    }
+                    let last = (end * fold.factor[0]).min(fold.size[0]);
+                    for channel in 0..fold.channels {
+                        for row in first * fold.factor[0]..last {
+                            let line =
+                                ((sample * fold.channels + channel) * fold.size[0] + row) * fold.size[1];
+                            // SAFETY: rows of the destination belong to one task, the strip is summed.
+                            unsafe {
+                                let out = dst.range(line, fold.size[1]);
+                                let at = row / fold.factor[0] - first;
+                                let strip = strip.add(at * folded.pitch()).cast_const();
+                                let unfold = Unfold { fold, row, channel, strip, plane, out };
+                                f32::dispatch(self.isa, unfold);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+}
+
+/// Puts a row of a channel in place.
+struct Unfold<'a> {
+    fold: Fold,
+    row: usize,
+    channel: usize,
+    /// The folded row, in its first block.
+    strip: *const f32,
+    /// Floats between blocks of the strip.
+    plane: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel<f32> for Unfold<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        let Self { fold, row, channel, strip, plane, out } = self;
+        let [factor_h, factor] = fold.factor;
+        let lane = |column: usize| ((row % factor_h) * factor + column) * fold.channels + channel;
+        let place = |lane: usize| lane / BLOCK * plane + lane % BLOCK;
+        let pairs = factor == 2 && lane(0) / BLOCK == lane(1) / BLOCK;
+        let columns = out.len();
+        let mut first = 0;
+        // Whole vectors of neighbourhoods.
+        while pairs && 2 * (first + S::LANES) <= columns {
+            // SAFETY: the strip has that many pixels, and `out` that many columns.
+            unsafe {
+                let from = strip.add(lane(0) / BLOCK * plane + first * BLOCK);
+                let mut pixels = [S::zero(); BLOCK];
+                for (at, vector) in pixels.iter_mut().enumerate() {
+                    *vector = S::load(from.add(at * S::LANES));
+                }
+                let lanes = transpose_back::<S>(pixels);
+                let (low, high) = S::interleave(lanes[lane(0) % BLOCK], lanes[lane(1) % BLOCK]);
+                let to = out.as_mut_ptr().add(2 * first);
+                S::store(to, low);
+                S::store(to.add(S::LANES), high);
+            }
+            first += S::LANES;
+        }
+        for (at, value) in out.iter_mut().enumerate().skip(factor * first) {
+            // SAFETY: the strip has a pixel for every neighbourhood.
+            *value = unsafe { *strip.add(place(lane(at % factor)) + at / factor * BLOCK) };
+        }
+    }
+}
