@@ -36,6 +36,7 @@ pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm,
 pub use operator::{Backend, Grads, Kind, Operator, Slot, Vjp};
 pub use pad::{Pad, PadMode};
 pub use pointwise::Pointwise;
+pub(crate) use pool::pool_shape;
 pub use pool::{AdaptiveAveragePool, AveragePool, MaxPool};
 pub use prelu::PRelu;
 pub use reduce::{Reduce, ReduceFn};

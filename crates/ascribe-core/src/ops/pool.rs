@@ -15,6 +15,14 @@ pub use max::MaxPool;
 use super::window::{Window, image_shape};
 use crate::error::{Error, Result};
 
+/// The geometry of a pooling of an image `[N, C, H, W]`, as the kernels take it.
+///
+/// # Errors
+/// If the window does not fit the image.
+pub(crate) fn pool_shape(window: &Window, image: &[usize]) -> Result<kernels::PoolShape> {
+    Geometry::new(window, image)?.kernel_shape()
+}
+
 /// A pooling of an input `[n, c, h, w]` with its output `[n, c, oh, ow]`.
 #[derive(Clone, Copy)]
 struct Geometry<'a> {

@@ -333,7 +333,7 @@ impl Compiler<'_> {
         let pool = Arc::new(pool);
         let (src, dst) = (self.image_of(x), self.image_like(id));
         let record = (self.record && pool.has_winners()).then(|| {
-            self.program.winners.push(dst);
+            self.program.winners.push(pool.clone());
             Winners(self.program.winners.len() - 1)
         });
         self.program.forward.push(Instruction::Pool { pool: pool.clone(), src, dst, record });

@@ -16,6 +16,7 @@ enum Direction {
     Forward,
     Planar,
     InputGrad,
+    PlanarGrad,
 }
 
 type Key = (usize, Direction, ConvShape);
@@ -43,6 +44,11 @@ impl Packs {
         self.blocked(graph, (weight.index(), Direction::InputGrad, *shape), BlockedConv::input_grad)
     }
 
+    /// The input gradient as a plain image.
+    pub(super) fn planar_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::PlanarGrad, *shape), BlockedConv::input_grad_planar)
+    }
+
     fn blocked(&self, graph: &Graph, key: Key, pack: Pack) -> Result<Found> {
         let mut all = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = all.get(&key) {
@@ -54,7 +60,7 @@ impl Packs {
         Ok(packed)
     }
 
-    /// The input gradient on plain images.
+    /// The input gradient by the kernels for plain images, which serve every shape.
     pub(super) fn plain_input_grad(
         &self,
         graph: &Graph,

@@ -1,44 +1,93 @@
 //! Pooling of blocked images.
 
-use ascribe_kernels::blocked::BlockedShape;
+use ascribe_kernels::blocked::{self, BlockedShape};
+use ascribe_kernels::{PoolParams, PoolShape};
 
 use crate::error::Result;
-use crate::ops::Op;
+use crate::ops::{Op, Reduce, ReduceFn, pool_shape};
 
 /// A pooling with its geometry.
 #[derive(Debug)]
-pub(super) struct Pool {}
+pub(super) struct Pool {
+    shape: PoolShape,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Max,
+    Average { count_include_pad: bool },
+}
 
 impl Pool {
     /// The pooling that an operator does on an image `[C, H, W]`; `None` if it is none that the kernels serve.
-    pub(super) fn of(_op: &Op, _input: &[usize], _output: &[usize]) -> Result<Option<Self>> {
-        Ok(None)
-    }
-
-    pub(super) fn run(
-        &self,
-        _: &BlockedShape,
-        _: &[f32],
-        _: &BlockedShape,
-        _: &mut [f32],
-        _: Option<&mut [u8]>,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn gradient(
-        &self,
-        _: &BlockedShape,
-        _: &[f32],
-        _: Option<&[u8]>,
-        _: &BlockedShape,
-        _: &mut [f32],
-    ) -> Result<()> {
-        Ok(())
+    pub(super) fn of(op: &Op, input: &[usize], output: &[usize]) -> Result<Option<Self>> {
+        let &[channels, height, width] = input else { return Ok(None) };
+        let image = [1, channels, height, width];
+        let (shape, kind) = match op {
+            Op::MaxPool(pool) => (pool_shape(&pool.window, &image)?, Kind::Max),
+            Op::AveragePool(pool) => {
+                let count_include_pad = pool.count_include_pad;
+                (pool_shape(&pool.window, &image)?, Kind::Average { count_include_pad })
+            }
+            Op::Reduce(Reduce { function: ReduceFn::Mean, axes, keep: true })
+                if matches!(axes.as_slice(), [2, 3] | [3, 2]) =>
+            {
+                let whole = PoolParams {
+                    channels,
+                    input: [height, width],
+                    output: [1, 1],
+                    kernel: [height, width],
+                    ..PoolParams::default()
+                };
+                (PoolShape::new(whole)?, Kind::Average { count_include_pad: true })
+            }
+            _ => return Ok(None),
+        };
+        // A winner is remembered as one byte.
+        let served = shape.kernel[0] * shape.kernel[1] <= 256 || !matches!(kind, Kind::Max);
+        let fits = output == [channels, shape.output[0], shape.output[1]];
+        Ok((served && fits).then_some(Self { shape, kind }))
     }
 
     /// Whether the gradient needs to know the winners.
     pub(super) fn has_winners(&self) -> bool {
-        false
+        matches!(self.kind, Kind::Max)
+    }
+
+    /// Number of winners for a batch.
+    pub(super) fn winners_len(&self, batch: usize) -> Result<usize> {
+        Ok(blocked::winners_len(&self.shape.with_batch(batch)?))
+    }
+
+    pub(super) fn run(
+        &self,
+        (x_shape, x): (&BlockedShape, &[f32]),
+        (y_shape, y): (&BlockedShape, &mut [f32]),
+        winners: &mut [u8],
+    ) -> Result<()> {
+        let shape = self.shape.with_batch(x_shape.batch)?;
+        Ok(match self.kind {
+            Kind::Max => blocked::max_pool(&shape, x_shape, x, y_shape, y, winners)?,
+            Kind::Average { count_include_pad } => {
+                blocked::avg_pool(&shape, count_include_pad, x_shape, x, y_shape, y)?;
+            }
+        })
+    }
+
+    pub(super) fn gradient(
+        &self,
+        (dy_shape, dy): (&BlockedShape, &[f32]),
+        winners: &[u8],
+        mask: Option<&[u16]>,
+        (dx_shape, dx): (&BlockedShape, &mut [f32]),
+    ) -> Result<()> {
+        let shape = self.shape.with_batch(dy_shape.batch)?;
+        Ok(match self.kind {
+            Kind::Max => blocked::max_pool_input_grad(&shape, dy_shape, dy, winners, mask, dx_shape, dx)?,
+            Kind::Average { count_include_pad } => {
+                blocked::avg_pool_input_grad(&shape, count_include_pad, dy_shape, dy, mask, dx_shape, dx)?;
+            }
+        })
     }
 }

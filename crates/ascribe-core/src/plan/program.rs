@@ -56,13 +56,15 @@ pub(super) enum Instruction {
     /// A convolution that reads plain images with few channels.
     PlanarConv { conv: Arc<BlockedConv>, src: Register, dst: ImageId, tail: Tail },
     /// The input gradient of a convolution, as a plain image.
-    PlanarGrad { conv: Arc<PackedConv<f32>>, src: ImageId, dst: Register },
+    PlanarGrad { conv: Arc<BlockedConv>, src: ImageId, dst: Register, sides: [usize; 3] },
+    /// The same by the kernels for plain images.
+    PlainGrad { conv: Arc<PackedConv<f32>>, src: ImageId, dst: Register },
     /// `dst = tail(src)`.
     Combine { src: ImageId, dst: ImageId, tail: Tail },
     /// A pooling.
     Pool { pool: Arc<Pool>, src: ImageId, dst: ImageId, record: Option<Winners> },
     /// The gradient of a pooling.
-    PoolGrad { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners> },
+    PoolGrad { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners>, mask: Option<Bits> },
     /// Copies whole blocks of channels; clears the border of what it writes.
     Copy { src: ImageId, src_block: usize, dst: ImageId, dst_block: usize, blocks: usize },
     /// Blocks a tensor; one without a value becomes zeros.
@@ -111,7 +113,7 @@ impl Instruction {
             Self::PlanarConv { src, dst, tail, .. } => {
                 Uses { reads: tail.residual.into_iter().collect(), writes: Some(*dst), registers: vec![*src] }
             }
-            Self::PlanarGrad { src, .. } | Self::Unblock { src, .. } => Uses { reads: vec![*src], ..none },
+            Self::PlanarGrad { src, .. } | Self::PlainGrad { src, .. } | Self::Unblock { src, .. } => Uses { reads: vec![*src], ..none },
             Self::Pool { src, dst, .. } | Self::PoolGrad { src, dst, .. } | Self::Copy { src, dst, .. } => {
                 Uses { reads: vec![*src], writes: Some(*dst), ..none }
             }
@@ -151,8 +153,8 @@ pub(super) struct Program {
     pub(super) images: Vec<Image>,
     /// For each set of bits, the image that it belongs to.
     pub(super) bits: Vec<ImageId>,
-    /// For each set of winners, the image that was pooled to.
-    pub(super) winners: Vec<ImageId>,
+    /// For each set of winners, the pooling.
+    pub(super) winners: Vec<Arc<Pool>>,
     pub(super) registers: usize,
     /// Registers that the graph's inputs go to, in their order.
     pub(super) inputs: Vec<Register>,

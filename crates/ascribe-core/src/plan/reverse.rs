@@ -120,14 +120,17 @@ impl Compiler<'_> {
                 self.convolution_back(walk, *node, shape, inputs[0], dy)?;
             }
             UnitKind::Pool { pool, winners } => {
-                let dst = self.image_like(inputs[0]);
-                self.program.backward.push(Instruction::PoolGrad {
-                    pool: pool.clone(),
-                    src: dy,
-                    dst,
-                    winners: *winners,
-                });
-                self.arrive_image(walk, inputs[0], dst);
+                let (x, dst) = (inputs[0], self.image_like(inputs[0]));
+                // As the first to arrive, it can apply the mask itself if it is also the last.
+                let first = walk.at[x.index()].sum.is_none();
+                let mask = if first { self.join(walk, x, self.homes[x.index()]).1 } else { None };
+                let (pool, winners) = (pool.clone(), *winners);
+                self.program.backward.push(Instruction::PoolGrad { pool, src: dy, dst, winners, mask });
+                if first {
+                    walk.at[x.index()].sum = Some(Signal::Image(dst));
+                } else {
+                    self.arrive_image(walk, x, dst);
+                }
             }
             UnitKind::Concat => {
                 let mut src_block = 0;
@@ -159,9 +162,15 @@ impl Compiler<'_> {
         let home = self.homes[x.index()];
         let packed = if home.blocked { self.packs.input_grad(self.graph, weight, shape)? } else { None };
         let Some(conv) = packed else {
-            let conv = self.packs.plain_input_grad(self.graph, weight, shape)?;
             let dst = self.register();
-            self.program.backward.push(Instruction::PlanarGrad { conv, src: dy, dst });
+            if let Some(conv) = self.packs.planar_grad(self.graph, weight, shape)? {
+                let sides = [shape.in_channels, shape.input[0], shape.input[1]];
+                self.want_border(dy, conv.source_pad());
+                self.program.backward.push(Instruction::PlanarGrad { conv, src: dy, dst, sides });
+            } else {
+                let conv = self.packs.plain_input_grad(self.graph, weight, shape)?;
+                self.program.backward.push(Instruction::PlainGrad { conv, src: dy, dst });
+            }
             self.arrive_tensor(walk, x, dst);
             return Ok(());
         };

@@ -7,7 +7,7 @@ use ascribe_kernels::blocked::{self, BlockedEpilogue, BlockedShape};
 use candle_core::{Device, Tensor};
 
 use super::arena::{Arena, Placement};
-use super::program::{ImageId, Instruction, Operand, Program, Register, Tail, Winners};
+use super::program::{ImageId, Instruction, Operand, Program, Register, Tail};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Binary, Operator, Vjp, fast};
@@ -32,7 +32,7 @@ pub(super) struct Runner<'a> {
 }
 
 impl Workspace {
-    fn prepare(&mut self, runner: &Runner<'_>) {
+    fn prepare(&mut self, runner: &Runner<'_>) -> Result<()> {
         let Runner { program, placement, batch, .. } = runner;
         self.arena.reserve(placement.len * batch);
         self.registers.clear();
@@ -42,9 +42,10 @@ impl Workspace {
             bits.resize(runner.shape(*image).mask_len(), 0);
         }
         self.winners.resize_with(program.winners.len(), Vec::new);
-        for (winners, image) in self.winners.iter_mut().zip(&program.winners) {
-            winners.resize(runner.shape(*image).mask_len() * blocked::BLOCK, 0);
+        for (winners, pool) in self.winners.iter_mut().zip(&program.winners) {
+            winners.resize(pool.winners_len(*batch)?, 0);
         }
+        Ok(())
     }
 
     /// Lets go of all tensors.
@@ -71,7 +72,7 @@ impl Runner<'_> {
 
     /// Runs the forward half; `inputs` are in the order of the graph's.
     pub(super) fn forward(&self, workspace: &mut Workspace, inputs: Vec<Tensor>) -> Result<()> {
-        workspace.prepare(self);
+        workspace.prepare(self)?;
         for (register, value) in self.program.inputs.iter().zip(inputs) {
             workspace.registers[register.0] = Some(value.contiguous()?);
         }
@@ -133,7 +134,15 @@ impl Runner<'_> {
                     conv.run_planar(self.batch, &x, epilogue, &dst_shape, dst)
                 })
             }
-            Instruction::PlanarGrad { conv, src, dst } => {
+            Instruction::PlanarGrad { conv, src, dst, sides: [channels, height, width] } => {
+                let shape = [self.batch, *channels, *height, *width];
+                let mut dx = vec![0.0; shape.iter().product()];
+                let dy = workspace.arena.read(self.range(*src));
+                conv.run_to_planar(&self.shape(*src), dy, &mut dx)?;
+                workspace.registers[dst.0] = Some(fast::tensor(dx, &shape)?);
+                Ok(())
+            }
+            Instruction::PlainGrad { conv, src, dst } => {
                 let dy = self.unblocked(workspace, *src)?;
                 let sides = conv.destination();
                 let shape = [self.batch, sides[0], sides[1], sides[2]];
@@ -145,15 +154,24 @@ impl Runner<'_> {
             Instruction::Combine { src, dst, tail } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));
                 self.tailed(workspace, Some(*src), *dst, tail, |src, epilogue, dst| {
-                    blocked::combine(&src_shape, src, epilogue, &dst_shape, dst)
+                    blocked::apply(&src_shape, src, epilogue, &dst_shape, dst)
                 })
             }
-            Instruction::Pool { pool, src, dst, record } => self.pool(workspace, pool, *src, *dst, *record),
-            Instruction::PoolGrad { pool, src, dst, winners } => {
+            Instruction::Pool { pool, src, dst, record } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));
                 let ([src], dst) = workspace.arena.split([Some(self.range(*src))], self.range(*dst));
-                let winners = winners.map(|w| workspace.winners[w.0].as_slice());
-                Ok(pool.gradient(&src_shape, src.unwrap_or_default(), winners, &dst_shape, dst)?)
+                let (src, dst) = ((&src_shape, src.unwrap_or_default()), (&dst_shape, dst));
+                match record {
+                    Some(winners) => pool.run(src, dst, &mut workspace.winners[winners.0]),
+                    None => pool.run(src, dst, &mut vec![0; pool.winners_len(self.batch)?]),
+                }
+            }
+            Instruction::PoolGrad { pool, src, dst, winners, mask } => {
+                let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));
+                let ([src], dst) = workspace.arena.split([Some(self.range(*src))], self.range(*dst));
+                let winners = winners.map_or(&[][..], |w| &workspace.winners[w.0]);
+                let mask = mask.map(|bits| workspace.bits[bits.0].as_slice());
+                pool.gradient((&src_shape, src.unwrap_or_default()), winners, mask, (&dst_shape, dst))
             }
             Instruction::Copy { src, src_block, dst, dst_block, blocks } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));
@@ -234,20 +252,6 @@ impl Runner<'_> {
             workspace.bits[bits.0] = recorded;
         }
         Ok(done?)
-    }
-
-    fn pool(
-        &self,
-        workspace: &mut Workspace,
-        pool: &super::pool::Pool,
-        src: ImageId,
-        dst: ImageId,
-        record: Option<Winners>,
-    ) -> Result<()> {
-        let (src_shape, dst_shape) = (self.shape(src), self.shape(dst));
-        let ([src], dst) = workspace.arena.split([Some(self.range(src))], self.range(dst));
-        let winners = record.map(|w| workspace.winners[w.0].as_mut_slice());
-        Ok(pool.run(&src_shape, src.unwrap_or_default(), &dst_shape, dst, winners)?)
     }
 
     fn unblocked(&self, workspace: &Workspace, image: ImageId) -> Result<Vec<f32>> {

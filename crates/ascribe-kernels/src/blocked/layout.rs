@@ -1,6 +1,6 @@
 //! The blocked layout and its conversions.
 
-use crate::error::{Result, check_len};
+use crate::error::{KernelError, Result, check_len};
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};
 use crate::simd::{Isa, Kernel, Simd, low_mask, transpose, transpose_back};
@@ -244,3 +244,43 @@ impl Kernel<f32> for FromBlock<'_> {
         }
     }
 }
+/// Copies `blocks` blocks of channels of every sample, from block `from` of `x` to block `to` of `y`, and clears the
+/// border of those of `y`: what joining and splitting along the channels comes down to.
+///
+/// # Errors
+/// [`KernelError::Shape`] when batches or sizes differ or there are not that many blocks;
+/// [`KernelError::Length`] when a slice does not have the length of its shape.
+pub fn copy_blocks(
+    (x_shape, x, from): (&BlockedShape, &[f32], usize),
+    (y_shape, y, to): (&BlockedShape, &mut [f32], usize),
+    blocks: usize,
+) -> Result<()> {
+    const KERNEL: &str = "copy of blocks";
+    check_len(KERNEL, "x", x_shape.len(), x.len())?;
+    check_len(KERNEL, "y", y_shape.len(), y.len())?;
+    let holds = |shape: &BlockedShape, at: usize| at.checked_add(blocks).is_some_and(|end| end <= shape.blocks());
+    if (x_shape.batch, x_shape.size) != (y_shape.batch, y_shape.size) || !holds(x_shape, from) || !holds(y_shape, to) {
+        return Err(KernelError::Shape {
+            what: KERNEL,
+            problem: format!("{blocks} blocks from {from} of {x_shape:?} to {to} of {y_shape:?}"),
+        });
+    }
+    let (x_plane, y_plane, row) = (x_shape.plane(), y_shape.plane(), x_shape.size[1] * BLOCK);
+    let y = SharedMut::new(y);
+    run_tasks(
+        x_shape.batch * blocks,
+        || (),
+        |(), task| {
+            let (sample, block) = (task / blocks, task % blocks);
+            let x = &x[(sample * x_shape.blocks() + from + block) * x_plane..][..x_plane];
+            // SAFETY: each plane of the destination belongs to one task.
+            let y = unsafe { y.range((sample * y_shape.blocks() + to + block) * y_plane, y_plane) };
+            BlockedShape { batch: 1, channels: BLOCK, ..*y_shape }.clear_border(y);
+            for line in 0..x_shape.size[0] {
+                y[y_shape.at(line, 0)..][..row].copy_from_slice(&x[x_shape.at(line, 0)..][..row]);
+            }
+        },
+    );
+    Ok(())
+}
+

@@ -22,7 +22,6 @@ mod layout;
 mod pack;
 mod pointwise;
 mod pool;
-
 mod tile;
 mod tiling;
 mod to_planar;
@@ -31,7 +30,6 @@ mod work;
 pub use buffer::Buffer;
 pub use conv::BlockedConv;
 pub use epilogue::BlockedEpilogue;
-pub use interim::{combine, copy_blocks};
-pub use layout::{BLOCK, BlockedShape, from_blocked, to_blocked};
+pub use layout::{BLOCK, BlockedShape, copy_blocks, from_blocked, to_blocked};
 pub use pointwise::{add_assign, apply, scale_shift};
 pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};
