@@ -106,8 +106,9 @@ pub struct RunArgs {
 /// What to explain, and where.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct TargetArgs {
-    /// top1, top5 (one attribution each), a class number, a label, A-B, prob:C or logprob:C
-    #[arg(long, default_value = "top1", value_name = "T")]
+    /// top1, top5 (one attribution each), a class number, a label, or A-B; scored by the logit, by RISE as in its paper
+    /// by the probability, unless written as logit:C, prob:C or logprob:C
+    #[arg(long, default_value = "top1", value_name = "T", conflicts_with = "neuron")]
     pub target: String,
     /// Attribution at this node instead of at the input
     #[arg(long, value_name = "NODE", conflicts_with = "neuron")]

@@ -5,17 +5,8 @@ use ascribe_core::{Error, Outputs, Result, Target};
 /// The target of a batch whose row `i` varies sample `samples[i]` of the batch that `target` was made for.
 pub(crate) fn target_of(target: &Target, samples: &[usize]) -> Result<Target> {
     match target {
-        Target::Classes(all) => {
-            let classes: Option<Vec<usize>> = samples.iter().map(|&s| all.get(s).copied()).collect();
-            classes.map(Target::Classes).ok_or_else(|| {
-                let most = samples.iter().max().map_or(0, |s| s + 1);
-                Error::invalid(
-                    "target",
-                    format!("{} classes given", all.len()),
-                    format!("{most}, one per sample"),
-                )
-            })
-        }
+        Target::Classes(all) => Ok(Target::Classes(classes_of(all, samples)?)),
+        Target::Probabilities(all) => Ok(Target::Probabilities(classes_of(all, samples)?)),
         Target::Custom(name, score) => {
             let (score, samples) = (score.clone(), samples.to_vec());
             Ok(Target::custom(name.clone(), move |outputs: &Outputs, rows: &[usize]| {
@@ -30,6 +21,16 @@ pub(crate) fn target_of(target: &Target, samples: &[usize]) -> Result<Target> {
     }
 }
 
+/// The class of each row's sample.
+fn classes_of(all: &[usize], samples: &[usize]) -> Result<Vec<usize>> {
+    let classes: Option<Vec<usize>> = samples.iter().map(|&s| all.get(s).copied()).collect();
+    classes.ok_or_else(|| {
+        let most = samples.iter().max().map_or(0, |s| s + 1);
+        let expected = format!("{most}, one per sample");
+        Error::invalid("target", format!("{} classes given", all.len()), expected)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use ascribe_core::{Device, Tensor};
@@ -41,6 +42,8 @@ mod tests {
         let target = target_of(&Target::Classes(vec![4, 7]), &[1, 1, 0])?;
         assert_eq!(target.describe(), "[7, 7, 4]");
         assert!(target_of(&Target::Classes(vec![4]), &[1]).is_err());
+        let target = target_of(&Target::Probabilities(vec![4, 7]), &[1, 1, 0])?;
+        assert_eq!(target.describe(), "prob:[7, 7, 4]");
 
         let number = Target::custom("sample", |_, samples| {
             let numbers: Vec<f64> = samples.iter().map(|&s| s as f64).collect();
