@@ -219,6 +219,16 @@ pub fn set_baseline(config: &mut Value, method: &str, baseline: &Baseline) -> Re
     Ok(())
 }
 
+/// Checks the width of the Gaussian that drawn maps are smoothed by.
+pub fn check_smoothing(sigma: Option<f64>) -> Result<()> {
+    match sigma {
+        Some(sigma) if !(sigma >= 0.0 && sigma.is_finite()) => {
+            Err(Failure::request(format!("--smoothing {sigma}: expected a number of pixels, 0 or more")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Says that a class is scored by its probability, where the method decided that and not the user.
 pub fn score_note(args: &TargetArgs, target: &Target) -> Option<String> {
     let decided = matches!(target, Target::Probability(_) | Target::Probabilities(_))

@@ -33,6 +33,7 @@ struct Cell {
 }
 
 pub fn run(args: &Compare) -> Result<String> {
+    settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Json, Form::Report])?;
     for id in &args.methods {
         catalogue::method(id)?;

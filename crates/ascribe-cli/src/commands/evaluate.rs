@@ -60,8 +60,11 @@ pub fn run(args: &Evaluate) -> Result<String> {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
-    let annotations = Annotations::beside(&args.data, model.labels.as_ref())?;
-    if annotations.is_empty() && args.metrics.iter().any(|m| m == POINTING_GAME) {
+    let game = args.metrics.iter().any(|m| m == POINTING_GAME);
+    // Boxes that nobody asks for may name labels that nobody knows.
+    let annotations =
+        if game { Annotations::beside(&args.data, model.labels.as_ref())? } else { Annotations::default() };
+    if game && annotations.is_empty() {
         return Err(Failure::request(format!(
             "the pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
             args.data.display()
@@ -96,6 +99,12 @@ pub fn run(args: &Evaluate) -> Result<String> {
 }
 
 fn methods(args: &Evaluate) -> Result<Methods> {
+    for id in &args.methods {
+        catalogue::method(id)?;
+    }
+    for id in &args.metrics {
+        catalogue::metric(id, &json!({}))?;
+    }
     let all: Vec<String> = args.methods.iter().chain(&args.metrics).cloned().collect();
     let fields = |id: &str| -> Result<Value> {
         if catalogue::metrics().contains(&id) {

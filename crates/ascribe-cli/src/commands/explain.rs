@@ -23,6 +23,7 @@ struct Explained {
 }
 
 pub fn run(args: &Explain) -> Result<String> {
+    settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
     catalogue::method(&args.method)?;
     let mut config = settings::config(args.config.as_deref(), &args.set)?;
@@ -109,7 +110,7 @@ fn location(args: &TargetArgs, method: &str, config: &mut Value) -> Result<Locat
 }
 
 /// Writes one file.
-type Write<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+type Ready<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 
 /// Does all that can fail for other reasons than the file system.
 fn prepare<'a>(
@@ -120,7 +121,7 @@ fn prepare<'a>(
     model: &Model,
     loaded: &Loaded,
     outputs: &Outputs,
-) -> Result<Write<'a>> {
+) -> Result<Ready<'a>> {
     Ok(match form {
         Form::Values => {
             output::check_values(&explained.attribution, path)?;

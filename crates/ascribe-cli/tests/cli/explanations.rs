@@ -26,7 +26,7 @@ fn every_form_of_output() -> Test {
     let (raw, shape) = values(&names[3])?;
     assert_eq!(shape, [1, 3, 32, 32]);
     assert_eq!(values(&names[4])?, (raw.clone(), shape));
-    let sum: f64 = raw.iter().map(|v| f64::from(*v)).sum();
+    let sum: f64 = raw.iter().sum();
     let gap = sum - (number(&found["score"])? - number(&found["baseline_score"])?);
     assert!((gap - number(&found["completeness_gap"])?).abs() < 1e-4, "{gap}");
 
@@ -80,7 +80,7 @@ fn layers_and_neurons() -> Test {
     let found = of(&["--method", "input-x-gradient", "--layer", "relu3"])?;
     assert_eq!(values(&place.path("a.npy"))?.1, [1, 32, 8, 8]);
     assert!(found["notes"][0].as_str().is_some_and(|n| n.contains("relu3")), "{}", found["notes"]);
-    // The same neuron, as the score and as the value that inspecting the layer's attribution leads to.
+    // A neuron is its own target.
     let found = of(&["--method", "saliency", "--neuron", "relu3:5,3,4"])?;
     assert_eq!(values(&place.path("a.npy"))?.1, [1, 3, 32, 32]);
     assert!(found["target"].as_str().is_some_and(|t| t.contains("[5, 3, 4]")), "{}", found["target"]);

@@ -19,8 +19,8 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["--config", "labels.txt"], &["--config labels.txt", "line 1"]),
     (&["--method", "occlusion", "--set", "window=[0]"], &["window", "at least 1"]),
     (
-        &["--method", "occlusion", "--set", "window=[4,4]", "--set", "stride=[2]"],
-        &["2 sides and 1 strides", "same number"],
+        &["--method", "occlusion", "--set", "window=[4,4,4]", "--set", "stride=[2]"],
+        &["3 sides and 2 strides", "same number"],
     ),
     (&["--method", "rise", "--set", "probability=0"], &["probability", "above 0"]),
     (&["--method", "rise", "--set", "masks=0"], &["0 masks", "at least 1"]),
@@ -51,7 +51,9 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     // Runs and outputs.
     (&["--threads", "0"], &["--threads", "at least 1"]),
     (&["--batch", "0"], &["--batch", "at least 1"]),
-    (&["--seed", "-1"], &["--seed"]),
+    (&["--seed", "-1"], &["--seed", "'-1'"]),
+    (&["--smoothing", "-1"], &["--smoothing -1", "0 or more"]),
+    (&["--smoothing", "nan"], &["--smoothing NaN", "0 or more"]),
     (&["--dtype", "f16"], &["f16", "f32", "f64"]),
     (&["-o", "why.bmp"], &["why.bmp", "'bmp'", ".png"]),
     (&["-o", "why"], &["why", ".png"]),
@@ -118,10 +120,15 @@ fn models_and_commands_say_what_is_wrong() -> Test {
     };
     compare(&["--target", "top2"], &["one target"])?;
     compare(&["--set", "maks=3"], &["maks", "saliency: ", "rise: ", "masks"])?;
-    compare(&[&values], &["ssim.safetensors"])?;
+    compare(&[&values], &["ssim.safetensors", "no tensor 'input'", "value_uniform7"])?;
     compare(&["-o", "grid.csv"], &["grid.csv", ".html"])?;
-    let picture = shapes(&["explain", &values, "-o", "why.png"], &[]);
-    place.fails(2, &picture, &["picture"])?;
+    let npy = place.path("input.npy");
+    let zeros =
+        ascribe::core::Tensor::zeros((1, 3, 32, 32), ascribe::core::DType::F32, &ascribe::core::Device::Cpu)?;
+    ascribe::models::tensors::write_npy(&npy, &zeros)?;
+    place.fails(2, &shapes(&["explain", &npy, "-o", "why.png"], &[]), &["picture", "tensor file"])?;
+    place.fails(2, &shapes(&["compare", &npy, "-o", "why.png"], &["--methods", "rise"]), &["tensor file"])?;
+    std::fs::remove_file(npy)?;
     assert!(place.written()?.is_empty());
     Ok(())
 }

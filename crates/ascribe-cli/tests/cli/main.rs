@@ -120,20 +120,21 @@ fn shapes<'a>(start: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [start, &["--model", MODEL.as_str(), "--arch", "shapes-cnn"], more].concat()
 }
 
-/// The tensor `attribution` of a file, or the only one, and its shape.
-fn values(path: &str) -> Result<(Vec<f32>, Vec<usize>), Failure> {
+/// The tensor `attribution` of a file, or the only one, widened, and its shape.
+fn values(path: &str) -> Result<(Vec<f64>, Vec<usize>), Failure> {
     let file = ascribe::models::tensors::read(path)?;
     let tensor = match file.get("attribution") {
         Ok(tensor) => tensor,
         Err(_) => file.iter().next().ok_or("no tensor")?.1,
     };
-    Ok((tensor.flatten_all()?.to_vec1()?, tensor.dims().to_vec()))
+    let shape = tensor.dims().to_vec();
+    Ok((tensor.to_dtype(ascribe::core::DType::F64)?.flatten_all()?.to_vec1()?, shape))
 }
 
 /// ‖a − b‖∞.
-fn gap(a: &[f32], b: &[f32]) -> f32 {
+fn gap(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 fn number(value: &Value) -> Result<f64, Failure> {

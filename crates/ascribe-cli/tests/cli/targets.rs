@@ -97,3 +97,21 @@ fn rise_scores_probabilities_unless_told_otherwise() -> Test {
     assert!(text.contains("rise of probability of class") && text.contains("logit:C"), "{text}");
     Ok(())
 }
+
+#[test]
+fn baselines_are_read() -> Test {
+    let place = Place::new()?;
+    let score = |baseline: &str| -> Result<f64, Failure> {
+        let start = ["explain", "square.png", "--baseline", baseline, "--target", "1"];
+        number(&place.json(&shapes(&start, &["--set", "steps=2"]))?["baseline_score"])
+    };
+    // The network's pixels are not normalised: black is zero, white is one.
+    assert_eq!(score("zero")?, score("black")?);
+    assert_eq!(score("1")?, score("white")?);
+    let all = [score("zero")?, score("1")?, score("-1")?, score("blur:2")?, score("uniform:0,1")?];
+    for (i, a) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|b| a != b), "{all:?}");
+    }
+    assert_eq!(score("max-distance:-1,1")?, score("max-distance:-1,1")?);
+    Ok(())
+}
