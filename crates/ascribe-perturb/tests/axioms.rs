@@ -141,7 +141,7 @@ proptest! {
     }
 }
 
-/// E[M_i M_j] − p² is p (1 − p) times this: the mean over offsets of Σ_c a_ic a_jc, where a_ic is the weight of cell c
+/// `E[M_i M_j] − p²` is `p (1 − p)` times this: the mean over offsets of `Σ_c a_ic a_jc`, `a_ic` the weight of cell c
 /// at place i. It is a product of one such factor for rows and one for columns.
 fn overlap(side: usize, cells: usize) -> Vec<Vec<f64>> {
     let cell = side.div_ceil(cells);
@@ -156,8 +156,8 @@ fn overlap(side: usize, cells: usize) -> Vec<Vec<f64>> {
     (0..side).map(|i| (0..side).map(|j| mean(i, j)).collect()).collect()
 }
 
-/// For S(x) = b + Σ_j v_j, v_j the contribution of pixel j, RISE estimates
-/// E[S(x ⊙ M) M_i] / p = b + p Σ_j v_j + (1 − p) Σ_j K_ij v_j, K the [`overlap`].
+/// For `S(x) = b + Σ_j v_j`, `v_j` the contribution of pixel j, RISE estimates
+/// `E[S(x ⊙ M) M_i] / p = b + p Σ_j v_j + (1 − p) Σ_j K_ij v_j`, K the [`overlap`].
 ///
 /// Each estimate must lie within 5 of its own standard errors; their root mean square in units of these within 2
 /// (neighbours are correlated, so that 1 is not to be had). The expected map spans more than 10 standard errors, so
@@ -166,14 +166,10 @@ fn overlap(side: usize, cells: usize) -> Vec<Vec<f64>> {
 fn rise_estimates_its_expectation_on_linear_networks() -> Result<()> {
     for (seed, cells, p) in [(1, 3, 0.5), (2, 4, 0.3), (3, 2, 0.7), (4, 6, 0.5)] {
         let graph = draw(seed, Kind { nonlinear: false, ..Kind::default() })?;
-        let (x, target) = (inputs(seed, 1)?, Target::Class(0));
+        let (value, target) = (normal(seed, &[1, 3, 6, 6])?, Target::Class(0));
+        let x = Inputs::single(value.clone())?;
         let gradient = graph.gradient(&x, &target, &[0])?;
-        let contribution = (x.iter().next().map(|i| &i.value * &gradient.values[0]).into_iter())
-            .next()
-            .transpose()?
-            .map(|c| c.sum((0, 1)));
-        let Some(contribution) = contribution else { panic!("no input") };
-        let v = flat(&contribution?)?;
+        let v = flat(&(value * &gradient.values[0])?.sum((0, 1))?)?;
         let sum: f64 = v.iter().sum();
         let b = flat(&gradient.scores)?[0] - sum;
         let [_, height, width] = SIDES;
