@@ -93,21 +93,22 @@ pub enum Precision {
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RunArgs {
     /// Seed of all random numbers
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
     pub seed: u64,
     /// Number of threads; changes no number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Rows evaluated together; changes no number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<usize>,
 }
 
 /// What to explain, and where.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct TargetArgs {
-    /// top1, top5 (one attribution each), a class number, a label, A-B, prob:C or logprob:C
-    #[arg(long, default_value = "top1", value_name = "T")]
+    /// top1, top5 (one attribution each), a class number, a label, or A-B; scored by the logit, by RISE as in its paper
+    /// by the probability, unless written as logit:C, prob:C or logprob:C
+    #[arg(long, default_value = "top1", value_name = "T", conflicts_with = "neuron")]
     pub target: String,
     /// Attribution at this node instead of at the input
     #[arg(long, value_name = "NODE", conflicts_with = "neuron")]
@@ -117,7 +118,7 @@ pub struct TargetArgs {
     pub neuron: Option<String>,
     /// zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
     /// file
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub baseline: Option<String>,
 }
 
@@ -144,7 +145,7 @@ pub struct Explain {
     pub json: bool,
     /// Smooth the drawn map (never the values) by a Gaussian, in pixels of the map; default: a hundredth of its
     /// side for maps as fine as the input, 0 for coarser ones
-    #[arg(long, value_name = "SIGMA")]
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub smoothing: Option<f64>,
     /// The model.
     #[command(flatten)]
@@ -177,7 +178,7 @@ pub struct Compare {
     pub json: bool,
     /// Smooth the drawn map (never the values) by a Gaussian, in pixels of the map; default: a hundredth of its
     /// side for maps as fine as the input, 0 for coarser ones
-    #[arg(long, value_name = "SIGMA")]
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub smoothing: Option<f64>,
     /// The model.
     #[command(flatten)]

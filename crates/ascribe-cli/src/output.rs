@@ -55,6 +55,9 @@ pub fn forms(paths: &[PathBuf], allowed: &[Form]) -> Result<Vec<Form>> {
                     format!("output '{}': there is no folder '{}'", path.display(), folder.display());
                 return Err(Failure::request(message));
             }
+            if path.is_dir() {
+                return Err(Failure::request(format!("output '{}': this is a folder", path.display())));
+            }
             Ok(form)
         })
         .collect()
@@ -107,14 +110,23 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
     text
 }
 
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+}
+
+/// Whether a file of this ending can hold the values.
+pub fn check_values(attribution: &Attribution, path: &Path) -> Result<()> {
+    if is_npy(path) && attribution.parts.len() > 1 {
+        let message =
+            format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
+        return Err(Failure::request(message));
+    }
+    Ok(())
+}
+
 /// Raw values, with provenance in the metadata where the format has one.
 pub fn save_values(attribution: &Attribution, path: &Path) -> Result<()> {
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
-        if attribution.parts.len() > 1 {
-            let message =
-                format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
-            return Err(Failure::request(message));
-        }
+    if is_npy(path) {
         return Ok(tensors::write_npy(path, attribution.values())?);
     }
     Ok(attribution.save(path)?)
@@ -175,6 +187,9 @@ pub fn target_words(target: &Target, sample: usize, model: &Model) -> String {
     match target {
         Target::Difference(a, b) => format!("{} rather than {}", name(*a), name(*b)),
         Target::Probability(c) => format!("probability of {}", name(*c)),
+        Target::Probabilities(_) => {
+            target.class(sample).map_or_else(|| target.describe(), |c| format!("probability of {}", name(c)))
+        }
         Target::LogProbability(c) => format!("log-probability of {}", name(*c)),
         other => other.class(sample).map_or_else(|| other.describe_sample(sample), name),
     }

@@ -1,7 +1,5 @@
 //! HTML reports.
 
-use std::path::Path;
-
 use ascribe::core::Attribution;
 use ascribe::viz::Picture;
 use ascribe::viz::report::{Figure, Report, Section};
@@ -11,12 +9,11 @@ use crate::error::{Failure, Result};
 
 /// The report of one explanation.
 pub fn explanation(
-    path: &Path,
     args: &Explain,
     target: &str,
     attribution: &Attribution,
     picture: &Picture,
-) -> Result<()> {
+) -> Result<Report> {
     let p = &attribution.provenance;
     let numbers = |values: &[f64]| values.iter().map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(", ");
     let mut report = Report::new(format!("Why {target}?"))
@@ -38,6 +35,5 @@ pub fn explanation(
     for note in &p.notes {
         explanation = explanation.text(format!("Note: {note}."));
     }
-    report = report.section(explanation).section(Section::new("Configuration").code(config));
-    Ok(report.save(path)?)
+    Ok(report.section(explanation).section(Section::new("Configuration").code(config)))
 }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use ascribe::core::{Baseline, DType, Run};
+use ascribe::core::{Baseline, DType, Run, Target};
 use ascribe::models::preprocess::{Preprocessing, Resize};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions, catalogue};
 use serde_json::{Map, Value};
 
-use crate::args::{ModelArgs, Precision, RunArgs};
+use crate::args::{ModelArgs, Precision, RunArgs, TargetArgs};
 use crate::error::{Failure, Result};
 use crate::progress;
 
@@ -217,6 +217,24 @@ pub fn set_baseline(config: &mut Value, method: &str, baseline: &Baseline) -> Re
         config.insert("baseline".into(), value);
     }
     Ok(())
+}
+
+/// Checks the width of the Gaussian that drawn maps are smoothed by.
+pub fn check_smoothing(sigma: Option<f64>) -> Result<()> {
+    match sigma {
+        Some(sigma) if !(sigma >= 0.0 && sigma.is_finite()) => {
+            Err(Failure::request(format!("--smoothing {sigma}: expected a number of pixels, 0 or more")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says that a class is scored by its probability, where the method decided that and not the user.
+pub fn score_note(args: &TargetArgs, target: &Target) -> Option<String> {
+    let decided = matches!(target, Target::Probability(_) | Target::Probabilities(_))
+        && ascribe::target::leaves_score(&args.target);
+    decided
+        .then(|| "scored by the class's probability, as in the method's paper; logit:C is the logit".into())
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub enum Target {
     Difference(usize, usize),
     /// Softmax probability of a class.
     Probability(usize),
+    /// Softmax probability of one class per sample.
+    Probabilities(Vec<usize>),
     /// Logarithm of the softmax probability of a class.
     LogProbability(usize),
     /// One value of the first output: index of the axes after the batch.
@@ -59,6 +61,7 @@ impl Target {
             Self::Top1 => "top1".into(),
             Self::Difference(a, b) => format!("{a}-{b}"),
             Self::Probability(c) => format!("prob:{c}"),
+            Self::Probabilities(all) => format!("prob:{all:?}"),
             Self::LogProbability(c) => format!("logprob:{c}"),
             Self::Neuron(index) => format!("neuron:{index:?}"),
             Self::Custom(name, _) => name.clone(),
@@ -69,6 +72,9 @@ impl Target {
     pub fn describe_sample(&self, sample: usize) -> String {
         match self {
             Self::Classes(all) => all.get(sample).map_or_else(|| self.describe(), ToString::to_string),
+            Self::Probabilities(all) => {
+                all.get(sample).map_or_else(|| self.describe(), |&c| Self::Probability(c).describe())
+            }
             other => other.describe(),
         }
     }
@@ -77,7 +83,7 @@ impl Target {
     pub fn class(&self, sample: usize) -> Option<usize> {
         match self {
             Self::Class(c) | Self::Probability(c) | Self::LogProbability(c) => Some(*c),
-            Self::Classes(all) => all.get(sample).copied(),
+            Self::Classes(all) | Self::Probabilities(all) => all.get(sample).copied(),
             _ => None,
         }
     }
@@ -88,14 +94,8 @@ impl Target {
     /// If there are classes for fewer samples.
     pub fn for_rows(&self, samples: &[usize]) -> Result<Self> {
         match self {
-            Self::Classes(all) => {
-                let classes: Option<Vec<usize>> = samples.iter().map(|&s| all.get(s).copied()).collect();
-                classes.map(Self::Classes).ok_or_else(|| {
-                    let most = samples.iter().max().map_or(0, |s| s + 1);
-                    let problem = format!("{} classes given", all.len());
-                    Error::invalid("target", problem, format!("{most}, one per sample"))
-                })
-            }
+            Self::Classes(all) => Ok(Self::Classes(classes_of(all, samples)?)),
+            Self::Probabilities(all) => Ok(Self::Probabilities(classes_of(all, samples)?)),
             Self::Custom(name, score) => {
                 let (score, samples) = (score.clone(), samples.to_vec());
                 Ok(Self::custom(name.clone(), move |outputs: &Outputs, rows: &[usize]| {
@@ -108,6 +108,17 @@ impl Target {
                 }))
             }
             shared => Ok(shared.clone()),
+        }
+    }
+
+    /// The softmax probability of the class that this target is about. Targets that are not about a class, and
+    /// [`Target::Top1`], which is not one yet, stay what they are.
+    #[must_use]
+    pub fn probability(self) -> Self {
+        match self {
+            Self::Class(c) | Self::LogProbability(c) => Self::Probability(c),
+            Self::Classes(all) => Self::Probabilities(all),
+            other => other,
         }
     }
 
@@ -148,28 +159,16 @@ impl Target {
         }
         match self {
             Self::Class(c) => column(&class_scores(outputs)?, *c),
-            Self::Classes(all) => {
-                let scores = class_scores(outputs)?;
-                let classes: Result<Vec<u32>> = samples
-                    .iter()
-                    .map(|&s| {
-                        let class = *all.get(s).ok_or_else(|| {
-                            let expected = format!("one per sample, {} or more", s + 1);
-                            Error::invalid("target", format!("{} classes given", all.len()), expected)
-                        })?;
-                        check_class(class, &scores)?;
-                        Ok(class as u32)
-                    })
-                    .collect();
-                let index = Tensor::from_vec(classes?, (rows, 1), scores.device())?;
-                Ok(scores.contiguous()?.gather(&index, 1)?.squeeze(1)?)
-            }
+            Self::Classes(all) => column_per_sample(&class_scores(outputs)?, all, samples),
             Self::Top1 => Err(Error::invalid("target", "top1 is not resolved", "a call of Target::resolve")),
             Self::Difference(a, b) => {
                 let scores = class_scores(outputs)?;
                 Ok((column(&scores, *a)? - column(&scores, *b)?)?)
             }
             Self::Probability(c) => column(&candle_nn::ops::softmax(&class_scores(outputs)?, 1)?, *c),
+            Self::Probabilities(all) => {
+                column_per_sample(&candle_nn::ops::softmax(&class_scores(outputs)?, 1)?, all, samples)
+            }
             Self::LogProbability(c) => column(&candle_nn::ops::log_softmax(&class_scores(outputs)?, 1)?, *c),
             Self::Neuron(index) => {
                 let mut value = outputs.primary().clone();
@@ -248,6 +247,32 @@ fn check_class(class: usize, scores: &Tensor) -> Result<()> {
 fn column(scores: &Tensor, class: usize) -> Result<Tensor> {
     check_class(class, scores)?;
     Ok(scores.narrow(1, class, 1)?.squeeze(1)?)
+}
+
+/// For each row the value of its sample's class.
+fn column_per_sample(scores: &Tensor, classes: &[usize], samples: &[usize]) -> Result<Tensor> {
+    let index: Result<Vec<u32>> = samples
+        .iter()
+        .map(|&s| {
+            let class = *classes.get(s).ok_or_else(|| {
+                let expected = format!("one per sample, {} or more", s + 1);
+                Error::invalid("target", format!("{} classes given", classes.len()), expected)
+            })?;
+            check_class(class, scores)?;
+            Ok(class as u32)
+        })
+        .collect();
+    let index = Tensor::from_vec(index?, (samples.len(), 1), scores.device())?;
+    Ok(scores.contiguous()?.gather(&index, 1)?.squeeze(1)?)
+}
+
+/// The class of each row's sample.
+fn classes_of(all: &[usize], samples: &[usize]) -> Result<Vec<usize>> {
+    let classes: Option<Vec<usize>> = samples.iter().map(|&s| all.get(s).copied()).collect();
+    classes.ok_or_else(|| {
+        let most = samples.iter().max().map_or(0, |s| s + 1);
+        Error::invalid("target", format!("{} classes given", all.len()), format!("{most}, one per sample"))
+    })
 }
 
 /// A tensor with one axis as numbers.

@@ -46,6 +46,15 @@ fn closed_forms() {
         p.map(|p| p[1]),
         p.map(|p| std::array::from_fn(|i| p[1] * (kept(i, 1) - p[i]))),
     );
+    let classes = [2, 0];
+    check(
+        &Target::Probabilities(classes.to_vec()),
+        std::array::from_fn(|row| p[row][classes[row]]),
+        std::array::from_fn(|row| {
+            let class = classes[row];
+            std::array::from_fn(|i| p[row][class] * (kept(i, class) - p[row][i]))
+        }),
+    );
     check(
         &Target::LogProbability(0),
         p.map(|p| p[0].ln()),
@@ -95,6 +104,7 @@ fn targets_that_do_not_fit_are_errors() {
     assert!(message(Target::Class(3)).contains("class 3; expected a class from 0 to 2"));
     assert!(message(Target::Classes(vec![0, 7])).contains("class 7"));
     assert!(message(Target::Classes(vec![0])).contains("1 classes given"));
+    assert!(message(Target::Probabilities(vec![0, 7])).contains("class 7"));
     assert!(message(Target::Difference(0, 9)).contains("class 9"));
     assert!(message(Target::Probability(3)).contains("class 3"));
     assert!(message(Target::Neuron(vec![3])).contains("neuron"));
@@ -260,6 +270,8 @@ fn classes_and_closures_follow_their_samples() -> ascribe_core::Result<()> {
     let target = Target::Classes(vec![4, 7]).for_rows(&[1, 1, 0])?;
     assert_eq!(target.describe(), "[7, 7, 4]");
     assert!(Target::Classes(vec![4]).for_rows(&[1]).is_err());
+    let target = Target::Probabilities(vec![4, 7]).for_rows(&[1, 1, 0])?;
+    assert_eq!(target.describe(), "prob:[7, 7, 4]");
 
     let number = Target::custom("sample", |_, samples| {
         let numbers: Vec<f64> = samples.iter().map(|&s| s as f64).collect();
@@ -269,4 +281,19 @@ fn classes_and_closures_follow_their_samples() -> ascribe_core::Result<()> {
     let outputs = Outputs::new(vec![("y".into(), Tensor::zeros((2, 1), DType::F64, &Device::Cpu)?)])?;
     assert_eq!(target.score(&outputs, &[0, 1])?.to_vec1::<f64>()?, [3.0, 5.0]);
     Ok(())
+}
+
+#[test]
+fn class_targets_become_probabilities() {
+    for (target, words, of_second) in [
+        (Target::Class(2), "prob:2", "prob:2"),
+        (Target::LogProbability(2), "prob:2", "prob:2"),
+        (Target::Classes(vec![2, 1]), "prob:[2, 1]", "prob:1"),
+        (Target::Top1, "top1", "top1"),
+        (Target::Difference(0, 1), "0-1", "0-1"),
+    ] {
+        let target = target.probability();
+        assert_eq!((target.describe().as_str(), target.describe_sample(1).as_str()), (words, of_second));
+    }
+    assert_eq!(Target::Probabilities(vec![2, 1]).class(1), Some(1));
 }

@@ -1,7 +1,5 @@
 //! The axioms that methods promise, on random networks in f64.
 
-mod common;
-
 use ascribe_core::ops::{Binary, Linear, Pointwise};
 use ascribe_core::{
     Attribution, DType, Device, Explainer, Graph, GraphBuilder, Inputs, Keep, Result, Run, Target, Tensor,
@@ -10,7 +8,8 @@ use ascribe_gradient::{
     Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
     Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency, explain_at,
 };
-use common::{CLASSES, DUMMY, Kind, Net, SIDES, Style, distance, flat, inputs};
+use ascribe_testing::net::{CLASSES, DUMMY, Kind, Net, SIDES, Style, inputs};
+use ascribe_testing::{bits, distance, flat};
 use proptest::prelude::*;
 
 type Boxed = Box<dyn Explainer<Graph>>;
@@ -213,11 +212,6 @@ proptest! {
         let value = flat(&inputs(seed, 3)?.explained().next().map_or_else(|| unreachable!(), |i| i.value.clone()))?;
         let x = Inputs::single(Tensor::from_vec(value, shape, &Device::Cpu)?.to_dtype(dtype)?)?;
         let target = Target::Classes(vec![2, 0, 1]);
-        let bits = |found: &Attribution| -> Result<Vec<u64>> {
-            let parts = found.parts.iter().flat_map(|p| [Some(&p.values), p.spread.as_ref()]).flatten();
-            let values: Result<Vec<Vec<f64>>> = parts.map(flat).collect();
-            Ok(values?.concat().into_iter().map(f64::to_bits).collect())
-        };
         for method in all_methods() {
             let run = Run::new().seed(seed);
             let expected = bits(&method.explain(&graph, &x, &target, &run)?)?;

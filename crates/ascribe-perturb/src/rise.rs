@@ -6,7 +6,8 @@
 //!
 //! A mask (§3.2) is a grid of s × s cells, each kept with probability p, enlarged bilinearly to
 //! (s + 1)⌈H/s⌉ × (s + 1)⌈W/s⌉ and cropped to H × W at a random offset below one cell. The paper scores with class
-//! probabilities: use [`Target::Probability`] for its numbers.
+//! probabilities: [`Target::Probability`] is meant, which the catalogue and the command line pick unless told otherwise.
+//! A logit is seldom near zero, so that its map is dominated by the mean of the masks and looks nearly uniform.
 //!
 //! Cost: n evaluations, and one for S(x).
 

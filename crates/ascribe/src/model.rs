@@ -152,7 +152,7 @@ impl Model {
     /// If the file cannot be read or does not fit the model.
     pub fn read(&self, path: &Path) -> Result<Loaded> {
         if tensors::is_tensor_file(path) {
-            return Ok(Loaded { inputs: self.tensors(&tensors::read(path)?)?, picture: None });
+            return Ok(Loaded { inputs: self.tensors(path, &tensors::read(path)?)?, picture: None });
         }
         let prepared = self.preprocessing.load(path)?;
         let inputs =
@@ -161,7 +161,7 @@ impl Model {
     }
 
     /// Matches tensors with the model's inputs: a single one answers to `input`, several go by name.
-    fn tensors(&self, given: &StateDict) -> Result<Inputs> {
+    fn tensors(&self, path: &Path, given: &StateDict) -> Result<Inputs> {
         let own: Vec<&str> = self.graph.inputs().iter().map(|&id| self.graph.node(id).name()).collect();
         let convert = |t: &Tensor| -> Result<Tensor> {
             let dtype = if t.dtype().is_float() { self.dtype() } else { DType::I64 };
@@ -169,19 +169,22 @@ impl Model {
                 .and_then(|t| t.to_device(&Device::Cpu))
                 .map_err(ascribe_core::Error::from)?)
         };
+        let find = |name: &str| {
+            given.get(name).map_err(|_| {
+                let names: Vec<&str> = given.iter().map(|(name, _)| name).collect();
+                let problem = format!("holds no tensor '{name}', but {}", names.join(", "));
+                let expected = format!("a tensor for each input of the model: {}", own.join(", "));
+                Error::request(format!("input '{}'", path.display()), problem, expected)
+            })
+        };
         let found: Result<Vec<(String, Tensor)>> = match own.as_slice() {
             [only] => {
+                let alone = given.iter().next().filter(|_| given.len() == 1);
                 let name = if given.contains(only) { only } else { "input" };
-                let tensor = if given.len() == 1 { given.iter().next().map(|(_, t)| t) } else { None };
-                let tensor = match tensor {
-                    Some(tensor) => tensor,
-                    None => given.get(name)?,
-                };
+                let tensor = alone.map_or_else(|| find(name), |(_, tensor)| Ok(tensor))?;
                 Ok(vec![((*only).to_string(), convert(tensor)?)])
             }
-            several => {
-                several.iter().map(|name| Ok(((*name).to_string(), convert(given.get(name)?)?))).collect()
-            }
+            several => several.iter().map(|name| Ok(((*name).to_string(), convert(find(name)?)?))).collect(),
         };
         Ok(Inputs::named(found?)?)
     }

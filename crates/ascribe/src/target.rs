@@ -1,45 +1,110 @@
 //! Targets as the command line writes them.
 
 use ascribe_core::{Outputs, Target};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 
+/// What scores a class if a target does not say: the method's paper decides, see
+/// [`crate::catalogue::score`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Score {
+    /// The model's output.
+    #[default]
+    Logit,
+    /// The softmax probability.
+    Probability,
+}
+
+impl Score {
+    /// A target that is about a class, scored this way; other targets stay what they are.
+    pub fn of(self, target: Target) -> Target {
+        match self {
+            Self::Logit => target,
+            Self::Probability => target.probability(),
+        }
+    }
+}
+
+/// How a text says what scores its class.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Logit,
+    Probability,
+    LogProbability,
+}
+
+/// The form of a text, and what follows its prefix.
+fn form(text: &str) -> (Form, &str) {
+    let text = text.trim();
+    match text.split_once(':') {
+        Some(("logit", of)) => (Form::Logit, of.trim()),
+        Some(("prob", of)) => (Form::Probability, of.trim()),
+        Some(("logprob", of)) => (Form::LogProbability, of.trim()),
+        _ => (Form::Plain, text),
+    }
+}
+
 /// Reads a target: `top1`; `top5` (several targets); a class number; a label, matched exactly; `A-B`, the
-/// difference of two logits; `prob:C` and `logprob:C`. `outputs` are those of the input to be explained; `topN`
-/// counts for its first sample.
+/// difference of two logits. `score` is what scores a class, unless the text says it: `logit:C`, `prob:C` and
+/// `logprob:C`, where C is a class, a label, `top1` or `top5`. `outputs` are those of the input to be explained;
+/// `topN` counts for its first sample, `top1` for each.
 ///
 /// # Errors
 /// If the text is none of these; an unknown label suggests near ones.
-pub fn parse(text: &str, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> {
-    let text = text.trim();
-    if let Some(count) = text.strip_prefix("top").and_then(|n| n.parse::<usize>().ok()) {
-        return match count {
-            0 => Err(Error::request("target", "'top0'", "top1, top5, …")),
-            1 => Ok(vec![Target::Top1]),
-            _ => {
-                let best = model.predictions(outputs, 0, count)?.ok_or_else(|| {
-                    Error::request(
-                        "target",
-                        format!("'{text}' for a model that is not a classifier"),
-                        "a neuron",
-                    )
-                })?;
-                Ok(best.into_iter().map(|p| Target::Class(p.class)).collect())
-            }
-        };
+pub fn parse(text: &str, score: Score, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> {
+    let (form, of) = form(text);
+    if form == Form::Plain
+        && let Some((a, b)) = difference(of)
+    {
+        return Ok(vec![Target::Difference(a, b)]);
     }
-    let class = |text: &str| class(text, model);
-    let target = if let Some(of) = text.strip_prefix("prob:") {
-        Target::Probability(class(of)?)
-    } else if let Some(of) = text.strip_prefix("logprob:") {
-        Target::LogProbability(class(of)?)
-    } else if let Some((a, b)) = difference(text) {
-        Target::Difference(a, b)
-    } else {
-        Target::Class(class(text)?)
+    let targets = classes(of, model, outputs)?;
+    let scored = |target: Target| {
+        if form == Form::Logit || (form == Form::Plain && score == Score::Logit) {
+            return Ok(target);
+        }
+        let target = target.resolve(outputs)?;
+        match (form, target) {
+            (Form::LogProbability, Target::Class(c)) => Ok(Target::LogProbability(c)),
+            (Form::LogProbability, Target::Classes(all)) => match *all {
+                [c] => Ok(Target::LogProbability(c)),
+                _ => Err(Error::request(
+                    "target",
+                    format!("'{text}' for {} samples", all.len()),
+                    "prob:top1, or logprob: with a class",
+                )),
+            },
+            (_, target) => Ok(target.probability()),
+        }
     };
-    Ok(vec![target])
+    targets.into_iter().map(scored).collect()
+}
+
+/// Whether a text leaves it to the method what scores its class.
+pub fn leaves_score(text: &str) -> bool {
+    let (form, of) = form(text);
+    form == Form::Plain && difference(of).is_none()
+}
+
+/// The classes that `top1`, `topN`, a number or a label stand for.
+fn classes(text: &str, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> {
+    let Some(count) = text.strip_prefix("top").and_then(|n| n.parse::<usize>().ok()) else {
+        return Ok(vec![Target::Class(class(text, model)?)]);
+    };
+    match count {
+        0 => Err(Error::request("target", "'top0'", "top1, top5, …")),
+        1 => Ok(vec![Target::Top1]),
+        _ => {
+            let best = model.predictions(outputs, 0, count)?.ok_or_else(|| {
+                Error::request("target", format!("'{text}' for a model that is not a classifier"), "a neuron")
+            })?;
+            Ok(best.into_iter().map(|p| Target::Class(p.class)).collect())
+        }
+    }
 }
 
 /// `A-B` with two numbers; labels may contain hyphens.
@@ -60,4 +125,74 @@ fn class(text: &str, model: &Model) -> Result<usize> {
         )
     })?;
     Ok(labels.find(text.trim().trim_matches(['"', '\'']))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::{Device, GraphBuilder, Tensor, ops::Structure};
+    use ascribe_models::labels::Labels;
+    use ascribe_models::preprocess::Preprocessing;
+
+    use super::*;
+
+    /// A model with the classes of ImageNet, and outputs of two samples.
+    fn model() -> (Model, Outputs) {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(4)]);
+        let y = b.op("y", Structure::Identity, &[x]).unwrap();
+        let model = Model {
+            name: "test".into(),
+            graph: b.finish(&[y]).unwrap(),
+            preprocessing: Preprocessing::imagenet(),
+            labels: Some(Labels::imagenet_1k()),
+            notes: Vec::new(),
+        };
+        let rows = Tensor::new(&[[0.0, 3.0, 1.0, 2.0], [5.0, 3.0, 1.0, 2.0]], &Device::Cpu).unwrap();
+        (model, Outputs::new(vec![("y".into(), rows)]).unwrap())
+    }
+
+    fn words(text: &str, score: Score) -> Vec<String> {
+        let (model, outputs) = model();
+        parse(text, score, &model, &outputs).unwrap().iter().map(Target::describe).collect()
+    }
+
+    #[test]
+    fn a_class_is_scored_as_the_method_or_the_text_says() {
+        for (text, logit, probability) in [
+            ("top1", "top1", "prob:[1, 0]"),
+            ("2", "2", "prob:2"),
+            ("goldfish", "1", "prob:1"),
+            ("1-2", "1-2", "1-2"),
+            ("logit:2", "2", "2"),
+            ("logit:top1", "top1", "top1"),
+            ("prob:'goldfish'", "prob:1", "prob:1"),
+            ("prob:top1", "prob:[1, 0]", "prob:[1, 0]"),
+            (" logprob: 3 ", "logprob:3", "logprob:3"),
+        ] {
+            assert_eq!(words(text, Score::Logit), [logit], "{text}");
+            assert_eq!(words(text, Score::Probability), [probability], "{text}");
+            assert_eq!(leaves_score(text), logit != probability, "{text}");
+        }
+        assert_eq!(words("top3", Score::Logit), ["1", "3", "2"]);
+        assert_eq!(words("top2", Score::Probability), ["prob:1", "prob:3"]);
+        assert_eq!(words("logprob:top2", Score::Probability), ["logprob:1", "logprob:3"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let (mut model, outputs) = model();
+        for (text, word) in [
+            ("top0", "top1"),
+            ("goldfsh", "goldfish"),
+            ("prob:", "label"),
+            ("logprob:top1", "2 samples"),
+            ("prob:7", "class 7"),
+        ] {
+            let error = parse(text, Score::Logit, &model, &outputs).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        model.labels = None;
+        let error = parse("goldfish", Score::Logit, &model, &outputs).unwrap_err().to_string();
+        assert!(error.contains("--labels"), "{error}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use ascribe::core::ops::Slot;
 use ascribe::core::{Composite, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, random};
+use ascribe::models::preprocess::{Preprocessing, Resize};
 use ascribe::models::weights::StateDict;
 use ascribe::models::zoo;
 use clap::Args;
@@ -134,6 +135,15 @@ pub fn train(args: &Train) -> anyhow::Result<()> {
     let path =
         args.output.clone().unwrap_or_else(|| paths::root().join("fixtures/models/shapes.safetensors"));
     state.save(&path, None)?;
+    let side = [SIDE; 2];
+    let preprocessing = Preprocessing {
+        resize: Some(Resize::Exact(side)),
+        crop: Some(side),
+        mean: vec![0.0; 3],
+        std: vec![1.0; 3],
+        ..Preprocessing::imagenet()
+    };
+    preprocessing.save(Preprocessing::sidecar_path(&path))?;
     println!("wrote {}", path.display());
     Ok(())
 }

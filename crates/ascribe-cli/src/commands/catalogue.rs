@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use ascribe::catalogue::{self, Entry, Needs};
+use ascribe::target::Score;
 use serde_json::json;
 
 use crate::args::Methods;
@@ -77,6 +78,14 @@ fn page(entry: &Entry) -> Result<String> {
         ("computes", entry.summary.clone()),
         ("paper", format!("{} ({})", entry.paper, entry.year)),
         ("needs", format!("the model's {}", needs(entry.needs))),
+        (
+            "class score",
+            match entry.score {
+                Score::Logit => "logit (--target prob:C for the probability)",
+                Score::Probability => "softmax probability (--target logit:C for the logit)",
+            }
+            .into(),
+        ),
         ("scope", entry.scope.clone()),
         ("methodology", entry.methodology.clone()),
         ("usage", entry.usage.clone()),

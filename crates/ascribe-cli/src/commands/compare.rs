@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ascribe::core::{Attribution, Run, Target};
+use ascribe::core::{Attribution, Outputs, Run, Target};
 use ascribe::gradient::{Location, explain_at};
+use ascribe::target::Score;
 use ascribe::viz::report::{Figure, Report, Section};
 use ascribe::viz::{About, Grid, GridRow};
 use ascribe::{Model, Prediction, catalogue};
@@ -20,11 +21,19 @@ use crate::settings;
 struct Row {
     predictions: Vec<Prediction>,
     target: String,
-    cells: Vec<std::result::Result<Attribution, String>>,
+    cells: Vec<std::result::Result<Cell, String>>,
     picture: GridRow,
 }
 
+/// One explanation.
+struct Cell {
+    attribution: Attribution,
+    /// The target that the method scored: its paper may want the probability.
+    target: String,
+}
+
 pub fn run(args: &Compare) -> Result<String> {
+    settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Json, Form::Report])?;
     for id in &args.methods {
         catalogue::method(id)?;
@@ -101,16 +110,7 @@ fn row(
     };
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
     let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
-    let targets = ascribe::target::parse(&args.target.target, model, &outputs)?;
-    let [target] = targets.as_slice() else {
-        return Err(Failure::request(
-            "compare explains one target per input; expected top1, a class, A-B, …",
-        ));
-    };
-    let target = match locations.first() {
-        Some(Location::Neuron(..)) => target.clone(),
-        _ => target.resolve(&outputs)?,
-    };
+    let target = |score: Score| target(args, locations, score, model, &outputs);
     let (photo, region) = output::photograph(input, prepared)?;
     let mut picture = GridRow::new(photo);
     if let Some(region) = region {
@@ -124,13 +124,15 @@ fn row(
     for ((id, config), location) in args.methods.iter().zip(configs).zip(locations) {
         bar.label(id);
         let explainer = catalogue::explainer(id, config)?;
+        let target = target(catalogue::score(id, config)?)?;
         match explain_at(&*explainer, &model.graph, &loaded.inputs, &target, location, run) {
-            Ok(attribution) => {
+            Ok(mut attribution) => {
+                attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
                 let map = output::heatmap(&attribution, 0)?;
                 let sigma = output::style(&map, prepared, args.smoothing).smoothing;
                 let map = if sigma > 0.0 { map.smooth(sigma)? } else { map };
                 picture = picture.map(map);
-                cells.push(Ok(attribution));
+                cells.push(Ok(Cell { attribution, target: words(&target, model) }));
             }
             // A method that has no definition for this model leaves its cell empty; everything else ends the run.
             Err(
@@ -143,7 +145,24 @@ fn row(
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(Row { predictions, target: words(&target, model), cells, picture })
+    Ok(Row { predictions, target: words(&target(Score::Logit)?, model), cells, picture })
+}
+
+/// What is explained. A neuron is its own target.
+fn target(
+    args: &Compare,
+    locations: &[Location],
+    score: Score,
+    model: &Model,
+    outputs: &Outputs,
+) -> Result<Target> {
+    if let Some(Location::Neuron(_, index)) = locations.first() {
+        return Ok(Target::Neuron(index.clone()));
+    }
+    match ascribe::target::parse(&args.target.target, score, model, outputs)?.as_slice() {
+        [target] => Ok(target.resolve(outputs)?),
+        _ => Err(Failure::request("compare explains one target per input; expected top1, a class, A-B, …")),
+    }
 }
 
 fn words(target: &Target, model: &Model) -> String {
@@ -160,7 +179,7 @@ fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
                 .iter()
                 .zip(&args.methods)
                 .map(|(cell, id)| match cell {
-                    Ok(attribution) => json!(attribution.provenance),
+                    Ok(cell) => json!(cell.attribution.provenance),
                     Err(reason) => json!({ "method": id, "missing": reason }),
                 })
                 .collect();
@@ -188,10 +207,10 @@ fn report(
     ]);
     for row in rows {
         for (cell, id) in row.cells.iter().zip(methods) {
-            let p = cell.as_ref().ok().map(|a| &a.provenance);
+            let p = cell.as_ref().ok().map(|c| &c.attribution.provenance);
             let gap = p.and_then(|p| p.completeness_gap.as_ref()).and_then(|g| g.first().copied());
             table = table.row([
-                Cell::from(row.target.as_str()),
+                Cell::from(cell.as_ref().map_or(row.target.as_str(), |c| c.target.as_str())),
                 Cell::from(id.as_str()),
                 Cell::from(p.and_then(|p| p.scores.first().copied())),
                 Cell::from(gap),
@@ -215,11 +234,13 @@ fn text(args: &Compare, rows: &[Row]) -> String {
         let _ = writeln!(text, "{}: {}", input.display(), row.target);
         for (cell, id) in row.cells.iter().zip(&args.methods) {
             let _ = match cell {
-                Ok(a) => writeln!(
-                    text,
-                    "  {id:<22} {:>6} rows forward, {:.2} s",
-                    a.provenance.cost.forward, a.provenance.seconds
-                ),
+                Ok(cell) => {
+                    let p = &cell.attribution.provenance;
+                    let other = if cell.target == row.target { "" } else { &*cell.target };
+                    let line =
+                        format!("  {id:<22} {:>6} rows forward, {:.2} s  {other}", p.cost.forward, p.seconds);
+                    writeln!(text, "{}", line.trim_end())
+                }
                 Err(reason) => writeln!(text, "  {id:<22} {reason}"),
             };
         }

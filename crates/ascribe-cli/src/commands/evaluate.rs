@@ -7,6 +7,7 @@ use ascribe::annotations::{self, Annotations};
 use ascribe::core::{Explainer, Graph, Run, Target};
 use ascribe::metrics::localisation::{PointingGameScore, Scene};
 use ascribe::metrics::{Better, Case, Evaluation, Metric};
+use ascribe::target::Score;
 use ascribe::viz::report::{Cell, Column, Report, Section, Table};
 use ascribe::{Loaded, Model, catalogue};
 use serde::Serialize;
@@ -46,6 +47,8 @@ struct Summary {
 struct Methods {
     ids: Vec<String>,
     explainers: Vec<Box<dyn Explainer<Graph>>>,
+    /// What scores a class in each method's paper.
+    scores: Vec<Score>,
     metrics: Vec<Box<dyn Metric<Graph>>>,
 }
 
@@ -57,8 +60,11 @@ pub fn run(args: &Evaluate) -> Result<String> {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
-    let annotations = Annotations::beside(&args.data, model.labels.as_ref())?;
-    if annotations.is_empty() && args.metrics.iter().any(|m| m == POINTING_GAME) {
+    let game = args.metrics.iter().any(|m| m == POINTING_GAME);
+    // Boxes that nobody asks for may name labels that nobody knows.
+    let annotations =
+        if game { Annotations::beside(&args.data, model.labels.as_ref())? } else { Annotations::default() };
+    if game && annotations.is_empty() {
         return Err(Failure::request(format!(
             "the pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
             args.data.display()
@@ -75,7 +81,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let summaries = summaries(&methods, &rows);
     let object = json!({
         "model": model.name, "data": args.data, "pictures": pictures.len(),
-        "methods": methods.ids.iter().zip(&methods.explainers).map(|(id, e)| json!({ "id": id, "config": e.config() })).collect::<Vec<_>>(),
+        "methods": methods.all().map(|(id, e, score)| json!({ "id": id, "config": e.config(), "score": score })).collect::<Vec<_>>(),
         "metrics": methods.metrics.iter().map(|m| json!({ "id": m.id(), "config": m.config(), "better": m.better() })).collect::<Vec<_>>(),
         "summary": summaries, "rows": rows, "outputs": args.output,
     });
@@ -93,6 +99,12 @@ pub fn run(args: &Evaluate) -> Result<String> {
 }
 
 fn methods(args: &Evaluate) -> Result<Methods> {
+    for id in &args.methods {
+        catalogue::method(id)?;
+    }
+    for id in &args.metrics {
+        catalogue::metric(id, &json!({}))?;
+    }
     let all: Vec<String> = args.methods.iter().chain(&args.metrics).cloned().collect();
     let fields = |id: &str| -> Result<Value> {
         if catalogue::metrics().contains(&id) {
@@ -106,7 +118,16 @@ fn methods(args: &Evaluate) -> Result<Methods> {
         args.methods.iter().zip(own).map(|(id, config)| catalogue::explainer(id, config)).collect();
     let metrics: ascribe::Result<_> =
         args.metrics.iter().zip(of_metrics).map(|(id, config)| catalogue::metric(id, config)).collect();
-    Ok(Methods { ids: args.methods.clone(), explainers: explainers?, metrics: metrics? })
+    let scores: ascribe::Result<_> =
+        args.methods.iter().zip(own).map(|(id, config)| catalogue::score(id, config)).collect();
+    Ok(Methods { ids: args.methods.clone(), explainers: explainers?, scores: scores?, metrics: metrics? })
+}
+
+impl Methods {
+    fn all(&self) -> impl Iterator<Item = (&str, &dyn Explainer<Graph>, Score)> {
+        let methods = self.ids.iter().zip(&self.explainers).zip(&self.scores);
+        methods.map(|((id, explainer), score)| (id.as_str(), &**explainer, *score))
+    }
 }
 
 fn one_picture(
@@ -119,23 +140,23 @@ fn one_picture(
 ) -> Result<Vec<Row>> {
     let loaded = model.read(picture)?;
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
-    let targets = ascribe::target::parse(&args.target, model, &outputs)?;
-    let targets: ascribe::core::Result<Vec<Target>> = targets.iter().map(|t| t.resolve(&outputs)).collect();
-    let targets = targets?;
     let scene = loaded.picture.as_ref().and_then(|p| annotations.scene(picture, &p.geometry));
     let annotated: Vec<Target> = annotations.classes(picture).into_iter().map(Target::Class).collect();
     let mut rows = Vec::new();
-    for (id, explainer) in methods.ids.iter().zip(&methods.explainers) {
+    for (id, explainer, score) in methods.all() {
+        let targets = ascribe::target::parse(&args.target, score, model, &outputs)?;
+        let targets: ascribe::core::Result<Vec<Target>> =
+            targets.iter().map(|t| t.resolve(&outputs)).collect();
         let by_target =
             |game: bool| methods.metrics.iter().filter(move |m| (m.id() == POINTING_GAME) == game);
-        for target in &targets {
+        for target in &targets? {
             rows.extend(one_target(
                 model,
                 &loaded,
                 target,
                 picture,
                 id,
-                &**explainer,
+                explainer,
                 by_target(false),
                 None,
                 run,
@@ -143,14 +164,15 @@ fn one_picture(
         }
         if by_target(true).next().is_some() && scene.is_some() {
             for target in &annotated {
+                let target = score.of(target.clone());
                 let scene = scene.as_ref();
                 rows.extend(one_target(
                     model,
                     &loaded,
-                    target,
+                    &target,
                     picture,
                     id,
-                    &**explainer,
+                    explainer,
                     by_target(true),
                     scene,
                     run,

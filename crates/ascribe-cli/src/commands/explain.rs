@@ -1,7 +1,7 @@
 //! `ascribe explain`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ascribe::core::{Attribution, Outputs, Target};
 use ascribe::gradient::{Location, explain_at};
@@ -23,6 +23,7 @@ struct Explained {
 }
 
 pub fn run(args: &Explain) -> Result<String> {
+    settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
     catalogue::method(&args.method)?;
     let mut config = settings::config(args.config.as_deref(), &args.set)?;
@@ -42,10 +43,11 @@ pub fn run(args: &Explain) -> Result<String> {
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
     let predictions = model.predictions(&outputs, 0, 5)?;
     let mut all = Vec::new();
-    for target in ascribe::target::parse(&args.target.target, &model, &outputs)? {
-        let target = if location_has_target(&location) { target.resolve(&outputs)? } else { target };
+    for target in targets(args, &config, &location, &model, &outputs)? {
         let explainer = catalogue::explainer(&args.method, &config)?;
-        let attribution = explain_at(&*explainer, &model.graph, &loaded.inputs, &target, &location, &run)?;
+        let mut attribution =
+            explain_at(&*explainer, &model.graph, &loaded.inputs, &target, &location, &run)?;
+        attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
         let words = match &location {
             Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),
             _ => output::target_words(&target, 0, &model),
@@ -55,14 +57,20 @@ pub fn run(args: &Explain) -> Result<String> {
     bar.finish();
     let several = all.len() > 1;
     for explained in &mut all {
-        for (path, form) in args.output.iter().zip(&forms) {
-            let path = match explained.target.class(0).filter(|_| several) {
-                Some(class) => output::with_suffix(path, &class.to_string()),
-                None => path.clone(),
-            };
-            write(args, *form, &path, explained, &model, &loaded, &outputs)?;
-            explained.files.push(path);
+        let suffix = explained.target.class(0).filter(|_| several).map(|class| class.to_string());
+        let name =
+            |path: &PathBuf| suffix.as_ref().map_or_else(|| path.clone(), |s| output::with_suffix(path, s));
+        explained.files = args.output.iter().map(name).collect();
+    }
+    // Everything is drawn before anything is written: what cannot be drawn leaves no other file behind.
+    let mut ready = Vec::new();
+    for explained in &all {
+        for (path, form) in explained.files.iter().zip(&forms) {
+            ready.push(prepare(args, *form, path, explained, &model, &loaded, &outputs)?);
         }
+    }
+    for write in ready {
+        write()?;
     }
     if args.json {
         return json_text(&summary(&model, args, predictions.as_deref(), &all));
@@ -70,8 +78,20 @@ pub fn run(args: &Explain) -> Result<String> {
     Ok(text(&model, args, predictions.as_deref(), &all))
 }
 
-fn location_has_target(location: &Location) -> bool {
-    !matches!(location, Location::Neuron(..))
+/// What is explained. A neuron is its own target.
+fn targets(
+    args: &Explain,
+    config: &Value,
+    location: &Location,
+    model: &Model,
+    outputs: &Outputs,
+) -> Result<Vec<Target>> {
+    if let Location::Neuron(_, index) = location {
+        return Ok(vec![Target::Neuron(index.clone())]);
+    }
+    let score = catalogue::score(&args.method, config)?;
+    let targets = ascribe::target::parse(&args.target.target, score, model, outputs)?;
+    Ok(targets.iter().map(|target| target.resolve(outputs)).collect::<ascribe::core::Result<_>>()?)
 }
 
 /// Where to explain. Grad-CAM and its relatives are about a layer by themselves: for them it is a setting.
@@ -89,23 +109,29 @@ fn location(args: &TargetArgs, method: &str, config: &mut Value) -> Result<Locat
     Ok(Location::Layer(layer.clone()))
 }
 
-fn write(
+/// Writes one file.
+type Ready<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
+/// Does all that can fail for other reasons than the file system.
+fn prepare<'a>(
     args: &Explain,
     form: Form,
-    path: &std::path::Path,
-    explained: &Explained,
+    path: &'a Path,
+    explained: &'a Explained,
     model: &Model,
     loaded: &Loaded,
     outputs: &Outputs,
-) -> Result<()> {
-    match form {
-        Form::Values => output::save_values(&explained.attribution, path),
+) -> Result<Ready<'a>> {
+    Ok(match form {
+        Form::Values => {
+            output::check_values(&explained.attribution, path)?;
+            Box::new(|| output::save_values(&explained.attribution, path))
+        }
         Form::Json => {
             let predictions = model.predictions(outputs, 0, 5)?;
-            output::write_text(
-                path,
-                &json_text(&summary(model, args, predictions.as_deref(), std::slice::from_ref(explained)))?,
-            )
+            let summary = summary(model, args, predictions.as_deref(), std::slice::from_ref(explained));
+            let text = json_text(&summary)?;
+            Box::new(move || output::write_text(path, &text))
         }
         Form::Picture | Form::Report | Form::Csv => {
             let Some(input) = &loaded.picture else {
@@ -123,11 +149,13 @@ fn write(
             let photo = output::photograph(&args.input, input)?;
             let picture = output::overlay(&explained.attribution, 0, photo, input, about, args.smoothing)?;
             if form == Form::Picture {
-                return Ok(picture.save(path)?);
+                return Ok(Box::new(move || Ok(picture.save(path)?)));
             }
-            crate::report::explanation(path, args, &explained.words, &explained.attribution, &picture)
+            let report =
+                crate::report::explanation(args, &explained.words, &explained.attribution, &picture)?;
+            Box::new(move || Ok(report.save(path)?))
         }
-    }
+    })
 }
 
 /// The object that `--json` prints.

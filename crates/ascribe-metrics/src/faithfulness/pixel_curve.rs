@@ -10,7 +10,7 @@
 //! Limits: replaced pixels leave the distribution that the model was trained on; results depend on the
 //! baseline and the step.
 
-use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Target, Tensor};
+use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::{Better, Case, Curve, Evaluation, Metric};
@@ -69,24 +69,6 @@ impl PixelCurve {
     pub fn baseline(self, baseline: Baseline) -> Self {
         Self { baseline, ..self }
     }
-
-    /// The score that is watched.
-    fn watched(&self, target: Target) -> Target {
-        if !self.probability {
-            return target;
-        }
-        match target {
-            Target::Class(c) | Target::LogProbability(c) => Target::Probability(c),
-            Target::Classes(classes) => Target::custom("probability", move |outputs, samples| {
-                let probabilities = candle_nn::ops::softmax(outputs.primary(), 1)?;
-                let index: Vec<u32> =
-                    samples.iter().filter_map(|&s| classes.get(s)).map(|&c| c as u32).collect();
-                let index = Tensor::from_vec(index, (samples.len(), 1), probabilities.device())?;
-                Ok(probabilities.gather(&index, 1)?.squeeze(1)?)
-            }),
-            other => other,
-        }
-    }
 }
 
 /// Positions by descending value; ties in their own order.
@@ -136,7 +118,8 @@ impl<M: Predictor + ?Sized> Metric<M> for PixelCurve {
         let counts: Vec<usize> =
             (0..area_of_map.div_ceil(step)).map(|i| i * step).chain([area_of_map]).collect();
         let reference = self.baseline.reference(&input.value, 0, case.run.get_seed())?;
-        let target = self.watched(case.target.resolve(&case.model.predict(case.x)?)?);
+        let target = case.target.resolve(&case.model.predict(case.x)?)?;
+        let target = if self.probability { target.probability() } else { target };
         let fractions: Vec<f64> = counts.iter().map(|&c| c as f64 / area_of_map as f64).collect();
         let equal: Vec<f64> = (0..counts.len()).map(|i| i as f64 / (counts.len() - 1) as f64).collect();
 

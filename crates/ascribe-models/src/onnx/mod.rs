@@ -160,5 +160,9 @@ fn read(bytes: Bytes, path: &Path, beside: Option<&Path>, options: &LoadOptions)
     }
     census::check(&bytes).map_err(malformed)?;
     let model = proto::Model::decode(bytes).map_err(|e| malformed(e.to_string()))?;
-    build::build(&model, path, beside, options)
+    build::build(&model, path, beside, options).map_err(|e| match e {
+        // A graph that cannot be put together is the file's fault, and its name must be known.
+        Error::Graph(error) => malformed(error.to_string()),
+        other => other,
+    })
 }

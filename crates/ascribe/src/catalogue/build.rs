@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::target::Score;
 
 /// A method for graphs, whatever it needs of them.
 pub type BoxedExplainer = Box<dyn Explainer<Graph>>;
@@ -80,6 +81,27 @@ fn noisy(id: &str, config: &Value, statistic: Statistic) -> Result<BoxedExplaine
         other => other,
     })?;
     Ok(Box::new(NoiseTunnel::new(inner, statistic, noise)))
+}
+
+/// What scores a class that a target names, in the paper of this method; for noise methods, in that of the method
+/// inside.
+///
+/// # Errors
+/// If there is no such method.
+pub fn score(id: &str, config: &Value) -> Result<Score> {
+    let nothing = Value::Null;
+    let inside = match config.get("explainer") {
+        Some(Value::String(name)) => Some((name.as_str(), &nothing)),
+        Some(Value::Object(spec)) => {
+            let name = spec.get("method").and_then(Value::as_str);
+            name.map(|name| (name, spec.get("config").unwrap_or(&nothing)))
+        }
+        _ => None,
+    };
+    match inside {
+        Some((name, config)) => score(name, config),
+        None => Ok(super::method(id)?.score),
+    }
 }
 
 /// The fields of a method's configuration with their defaults.

@@ -15,9 +15,10 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{explainer, fields, metric, metrics};
+pub use build::{explainer, fields, metric, metrics, score};
 
 use crate::error::{Error, Result};
+use crate::target::Score;
 
 /// What a method needs of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Entry {
     pub year: u16,
     /// What it needs of a model.
     pub needs: Needs,
+    /// What scores a class that a target names, in the paper.
+    #[serde(default)]
+    pub score: Score,
     /// Das & Rad: `local`, `global` or `both`.
     pub scope: String,
     /// Das & Rad: `back-propagation`, `perturbation` or `other`.
@@ -113,6 +117,18 @@ mod tests {
             assert_eq!(built.id(), entry.id);
             assert!(built.config().is_object(), "{}", entry.id);
         }
+    }
+
+    #[test]
+    fn rise_scores_probabilities_and_noise_what_the_method_inside_does() {
+        let of = |id: &str, config| score(id, &config).unwrap();
+        assert_eq!(of("rise", serde_json::json!({})), Score::Probability);
+        assert_eq!(of("occlusion", serde_json::json!({})), Score::Logit);
+        assert_eq!(of("smooth-grad", serde_json::json!({})), Score::Logit);
+        assert_eq!(of("smooth-grad", serde_json::json!({ "explainer": "rise" })), Score::Probability);
+        let inside = serde_json::json!({ "explainer": { "method": "rise", "config": { "masks": 9 } } });
+        assert_eq!(of("var-grad", inside), Score::Probability);
+        assert!(score("rose", &serde_json::json!({})).is_err());
     }
 
     #[test]

@@ -301,17 +301,3 @@ pub fn inputs(seed: u64, samples: usize) -> Result<Inputs> {
     let shape: Vec<usize> = [&[samples], &SIDES[..]].concat();
     Inputs::single(random::normal(&mut random::stream(seed, 1), &shape, DType::F64, &Device::Cpu)?)
 }
-
-/// All values of a tensor.
-pub fn flat(values: &Tensor) -> Result<Vec<f64>> {
-    Ok(values.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
-}
-
-/// ‖a − b‖ / ‖b‖; ‖a‖ if b is zero.
-pub fn distance(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
-    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
-    let size = norm(&mut b.iter().copied());
-    if size > 0.0 { difference / size } else { difference }
-}
