@@ -5,7 +5,7 @@ mod gallery;
 mod localisation;
 mod sanity;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ascribe::core::Graph;
@@ -72,6 +72,7 @@ pub fn run(args: &Reproduce) -> anyhow::Result<()> {
     let started = Instant::now();
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {eta} left")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default())?;
     let context = Setting { model, quick: args.quick, bar };
     let chosen: Vec<&Suite> =
