@@ -123,7 +123,7 @@ pub struct TargetArgs {
     pub neuron: Option<String>,
     /// zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
     /// file
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_hyphen_values = true)]
     pub baseline: Option<String>,
 }
 

@@ -15,8 +15,8 @@ use crate::progress;
 /// Opens the model that the arguments name.
 pub fn model(args: &ModelArgs) -> Result<Model> {
     let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
-    let parameters =
-        Path::new(name).extension().is_some_and(|e| !e.eq_ignore_ascii_case("onnx")) && Path::new(name).exists();
+    let parameters = Path::new(name).extension().is_some_and(|e| !e.eq_ignore_ascii_case("onnx"))
+        && Path::new(name).exists();
     if let Some(architecture) = args.arch.as_deref().filter(|_| !parameters) {
         return Err(Failure::request(format!(
             "--arch {architecture}: only files of parameters (.safetensors, .pth) need an architecture; \
@@ -193,9 +193,13 @@ pub fn configs(
 pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
     let numbers = |text: &str, count: usize| -> Result<Vec<f64>> {
         let found: std::result::Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
-        found.ok().filter(|n: &Vec<f64>| n.len() == count).ok_or_else(|| {
-            Failure::request(format!("--baseline: '{text}' is not {count} number(s) separated by commas"))
-        })
+        found.ok().filter(|n: &Vec<f64>| n.len() == count && n.iter().all(|v| v.is_finite())).ok_or_else(
+            || {
+                Failure::request(format!(
+                    "--baseline: '{text}' is not {count} finite number(s) separated by commas"
+                ))
+            },
+        )
     };
     let level = |level: f64| Baseline::pixel(level, &model.preprocessing.mean, &model.preprocessing.std);
     let (name, argument) = text.split_once(':').unwrap_or((text, ""));

@@ -96,6 +96,23 @@ impl Baseline {
         }
     }
 
+    /// Whether the numbers make sense.
+    fn check(&self) -> Result<()> {
+        let fail = |problem: String, expected: &str| Err(Error::invalid("baseline", problem, expected));
+        match *self {
+            Self::Constant(value) if !value.is_finite() => fail(format!("is {value}"), "a finite number"),
+            Self::Uniform { low, high } | Self::MaxDistance { low, high }
+                if !(low.is_finite() && high.is_finite() && low < high) =>
+            {
+                fail(format!("has bounds {low} and {high}"), "finite bounds, the lower one first")
+            }
+            Self::Gaussian { std } if !(std > 0.0 && std.is_finite()) => {
+                fail(format!("has standard deviation {std}"), "a positive number")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reference number `number` for each row of `x`, shaped like `x`. Random baselines draw from `seed`, the
     /// same numbers for every row.
     ///
@@ -107,6 +124,7 @@ impl Baseline {
             shape[0] = 1;
             draw(&mut random::stream(seed, BASELINE_STREAM), &shape, x.dtype(), x.device())
         };
+        self.check()?;
         let value = match self {
             Self::Zero => x.zeros_like()?,
             Self::Constant(value) => (x.zeros_like()? + *value)?,
@@ -147,6 +165,9 @@ impl Baseline {
     }
 }
 
+/// Beyond this, a blur of any picture is its mean, and the kernel only takes time.
+const MAX_SIGMA: f64 = 10_000.0;
+
 /// The stream of random baselines: apart from those of the methods' own draws, which count from 0.
 const BASELINE_STREAM: u64 = u64::MAX;
 
@@ -155,8 +176,9 @@ const BASELINE_STREAM: u64 = u64::MAX;
 /// # Errors
 /// If the input has fewer than three axes or `sigma` is not a positive number.
 pub fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
-    if !(sigma > 0.0 && sigma.is_finite()) {
-        return Err(Error::invalid("sigma", sigma.to_string(), "a positive number of pixels"));
+    if !(sigma > 0.0 && sigma <= MAX_SIGMA) {
+        let expected = format!("a positive number of pixels, at most {MAX_SIGMA}");
+        return Err(Error::invalid("sigma", sigma.to_string(), expected));
     }
     if x.rank() < 3 {
         return Err(Error::invalid(

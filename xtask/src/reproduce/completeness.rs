@@ -135,9 +135,12 @@ fn sensitivity() -> anyhow::Result<Section> {
             .criterion("exactly 0"),
         )
         .claim(
-            Claim::new("Integrated gradients satisfy it: the input gets the whole change of 1.", verdict((integrated - 1.0).abs() < 1e-9))
-                .source(format!("{SOURCE}, §3"))
-                .measured(format!("{integrated:.12}"))
-                .criterion("1 to 9 digits"),
+            Claim::new(
+                "Integrated gradients satisfy it: the input gets the whole change of 1.",
+                verdict((integrated - 1.0).abs() < 1e-9),
+            )
+            .source(format!("{SOURCE}, §3"))
+            .measured(format!("{integrated:.12}"))
+            .criterion("1 to 9 digits"),
         ))
 }

@@ -10,10 +10,10 @@ use crate::shapes::{self, ShapePicture};
 
 fn methods() -> [(&'static str, Box<dyn Explainer<Graph>>); 4] {
     [
-        ("Saliency", Box::new(Saliency::new().abs(true))),
-        ("Integrated gradients", Box::new(IntegratedGradients::new().steps(20))),
+        ("saliency", Box::new(Saliency::new().abs(true))),
+        ("integrated gradients", Box::new(IntegratedGradients::new().steps(20))),
         ("Grad-CAM", Box::new(GradCam::new())),
-        ("Occlusion", Box::new(Occlusion::new(6, 2))),
+        ("occlusion", Box::new(Occlusion::new(6, 2))),
     ]
 }
 
@@ -50,7 +50,7 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         let share = hits.count() as f64 / pictures.len() as f64;
         table = table.row([name.into(), share.into()]);
         claims.push(
-            Claim::new(format!("{name} points at the shape."), verdict(share > least))
+            Claim::new(format!("The maximum of {name} lies on the shape."), verdict(share > least))
                 .source("the truth is known, because the pictures are generated; pointing game of Zhang et al. 2018, without tolerance")
                 .measured(format!("{share:.3} of the maxima on the shape, {chance:.3} expected by chance"))
                 .criterion(format!("above {least:.3}: chance plus two standard errors")),

@@ -29,7 +29,7 @@ struct Subject {
 /// The methods with the verdict of the paper: whether their maps change with the parameters of higher layers.
 fn methods() -> [(&'static str, Box<dyn Explainer<Graph>>, bool); 4] {
     [
-        ("gradient", Box::new(Saliency::new()), true),
+        ("the gradient", Box::new(Saliency::new()), true),
         ("Grad-CAM", Box::new(GradCam::new().relu(true)), true),
         ("guided backpropagation", Box::new(GuidedBackprop::new()), false),
         ("guided Grad-CAM", Box::new(GuidedGradCam::new()), false),
@@ -167,11 +167,8 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         ]);
         plot = plot.series(Series::new(name, (0..count).map(|i| ((i + 1) as f64, found.rank(i)))));
         let rank = found.rank(higher);
-        let statement = if changes {
-            format!("The {name} depends on the parameters of higher layers.")
-        } else {
-            format!("The map of {name} is invariant to the parameters of higher layers.")
-        };
+        let relation = if changes { "depends on" } else { "is invariant to" };
+        let statement = format!("The map of {name} {relation} the parameters of higher layers.");
         let mut measured = format!("mean rank correlation {rank:.3} after randomising the upper third");
         if gone > 0 {
             measured += &format!("; {gone} of {of} maps vanished, because Grad-CAM is positive nowhere");

@@ -31,7 +31,8 @@ pub fn run(args: &Compare) -> Result<String> {
     for id in &args.methods {
         catalogue::method(id)?;
     }
-    let mut configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
+    let mut configs =
+        settings::configs(args.config.as_deref(), &args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
     let model = settings::model(&args.model)?;
     let mut locations = vec![location(args)?; args.methods.len()];
     for ((id, config), location) in args.methods.iter().zip(&mut configs).zip(&mut locations) {
@@ -198,8 +199,8 @@ fn report(args: &Compare, model: &Model, rows: &[Row], picture: &ascribe::viz::P
         Column::text("method"),
         Column::number("score", 4),
         Column::number("completeness gap", 6),
-        Column::number("rows forward", 0),
-        Column::number("rows backward", 0),
+        Column::number("forward", 0),
+        Column::number("backward", 0),
         Column::number("seconds", 2),
     ]);
     let mut configs = serde_json::Map::new();
@@ -221,7 +222,7 @@ fn report(args: &Compare, model: &Model, rows: &[Row], picture: &ascribe::viz::P
                 notes = notes.text(format!("{}, {id}: {remark}.", input.display()));
             }
             table = table.row([
-                Cell::from(input.display().to_string()),
+                Cell::from(input.file_name().unwrap_or_default().to_string_lossy().into_owned()),
                 Cell::from(row.target.as_str()),
                 Cell::from(id.as_str()),
                 Cell::from(p.and_then(|p| p.scores.first().copied())),

@@ -304,7 +304,13 @@ fn report(
         .fact("model", &*model.name)
         .fact("pictures", format!("{} in {}", pictures.len(), args.data.display()))
         .fact("target", &*args.target)
-        .section(Section::new("Means").text("Means over the pictures; for the pointing game over the classes. Best values are bold.").table(means))
+        .section(
+            Section::new("Means")
+                .text(
+                    "Means over the pictures; for the pointing game over the classes. Best values are bold.",
+                )
+                .table(means),
+        )
         .section(Section::new("Each picture").table(each));
     let report = if noted { report.section(notes) } else { report };
     Ok(report.section(Section::new("Configuration").code(json_text(&configured)?)))

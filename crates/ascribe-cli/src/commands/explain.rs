@@ -202,12 +202,7 @@ fn summary(
     object
 }
 
-fn text(
-    model: &Model,
-    args: &Explain,
-    predictions: Option<&[Vec<Prediction>]>,
-    all: &[Explained],
-) -> String {
+fn text(model: &Model, args: &Explain, predictions: Option<&[Vec<Prediction>]>, all: &[Explained]) -> String {
     let mut text = String::new();
     let samples = predictions.unwrap_or_default();
     for (sample, best) in samples.iter().enumerate() {
