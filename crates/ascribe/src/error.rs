@@ -44,14 +44,17 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] ascribe_core::Error),
     /// From loading a model or an input.
+    #[cfg(feature = "models")]
     #[error(transparent)]
     Models(#[from] ascribe_models::Error),
     /// From drawing.
+    #[cfg(feature = "viz")]
     #[error(transparent)]
     Viz(#[from] ascribe_viz::Error),
 }
 
 impl Error {
+    #[cfg(feature = "catalogue")]
     pub(crate) fn unknown<'a>(what: &str, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
         let candidates: Vec<String> = candidates.into_iter().map(str::to_string).collect();
         let suggestion = ascribe_core::nearest(name, candidates.iter().map(String::as_str));
