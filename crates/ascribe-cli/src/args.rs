@@ -27,7 +27,7 @@ pub enum Command {
     /// INPUT is a picture, which the model's preprocessing is applied to, or a tensor that is already preprocessed
     /// (.safetensors, .npy; the first dimension is the batch).
     #[command(
-        after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set window=[32] --set stride=[16] \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
+        after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set 'window=[32]' --set 'stride=[16]' \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
     )]
     Explain(Explain),
     /// Explain inputs with several methods, as a grid: rows are inputs, columns are methods.
