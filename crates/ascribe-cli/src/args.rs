@@ -6,7 +6,13 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Explain the decisions of trained neural networks.
 #[derive(Debug, Parser)]
-#[command(name = "ascribe", version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "ascribe",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Example:\n  ascribe explain cat.png -o why.png\n\n`ascribe COMMAND --help` says more about a command."
+)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -21,7 +27,7 @@ pub enum Command {
     /// INPUT is a picture, which the model's preprocessing is applied to, or a tensor that is already preprocessed
     /// (.safetensors, .npy; the first dimension is the batch).
     #[command(
-        after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set window=[32] --set stride=[16] \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
+        after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set 'window=[32]' --set 'stride=[16]' \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
     )]
     Explain(Explain),
     /// Explain inputs with several methods, as a grid: rows are inputs, columns are methods.
@@ -114,7 +120,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "NODE", conflicts_with = "neuron")]
     pub layer: Option<String>,
     /// Explain a neuron instead of an output
-    #[arg(long, value_name = "NODE:INDEX[,INDEX…]")]
+    #[arg(long, value_name = "NODE:INDEX[,INDEX…]", conflicts_with = "target")]
     pub neuron: Option<String>,
     /// zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
     /// file
@@ -170,6 +176,9 @@ pub struct Compare {
     /// One field of a method's configuration, as METHOD.KEY=VALUE, or KEY=VALUE for all that have it; repeatable
     #[arg(long, value_name = "[METHOD.]KEY=VALUE")]
     pub set: Vec<String>,
+    /// Configurations as a JSON file: an object from methods to their configurations
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where results go, by ending: .png .jpg .webp grid; .html report; .json summary; repeatable
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Vec<PathBuf>,

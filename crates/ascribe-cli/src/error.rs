@@ -43,7 +43,8 @@ impl From<ascribe::Error> for Failure {
         match error {
             ascribe::Error::Core(error) => error.into(),
             ascribe::Error::Models(error) => error.into(),
-            ascribe::Error::Viz(_) | ascribe::Error::Catalogue(_) => Self::Other(message),
+            ascribe::Error::Viz(error) => error.into(),
+            ascribe::Error::Catalogue(_) => Self::Other(message),
             _ => Self::Request(message),
         }
     }
@@ -77,6 +78,10 @@ impl From<ascribe::models::Error> for Failure {
 
 impl From<ascribe::viz::Error> for Failure {
     fn from(error: ascribe::viz::Error) -> Self {
-        Self::Other(error.to_string())
+        let message = error.to_string();
+        match error {
+            ascribe::viz::Error::Setting { .. } => Self::Request(message),
+            _ => Self::Other(message),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use ascribe::core::Progress;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A progress bar with the time left; silent unless standard error is a terminal.
 #[derive(Clone, Debug)]
@@ -19,12 +19,31 @@ impl Bar {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta}") {
-            bar.set_style(style);
+        if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {state}") {
+            bar.set_style(style.with_key("state", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // Nothing is known before the first rows. A bar that cannot be written to is no failure.
+                let _ = match (state.pos(), state.len()) {
+                    (1.., Some(len)) => {
+                        write!(out, "{}/{len}, {:#} left", state.pos(), HumanDuration(state.eta()))
+                    }
+                    _ => Ok(()),
+                };
+            }));
         }
         bar.set_message(label.to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
+    }
+
+    /// A bar that counts bytes.
+    pub fn bytes(label: &str) -> Self {
+        let bar = Self::new(label);
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes}, {eta} left")
+        {
+            bar.0.set_style(style);
+        }
+        bar
     }
 
     /// Changes the label.

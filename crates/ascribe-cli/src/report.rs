@@ -2,7 +2,8 @@
 
 use ascribe::core::Attribution;
 use ascribe::viz::Picture;
-use ascribe::viz::report::{Figure, Report, Section};
+use ascribe::viz::report::{Cell, Column, Figure, Report, Section, Table};
+use ascribe::{Model, Prediction};
 
 use crate::args::Explain;
 use crate::error::{Failure, Result};
@@ -10,6 +11,8 @@ use crate::error::{Failure, Result};
 /// The report of one explanation.
 pub fn explanation(
     args: &Explain,
+    model: &Model,
+    predictions: &[Prediction],
     target: &str,
     attribution: &Attribution,
     picture: &Picture,
@@ -18,6 +21,7 @@ pub fn explanation(
     let numbers = |values: &[f64]| values.iter().map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(", ");
     let mut report = Report::new(format!("Why {target}?"))
         .subtitle(args.input.display().to_string())
+        .fact("model", &*model.name)
         .fact("method", &*args.method)
         .fact("target", target)
         .fact("score", numbers(&p.scores))
@@ -34,6 +38,18 @@ pub fn explanation(
         Section::new("Attribution").figure(Figure::new(picture, format!("{} of {target}", args.method))?);
     for note in &p.notes {
         explanation = explanation.text(format!("Note: {note}."));
+    }
+    if !predictions.is_empty() {
+        let mut table =
+            Table::new([Column::text("class"), Column::text("label"), Column::number("probability, %", 2)]);
+        for p in predictions {
+            table = table.row([
+                Cell::from(p.class.to_string()),
+                Cell::from(p.label.as_deref().unwrap_or("")),
+                Cell::from(100.0 * p.probability),
+            ]);
+        }
+        report = report.section(Section::new("Predictions").table(table));
     }
     Ok(report.section(explanation).section(Section::new("Configuration").code(config)))
 }

@@ -6,7 +6,7 @@ use ascribe::core::{Baseline, DType, Run, Target};
 use ascribe::models::preprocess::{Preprocessing, Resize};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions, catalogue};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::args::{ModelArgs, Precision, RunArgs, TargetArgs};
 use crate::error::{Failure, Result};
@@ -15,6 +15,14 @@ use crate::progress;
 /// Opens the model that the arguments name.
 pub fn model(args: &ModelArgs) -> Result<Model> {
     let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
+    let parameters = Path::new(name).extension().is_some_and(|e| !e.eq_ignore_ascii_case("onnx"))
+        && Path::new(name).exists();
+    if let Some(architecture) = args.arch.as_deref().filter(|_| !parameters) {
+        return Err(Failure::request(format!(
+            "--arch {architecture}: only files of parameters (.safetensors, .pth) need an architecture; \
+             '{name}' has its own"
+        )));
+    }
     let options = OpenOptions {
         architecture: args.arch.clone(),
         labels: args.labels.clone(),
@@ -96,9 +104,9 @@ fn split(setting: &str) -> Result<(&str, &str)> {
         .ok_or_else(|| Failure::request(format!("--set '{setting}': expected KEY=VALUE")))
 }
 
-/// A configuration from a file and settings.
-pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
-    let mut config = match file {
+/// The object in a JSON file; an empty one without a file.
+fn object(file: Option<&Path>) -> Result<Map<String, Value>> {
+    Ok(match file {
         None => Map::new(),
         Some(path) => {
             let text = std::fs::read_to_string(path)
@@ -111,10 +119,17 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
                         path.display()
                     )));
                 }
-                Err(e) => return Err(Failure::request(format!("--config {}: {e}", path.display()))),
+                Err(e) => {
+                    return Err(Failure::request(format!("--config {} is not JSON: {e}", path.display())));
+                }
             }
         }
-    };
+    })
+}
+
+/// A configuration from a file and settings.
+pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
+    let mut config = object(file)?;
     for setting in settings {
         let (key, value) = split(setting)?;
         assign(&mut config, key, value)?;
@@ -122,10 +137,12 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
     Ok(Value::Object(config))
 }
 
-/// The settings of one of several methods or metrics: `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field.
+/// The configurations of several methods or metrics: from a file, an object from identifiers to configurations; then
+/// by settings `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field.
 ///
-/// A setting that fits none of `ids` is an error.
+/// What fits none of `ids` is an error.
 pub fn configs(
+    file: Option<&Path>,
     ids: &[String],
     settings: &[String],
     fields: impl Fn(&str) -> Result<Value>,
@@ -133,6 +150,15 @@ pub fn configs(
     let known: Result<Vec<Value>> = ids.iter().map(|id| fields(id)).collect();
     let known = known?;
     let mut configs: Vec<Map<String, Value>> = vec![Map::new(); ids.len()];
+    for (id, config) in object(file)? {
+        let Some(place) = ids.iter().position(|i| *i == id) else {
+            return Err(Failure::request(format!("--config: '{id}' is not among {}", ids.join(", "))));
+        };
+        let Value::Object(config) = config else {
+            return Err(Failure::request(format!("--config: the configuration of '{id}' is not an object")));
+        };
+        configs[place] = config;
+    }
     for setting in settings {
         let (key, value) = split(setting)?;
         let mut used = false;
@@ -167,9 +193,13 @@ pub fn configs(
 pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
     let numbers = |text: &str, count: usize| -> Result<Vec<f64>> {
         let found: std::result::Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
-        found.ok().filter(|n: &Vec<f64>| n.len() == count).ok_or_else(|| {
-            Failure::request(format!("--baseline: '{text}' is not {count} number(s) separated by commas"))
-        })
+        found.ok().filter(|n: &Vec<f64>| n.len() == count && n.iter().all(|v| v.is_finite())).ok_or_else(
+            || {
+                Failure::request(format!(
+                    "--baseline: '{text}' is not {count} finite number(s) separated by commas"
+                ))
+            },
+        )
     };
     let level = |level: f64| Baseline::pixel(level, &model.preprocessing.mean, &model.preprocessing.std);
     let (name, argument) = text.split_once(':').unwrap_or((text, ""));
@@ -191,12 +221,14 @@ pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
         _ if text.parse::<f64>().is_ok() => Baseline::Constant(numbers(text, 1)?[0]),
         _ if tensors::is_tensor_file(text) => {
             let file = tensors::read(text)?;
-            let (_, tensor) = file
-                .iter()
-                .next()
-                .ok_or_else(|| Failure::request(format!("--baseline {text}: the file holds no tensor")))?;
-            let dtype = if model.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            Baseline::Tensor(tensor.to_dtype(dtype).map_err(ascribe::core::Error::from)?)
+            let mut all = file.iter();
+            let (Some((_, tensor)), None) = (all.next(), all.next()) else {
+                return Err(Failure::request(format!(
+                    "--baseline {text}: the file holds {} tensors; expected one",
+                    file.len()
+                )));
+            };
+            Baseline::Tensor(tensor.clone())
         }
         _ => {
             return Err(Failure::request(format!(
@@ -212,7 +244,15 @@ pub fn set_baseline(config: &mut Value, method: &str, baseline: &Baseline) -> Re
     if catalogue::fields(method)?.get("baseline").is_none() {
         return Err(Failure::request(format!("--baseline: method '{method}' has no baseline")));
     }
-    let value = serde_json::to_value(baseline).map_err(|e| Failure::Other(e.to_string()))?;
+    let value = match baseline {
+        // Records name a tensor by its shape; here its values are needed.
+        Baseline::Tensor(tensor) => {
+            let read = || tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+            let values = read().map_err(ascribe::core::Error::from)?;
+            json!({ "tensor": { "shape": tensor.dims(), "values": values } })
+        }
+        other => serde_json::to_value(other).map_err(|e| Failure::Other(e.to_string()))?,
+    };
     if let Some(config) = config.as_object_mut() {
         config.insert("baseline".into(), value);
     }
@@ -261,9 +301,9 @@ mod tests {
         let fields = |id: &str| {
             Ok(if id == "a" { serde_json::json!({ "x": 1, "y": 2 }) } else { serde_json::json!({ "x": 1 }) })
         };
-        let found = configs(&ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], fields).unwrap();
+        let found = configs(None, &ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], fields).unwrap();
         assert_eq!(found, [serde_json::json!({ "x": 3, "y": 4 }), serde_json::json!({ "x": 5 })]);
-        let error = configs(&ids, &["z=1".into()], fields).unwrap_err().to_string();
+        let error = configs(None, &ids, &["z=1".into()], fields).unwrap_err().to_string();
         assert!(error.contains("a: x, y; b: x"), "{error}");
     }
 }

@@ -22,7 +22,10 @@ impl std::ops::Add for Cost {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { forward: self.forward + other.forward, backward: self.backward + other.backward }
+        Self {
+            forward: self.forward.saturating_add(other.forward),
+            backward: self.backward.saturating_add(other.backward),
+        }
     }
 }
 
@@ -30,7 +33,7 @@ impl std::ops::Mul<usize> for Cost {
     type Output = Self;
 
     fn mul(self, times: usize) -> Self {
-        Self { forward: self.forward * times, backward: self.backward * times }
+        Self { forward: self.forward.saturating_mul(times), backward: self.backward.saturating_mul(times) }
     }
 }
 

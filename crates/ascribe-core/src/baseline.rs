@@ -1,6 +1,6 @@
 //! Reference inputs: what "nothing there" looks like.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::random;
@@ -44,16 +44,36 @@ pub enum Baseline {
         high: f64,
     },
     /// This tensor: one row for all samples, or one per sample.
-    #[serde(skip_deserializing)]
-    Tensor(#[serde(serialize_with = "shape_only")] Tensor),
-    /// A distribution: one reference per row, over which methods average.
-    #[serde(skip_deserializing)]
-    Samples(#[serde(serialize_with = "shape_only")] Tensor),
+    ///
+    /// As a setting `{ "shape": […], "values": […] }`, values in row-major order; records name the shape only.
+    Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "shape_and_values")] Tensor),
+    /// A distribution: one reference per row, over which methods average. Written as [`Baseline::Tensor`] is.
+    Samples(#[serde(serialize_with = "shape_only", deserialize_with = "shape_and_values")] Tensor),
 }
 
 /// Records name a tensor by its shape; its values are not part of a configuration.
 fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_seq(value.dims())
+}
+
+/// A tensor as a setting writes it.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+fn shape_and_values<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Tensor, D::Error> {
+    use serde::de::{Deserialize, Error};
+    let Written { shape, values } = Written::deserialize(deserializer)?;
+    let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+    if count != Some(values.len()) {
+        return Err(D::Error::custom(format!("{} values for shape {shape:?}", values.len())));
+    }
+    Tensor::from_vec(values, shape, &Device::Cpu).map_err(D::Error::custom)
 }
 
 impl Baseline {
@@ -76,6 +96,23 @@ impl Baseline {
         }
     }
 
+    /// Whether the numbers make sense.
+    fn check(&self) -> Result<()> {
+        let fail = |problem: String, expected: &str| Err(Error::invalid("baseline", problem, expected));
+        match *self {
+            Self::Constant(value) if !value.is_finite() => fail(format!("is {value}"), "a finite number"),
+            Self::Uniform { low, high } | Self::MaxDistance { low, high }
+                if !(low.is_finite() && high.is_finite() && low < high) =>
+            {
+                fail(format!("has bounds {low} and {high}"), "finite bounds, the lower one first")
+            }
+            Self::Gaussian { std } if !(std > 0.0 && std.is_finite()) => {
+                fail(format!("has standard deviation {std}"), "a positive number")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reference number `number` for each row of `x`, shaped like `x`. Random baselines draw from `seed`, the
     /// same numbers for every row.
     ///
@@ -87,6 +124,7 @@ impl Baseline {
             shape[0] = 1;
             draw(&mut random::stream(seed, BASELINE_STREAM), &shape, x.dtype(), x.device())
         };
+        self.check()?;
         let value = match self {
             Self::Zero => x.zeros_like()?,
             Self::Constant(value) => (x.zeros_like()? + *value)?,
@@ -127,6 +165,9 @@ impl Baseline {
     }
 }
 
+/// Beyond this, a blur of any picture is its mean, and the kernel only takes time.
+const MAX_SIGMA: f64 = 10_000.0;
+
 /// The stream of random baselines: apart from those of the methods' own draws, which count from 0.
 const BASELINE_STREAM: u64 = u64::MAX;
 
@@ -135,8 +176,9 @@ const BASELINE_STREAM: u64 = u64::MAX;
 /// # Errors
 /// If the input has fewer than three axes or `sigma` is not a positive number.
 pub fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
-    if !(sigma > 0.0 && sigma.is_finite()) {
-        return Err(Error::invalid("sigma", sigma.to_string(), "a positive number of pixels"));
+    if !(sigma > 0.0 && sigma <= MAX_SIGMA) {
+        let expected = format!("a positive number of pixels, at most {MAX_SIGMA}");
+        return Err(Error::invalid("sigma", sigma.to_string(), expected));
     }
     if x.rank() < 3 {
         return Err(Error::invalid(
@@ -174,4 +216,26 @@ fn blur_matrix(side: usize, sigma: f64) -> Vec<f64> {
         }
     }
     matrix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_can_be_written_as_a_setting() -> Result<()> {
+        let read = |text: &str| serde_json::from_str::<Baseline>(text).map_err(|e| e.to_string());
+        let baseline = read(r#"{ "tensor": { "shape": [1, 2], "values": [3, 4.5] } }"#);
+        let x = Tensor::zeros((2, 2), DType::F32, &Device::Cpu)?;
+        let Ok(baseline) = baseline else { panic!("{baseline:?}") };
+        assert_eq!(baseline.reference(&x, 0, 0)?.to_vec2::<f32>()?, [[3.0, 4.5], [3.0, 4.5]]);
+        for wrong in [
+            r#"{ "tensor": { "shape": [2], "values": [3] } }"#,
+            r#"{ "tensor": { "shape": [18446744073709551615, 2], "values": [] } }"#,
+            r#"{ "tensor": [1, 2] }"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
 }

@@ -101,10 +101,14 @@ pub struct Task<'a, M: ?Sized> {
     cost: Cell<Cost>,
 }
 
+/// Most rows that a call may evaluate. Its bookkeeping takes some bytes per row: a slip of the keyboard should be an
+/// error, not the end of all memory.
+const MAX_ROWS: usize = 100_000_000;
+
 /// Runs a method: checks configuration and inputs, resolves the target, measures, and checks the result.
 ///
 /// # Errors
-/// Those of the method; a value that is not finite.
+/// Those of the method; a value that is not finite; a cost of more than 10⁸ rows.
 pub fn explain<M: Predictor + ?Sized>(
     method: &dyn Method,
     model: &M,
@@ -116,6 +120,14 @@ pub fn explain<M: Predictor + ?Sized>(
     let started = Instant::now();
     method.check()?;
     x.check_finite()?;
+    let cost = method.cost(x);
+    if cost.forward.max(cost.backward) > MAX_ROWS {
+        return Err(Error::invalid(
+            method.id(),
+            format!("would evaluate {} rows", cost.forward.max(cost.backward)),
+            format!("at most {MAX_ROWS}: fewer steps, samples, masks or windows"),
+        ));
+    }
     run.install(|| {
         let mut task = Task { model, x, target: target.clone(), run, cost: Cell::default() };
         if matches!(target, Target::Top1) {

@@ -44,6 +44,9 @@ impl Debug for Run {
 /// for activations to stay near the caches.
 const DEFAULT_BATCH: usize = 8;
 
+/// More than any machine has that this runs on.
+const MAX_THREADS: usize = 4096;
+
 impl Run {
     /// Seed 0, default batch, all threads.
     pub fn new() -> Self {
@@ -110,8 +113,8 @@ impl Run {
     /// Those of the function, or if the threads cannot be started.
     pub fn install<T: Send>(&self, function: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let Some(threads) = self.threads else { return function() };
-        if threads == 0 {
-            return Err(Error::invalid("threads", "0", "at least 1"));
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::invalid("threads", threads.to_string(), format!("1 to {MAX_THREADS}")));
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| Error::invalid("threads", format!("{threads}: {e}"), "fewer threads"))?;

@@ -5,8 +5,8 @@
 //!
 //! A = G ⊙ upsample(ReLU(L))
 //!
-//! Fine-grained where Grad-CAM is coarse; but like guided backpropagation it hardly depends on the upper layers
-//! (Adebayo et al. 2018).
+//! Fine-grained where Grad-CAM is coarse. The fine structure is guided backpropagation's, which hardly depends on the
+//! upper layers (Adebayo et al. 2018). Where Grad-CAM is positive nowhere, the attribution is zero everywhere.
 //!
 //! Cost: two evaluations and two backward walks; finding the layer takes one more evaluation of one sample.
 

@@ -192,6 +192,9 @@ fn accumulate(sum: &mut Vec<Tensor>, values: &[Tensor], weight: f64) -> Result<(
     Ok(())
 }
 
+/// More points than any path needs; the nodes of Gauss and Legendre take time in proportion to their square.
+const MAX_STEPS: usize = 100_000;
+
 impl Method for IntegratedGradients {
     fn id(&self) -> &'static str {
         "integrated-gradients"
@@ -211,6 +214,11 @@ impl Method for IntegratedGradients {
 
     fn check(&self) -> Result<()> {
         self.quadrature.nodes(self.steps.min(2))?;
+        for (name, steps) in [("steps", self.steps), ("max_steps", self.max_steps)] {
+            if steps > MAX_STEPS {
+                return Err(Error::invalid(name, steps.to_string(), format!("at most {MAX_STEPS}")));
+            }
+        }
         if let Some(tolerance) = self.tolerance.filter(|t| !(*t > 0.0 && t.is_finite())) {
             return Err(Error::invalid("tolerance", tolerance.to_string(), "a positive number"));
         }

@@ -23,6 +23,13 @@ pub enum Quadrature {
     GaussLegendre,
 }
 
+impl std::fmt::Display for Quadrature {
+    /// The name that configurations use.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Quadrature {
     /// Nodes and weights, nodes in ascending order.
     ///
@@ -31,7 +38,7 @@ impl Quadrature {
     pub fn nodes(self, n: usize) -> Result<Vec<(f64, f64)>> {
         let least = if self == Self::RiemannTrapezoid { 2 } else { 1 };
         if n < least {
-            return Err(Error::invalid("steps", n.to_string(), format!("at least {least} for {self:?}")));
+            return Err(Error::invalid("steps", n.to_string(), format!("at least {least} for {self}")));
         }
         let count = n as f64;
         let even = |shift: f64| (0..n).map(|i| ((i as f64 + shift) / count, 1.0 / count)).collect();

@@ -65,7 +65,7 @@ pub enum Error {
         near: Vec<String>,
     },
     /// A model name that the registry does not have.
-    #[error("there is no model '{name}' in the registry{}; `ascribe models` lists them", did_you_mean(near))]
+    #[error("there is no model '{name}' in the registry (`ascribe models` lists them){}", did_you_mean(near))]
     UnknownModel {
         /// The name asked for.
         name: String,
@@ -73,7 +73,7 @@ pub enum Error {
         near: Vec<String>,
     },
     /// An architecture that the zoo does not have.
-    #[error("there is no architecture '{name}' in the zoo{}", did_you_mean(near))]
+    #[error("there is no architecture '{name}' in the zoo; {}", near_or_all(near))]
     UnknownArchitecture {
         /// The name asked for.
         name: String,
@@ -133,6 +133,17 @@ fn did_you_mean(near: &[String]) -> String {
     }
 }
 
+/// Near architectures, or all of them.
+fn near_or_all(near: &[String]) -> String {
+    match did_you_mean(near).strip_prefix("; ") {
+        Some(near) => near.into(),
+        None => {
+            let all: Vec<&str> = crate::zoo::architectures().iter().map(|a| a.name).collect();
+            format!("there are {}", all.join(", "))
+        }
+    }
+}
+
 fn list(nodes: &[NodeProblem]) -> String {
     nodes.iter().fold(String::new(), |text, node| text + "\n  " + &node.to_string())
 }
@@ -185,7 +196,7 @@ mod tests {
             Error::UnknownModel { name: "resnet5".into(), near: vec!["resnet50".into(), "resnet152".into()] };
         assert_eq!(
             error.to_string(),
-            "there is no model 'resnet5' in the registry; did you mean 'resnet50' or 'resnet152'?; `ascribe models` lists them"
+            "there is no model 'resnet5' in the registry (`ascribe models` lists them); did you mean 'resnet50' or 'resnet152'?"
         );
     }
 }

@@ -140,7 +140,7 @@ impl Method for Rise {
     }
 
     fn cost(&self, x: &Inputs) -> Cost {
-        Cost { forward: x.batch().unwrap_or(0) * (self.masks + 1), backward: 0 }
+        Cost { forward: x.batch().unwrap_or(0).saturating_mul(self.masks.saturating_add(1)), backward: 0 }
     }
 
     fn check(&self) -> Result<()> {
@@ -162,6 +162,13 @@ impl<M: Predictor + ?Sized> Explainer<M> for Rise {
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         explain(self, model, x, target, run, |task| {
             let (batch, size) = image(x)?;
+            if self.cells > size[0].max(size[1]) {
+                return Err(Error::invalid(
+                    "cells",
+                    self.cells.to_string(),
+                    format!("at most one per pixel of an input of {} × {}", size[0], size[1]),
+                ));
+            }
             let area = size[0] * size[1];
             let seed = run.get_seed();
             let references: Result<Vec<Tensor>> =

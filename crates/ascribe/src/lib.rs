@@ -1,6 +1,7 @@
 //! Explain the decisions of trained neural networks, in Rust, from the model file alone.
 //!
-//! ```no_run
+#![cfg_attr(all(feature = "gradient", feature = "models"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "gradient", feature = "models")), doc = "```ignore")]
 //! use ascribe::prelude::*;
 //!
 //! let model = Model::open("resnet50.onnx", &OpenOptions::default())?;
@@ -14,20 +15,34 @@
 //! This crate gathers the others, which can be used by themselves: [`core`] (graphs, rules, targets), [`models`]
 //! (loading), [`gradient`] and [`perturb`] (methods), [`metrics`], [`viz`] (pictures). [`catalogue`] builds methods
 //! and metrics by name.
+//!
+//! Each of them is a feature of the same name, so that nothing is compiled that is not needed: `models`, `gradient`,
+//! `perturb`, `metrics`, `viz`; then `catalogue` (methods by name), `annotations` (boxes beside pictures) and `download`
+//! (weights over the network). All are on by default; [`core`] always is.
 
+#[cfg(feature = "annotations")]
 pub mod annotations;
+#[cfg(feature = "catalogue")]
 pub mod catalogue;
 mod error;
+#[cfg(feature = "models")]
 mod model;
+#[cfg(feature = "models")]
 pub mod target;
 
 pub use ascribe_core as core;
+#[cfg(feature = "gradient")]
 pub use ascribe_gradient as gradient;
+#[cfg(feature = "metrics")]
 pub use ascribe_metrics as metrics;
+#[cfg(feature = "models")]
 pub use ascribe_models as models;
+#[cfg(feature = "perturb")]
 pub use ascribe_perturb as perturb;
+#[cfg(feature = "viz")]
 pub use ascribe_viz as viz;
 pub use error::{Error, Result};
+#[cfg(feature = "models")]
 pub use model::{DEFAULT_MODEL, Loaded, Model, OpenOptions, Prediction};
 
 /// What most programs need.
@@ -36,12 +51,16 @@ pub mod prelude {
         Attribution, Autograd, Baseline, BlackBox, Differentiable, Explainer, Graph, GraphBuilder, Inputs,
         Method, Predictor, Run, Target,
     };
+    #[cfg(feature = "gradient")]
     pub use ascribe_gradient::{
         DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
         Lrp, NoiseTunnel, Saliency, explain_at,
     };
+    #[cfg(feature = "metrics")]
     pub use ascribe_metrics::{Case, Completeness, Metric, ModelRandomisation, PixelCurve, PointingGame};
+    #[cfg(feature = "perturb")]
     pub use ascribe_perturb::{Occlusion, Rise};
 
+    #[cfg(feature = "models")]
     pub use crate::{Loaded, Model, OpenOptions, Prediction};
 }

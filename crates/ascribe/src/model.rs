@@ -110,7 +110,7 @@ impl Model {
             Error::request(
                 format!("model '{}'", path.display()),
                 "a parameter file does not say which network it belongs to",
-                "--arch with one of the architectures that `ascribe models` lists",
+                "--arch with one of the architectures that `ascribe models` lists, or shapes-cnn",
             )
         })?;
         let parameters = StateDict::load(path)?;
@@ -193,7 +193,7 @@ impl Model {
     /// not a classifier.
     ///
     /// # Errors
-    /// If the outputs cannot be read.
+    /// If the outputs cannot be read, or the labels are not as many as the classes.
     pub fn predictions(
         &self,
         outputs: &Outputs,
@@ -206,6 +206,13 @@ impl Model {
         }
         let read = || logits.get(sample)?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>();
         let logits = read().map_err(ascribe_core::Error::from)?;
+        if let Some(labels) = self.labels.as_ref().filter(|l| l.len() != logits.len()) {
+            return Err(Error::request(
+                "labels",
+                format!("{} names for a model with {} classes", labels.len(), logits.len()),
+                "one name per class",
+            ));
+        }
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
         let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -117,6 +117,9 @@ fn class(text: &str, model: &Model) -> Result<usize> {
     if let Ok(number) = text.trim().parse() {
         return Ok(number);
     }
+    if text.trim().bytes().all(|b| b.is_ascii_digit()) && !text.trim().is_empty() {
+        return Err(Error::request("target", format!("class {}", text.trim()), "one that the model has"));
+    }
     let labels = model.labels.as_ref().ok_or_else(|| {
         Error::request(
             "target",

@@ -174,7 +174,8 @@ fn pairs(
     own.ask(&request(Some(files[0].clone()), false))?;
     peer.ask(&request(None, true))?;
     peer.ask(&request(Some(files[1].clone()), false))?;
-    let distance = if INCOMPARABLE.contains(&workload) { None } else { Some(distance(&files[0], &files[1])?) };
+    let distance =
+        if INCOMPARABLE.contains(&workload) { None } else { Some(distance(&files[0], &files[1])?) };
     bar.inc(1);
     let (mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {

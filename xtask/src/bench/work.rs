@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor};
-use ascribe::gradient::{
-    GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency,
-};
+use ascribe::gradient::{GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency};
 use ascribe::models::tensors;
 use ascribe::perturb::{Occlusion, Rise};
 use ascribe::{Model, OpenOptions};
@@ -93,8 +91,7 @@ pub fn worker() -> anyhow::Result<()> {
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let before_mib = status("VmRSS:");
         let started = Instant::now();
-        let found =
-            method.explain(&model.graph, &x, &target(&request), &Run::new().threads(2))?;
+        let found = method.explain(&model.graph, &x, &target(&request), &Run::new().threads(2))?;
         let seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &request.output {
             found.save(path)?;

@@ -5,7 +5,8 @@ mod gallery;
 mod localisation;
 mod sanity;
 
-use std::time::Instant;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ascribe::core::Graph;
@@ -14,7 +15,7 @@ use ascribe::models::zoo;
 use ascribe::viz::report::{Claim, Report, Section, Verdict};
 use ascribe::{Model, OpenOptions};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::{paths, shapes};
@@ -70,13 +71,22 @@ pub fn run(args: &Reproduce) -> anyhow::Result<()> {
         }
     }
     let started = Instant::now();
-    let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {eta} left")?);
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    let style = ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {left}")?;
+    bar.set_style(style.with_key("left", |state: &ProgressState, out: &mut dyn Write| {
+        // Nothing is known before the first step. A bar that cannot be written to is no failure.
+        let _ = match state.pos() {
+            0 => write!(out, "time left not known yet"),
+            _ => write!(out, "{:#} left", HumanDuration(state.eta())),
+        };
+    }));
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default())?;
     let context = Setting { model, quick: args.quick, bar };
     let chosen: Vec<&Suite> =
         SUITES.iter().filter(|s| args.suites.is_empty() || args.suites.iter().any(|n| n == s.0)).collect();
     context.bar.set_length(chosen.iter().map(|s| (s.1)(&context)).sum());
+    context.bar.set_draw_target(ProgressDrawTarget::stderr());
+    context.bar.enable_steady_tick(Duration::from_millis(200));
     let mut found: Vec<(&str, f64, Vec<Section>)> = Vec::new();
     for (name, _, suite) in chosen {
         let began = Instant::now();

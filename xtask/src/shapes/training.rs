@@ -139,7 +139,7 @@ pub fn train(args: &Train) -> anyhow::Result<()> {
     let preprocessing = Preprocessing {
         resize: Some(Resize::Exact(side)),
         crop: Some(side),
-        mean: vec![0.0; 3],
+        mean: vec![0.5; 3],
         std: vec![1.0; 3],
         ..Preprocessing::imagenet()
     };

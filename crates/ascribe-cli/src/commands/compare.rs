@@ -23,6 +23,8 @@ struct Row {
     target: String,
     cells: Vec<std::result::Result<Cell, String>>,
     picture: GridRow,
+    /// Smoothing of each map that is drawn, in pixels of the map.
+    smoothing: Vec<f64>,
 }
 
 /// One explanation.
@@ -38,7 +40,8 @@ pub fn run(args: &Compare) -> Result<String> {
     for id in &args.methods {
         catalogue::method(id)?;
     }
-    let mut configs = settings::configs(&args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
+    let mut configs =
+        settings::configs(args.config.as_deref(), &args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
     let model = settings::model(&args.model)?;
     let mut locations = vec![location(args)?; args.methods.len()];
     for ((id, config), location) in args.methods.iter().zip(&mut configs).zip(&mut locations) {
@@ -68,6 +71,7 @@ pub fn run(args: &Compare) -> Result<String> {
     let summary = summary(args, &model, &rows);
     let mut grid = Grid::new(names?)
         .title("Attributions compared")
+        .subtitle(subtitle(&model, &rows))
         .about(About::new().model(&*model.name).extra("summary", summary.clone()));
     for row in &rows {
         grid = grid.row(row.picture.clone());
@@ -76,7 +80,7 @@ pub fn run(args: &Compare) -> Result<String> {
     for (path, form) in args.output.iter().zip(&forms) {
         match form {
             Form::Json => output::write_text(path, &json_text(&summary)?)?,
-            Form::Report => report(&model, &rows, &args.methods, &picture)?.save(path)?,
+            Form::Report => report(args, &model, &rows, &picture)?.save(path)?,
             _ => picture.save(path)?,
         }
     }
@@ -120,7 +124,7 @@ fn row(
         picture =
             picture.prediction(p.label.clone().unwrap_or_else(|| p.class.to_string()), Some(p.probability));
     }
-    let mut cells = Vec::new();
+    let (mut cells, mut smoothing) = (Vec::new(), Vec::new());
     for ((id, config), location) in args.methods.iter().zip(configs).zip(locations) {
         bar.label(id);
         let explainer = catalogue::explainer(id, config)?;
@@ -131,6 +135,7 @@ fn row(
                 let map = output::heatmap(&attribution, 0)?;
                 let sigma = output::style(&map, prepared, args.smoothing).smoothing;
                 let map = if sigma > 0.0 { map.smooth(sigma)? } else { map };
+                smoothing.push(sigma);
                 picture = picture.map(map);
                 cells.push(Ok(Cell { attribution, target: words(&target, model) }));
             }
@@ -145,7 +150,7 @@ fn row(
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(Row { predictions, target: words(&target(Score::Logit)?, model), cells, picture })
+    Ok(Row { predictions, target: words(&target(Score::Logit)?, model), cells, picture, smoothing })
 }
 
 /// What is explained. A neuron is its own target.
@@ -169,6 +174,22 @@ fn words(target: &Target, model: &Model) -> String {
     output::target_words(target, 0, model)
 }
 
+/// The model, and what was done to maps for display.
+fn subtitle(model: &Model, rows: &[Row]) -> String {
+    let mut sigmas: Vec<f64> = rows.iter().flat_map(|r| &r.smoothing).copied().filter(|s| *s > 0.0).collect();
+    sigmas.sort_by(f64::total_cmp);
+    sigmas.dedup();
+    if sigmas.is_empty() {
+        return model.name.clone();
+    }
+    let sigmas: Vec<String> = sigmas.iter().map(|s| format!("{s:.2}")).collect();
+    format!(
+        "{}  ·  maps as fine as the input are smoothed for display (Gaussian, σ = {} cells)",
+        model.name,
+        sigmas.join(", ")
+    )
+}
+
 fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
     let rows: Vec<Value> = rows
         .iter()
@@ -189,42 +210,55 @@ fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
     json!({ "model": model.name, "methods": args.methods, "rows": rows, "outputs": args.output })
 }
 
-fn report(
-    model: &Model,
-    rows: &[Row],
-    methods: &[String],
-    picture: &ascribe::viz::Picture,
-) -> Result<Report> {
-    use ascribe::viz::report::{Cell, Column, Table};
+fn report(args: &Compare, model: &Model, rows: &[Row], picture: &ascribe::viz::Picture) -> Result<Report> {
+    use ascribe::viz::report::{Cell as ReportCell, Column, Table};
     let mut table = Table::new([
+        Column::text("input"),
         Column::text("target"),
         Column::text("method"),
         Column::number("score", 4),
         Column::number("completeness gap", 6),
-        Column::number("rows forward", 0),
-        Column::number("rows backward", 0),
+        Column::number("forward", 0),
+        Column::number("backward", 0),
         Column::number("seconds", 2),
     ]);
-    for row in rows {
-        for (cell, id) in row.cells.iter().zip(methods) {
+    let mut configs = serde_json::Map::new();
+    let mut notes = Section::new("Notes");
+    let mut noted = false;
+    for (row, input) in rows.iter().zip(&args.input) {
+        for (cell, id) in row.cells.iter().zip(&args.methods) {
             let p = cell.as_ref().ok().map(|c| &c.attribution.provenance);
             let gap = p.and_then(|p| p.completeness_gap.as_ref()).and_then(|g| g.first().copied());
+            if let Some(p) = p {
+                configs.insert(id.clone(), p.config.clone());
+            }
+            let remarks = match cell {
+                Ok(cell) => cell.attribution.provenance.notes.clone(),
+                Err(reason) => vec![reason.clone()],
+            };
+            for remark in remarks {
+                noted = true;
+                notes = notes.text(format!("{}, {id}: {remark}.", input.display()));
+            }
             table = table.row([
-                Cell::from(cell.as_ref().map_or(row.target.as_str(), |c| c.target.as_str())),
-                Cell::from(id.as_str()),
-                Cell::from(p.and_then(|p| p.scores.first().copied())),
-                Cell::from(gap),
-                Cell::from(p.map(|p| p.cost.forward as f64)),
-                Cell::from(p.map(|p| p.cost.backward as f64)),
-                Cell::from(p.map(|p| p.seconds)),
+                ReportCell::from(input.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+                ReportCell::from(cell.as_ref().map_or(row.target.as_str(), |c| c.target.as_str())),
+                ReportCell::from(id.as_str()),
+                ReportCell::from(p.and_then(|p| p.scores.first().copied())),
+                ReportCell::from(gap),
+                ReportCell::from(p.map(|p| p.cost.forward as f64)),
+                ReportCell::from(p.map(|p| p.cost.backward as f64)),
+                ReportCell::from(p.map(|p| p.seconds)),
             ]);
         }
     }
     let figure = Figure::new(picture, "Rows are inputs, columns are methods; each cell has its own scale.")?;
-    Ok(Report::new("Attributions compared")
+    let report = Report::new("Attributions compared")
         .fact("model", &*model.name)
         .section(Section::new("Pictures").figure(figure))
-        .section(Section::new("Numbers").table(table)))
+        .section(Section::new("Numbers").table(table));
+    let report = if noted { report.section(notes) } else { report };
+    Ok(report.section(Section::new("Configuration").code(json_text(&Value::Object(configs))?)))
 }
 
 fn text(args: &Compare, rows: &[Row]) -> String {

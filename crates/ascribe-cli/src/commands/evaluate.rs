@@ -1,5 +1,6 @@
 //! `ascribe evaluate`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -73,8 +74,9 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let bar = Bar::new("evaluate");
     let run = settings::run(&args.run, &bar)?;
     let mut rows = Vec::new();
-    for picture in &pictures {
-        bar.label(&picture.file_name().unwrap_or_default().to_string_lossy());
+    for (done, picture) in pictures.iter().enumerate() {
+        let name = picture.file_name().unwrap_or_default().to_string_lossy();
+        bar.label(&format!("{} of {}: {name}", done + 1, pictures.len()));
         rows.extend(one_picture(args, &methods, &model, picture, &annotations, &run)?);
     }
     bar.finish();
@@ -88,7 +90,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     for (path, form) in args.output.iter().zip(&forms) {
         match form {
             Form::Csv => output::write_text(path, &csv(&rows))?,
-            Form::Report => report(&model, &methods, &summaries, &rows).save(path)?,
+            Form::Report => report(args, &model, &methods, &summaries, &rows)?.save(path)?,
             _ => output::write_text(path, &json_text(&object)?)?,
         }
     }
@@ -112,7 +114,7 @@ fn methods(args: &Evaluate) -> Result<Methods> {
         }
         Ok(catalogue::fields(id)?)
     };
-    let configs = settings::configs(&all, &args.set, fields)?;
+    let configs = settings::configs(None, &all, &args.set, fields)?;
     let (own, of_metrics) = configs.split_at(args.methods.len());
     let explainers: ascribe::Result<_> =
         args.methods.iter().zip(own).map(|(id, config)| catalogue::explainer(id, config)).collect();
@@ -276,7 +278,13 @@ fn heading(metric: &dyn Metric<Graph>) -> Column {
     }
 }
 
-fn report(model: &Model, methods: &Methods, summaries: &[Summary], rows: &[Row]) -> Report {
+fn report(
+    args: &Evaluate,
+    model: &Model,
+    methods: &Methods,
+    summaries: &[Summary],
+    rows: &[Row],
+) -> Result<Report> {
     let mut columns = vec![Column::text("method")];
     columns.extend(methods.metrics.iter().map(|m| heading(&**m)));
     let mut means = Table::new(columns);
@@ -287,19 +295,41 @@ fn report(model: &Model, methods: &Methods, summaries: &[Summary], rows: &[Row])
     }
     let columns = ["picture", "target", "method", "metric"].map(Column::text).into_iter();
     let mut each = Table::new(columns.chain([Column::number("value", 4)]));
+    let mut notes = Section::new("Notes");
+    let mut noted = false;
     for row in rows {
+        let picture = row.picture.strip_prefix(&args.data).unwrap_or(&row.picture).display().to_string();
+        for note in &row.notes {
+            noted = true;
+            notes = notes.text(format!("{picture}, {}, {}: {note}.", row.method, row.metric));
+        }
         each = each.row([
-            Cell::from(row.picture.display().to_string()),
+            Cell::from(picture),
             Cell::from(row.target.as_str()),
             Cell::from(row.method.as_str()),
             Cell::from(row.metric.as_str()),
             Cell::from(row.value),
         ]);
     }
-    Report::new("Evaluation of attributions")
+    let configured = json!({
+        "methods": methods.ids.iter().zip(&methods.explainers).map(|(id, e)| (id.clone(), e.config())).collect::<serde_json::Map<_, _>>(),
+        "metrics": methods.metrics.iter().map(|m| (m.id().to_string(), m.config())).collect::<serde_json::Map<_, _>>(),
+    });
+    let pictures: BTreeSet<&Path> = rows.iter().map(|r| r.picture.as_path()).collect();
+    let report = Report::new("Evaluation of attributions")
         .fact("model", &*model.name)
-        .section(Section::new("Means").table(means))
-        .section(Section::new("Each picture").table(each))
+        .fact("pictures", format!("{} in {}", pictures.len(), args.data.display()))
+        .fact("target", &*args.target)
+        .section(
+            Section::new("Means")
+                .text(
+                    "Means over the pictures; for the pointing game over the classes. Best values are bold.",
+                )
+                .table(means),
+        )
+        .section(Section::new("Each picture").table(each));
+    let report = if noted { report.section(notes) } else { report };
+    Ok(report.section(Section::new("Configuration").code(json_text(&configured)?)))
 }
 
 fn text(args: &Evaluate, methods: &Methods, summaries: &[Summary]) -> String {

@@ -18,8 +18,17 @@ use crate::settings;
 struct Explained {
     target: Target,
     words: String,
+    /// Whether the words are about a neuron instead.
+    neuron: bool,
     attribution: Attribution,
     files: Vec<PathBuf>,
+}
+
+impl Explained {
+    /// The target of one sample in words.
+    fn words_of(&self, sample: usize, model: &Model) -> String {
+        if self.neuron { self.words.clone() } else { output::target_words(&self.target, sample, model) }
+    }
 }
 
 pub fn run(args: &Explain) -> Result<String> {
@@ -41,7 +50,7 @@ pub fn run(args: &Explain) -> Result<String> {
     let bar = Bar::new(&args.method);
     let run = settings::run(&args.run, &bar)?;
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
-    let predictions = model.predictions(&outputs, 0, 5)?;
+    let predictions = predictions(&model, &outputs)?;
     let mut all = Vec::new();
     for target in targets(args, &config, &location, &model, &outputs)? {
         let explainer = catalogue::explainer(&args.method, &config)?;
@@ -52,7 +61,8 @@ pub fn run(args: &Explain) -> Result<String> {
             Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),
             _ => output::target_words(&target, 0, &model),
         };
-        all.push(Explained { target, words, attribution, files: Vec::new() });
+        let neuron = !location_has_target(&location);
+        all.push(Explained { target, words, neuron, attribution, files: Vec::new() });
     }
     bar.finish();
     let several = all.len() > 1;
@@ -66,7 +76,7 @@ pub fn run(args: &Explain) -> Result<String> {
     let mut ready = Vec::new();
     for explained in &all {
         for (path, form) in explained.files.iter().zip(&forms) {
-            ready.push(prepare(args, *form, path, explained, &model, &loaded, &outputs)?);
+            ready.push(prepare(args, *form, path, explained, &model, &loaded, predictions.as_deref())?);
         }
     }
     for write in ready {
@@ -92,6 +102,21 @@ fn targets(
     let score = catalogue::score(&args.method, config)?;
     let targets = ascribe::target::parse(&args.target.target, score, model, outputs)?;
     Ok(targets.iter().map(|target| target.resolve(outputs)).collect::<ascribe::core::Result<_>>()?)
+}
+
+/// The most probable classes of each sample; `None` if the model is not a classifier.
+fn predictions(model: &Model, outputs: &Outputs) -> Result<Option<Vec<Vec<Prediction>>>> {
+    let samples = outputs.primary().dim(0).map_err(ascribe::core::Error::from)?;
+    let all: ascribe::Result<Option<Vec<_>>> =
+        (0..samples).map(|sample| model.predictions(outputs, sample, usize::MAX)).collect();
+    Ok(all?)
+}
+
+/// How many of them are shown.
+const SHOWN: usize = 5;
+
+fn location_has_target(location: &Location) -> bool {
+    !matches!(location, Location::Neuron(..))
 }
 
 /// Where to explain. Grad-CAM and its relatives are about a layer by themselves: for them it is a setting.
@@ -120,7 +145,7 @@ fn prepare<'a>(
     explained: &'a Explained,
     model: &Model,
     loaded: &Loaded,
-    outputs: &Outputs,
+    predictions: Option<&[Vec<Prediction>]>,
 ) -> Result<Ready<'a>> {
     Ok(match form {
         Form::Values => {
@@ -128,8 +153,7 @@ fn prepare<'a>(
             Box::new(|| output::save_values(&explained.attribution, path))
         }
         Form::Json => {
-            let predictions = model.predictions(outputs, 0, 5)?;
-            let summary = summary(model, args, predictions.as_deref(), std::slice::from_ref(explained));
+            let summary = summary(model, args, predictions, std::slice::from_ref(explained));
             let text = json_text(&summary)?;
             Box::new(move || output::write_text(path, &text))
         }
@@ -137,13 +161,9 @@ fn prepare<'a>(
             let Some(input) = &loaded.picture else {
                 return Err(Failure::request("a picture can only be drawn over a picture"));
             };
-            let probability = match explained.target.class(0) {
-                Some(class) => {
-                    let all = model.predictions(outputs, 0, usize::MAX)?.unwrap_or_default();
-                    all.into_iter().find(|p| p.class == class).map(|p| p.probability)
-                }
-                None => None,
-            };
+            let first = predictions.and_then(<[_]>::first).map_or(&[][..], Vec::as_slice);
+            let class = explained.target.class(0);
+            let probability = first.iter().find(|p| Some(p.class) == class).map(|p| p.probability);
             let name = catalogue::method(&args.method)?.name.clone();
             let about = output::about(&explained.attribution, &explained.words, probability, model, &name);
             let photo = output::photograph(&args.input, input)?;
@@ -151,15 +171,33 @@ fn prepare<'a>(
             if form == Form::Picture {
                 return Ok(Box::new(move || Ok(picture.save(path)?)));
             }
-            let report =
-                crate::report::explanation(args, &explained.words, &explained.attribution, &picture)?;
+            let report = crate::report::explanation(
+                args,
+                model,
+                &first[..first.len().min(SHOWN)],
+                &explained.words,
+                &explained.attribution,
+                &picture,
+            )?;
             Box::new(move || Ok(report.save(path)?))
         }
     })
 }
 
 /// The object that `--json` prints.
-fn summary(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, all: &[Explained]) -> Value {
+fn summary(
+    model: &Model,
+    args: &Explain,
+    predictions: Option<&[Vec<Prediction>]>,
+    all: &[Explained],
+) -> Value {
+    // One sample, one list; a batch, a list of lists.
+    let best: Option<Vec<&[Prediction]>> =
+        predictions.map(|all| all.iter().map(|p| &p[..p.len().min(SHOWN)]).collect());
+    let best = match best.as_deref() {
+        Some([one]) => json!(one),
+        other => json!(other),
+    };
     let one = |e: &Explained| {
         let p = &e.attribution.provenance;
         // One sample, one number; a batch, a list.
@@ -168,9 +206,11 @@ fn summary(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, al
             many => json!(many),
         };
         let targets: Vec<&str> = p.targets.iter().map(String::as_str).collect();
+        let labels: Vec<Option<&str>> =
+            (0..targets.len()).map(|sample| e.target.class(sample).and_then(|c| model.label(c))).collect();
         json!({
             "target": if let [one] = targets.as_slice() { json!(one) } else { json!(targets) },
-            "target_label": e.target.class(0).and_then(|c| model.label(c)),
+            "target_label": if let [one] = labels.as_slice() { json!(one) } else { json!(labels) },
             "config": p.config,
             "score": per_sample(&p.scores),
             "baseline_score": p.baseline_scores.as_deref().map(per_sample),
@@ -182,7 +222,7 @@ fn summary(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, al
             "outputs": e.files,
         })
     };
-    let mut object = json!({ "model": model.name, "method": args.method, "predictions": predictions });
+    let mut object = json!({ "model": model.name, "method": args.method, "predictions": best });
     if let (Some(object), Some(Value::Object(first))) = (object.as_object_mut(), all.first().map(one)) {
         object.extend(first);
         if all.len() > 1 {
@@ -192,23 +232,36 @@ fn summary(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, al
     object
 }
 
-fn text(model: &Model, args: &Explain, predictions: Option<&[Prediction]>, all: &[Explained]) -> String {
-    let mut text = format!("{} sees in {}\n", model.name, args.input.display());
-    for p in predictions.into_iter().flatten() {
+fn text(model: &Model, args: &Explain, predictions: Option<&[Vec<Prediction>]>, all: &[Explained]) -> String {
+    let mut text = String::new();
+    let samples = predictions.unwrap_or_default();
+    for (sample, best) in samples.iter().enumerate() {
+        let which = if samples.len() > 1 { format!(", sample {sample}") } else { String::new() };
         // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "  {:6.2} %  {:>4}  {}",
-            100.0 * p.probability,
-            p.class,
-            p.label.as_deref().unwrap_or("")
-        );
+        let _ = writeln!(text, "{} sees in {}{which}", model.name, args.input.display());
+        for p in best.iter().take(SHOWN) {
+            let line = format!(
+                "  {:6.2} %  {:>4}  {}",
+                100.0 * p.probability,
+                p.class,
+                p.label.as_deref().unwrap_or("")
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
     }
     for e in all {
         let p = &e.attribution.provenance;
-        let _ = writeln!(text, "\n{} of {}", args.method, e.words);
+        let several = p.scores.len() > 1;
+        let of = if several { String::new() } else { format!(" of {}", e.words) };
+        let at = args.target.layer.as_ref().map(|node| format!(" at {node}")).unwrap_or_default();
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let _ = writeln!(text, "{gap}{}{of}{at}", args.method);
         for (sample, score) in p.scores.iter().enumerate() {
-            let mut line = format!("  score {score:.4}");
+            let mut line = if several {
+                format!("  sample {sample}, {}: score {score:.4}", e.words_of(sample, model))
+            } else {
+                format!("  score {score:.4}")
+            };
             if let Some(baseline) = p.baseline_scores.as_ref().and_then(|b| b.get(sample)) {
                 let _ = write!(line, ", of the baseline {baseline:.4}");
             }

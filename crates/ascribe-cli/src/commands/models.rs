@@ -42,7 +42,7 @@ pub fn list(args: &Models) -> Result<String> {
 }
 
 pub fn pull(args: &Pull) -> Result<String> {
-    let bar = Bar::new(&args.name);
+    let bar = Bar::bytes(&args.name);
     let options = PullOptions::default().with_force(args.force);
     let located = fetch::pull(&args.name, &options, &|progress| match progress {
         Progress::Waiting => bar.label("waiting for another pull"),

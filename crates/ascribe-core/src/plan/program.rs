@@ -113,7 +113,9 @@ impl Instruction {
             Self::PlanarConv { src, dst, tail, .. } => {
                 Uses { reads: tail.residual.into_iter().collect(), writes: Some(*dst), registers: vec![*src] }
             }
-            Self::PlanarGrad { src, .. } | Self::PlainGrad { src, .. } | Self::Unblock { src, .. } => Uses { reads: vec![*src], ..none },
+            Self::PlanarGrad { src, .. } | Self::PlainGrad { src, .. } | Self::Unblock { src, .. } => {
+                Uses { reads: vec![*src], ..none }
+            }
             Self::Pool { src, dst, .. } | Self::PoolGrad { src, dst, .. } | Self::Copy { src, dst, .. } => {
                 Uses { reads: vec![*src], writes: Some(*dst), ..none }
             }

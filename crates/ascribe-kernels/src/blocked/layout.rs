@@ -258,8 +258,12 @@ pub fn copy_blocks(
     const KERNEL: &str = "copy of blocks";
     check_len(KERNEL, "x", x_shape.len(), x.len())?;
     check_len(KERNEL, "y", y_shape.len(), y.len())?;
-    let holds = |shape: &BlockedShape, at: usize| at.checked_add(blocks).is_some_and(|end| end <= shape.blocks());
-    if (x_shape.batch, x_shape.size) != (y_shape.batch, y_shape.size) || !holds(x_shape, from) || !holds(y_shape, to) {
+    let holds =
+        |shape: &BlockedShape, at: usize| at.checked_add(blocks).is_some_and(|end| end <= shape.blocks());
+    if (x_shape.batch, x_shape.size) != (y_shape.batch, y_shape.size)
+        || !holds(x_shape, from)
+        || !holds(y_shape, to)
+    {
         return Err(KernelError::Shape {
             what: KERNEL,
             problem: format!("{blocks} blocks from {from} of {x_shape:?} to {to} of {y_shape:?}"),
@@ -283,4 +287,3 @@ pub fn copy_blocks(
     );
     Ok(())
 }
-

@@ -83,6 +83,7 @@ pub(super) fn build(
             anchor: None,
             store: Store::new(beside, dtype),
             budget: options.max_folded_values,
+            largest: options.max_values_per_sample,
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
     };

@@ -25,6 +25,8 @@ pub(super) struct Context {
     pub store: Store,
     /// How many more values constants may be expanded to.
     pub budget: usize,
+    /// How many values a node may have per sample.
+    pub largest: usize,
 }
 
 /// The axis along which the samples of a batch lie.
@@ -58,8 +60,15 @@ impl Context {
 
     /// A size given in a file or computed from one; refuses those that no network has.
     pub fn check(&self, shape: &Shapes) -> Res<()> {
-        count(&shape[0])?;
         count(&shape[1])?;
+        // A side given in a file costs nothing there, and memory when the graph runs.
+        if count(&shape[0])? / self.worlds[0].max(1) > self.largest {
+            return Err(format!(
+                "shape {:?} for a batch of {} is too large: more than {} values per sample",
+                shape[0], self.worlds[0], self.largest
+            )
+            .into());
+        }
         let dependent = shape[0].iter().zip(&shape[1]).filter(|(a, b)| a != b).count();
         if shape[0].len() != shape[1].len() || dependent > 1 {
             let why = format!(

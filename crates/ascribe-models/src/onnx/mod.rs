@@ -52,11 +52,19 @@ pub struct LoadOptions {
     pub input_sides: BTreeMap<String, Vec<usize>>,
     /// How many values the constants that the file computes may have together. Default: 2²⁸, which is 1 GiB in f32.
     pub max_folded_values: usize,
+    /// How many values a node may have per sample. Default: 2²⁸, which is 1 GiB in f32.
+    pub max_values_per_sample: usize,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { peel_softmax: true, dtype: None, input_sides: BTreeMap::new(), max_folded_values: 1 << 28 }
+        Self {
+            peel_softmax: true,
+            dtype: None,
+            input_sides: BTreeMap::new(),
+            max_folded_values: 1 << 28,
+            max_values_per_sample: 1 << 28,
+        }
     }
 }
 
@@ -74,6 +82,11 @@ impl LoadOptions {
     /// Sets how many values the constants that the file computes may have together.
     pub fn max_folded_values(self, max_folded_values: usize) -> Self {
         Self { max_folded_values, ..self }
+    }
+
+    /// Sets how many values a node may have per sample.
+    pub fn max_values_per_sample(self, max_values_per_sample: usize) -> Self {
+        Self { max_values_per_sample, ..self }
     }
 
     /// Sets the sides of an input after the batch axis.
