@@ -192,7 +192,7 @@ impl BlockedConv {
         self.check_destination(KERNEL, dst_shape.batch, &epilogue, dst_shape, dst)?;
         let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
         let borderless = [src_shape.pad, dst_shape.pad, residual_pad] == [[0, 0]; 3];
-        let entries = self.classes.iter().map(|class| self.entries(class, src_shape)).collect();
+        let entries = self.classes.iter().map(|class| Self::entries(class, src_shape)).collect();
         let job = Job::new(self, entries, epilogue, dst_shape, dst, borderless, |lattice| {
             Source::blocked(lattice, src_shape)
         });
@@ -263,7 +263,7 @@ impl BlockedConv {
     }
 
     /// Where the products of a class are in a blocked source.
-    pub(super) fn entries(&self, class: &Class, shape: &BlockedShape) -> Vec<Entry> {
+    pub(super) fn entries(class: &Class, shape: &BlockedShape) -> Vec<Entry> {
         let entry = |step: &Step| {
             let [row, column] = class.lattice.taps[step.tap];
             let tap = row * shape.pitch() as isize + column * BLOCK as isize;

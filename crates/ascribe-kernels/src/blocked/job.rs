@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::conv::BlockedConv;
-use super::epilogue::{BlockedEpilogue, Finish};
+use super::epilogue::BlockedEpilogue;
+use super::finish::{Finish, PanelFinish, choose};
 use super::layout::{BLOCK, BlockedShape};
 use super::pack::{Class, Panel};
-use super::tile::{Call, Entry, MAX_BLOCKS, PanelFinish, run, sizes};
+use super::tile::{Call, Entry, MAX_BLOCKS, run, sizes};
 use super::tiling::{Source, Tiling, Units};
 use crate::conv::lattice::Lattice;
 use crate::epilogue::Activation;
@@ -140,7 +141,6 @@ impl<'a> Job<'a> {
         let last = chain + 1 == chains.len() && !self.plain;
         let finish = last.then(|| self.finish(panel, sample, lattice));
         let call = Call {
-            isa: conv.isa,
             tiles,
             entries: &self.entries[class][range],
             weights: conv.weights[weights + row * panel.blocks * BLOCK..].as_ptr(),
@@ -160,7 +160,7 @@ impl<'a> Job<'a> {
 
     fn finish(&self, panel: &Panel, sample: usize, lattice: &Lattice) -> PanelFinish {
         let shape = self.dst_shape;
-        let blocks = std::array::from_fn(|at| {
+        let blocks: [Finish; MAX_BLOCKS] = std::array::from_fn(|at| {
             let block = panel.block + at.min(panel.blocks - 1);
             let index = sample * shape.blocks() + block;
             let bits = index * shape.pixels();
@@ -178,7 +178,9 @@ impl<'a> Job<'a> {
             }
         });
         let [step_h, step_w] = lattice.dst_stride;
+        let tail = blocks.iter().any(|block| block.lanes != u16::MAX);
         PanelFinish {
+            run: choose(self.conv.isa, &blocks[0], tail),
             blocks,
             residual_steps: self
                 .residual

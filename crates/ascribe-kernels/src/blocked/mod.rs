@@ -16,6 +16,7 @@
 mod buffer;
 mod conv;
 mod epilogue;
+mod finish;
 mod from_planar;
 mod job;
 mod layout;
