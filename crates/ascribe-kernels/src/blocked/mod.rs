@@ -20,6 +20,7 @@ mod finish;
 mod from_planar;
 mod job;
 mod layout;
+mod output;
 mod pack;
 mod pointwise;
 mod pool;
@@ -27,6 +28,8 @@ mod pool;
 mod tile;
 mod tiling;
 mod to_planar;
+mod transform;
+mod winograd;
 mod work;
 
 pub use buffer::Buffer;

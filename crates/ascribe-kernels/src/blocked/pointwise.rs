@@ -1,8 +1,9 @@
 //! Element-wise operations on blocked tensors, for what does not fit a convolution's epilogue.
 
 use super::epilogue::{BlockedEpilogue, same_tensor};
-use super::finish::{Finish, PanelFinish, Sums, choose};
+use super::finish::{PanelFinish, Sums, choose};
 use super::layout::{BLOCK, BlockedShape};
+use super::output::Output;
 use super::tile::MAX_BLOCKS;
 use super::tiling::Tile;
 use crate::error::{Result, check_len};
@@ -99,24 +100,17 @@ fn scaled(
     if let Some(scale) = scale {
         check_len(kernel, "scale", y_shape.blocks() * BLOCK, scale.len())?;
     }
-    let BlockedEpilogue { bias, residual, activation, record, mask } = epilogue;
-    let (y, record) = (SharedMut::new(y), record.map(SharedMut::new));
+    let (bias, residual) = (epilogue.bias, epilogue.residual);
+    let output = Output::new(epilogue, y_shape, y);
     let blocks = y_shape.blocks();
     let sums_len = if scale.is_some() { y_shape.size[1] * BLOCK } else { 0 };
     for_rows(y_shape, sums_len, |sums, isa, plane, row, count| {
         let channel = plane % blocks * BLOCK;
-        let bits = plane * y_shape.pixels();
-        let finish = Finish {
+        let mut finish = output.finish(plane / blocks, plane % blocks);
+        if scale.is_some() {
             // The scaled sum takes the bias along.
-            bias: if scale.is_some() { None } else { bias }
-                .map_or(std::ptr::null(), |bias| bias[channel..].as_ptr()),
-            residual: residual
-                .map_or(std::ptr::null(), |(shape, data)| data[plane * shape.plane()..].as_ptr()),
-            record: record.map_or(std::ptr::null_mut(), |record| record.pointer().wrapping_add(bits)),
-            mask: mask.map_or(std::ptr::null(), |mask| mask[bits..].as_ptr()),
-            activation,
-            lanes: y_shape.lanes(plane % blocks),
-        };
+            finish.bias = std::ptr::null();
+        }
         let finish = PanelFinish {
             blocks: [finish; MAX_BLOCKS],
             residual_steps: [0, BLOCK],
@@ -126,7 +120,7 @@ fn scaled(
         let width = y_shape.size[1];
         // SAFETY: lengths are checked, each row belongs to one task, and `sums` has room for a row.
         unsafe {
-            let to = y.pointer().add(plane * y_shape.plane());
+            let to = output.plane(plane / blocks, plane % blocks);
             y_shape.clear_rows(to, row, row + count);
             for row in row..row + count {
                 let x = &x[plane * x_shape.plane() + x_shape.at(row, 0)..][..width * BLOCK];
