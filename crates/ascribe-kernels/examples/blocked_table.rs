@@ -5,7 +5,8 @@
 //!
 //! Prints a tab-separated line per layer: how often the network has it, then for the forward pass and for the
 //! input gradient the GFLOP/s (those of a direct convolution) of the blocked kernel, its milliseconds, and the
-//! milliseconds on NCHW. A layer without a blocked kernel counts with its time on NCHW.
+//! milliseconds on NCHW. A layer without a blocked kernel counts with its time on NCHW. Below 3 × 3 layers
+//! follow the GFLOP/s of minimal filtering, which the totals leave out.
 
 #[allow(dead_code)]
 #[path = "conv_table.rs"]
@@ -58,6 +59,12 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
             times[2] * 1e3,
             times[3] * 1e3
         );
+        if let Some(times) = winograd(&shape)? {
+            let [forward, small, large] = times.map(rate);
+            println!(
+                "  by minimal filtering\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
+            );
+        }
         let at = totals.iter().position(|total| total.0 == network).unwrap_or_else(|| {
             totals.push((network, 0.0, [0.0; 4]));
             totals.len() - 1
@@ -83,14 +90,11 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
 fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
     let batch = shape.batch;
     let w = values(shape.weight_len());
-    let input = BlockedShape { batch, channels: shape.in_channels, size: shape.input, pad: [0, 0] };
-    let output = BlockedShape { channels: shape.out_channels, size: shape.output(), ..input };
-    let bias = values(output.blocks() * BLOCK);
+    let bias = values(shape.out_channels);
 
     let (x, mut y) = (values(shape.input_len()), values(shape.output_len()));
     let packed = PackedConv::forward(shape, &w)?;
-    let epilogue =
-        Epilogue { bias: Some(&bias[..shape.out_channels]), residual: None, activation: Activation::Relu };
+    let epilogue = Epilogue { bias: Some(&bias), residual: None, activation: Activation::Relu };
     let nchw = best(|| packed.run(batch, &x, &epilogue, &mut y))?;
     let packed = PackedConv::input_grad(shape, &w)?;
     let mut x = x;
@@ -100,46 +104,71 @@ fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
     let planar = shape.in_channels < BLOCK;
     let forward =
         if planar { BlockedConv::forward_planar(shape, &w)? } else { BlockedConv::forward(shape, &w)? };
-    let forward = match forward {
-        Some(conv) => {
-            let src = BlockedShape { pad: conv.source_pad(), ..input };
-            let x = values(if planar { shape.input_len() } else { src.len() });
-            let (mut y, mut record) = (Buffer::new(output.len()), vec![0; output.mask_len()]);
-            best(|| {
-                let epilogue = BlockedEpilogue {
-                    bias: Some(&bias),
-                    activation: Activation::Relu,
-                    record: Some(&mut record),
-                    ..Default::default()
-                };
-                if planar {
-                    conv.run_planar(batch, &x, epilogue, &output, &mut y)
-                } else {
-                    conv.run(&src, &x, epilogue, &output, &mut y)
-                }
-            })?
-        }
-        None => nchw,
-    };
+    let forward = forward.map_or(Ok(nchw), |conv| time_forward(shape, planar, &conv))?;
     let gradient =
         if planar { BlockedConv::input_grad_planar(shape, &w)? } else { BlockedConv::input_grad(shape, &w)? };
-    let gradient = match gradient {
-        Some(conv) => {
-            let src = BlockedShape { pad: conv.source_pad(), ..output };
-            let (dy, mut dx) = (values(src.len()), Buffer::new(input.len()));
-            let mask = vec![0x6b35; input.mask_len()];
-            best(|| {
-                let epilogue = BlockedEpilogue { mask: Some(&mask), ..Default::default() };
-                if planar {
-                    conv.run_to_planar(&src, &dy, &mut dx[..shape.input_len()])
-                } else {
-                    conv.run(&src, &dy, epilogue, &input, &mut dx)
-                }
-            })?
-        }
-        None => nchw_grad,
-    };
+    let gradient = gradient.map_or(Ok(nchw_grad), |conv| time_gradient(shape, planar, &conv))?;
     Ok([forward, nchw, gradient, nchw_grad])
+}
+
+fn sides(shape: &ConvShape) -> (BlockedShape, BlockedShape) {
+    let input =
+        BlockedShape { batch: shape.batch, channels: shape.in_channels, size: shape.input, pad: [0, 0] };
+    (input, BlockedShape { channels: shape.out_channels, size: shape.output(), ..input })
+}
+
+/// Seconds of a forward pass with bias, activation and its bits.
+fn time_forward(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe_kernels::Result<f64> {
+    let (input, output) = sides(shape);
+    let src = BlockedShape { pad: conv.source_pad(), ..input };
+    let x = values(if planar { shape.input_len() } else { src.len() });
+    let bias = values(output.blocks() * BLOCK);
+    let (mut y, mut record) = (Buffer::new(output.len()), vec![0; output.mask_len()]);
+    best(|| {
+        let epilogue = BlockedEpilogue {
+            bias: Some(&bias),
+            activation: Activation::Relu,
+            record: Some(&mut record),
+            ..Default::default()
+        };
+        if planar {
+            conv.run_planar(shape.batch, &x, epilogue, &output, &mut y)
+        } else {
+            conv.run(&src, &x, epilogue, &output, &mut y)
+        }
+    })
+}
+
+/// Seconds of an input gradient with the bits of the activation before.
+fn time_gradient(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe_kernels::Result<f64> {
+    let (input, output) = sides(shape);
+    let src = BlockedShape { pad: conv.source_pad(), ..output };
+    let (dy, mut dx) = (values(src.len()), Buffer::new(input.len()));
+    let mask = vec![0x6b35; input.mask_len()];
+    best(|| {
+        let epilogue = BlockedEpilogue { mask: Some(&mask), ..Default::default() };
+        if planar {
+            conv.run_to_planar(&src, &dy, &mut dx[..shape.input_len()])
+        } else {
+            conv.run(&src, &dy, epilogue, &input, &mut dx)
+        }
+    })
+}
+
+/// Seconds by minimal filtering: forward F(2 × 2), gradient F(2 × 2) and F(4 × 4).
+fn winograd(shape: &ConvShape) -> ascribe_kernels::Result<Option<[f64; 3]>> {
+    let w = values(shape.weight_len());
+    let gradient = |outputs| BlockedConv::input_grad_winograd(shape, outputs, &w);
+    let (Some(forward), Some(small), Some(large)) =
+        (BlockedConv::forward_winograd(shape, &w)?, gradient(2)?, gradient(4)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some([
+        time_forward(shape, false, &forward)?,
+        time_gradient(shape, false, &small)?,
+        time_gradient(shape, false, &large)?,
+    ]))
 }
 
 fn values(len: usize) -> Buffer {

@@ -310,7 +310,7 @@ fn planar_ends_check_their_arguments() {
     assert_eq!(length(gradient.run_to_planar(&output, &y[1..], &mut dx)), "src");
     assert_eq!(length(gradient.run_to_planar(&output, &y, &mut dx[1..])), "dst");
     let shape = |result: Result<(), KernelError>| {
-        assert!(matches!(result, Err(KernelError::Shape { .. })), "{result:?}")
+        assert!(matches!(result, Err(KernelError::Shape { .. })), "{result:?}");
     };
     let one = BlockedShape { batch: 1, ..output };
     shape(forward.run_planar(2, &x, none(), &one, &mut vec![0.0; one.len()]));

@@ -9,6 +9,7 @@ use super::pack::{Class, Panel, Step, pack, panels};
 use super::tile::{Entry, Mode, SUMS, most_blocks};
 use super::tiling::Source;
 use super::to_planar::Fold;
+use super::winograd::Minimal;
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
@@ -70,6 +71,8 @@ pub(super) enum Form {
     FromPlanar(Rows),
     /// The destination in contiguous NCHW.
     ToPlanar(Fold),
+    /// Both in blocked tensors, by minimal filtering.
+    Minimal(Minimal),
 }
 
 impl BlockedConv {
@@ -185,14 +188,18 @@ impl BlockedConv {
         dst: &mut [f32],
     ) -> Result<()> {
         const KERNEL: &str = "blocked convolution";
-        if !matches!(self.form, Form::Blocked) {
+        if matches!(self.form, Form::FromPlanar(_) | Form::ToPlanar(_)) {
             return Err(wrong_form(KERNEL, "forward` or `input_grad"));
         }
         self.check_source(KERNEL, dst_shape.batch, src_shape, src)?;
         self.check_destination(KERNEL, dst_shape.batch, &epilogue, dst_shape, dst)?;
+        if let Form::Minimal(minimal) = self.form {
+            self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
+            return Ok(());
+        }
         let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
         let borderless = [src_shape.pad, dst_shape.pad, residual_pad] == [[0, 0]; 3];
-        let entries = self.classes.iter().map(|class| self.entries(class, src_shape)).collect();
+        let entries = self.classes.iter().map(|class| Self::entries(class, src_shape)).collect();
         let job = Job::new(self, entries, epilogue, dst_shape, dst, borderless, |lattice| {
             Source::blocked(lattice, src_shape)
         });
@@ -263,7 +270,7 @@ impl BlockedConv {
     }
 
     /// Where the products of a class are in a blocked source.
-    pub(super) fn entries(&self, class: &Class, shape: &BlockedShape) -> Vec<Entry> {
+    pub(super) fn entries(class: &Class, shape: &BlockedShape) -> Vec<Entry> {
         let entry = |step: &Step| {
             let [row, column] = class.lattice.taps[step.tap];
             let tap = row * shape.pitch() as isize + column * BLOCK as isize;
@@ -305,6 +312,16 @@ mod tests {
     fn values(seed: usize, len: usize) -> Vec<f32> {
         (0..len).map(|at| ((at * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
     }
+
+    type Packed = fn(Isa, &ConvShape, &[f32]) -> Result<Option<BlockedConv>>;
+
+    const DIRECTIONS: [Packed; 5] = [
+        BlockedConv::forward_with,
+        BlockedConv::input_grad_with,
+        BlockedConv::forward_winograd_with,
+        |isa, shape, weight| BlockedConv::input_grad_winograd_with(isa, shape, 2, weight),
+        |isa, shape, weight| BlockedConv::input_grad_winograd_with(isa, shape, 4, weight),
+    ];
 
     fn agree(shape: &ConvShape, run: impl Fn(Isa) -> Vec<f32>) {
         let reference = run(Isa::Portable);
@@ -378,9 +395,9 @@ mod tests {
             })
             .unwrap();
             let weight = values(1, shape.weight_len());
-            for packed in [BlockedConv::forward_with, BlockedConv::input_grad_with] {
+            for packed in DIRECTIONS {
                 agree(&shape, |isa| {
-                    let conv = packed(isa, &shape, &weight).unwrap().unwrap();
+                    let Some(conv) = packed(isa, &shape, &weight).unwrap() else { return Vec::new() };
                     let of = |(channels, size), pad| BlockedShape { batch: 2, channels, size, pad };
                     let (src, dst) = (of(conv.src, conv.source_pad), of(conv.dst, [0, 1]));
                     let (mut x, mut y) = (vec![0.0; src.len()], vec![f32::NAN; dst.len()]);

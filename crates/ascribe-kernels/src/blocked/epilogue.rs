@@ -3,7 +3,6 @@
 use super::layout::{BLOCK, BlockedShape};
 use crate::epilogue::Activation;
 use crate::error::{KernelError, Result, check_len};
-use crate::simd::{Simd, low_mask};
 
 /// y ← mask · activation(sum + bias\[channel\] + residual).
 ///
@@ -77,79 +76,4 @@ pub(super) fn same_tensor(
         what: kernel,
         problem: format!("`{name}` is {}, it has to be {}", text(found), text(expected)),
     })
-}
-
-/// An epilogue at one block of channels of one sample, as pointers. Null pointers for what is absent.
-#[derive(Clone, Copy)]
-pub(super) struct Finish {
-    pub(super) bias: *const f32,
-    pub(super) residual: *const f32,
-    pub(super) record: *mut u16,
-    pub(super) mask: *const u16,
-    pub(super) activation: Activation<f32>,
-    /// The lanes that are channels; the others become zeros.
-    pub(super) lanes: u16,
-}
-
-impl Finish {
-    /// Finishes the sixteen sums at `sums` and stores them at `dst`. `residual` and `bits` are the pixel's
-    /// offsets.
-    ///
-    /// # Safety
-    /// The processor has the instructions of `S`; pointers are valid for their block, offsets within it.
-    #[inline(always)]
-    pub(super) unsafe fn apply<S: Simd<T = f32>>(
-        &self,
-        sums: *const f32,
-        dst: *mut f32,
-        residual: usize,
-        bits: usize,
-    ) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let mut keep = u32::from(self.lanes);
-            if !self.mask.is_null() {
-                keep &= u32::from(*self.mask.add(bits));
-            }
-            let mut passed = 0;
-            let mut lane = 0;
-            while lane < BLOCK {
-                let mut y = S::load(sums.add(lane));
-                if !self.bias.is_null() {
-                    y = S::add(y, S::load(self.bias.add(lane)));
-                }
-                if !self.residual.is_null() {
-                    y = S::add(y, S::load(self.residual.add(residual + lane)));
-                }
-                if !self.record.is_null() {
-                    passed |= passes::<S>(self.activation, y) << lane;
-                }
-                y = self.activation.apply::<S>(y);
-                if keep != 0xffff {
-                    y = S::keep(keep >> lane, y);
-                }
-                S::store(dst.add(lane), y);
-                lane += S::LANES;
-            }
-            if !self.record.is_null() {
-                *self.record.add(bits) = passed as u16;
-            }
-        }
-    }
-}
-
-/// The lanes through which the activation passes the gradient.
-///
-/// # Safety
-/// The processor has the instructions of `S`.
-#[inline(always)]
-pub(super) unsafe fn passes<S: Simd<T = f32>>(activation: Activation<f32>, y: S::V) -> u32 {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match activation {
-            Activation::None => low_mask(S::LANES),
-            Activation::Relu => S::greater(y, S::zero()),
-            Activation::Clip { min, max } => S::greater(y, S::splat(min)) & S::greater(S::splat(max), y),
-        }
-    }
 }

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::conv::BlockedConv;
-use super::epilogue::{BlockedEpilogue, Finish};
+use super::epilogue::BlockedEpilogue;
+use super::finish::{Finish, PanelFinish, choose};
 use super::layout::{BLOCK, BlockedShape};
+use super::output::Output;
 use super::pack::{Class, Panel};
-use super::tile::{Call, Entry, MAX_BLOCKS, PanelFinish, run, sizes};
+use super::tile::{Call, Entry, MAX_BLOCKS, run, sizes};
 use super::tiling::{Source, Tiling, Units};
 use crate::conv::lattice::Lattice;
-use crate::epilogue::Activation;
-use crate::parallel::SharedMut;
 
 /// A run of a convolution: everything that tasks share.
 pub(super) struct Job<'a> {
@@ -21,14 +21,7 @@ pub(super) struct Job<'a> {
     tilings: [Vec<Tiling>; MAX_BLOCKS],
     src_rows: Vec<usize>,
     entries: Vec<Vec<Entry>>,
-    dst_shape: &'a BlockedShape,
-    dst: SharedMut<'a, f32>,
-    bias: Option<&'a [f32]>,
-    residual: Option<(&'a BlockedShape, &'a [f32])>,
-    record: Option<SharedMut<'a, u16>>,
-    mask: Option<&'a [u16]>,
-    activation: Activation<f32>,
-    plain: bool,
+    output: Output<'a>,
 }
 
 impl<'a> Job<'a> {
@@ -60,34 +53,25 @@ impl<'a> Job<'a> {
             tilings,
             src_rows: lattices.iter().map(|lattice| source(lattice).row_step).collect(),
             entries,
-            dst_shape,
-            dst: SharedMut::new(dst),
-            plain: epilogue.is_plain(),
-            bias: epilogue.bias,
-            residual: epilogue.residual,
-            record: epilogue.record.map(SharedMut::new),
-            mask: epilogue.mask,
-            activation: epilogue.activation,
+            output: Output::new(epilogue, dst_shape, dst),
         }
     }
 
     /// The first destination block of a panel.
     pub(super) fn destination(&self, panel: &Panel, sample: usize) -> *mut f32 {
-        let block = sample * self.dst_shape.blocks() + panel.block;
-        self.dst.pointer().wrapping_add(block * self.dst_shape.plane())
+        self.output.plane(sample, panel.block)
     }
 
     /// Zeros the border that belongs to some units of a sample, for some panels.
     pub(super) fn clear_borders(&self, sample: usize, units: Range<usize>, panels: Range<usize>) {
         let Units::Rows(rows) = self.units else { return };
-        let shape = self.dst_shape;
+        let shape = self.output.shape;
         let step = self.conv.classes.first().map_or(1, |class| class.lattice.dst_stride[0]) * rows;
         let [first, end] = [units.start, units.end].map(|unit| (unit * step).min(shape.size[0]));
         for panel in &self.conv.panels[panels] {
             for block in panel.block..panel.block + panel.blocks {
-                let plane = (sample * shape.blocks() + block) * shape.plane();
                 // SAFETY: the length is checked; the rows of these blocks belong to one task.
-                unsafe { shape.clear_rows(self.dst.pointer().add(plane), first, end) };
+                unsafe { shape.clear_rows(self.output.plane(sample, block), first, end) };
             }
         }
     }
@@ -110,7 +94,9 @@ impl<'a> Job<'a> {
         sums: *mut f32,
     ) {
         // SAFETY: the caller's contract.
-        unsafe { self.chain_in(class, chain, panel, sample, units, src, dst, self.dst_shape.plane(), sums) };
+        unsafe {
+            self.chain_in(class, chain, panel, sample, units, src, dst, self.output.shape.plane(), sums)
+        };
     }
 
     /// As [`Job::chain`], with blocks of the destination `dst_block` floats apart.
@@ -136,11 +122,10 @@ impl<'a> Job<'a> {
         let tiles = tiling.of(units.start, units.end);
         let range = chains[chain].clone();
         let row = steps.get(range.start).map_or(0, |step| step.row);
-        let shape = self.dst_shape;
-        let last = chain + 1 == chains.len() && !self.plain;
+        let shape = self.output.shape;
+        let last = chain + 1 == chains.len() && !self.output.plain;
         let finish = last.then(|| self.finish(panel, sample, lattice));
         let call = Call {
-            isa: conv.isa,
             tiles,
             entries: &self.entries[class][range],
             weights: conv.weights[weights + row * panel.blocks * BLOCK..].as_ptr(),
@@ -159,28 +144,16 @@ impl<'a> Job<'a> {
     }
 
     fn finish(&self, panel: &Panel, sample: usize, lattice: &Lattice) -> PanelFinish {
-        let shape = self.dst_shape;
-        let blocks = std::array::from_fn(|at| {
-            let block = panel.block + at.min(panel.blocks - 1);
-            let index = sample * shape.blocks() + block;
-            let bits = index * shape.pixels();
-            Finish {
-                bias: self.bias.map_or(std::ptr::null(), |bias| bias[block * BLOCK..].as_ptr()),
-                residual: self
-                    .residual
-                    .map_or(std::ptr::null(), |(shape, data)| data[index * shape.plane()..].as_ptr()),
-                record: self
-                    .record
-                    .map_or(std::ptr::null_mut(), |record| record.pointer().wrapping_add(bits)),
-                mask: self.mask.map_or(std::ptr::null(), |mask| mask[bits..].as_ptr()),
-                activation: self.activation,
-                lanes: shape.lanes(block),
-            }
-        });
+        let shape = self.output.shape;
+        let blocks: [Finish; MAX_BLOCKS] =
+            std::array::from_fn(|at| self.output.finish(sample, panel.block + at.min(panel.blocks - 1)));
         let [step_h, step_w] = lattice.dst_stride;
+        let tail = blocks.iter().any(|block| block.lanes != u16::MAX);
         PanelFinish {
+            run: choose(self.conv.isa, &blocks[0], tail),
             blocks,
             residual_steps: self
+                .output
                 .residual
                 .map_or([0; 2], |(shape, _)| [step_h * shape.pitch(), step_w * BLOCK]),
             bits_steps: [step_h * shape.size[1], step_w],

@@ -16,15 +16,19 @@
 mod buffer;
 mod conv;
 mod epilogue;
+mod finish;
 mod from_planar;
 mod job;
 mod layout;
+mod output;
 mod pack;
 mod pointwise;
 mod pool;
 mod tile;
 mod tiling;
 mod to_planar;
+mod transform;
+mod winograd;
 mod work;
 
 pub use buffer::Buffer;

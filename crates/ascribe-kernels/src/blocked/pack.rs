@@ -60,7 +60,7 @@ impl Class {
             }
         }
         let chains = if taps == 0 {
-            vec![0..0]
+            std::iter::once(0..0).collect()
         } else if taps <= MOST {
             let together = blocks.div_ceil(blocks.div_ceil(MOST / taps));
             pieces(blocks, blocks.div_ceil(together)).map(|r| r.start * taps..r.end * taps).collect()

@@ -1,10 +1,14 @@
 //! Element-wise operations on blocked tensors, for what does not fit a convolution's epilogue.
 
-use super::epilogue::{BlockedEpilogue, Finish, same_tensor};
+use super::epilogue::{BlockedEpilogue, same_tensor};
+use super::finish::{PanelFinish, Sums, choose};
 use super::layout::{BLOCK, BlockedShape};
+use super::output::Output;
+use super::tile::MAX_BLOCKS;
+use super::tiling::Tile;
 use crate::error::{Result, check_len};
 use crate::float::Float;
-use crate::parallel::{SharedMut, run_tasks};
+use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Pixels per task.
@@ -54,7 +58,7 @@ pub fn add_assign(a_shape: &BlockedShape, a: &mut [f32], b_shape: &BlockedShape,
     check_len(KERNEL, "a", a_shape.len(), a.len())?;
     check_len(KERNEL, "b", b_shape.len(), b.len())?;
     let a = SharedMut::new(a);
-    for_rows(a_shape, |isa, plane, row, count| {
+    for_rows(a_shape, 0, |_, isa, plane, row, count| {
         for row in row..row + count {
             let len = a_shape.size[1] * BLOCK;
             let b = &b[plane * b_shape.plane() + b_shape.at(row, 0)..][..len];
@@ -96,83 +100,92 @@ fn scaled(
     if let Some(scale) = scale {
         check_len(kernel, "scale", y_shape.blocks() * BLOCK, scale.len())?;
     }
-    let BlockedEpilogue { bias, residual, activation, record, mask } = epilogue;
-    let (y, record) = (SharedMut::new(y), record.map(SharedMut::new));
+    let (bias, residual) = (epilogue.bias, epilogue.residual);
+    let output = Output::new(epilogue, y_shape, y);
     let blocks = y_shape.blocks();
-    for_rows(y_shape, |isa, plane, row, count| {
+    let sums_len = if scale.is_some() { y_shape.size[1] * BLOCK } else { 0 };
+    for_rows(y_shape, sums_len, |sums, isa, plane, row, count| {
         let channel = plane % blocks * BLOCK;
-        let bits = plane * y_shape.pixels();
-        let finish = Finish {
+        let mut finish = output.finish(plane / blocks, plane % blocks);
+        if scale.is_some() {
             // The scaled sum takes the bias along.
-            bias: if scale.is_some() { None } else { bias }
-                .map_or(std::ptr::null(), |bias| bias[channel..].as_ptr()),
-            residual: residual
-                .map_or(std::ptr::null(), |(shape, data)| data[plane * shape.plane()..].as_ptr()),
-            record: record.map_or(std::ptr::null_mut(), |record| record.pointer().wrapping_add(bits)),
-            mask: mask.map_or(std::ptr::null(), |mask| mask[bits..].as_ptr()),
-            activation,
-            lanes: y_shape.lanes(plane % blocks),
+            finish.bias = std::ptr::null();
+        }
+        let finish = PanelFinish {
+            blocks: [finish; MAX_BLOCKS],
+            residual_steps: [0, BLOCK],
+            bits_steps: [0, 1],
+            run: choose(isa, &finish, finish.lanes != u16::MAX),
         };
-        // SAFETY: lengths are checked, and each row belongs to one task.
+        let width = y_shape.size[1];
+        // SAFETY: lengths are checked, each row belongs to one task, and `sums` has room for a row.
         unsafe {
-            let to = y.pointer().add(plane * y_shape.plane());
+            let to = output.plane(plane / blocks, plane % blocks);
             y_shape.clear_rows(to, row, row + count);
             for row in row..row + count {
-                let work = Row {
-                    scale: scale.map(|scale| &scale[channel..][..BLOCK]),
-                    shift: bias.map(|bias| &bias[channel..][..BLOCK]),
-                    x: &x[plane * x_shape.plane() + x_shape.at(row, 0)..][..x_shape.size[1] * BLOCK],
-                    finish,
+                let x = &x[plane * x_shape.plane() + x_shape.at(row, 0)..][..width * BLOCK];
+                let mut from = x.as_ptr();
+                if let Some(scale) = scale {
+                    let scale = &scale[channel..][..BLOCK];
+                    let shift = bias.map(|bias| &bias[channel..][..BLOCK]);
+                    f32::dispatch(isa, ScaleRow { scale, shift, x, sums: sums.pointer() });
+                    from = sums.pointer();
+                }
+                let tile = Tile {
+                    src: 0,
+                    dst: 0,
                     residual: residual.map_or(0, |(shape, _)| shape.at(row, 0)),
-                    bits: row * y_shape.size[1],
-                    y: to.add(y_shape.at(row, 0)),
+                    bits: row * width,
+                    pixels: width,
+                    rows: 1,
                 };
-                f32::dispatch(isa, work);
+                let sums = Sums {
+                    finish: &finish,
+                    tile: &tile,
+                    blocks: 1,
+                    values: from,
+                    dst: to.add(y_shape.at(row, 0)),
+                    dst_steps: [0, 0, BLOCK],
+                };
+                (finish.run)(&sums);
             }
         }
     });
     Ok(())
 }
 
-/// A row of a plane.
-struct Row<'a> {
-    scale: Option<&'a [f32]>,
+/// sums ← scale · x + shift, pixel by pixel.
+struct ScaleRow<'a> {
+    scale: &'a [f32],
     shift: Option<&'a [f32]>,
     x: &'a [f32],
-    finish: Finish,
-    /// Offsets of the first pixel.
-    residual: usize,
-    bits: usize,
-    y: *mut f32,
+    sums: *mut f32,
 }
 
-impl Kernel<f32> for Row<'_> {
+impl Kernel<f32> for ScaleRow<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
         for (pixel, x) in self.x.chunks_exact(BLOCK).enumerate() {
-            // SAFETY: slices hold whole pixels, pointers are valid for the row.
-            unsafe {
-                let mut from = x.as_ptr();
-                let mut sums = [0.0_f32; BLOCK];
-                if let Some(scale) = self.scale {
-                    for lane in (0..BLOCK).step_by(S::LANES) {
-                        let shift = self.shift.map_or(S::zero(), |shift| S::load(shift[lane..].as_ptr()));
-                        let y = S::fma(S::load(scale[lane..].as_ptr()), S::load(from.add(lane)), shift);
-                        S::store(sums[lane..].as_mut_ptr(), y);
-                    }
-                    from = sums.as_ptr();
+            for lane in (0..BLOCK).step_by(S::LANES) {
+                // SAFETY: slices hold whole pixels, `sums` as many as `x`.
+                unsafe {
+                    let shift = self.shift.map_or(S::zero(), |shift| S::load(shift[lane..].as_ptr()));
+                    let y = S::fma(S::load(self.scale[lane..].as_ptr()), S::load(x[lane..].as_ptr()), shift);
+                    S::store(self.sums.add(pixel * BLOCK + lane), y);
                 }
-                let at = pixel * BLOCK;
-                self.finish.apply::<S>(from, self.y.add(at), self.residual + at, self.bits + pixel);
             }
         }
     }
 }
 
-/// Calls `body(isa, plane, first row, rows)` for all rows of all planes, some rows at a time.
-fn for_rows(shape: &BlockedShape, body: impl Fn(Isa, usize, usize, usize) + Sync) {
+/// Calls `body(scratch, isa, plane, first row, rows)` for all rows of all planes, some rows at a time.
+fn for_rows(
+    shape: &BlockedShape,
+    scratch: usize,
+    body: impl Fn(&mut Scratch<f32>, Isa, usize, usize, usize) + Sync,
+) {
     let [height, width] = shape.size;
     if shape.is_empty() || shape.pixels() == 0 {
         return;
@@ -182,10 +195,10 @@ fn for_rows(shape: &BlockedShape, body: impl Fn(Isa, usize, usize, usize) + Sync
     let strips = height.div_ceil(rows);
     run_tasks(
         shape.batch * shape.blocks() * strips,
-        || (),
-        |(), task| {
+        || Scratch::new(scratch),
+        |scratch, task| {
             let first = task % strips * rows;
-            body(isa, task / strips, first, rows.min(height - first));
+            body(scratch, isa, task / strips, first, rows.min(height - first));
         },
     );
 }

@@ -4,10 +4,10 @@
 //! weights and one broadcast source value. Each size is compiled on its own, so that the accumulators stay
 //! in registers.
 
-use super::epilogue::Finish;
+use super::finish::{PanelFinish, Sums};
 use super::layout::BLOCK;
 use super::tiling::Tile;
-use crate::simd::{Isa, IsaTypes, Kernel, OnPortable, Simd, Target};
+use crate::simd::{Isa, Kernel, OnPortable, Simd, Target};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
 
@@ -22,7 +22,6 @@ pub(super) struct Entry {
 /// One chain of products for a list of tiles.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
-    pub(super) isa: Isa,
     pub(super) tiles: &'a [Tile],
     pub(super) entries: &'a [Entry],
     /// For each entry, `count` rows of one vector per lane of the panel.
@@ -41,16 +40,6 @@ pub(super) struct Call<'a> {
     pub(super) finish: Option<&'a PanelFinish>,
     /// Room for the sums of a tile.
     pub(super) sums: *mut f32,
-}
-
-/// The epilogue of a panel: one per block.
-#[derive(Clone, Copy)]
-pub(super) struct PanelFinish {
-    pub(super) blocks: [Finish; MAX_BLOCKS],
-    /// Floats between rows and pixels of a tile in the residual.
-    pub(super) residual_steps: [usize; 2],
-    /// Entries between rows and pixels of a tile in bit masks.
-    pub(super) bits_steps: [usize; 2],
 }
 
 /// Most blocks of output channels that a tile sums together.
@@ -169,7 +158,7 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
     unsafe fn run<S: Simd<T = f32>>(self) {
         let call = self.0;
         let blocks = V * S::LANES / BLOCK;
-        const { assert!(P * ROWS * V <= S::ACCUMULATORS && V * S::LANES % BLOCK == 0) };
+        const { assert!(P * ROWS * V <= S::ACCUMULATORS && (V * S::LANES).is_multiple_of(BLOCK)) };
         let [dst_block, dst_row, dst_pixel] = call.dst_steps;
         for tile in call.tiles {
             if (tile.rows, tile.pixels) != (ROWS, P) {
@@ -232,7 +221,9 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
                     }
                 }
                 if let Some(finish) = call.finish {
-                    <f32 as IsaTypes>::run(call.isa, FinishTile { call, finish, tile, blocks });
+                    let sums =
+                        Sums { finish, tile, blocks, values: call.sums, dst, dst_steps: call.dst_steps };
+                    (finish.run)(&sums);
                 }
             }
         }
@@ -243,39 +234,4 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
 #[inline(always)]
 fn vector_at<S: Simd>(v: usize, block: usize) -> usize {
     v * S::LANES / BLOCK * block + v * S::LANES % BLOCK
-}
-
-/// Finishes the sums of a tile, `[row][pixel][block][16]`, and stores them. One function for tiles of all sizes.
-struct FinishTile<'a> {
-    call: &'a Call<'a>,
-    finish: &'a PanelFinish,
-    tile: &'a Tile,
-    blocks: usize,
-}
-
-impl Kernel<f32> for FinishTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = f32>>(self) {
-        let Self { call, finish, tile, blocks } = self;
-        let [dst_block, dst_row, dst_pixel] = call.dst_steps;
-        let dst = call.dst.wrapping_add(tile.dst);
-        for (block, finish_block) in finish.blocks.iter().enumerate().take(blocks) {
-            for row in 0..tile.rows {
-                for pixel in 0..tile.pixels {
-                    let sums = ((row * tile.pixels + pixel) * blocks + block) * BLOCK;
-                    let place = block * dst_block + row * dst_row + pixel * dst_pixel;
-                    let residual =
-                        tile.residual + row * finish.residual_steps[0] + pixel * finish.residual_steps[1];
-                    let bits = tile.bits + row * finish.bits_steps[0] + pixel * finish.bits_steps[1];
-                    // SAFETY: the contract of [`run`].
-                    unsafe {
-                        let (sums, to) = (call.sums.wrapping_add(sums), dst.wrapping_add(place));
-                        finish_block.apply::<S>(sums, to, residual, bits);
-                    }
-                }
-            }
-        }
-    }
 }

@@ -157,7 +157,7 @@ impl Tiling {
 
 /// Cuts `len` pixels into pieces whose sizes are among `sizes` (descending, down to 1): the fewest pieces, of
 /// nearly equal size, unless the size that takes is missing.
-fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     let most = sizes.first().copied().unwrap_or(1);
     let mut start = 0;
     std::iter::from_fn(move || {

@@ -139,7 +139,7 @@ impl BlockedConv {
         let units = class.lattice.grid[0].div_ceil(unit_rows);
         let unit_bytes = src_shape.plane() * size_of::<f32>() * self.depth / units.max(1);
         let work = self.work(units, batch, unit_bytes, 1);
-        let entries = vec![self.entries(class, src_shape)];
+        let entries = vec![Self::entries(class, src_shape)];
         let job = Job::new(self, entries, BlockedEpilogue::default(), &folded, &mut [], false, |lattice| {
             Source::blocked(lattice, src_shape)
         });

@@ -42,6 +42,15 @@ impl Work {
         Self { units_per_sample, units, strips, panels, groups }
     }
 
+    /// Shares units in strips of no fewer than `least`, where there are as many, all panels together.
+    pub(super) fn strips(batch: usize, units_per_sample: usize, unit_bytes: usize, least: usize) -> Self {
+        let units = batch * units_per_sample;
+        let threads = rayon::current_num_threads();
+        let fit = units.div_ceil((STRIP / unit_bytes.max(1)).max(1));
+        let strips = fit.max(4 * threads).min(units / least.max(1)).max(threads).min(units);
+        Self { units_per_sample, units, strips, panels: 1, groups: 1 }
+    }
+
     pub(super) fn tasks(&self) -> usize {
         self.strips * self.groups
     }

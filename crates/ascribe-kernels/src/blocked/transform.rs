@@ -1,0 +1,246 @@
+//! The transforms of Winograd's minimal filtering, along one axis and both.
+
+// Indices, not iterators: these loops have to unroll into registers.
+#![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
+
+use super::layout::{BLOCK, BlockedShape};
+use crate::simd::{Kernel, Simd};
+
+/// G g Gᵀ in double precision, row by row, for tiles of `outputs` × `outputs` pixels.
+pub(super) fn filter(outputs: usize, g: impl Fn(usize, usize) -> f64, out: &mut [f32]) {
+    let axis = |g: [f64; 3]| -> [f64; 6] {
+        let [a, b, c] = g;
+        if outputs == 2 {
+            [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c, 0.0, 0.0]
+        } else {
+            let (even, odd) = (a / 24.0 + c / 6.0, b / 12.0);
+            [a / 4.0, -(a + b + c) / 6.0, -(a - b + c) / 6.0, even + odd, even - odd, c]
+        }
+    };
+    let n = outputs + 2;
+    let columns = [0, 1, 2].map(|j| axis([0, 1, 2].map(|i| g(i, j))));
+    for i in 0..n {
+        let row = axis([0, 1, 2].map(|j| columns[j][i]));
+        for j in 0..n {
+            out[i * n + j] = row[j] as f32;
+        }
+    }
+}
+
+/// x − y.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn sub<S: Simd<T = f32>>(x: S::V, y: S::V) -> S::V {
+    // SAFETY: the caller's contract. Exact but for the rounding of the difference.
+    unsafe { S::fma(S::splat(-1.0), y, x) }
+}
+
+/// x + a · y.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn axpy<S: Simd<T = f32>>(x: S::V, a: f32, y: S::V) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe { S::fma(S::splat(a), y, x) }
+}
+
+/// Bᵀ d.
+///
+/// # Safety
+/// The processor has the instructions of `S`; N is 4 or 6.
+#[inline(always)]
+unsafe fn input<S: Simd<T = f32>, const N: usize>(d: [S::V; N]) -> [S::V; N] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut t = [S::zero(); N];
+        if N == 4 {
+            t[0] = sub::<S>(d[0], d[2]);
+            t[1] = S::add(d[1], d[2]);
+            t[2] = sub::<S>(d[2], d[1]);
+            t[3] = sub::<S>(d[1], d[3]);
+        } else {
+            t[0] = axpy::<S>(axpy::<S>(d[4], -5.0, d[2]), 4.0, d[0]);
+            let (even, odd) = (axpy::<S>(d[4], -4.0, d[2]), axpy::<S>(d[3], -4.0, d[1]));
+            t[1] = S::add(even, odd);
+            t[2] = sub::<S>(even, odd);
+            let (even, odd) = (sub::<S>(d[4], d[2]), sub::<S>(d[3], d[1]));
+            t[3] = axpy::<S>(even, 2.0, odd);
+            t[4] = axpy::<S>(even, -2.0, odd);
+            t[5] = axpy::<S>(axpy::<S>(d[5], -5.0, d[3]), 4.0, d[1]);
+        }
+        t
+    }
+}
+
+/// Aᵀ m; the first N − 2 are the result.
+///
+/// # Safety
+/// The processor has the instructions of `S`; N is 4 or 6.
+#[inline(always)]
+unsafe fn output<S: Simd<T = f32>, const N: usize>(m: [S::V; N]) -> [S::V; N] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut y = [S::zero(); N];
+        let (sum, difference) = (S::add(m[1], m[2]), sub::<S>(m[1], m[2]));
+        if N == 4 {
+            y[0] = S::add(m[0], sum);
+            y[1] = sub::<S>(difference, m[3]);
+        } else {
+            let (sum2, difference2) = (S::add(m[3], m[4]), sub::<S>(m[3], m[4]));
+            y[0] = S::add(S::add(m[0], sum), sum2);
+            y[1] = axpy::<S>(difference, 2.0, difference2);
+            y[2] = axpy::<S>(sum, 4.0, sum2);
+            y[3] = S::add(axpy::<S>(difference, 8.0, difference2), m[5]);
+        }
+        y
+    }
+}
+
+/// Bᵀ d B for rows of tiles of one source block.
+pub(super) struct InputTransform<'a> {
+    pub(super) outputs: usize,
+    /// Source pixel of a tile's corner relative to its first destination pixel.
+    pub(super) origin: [isize; 2],
+    pub(super) shape: &'a BlockedShape,
+    pub(super) plane: &'a [f32],
+    /// Rows of tiles.
+    pub(super) rows: Range<usize>,
+    /// Tiles per row.
+    pub(super) columns: usize,
+    /// `[tile][16]` for each point, with room for all tiles.
+    pub(super) out: *mut f32,
+    pub(super) point_step: usize,
+}
+
+impl Kernel<f32> for InputTransform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if self.outputs == 2 {
+                self.tiles::<S, 4>();
+            } else {
+                self.tiles::<S, 6>();
+            }
+        }
+    }
+}
+
+impl InputTransform<'_> {
+    #[inline(always)]
+    unsafe fn tiles<S: Simd<T = f32>, const N: usize>(&self) {
+        let shape = self.shape;
+        let pitch = shape.pitch();
+        // Pixels of the padded plane.
+        let [height, width] = [0, 1].map(|axis| (shape.size[axis] + 2 * shape.pad[axis]) as isize);
+        let mut index = 0;
+        for row in self.rows.clone() {
+            let top = (row * self.outputs) as isize + self.origin[0] + shape.pad[0] as isize;
+            for column in 0..self.columns {
+                let left = (column * self.outputs) as isize + self.origin[1] + shape.pad[1] as isize;
+                let inside =
+                    top >= 0 && left >= 0 && top + N as isize <= height && left + N as isize <= width;
+                let mut lane = 0;
+                while lane < BLOCK {
+                    // SAFETY: pixels within the padded plane are read, the others are zeros; `out` has room
+                    // for all tiles.
+                    unsafe {
+                        let mut t = [[S::zero(); N]; N];
+                        for j in 0..N {
+                            let mut d = [S::zero(); N];
+                            for i in 0..N {
+                                let (y, x) = (top + i as isize, left + j as isize);
+                                if inside || (0..height).contains(&y) && (0..width).contains(&x) {
+                                    let at = y as usize * pitch + x as usize * BLOCK + lane;
+                                    d[i] = S::load(self.plane.as_ptr().add(at));
+                                }
+                            }
+                            let column = input::<S, N>(d);
+                            for i in 0..N {
+                                t[i][j] = column[i];
+                            }
+                        }
+                        for i in 0..N {
+                            let points = input::<S, N>(t[i]);
+                            for j in 0..N {
+                                let at = (i * N + j) * self.point_step + index * BLOCK + lane;
+                                S::store(self.out.add(at), points[j]);
+                            }
+                        }
+                    }
+                    lane += S::LANES;
+                }
+                index += 1;
+            }
+        }
+    }
+}
+
+/// Aᵀ m A for one row of tiles of one destination block.
+pub(super) struct OutputTransform {
+    pub(super) outputs: usize,
+    /// Tiles per row.
+    pub(super) columns: usize,
+    /// `[tile][16]` for each point.
+    pub(super) sums: *const f32,
+    pub(super) point_step: usize,
+    /// `[row][pixel][16]`, `outputs` rows of `outputs` · `columns` pixels.
+    pub(super) out: *mut f32,
+}
+
+impl Kernel<f32> for OutputTransform {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if self.outputs == 2 {
+                self.tiles::<S, 4>();
+            } else {
+                self.tiles::<S, 6>();
+            }
+        }
+    }
+}
+
+impl OutputTransform {
+    #[inline(always)]
+    unsafe fn tiles<S: Simd<T = f32>, const N: usize>(&self) {
+        for column in 0..self.columns {
+            let mut lane = 0;
+            while lane < BLOCK {
+                // SAFETY: the caller provides sums and room for a row of tiles.
+                unsafe {
+                    let mut t = [[S::zero(); N]; N];
+                    for j in 0..N {
+                        let mut m = [S::zero(); N];
+                        for i in 0..N {
+                            let at = (i * N + j) * self.point_step + column * BLOCK + lane;
+                            m[i] = S::load(self.sums.add(at));
+                        }
+                        let column = output::<S, N>(m);
+                        for i in 0..N - 2 {
+                            t[i][j] = column[i];
+                        }
+                    }
+                    for i in 0..N - 2 {
+                        let y = output::<S, N>(t[i]);
+                        for j in 0..N - 2 {
+                            let pixel = (i * self.columns + column) * (N - 2) + j;
+                            S::store(self.out.add(pixel * BLOCK + lane), y[j]);
+                        }
+                    }
+                }
+                lane += S::LANES;
+            }
+        }
+    }
+}
