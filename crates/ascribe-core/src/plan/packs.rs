@@ -41,7 +41,7 @@ impl Packs {
     }
 
     pub(super) fn input_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::InputGrad, *shape), BlockedConv::input_grad)
+        self.blocked(graph, (weight.index(), Direction::InputGrad, *shape), input_grad)
     }
 
     /// The input gradient as a plain image.
@@ -88,6 +88,25 @@ impl Packs {
 }
 
 type Found = Option<Arc<BlockedConv>>;
+
+/// Sides of maps from which minimal filtering F(4 × 4) and F(2 × 2) are faster than the definition.
+const LARGE: [usize; 2] = [28, 14];
+/// The same for channels: the transforms cost as much for few of them.
+const MANY: usize = 32;
+
+/// The input gradient, by minimal filtering where that pays. Gates are fixed by the forward pass, so that its larger
+/// rounding errors (about 10⁻⁵ of the largest gradient) stay what they are; the forward pass, whose errors open and
+/// close gates, is computed by the definition.
+fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
+    let side = shape.input[0].min(shape.input[1]);
+    if shape.kernel == [3, 3] && shape.in_channels.min(shape.out_channels) >= MANY && side >= LARGE[1] {
+        let outputs = if side >= LARGE[0] { 4 } else { 2 };
+        if let Some(packed) = BlockedConv::input_grad_winograd(shape, outputs, weight)? {
+            return Ok(Some(packed));
+        }
+    }
+    BlockedConv::input_grad(shape, weight)
+}
 
 /// The values of a constant, contiguous.
 fn values(graph: &Graph, id: NodeId) -> Result<Tensor> {
