@@ -25,6 +25,8 @@ mod pack;
 mod pointwise;
 mod pool;
 
+#[cfg(test)]
+mod tests;
 mod tile;
 mod tiling;
 mod to_planar;
