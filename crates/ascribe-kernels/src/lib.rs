@@ -1,7 +1,8 @@
 //! CPU kernels of Ascribe: convolution, pooling and matrix products on plain slices.
 //!
 //! All kernels
-//! - work on contiguous NCHW slices of `f32` or `f64` ([`Float`]) and know nothing of graphs;
+//! - work on contiguous NCHW slices of `f32` or `f64` ([`Float`]) and know nothing of graphs; those of
+//!   [`blocked`] on a layout in blocks of sixteen channels, for chains of layers that stay in it;
 //! - run on the *current* rayon pool: install one to bound the threads. There are no globals;
 //! - give bit-identical results for any number of threads;
 //! - give each sample bit-identical results whatever the batch it is part of;

@@ -134,6 +134,9 @@ impl BlockedConv {
         let sample_len = channels * height * width;
         check_len(KERNEL, "src", batch.saturating_mul(sample_len), src.len())?;
         self.check_destination(KERNEL, batch, &epilogue, dst_shape, dst)?;
+        if batch == 0 {
+            return Ok(());
+        }
         let class = &self.classes[0];
         let unit_rows = Units::choose(&[&class.lattice], false).rows();
         let unit_bytes = channels * unit_rows * rows.stride[0] * rows.pitch() * size_of::<f32>();

@@ -95,7 +95,7 @@ impl<'a> Job<'a> {
     ) {
         // SAFETY: the caller's contract.
         unsafe {
-            self.chain_in(class, chain, panel, sample, units, src, dst, self.output.shape.plane(), sums)
+            self.chain_in(class, chain, panel, sample, units, src, dst, self.output.shape.plane(), sums);
         };
     }
 

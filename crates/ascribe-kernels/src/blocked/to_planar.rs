@@ -133,6 +133,9 @@ impl BlockedConv {
         let batch = src_shape.batch;
         let sample_len = fold.channels * fold.size[0] * fold.size[1];
         check_len(KERNEL, "dst", batch.saturating_mul(sample_len), dst.len())?;
+        if batch == 0 {
+            return Ok(());
+        }
         let folded = BlockedShape { batch, channels: self.dst.0, size: self.dst.1, pad: [0, 0] };
         let class = &self.classes[0];
         let unit_rows = Units::choose(&[&class.lattice], false).rows();

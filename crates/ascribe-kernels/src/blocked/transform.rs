@@ -13,7 +13,7 @@ pub(super) fn filter(outputs: usize, g: impl Fn(usize, usize) -> f64, out: &mut 
     let axis = |g: [f64; 3]| -> [f64; 6] {
         let [a, b, c] = g;
         if outputs == 2 {
-            [a, (a + b + c) / 2.0, (a - b + c) / 2.0, c, 0.0, 0.0]
+            [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c, 0.0, 0.0]
         } else {
             let (even, odd) = (a / 24.0 + c / 6.0, b / 12.0);
             [a / 4.0, -(a + b + c) / 6.0, -(a - b + c) / 6.0, even + odd, even - odd, c]

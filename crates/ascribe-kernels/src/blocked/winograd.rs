@@ -9,6 +9,8 @@
 //!
 //! Lavin and Gray 2016, *Fast Algorithms for Convolutional Neural Networks*.
 
+use std::ops::Range;
+
 use super::conv::{BlockedConv, Form};
 use super::epilogue::BlockedEpilogue;
 use super::finish::{PanelFinish, Sums, choose};
@@ -167,9 +169,9 @@ impl BlockedConv {
         let row_bytes = grid[1] * points * self.depth * BLOCK * size_of::<f32>();
         let work = Work::strips(src_shape.batch, grid[0], row_bytes, LEAST_TILES.div_ceil(grid[1]));
         let output = Output::new(epilogue, dst_shape, dst);
-        let most = work.longest() * grid[1];
+        let most = work.longest_strip() * grid[1];
         // An odd number of cache lines between points: they are written one after the other.
-        let spread = |blocks: usize| (blocks * most | 1) * BLOCK;
+        let spread = |blocks: usize| ((blocks * most) | 1) * BLOCK;
         let (source_step, panel_step) = (spread(self.depth), spread(MAX_BLOCKS));
         let entries: Vec<Entry> = self.classes[0]
             .steps
@@ -186,8 +188,16 @@ impl BlockedConv {
             |buffers, task| {
                 let (source, sums, row) =
                     (buffers.source.pointer(), buffers.panel.pointer(), buffers.row.pointer());
-                for (sample, rows) in work.samples(work.task(task).0) {
-                    let tiles = rows.len() * grid[1];
+                let units = work.task(task).0;
+                // The tiles of all samples of the strip follow each other.
+                let pieces = || {
+                    let mut first = 0;
+                    work.samples(units.clone()).map(move |(sample, rows)| {
+                        first += rows.len() * grid[1];
+                        (sample, rows.clone(), first - rows.len() * grid[1])
+                    })
+                };
+                for (sample, rows, first) in pieces() {
                     for block in 0..self.depth {
                         let plane = (sample * src_shape.blocks() + block) * src_shape.plane();
                         let transform = InputTransform {
@@ -197,63 +207,81 @@ impl BlockedConv {
                             plane: &src[plane..][..src_shape.plane()],
                             rows: rows.clone(),
                             columns: grid[1],
-                            out: source.wrapping_add(block * most * BLOCK),
+                            out: source.wrapping_add((block * most + first) * BLOCK),
                             point_step: source_step,
                         };
                         f32::dispatch(self.isa, transform);
                     }
-                    for panel in &self.panels {
-                        self.products(panel, tiles, &entries, [source_step, panel_step], source, sums, most);
+                }
+                let tiles = units.len() * grid[1];
+                for panel in &self.panels {
+                    self.products(panel, tiles, &entries, [source_step, panel_step], source, sums, most);
+                    for (sample, rows, first) in pieces() {
                         for at in 0..panel.blocks {
-                            let block = panel.block + at;
-                            let finish = output.finish(sample, block);
-                            let finish = PanelFinish {
-                                blocks: [finish; MAX_BLOCKS],
-                                residual_steps: [0, BLOCK],
-                                bits_steps: [0, 1],
-                                run: choose(self.isa, &finish, finish.lanes != u16::MAX),
-                            };
-                            let plane = output.plane(sample, block);
-                            let end = (rows.end * outputs).min(dst_shape.size[0]);
-                            // SAFETY: the length is checked, these rows belong to one task.
-                            unsafe { dst_shape.clear_rows(plane, rows.start * outputs, end) };
-                            for tile_row in rows.clone() {
-                                let first = (tile_row - rows.start) * grid[1];
-                                let transform = OutputTransform {
-                                    outputs,
-                                    columns: grid[1],
-                                    sums: sums.wrapping_add((at * most + first) * BLOCK),
-                                    point_step: panel_step,
-                                    out: row,
-                                };
-                                f32::dispatch(self.isa, transform);
-                                for i in 0..outputs.min(dst_shape.size[0] - tile_row * outputs) {
-                                    let y = tile_row * outputs + i;
-                                    let tile = Tile {
-                                        src: 0,
-                                        dst: 0,
-                                        residual: output.residual.map_or(0, |(shape, _)| shape.at(y, 0)),
-                                        bits: y * dst_shape.size[1],
-                                        pixels: dst_shape.size[1],
-                                        rows: 1,
-                                    };
-                                    let sums = Sums {
-                                        finish: &finish,
-                                        tile: &tile,
-                                        blocks: 1,
-                                        values: row.wrapping_add(i * grid[1] * outputs * BLOCK),
-                                        dst: plane.wrapping_add(dst_shape.at(y, 0)),
-                                        dst_steps: [0, 0, BLOCK],
-                                    };
-                                    // SAFETY: as above; `row` holds whole rows of tiles.
-                                    unsafe { (finish.run)(&sums) };
-                                }
-                            }
+                            let sums = sums.wrapping_add((at * most + first) * BLOCK).cast_const();
+                            let place = (sample, panel.block + at, rows.clone());
+                            self.finish(outputs, &output, place, sums, panel_step, row);
                         }
                     }
                 }
             },
         );
+    }
+
+    /// Transforms the sums of some rows of tiles of a block back and applies the epilogue.
+    fn finish(
+        &self,
+        outputs: usize,
+        output: &Output<'_>,
+        (sample, block, rows): (usize, usize, Range<usize>),
+        sums: *const f32,
+        point_step: usize,
+        row: *mut f32,
+    ) {
+        let shape = output.shape;
+        let columns = self.classes[0].lattice.grid[1];
+        let finish = output.finish(sample, block);
+        let finish = PanelFinish {
+            blocks: [finish; MAX_BLOCKS],
+            residual_steps: [0, BLOCK],
+            bits_steps: [0, 1],
+            run: choose(self.isa, &finish, finish.lanes != u16::MAX),
+        };
+        let plane = output.plane(sample, block);
+        let end = (rows.end * outputs).min(shape.size[0]);
+        // SAFETY: the length is checked, these rows belong to one task.
+        unsafe { shape.clear_rows(plane, rows.start * outputs, end) };
+        for (at, tile_row) in rows.enumerate() {
+            let transform = OutputTransform {
+                outputs,
+                columns,
+                sums: sums.wrapping_add(at * columns * BLOCK),
+                point_step,
+                out: row,
+            };
+            f32::dispatch(self.isa, transform);
+            for i in 0..outputs.min(shape.size[0] - tile_row * outputs) {
+                let y = tile_row * outputs + i;
+                let tile = Tile {
+                    src: 0,
+                    dst: 0,
+                    residual: output.residual.map_or(0, |(shape, _)| shape.at(y, 0)),
+                    bits: y * shape.size[1],
+                    pixels: shape.size[1],
+                    rows: 1,
+                };
+                let sums = Sums {
+                    finish: &finish,
+                    tile: &tile,
+                    blocks: 1,
+                    values: row.wrapping_add(i * columns * outputs * BLOCK),
+                    dst: plane.wrapping_add(shape.at(y, 0)),
+                    dst_steps: [0, 0, BLOCK],
+                };
+                // SAFETY: as above; `row` holds whole rows of tiles.
+                unsafe { (finish.run)(&sums) };
+            }
+        }
     }
 
     /// The pointwise convolutions of one panel at all points: `[point][block][tile][16]` from source to sums.
@@ -302,7 +330,7 @@ impl BlockedConv {
 }
 
 /// Tiles that a task should have at least: they share the weights of a point.
-const LEAST_TILES: usize = 28;
+const LEAST_TILES: usize = 56;
 
 /// The memory of a thread.
 struct Buffers {

@@ -46,7 +46,7 @@ impl Work {
     pub(super) fn strips(batch: usize, units_per_sample: usize, unit_bytes: usize, least: usize) -> Self {
         let units = batch * units_per_sample;
         let threads = rayon::current_num_threads();
-        let fit = units.div_ceil((STRIP / unit_bytes.max(1)).max(1));
+        let fit = units.div_ceil((2 * STRIP / unit_bytes.max(1)).max(1));
         let strips = fit.max(4 * threads).min(units / least.max(1)).max(threads).min(units);
         Self { units_per_sample, units, strips, panels: 1, groups: 1 }
     }
@@ -55,9 +55,14 @@ impl Work {
         self.strips * self.groups
     }
 
+    /// Most units in a strip; at least one.
+    pub(super) fn longest_strip(&self) -> usize {
+        self.units.div_ceil(self.strips.max(1)).max(1)
+    }
+
     /// Most units of a sample in a strip; at least one.
     pub(super) fn longest(&self) -> usize {
-        self.units.div_ceil(self.strips.max(1)).min(self.units_per_sample).max(1)
+        self.longest_strip().min(self.units_per_sample).max(1)
     }
 
     /// The units and the panels of a task.
