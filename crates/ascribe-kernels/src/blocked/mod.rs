@@ -24,12 +24,8 @@ mod output;
 mod pack;
 mod pointwise;
 mod pool;
-<<<<<<< HEAD
-=======
-
 #[cfg(test)]
 mod tests;
->>>>>>> wt-k
 mod tile;
 mod tiling;
 mod to_planar;
