@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::{BLOCK, BlockedConv};
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
 
-use super::packs::Packs;
+use super::packs::{Packs, padded_bias};
 use super::pool::Pool;
 use super::program::{Bits, Image, ImageId, Instruction, Operand, Program, Register, Tail, Winners};
 use crate::error::Result;
@@ -247,7 +247,7 @@ impl Compiler<'_> {
         };
         let Some(packed) = found else { return Ok(false) };
         let bias = match bias {
-            [bias] => Some(self.packs.bias(self.graph, *bias, out)?),
+            [bias] => Some(padded_bias(self.graph, *bias, out)?),
             _ => None,
         };
         let chain = self.chain(id);

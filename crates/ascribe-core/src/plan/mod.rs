@@ -158,10 +158,10 @@ impl Plan {
             batch,
         };
         runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
-        let outputs = runner.tensors(&workspace, &self.program.outputs)?;
+        let outputs = workspace.tensors(&self.program.outputs)?;
         let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
         let (found, seeds) = seed(Outputs::new(named.collect())?)?;
-        let kept = runner.tensors(&workspace, &self.program.kept)?;
+        let kept = workspace.tensors(&self.program.kept)?;
         let mut gradients = Vec::new();
         if !self.key.wanted.is_empty() {
             runner.backward(&mut workspace, seeds)?;

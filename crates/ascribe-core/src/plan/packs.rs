@@ -77,14 +77,14 @@ impl Packs {
         all.insert(key, packed.clone());
         Ok(packed)
     }
+}
 
-    /// A bias with zeros behind it up to a whole number of blocks.
-    pub(super) fn bias(&self, graph: &Graph, bias: NodeId, channels: usize) -> Result<Arc<Vec<f32>>> {
-        let bias = values(graph, bias)?;
-        let mut padded = fast::slice::<f32>(&bias)?.to_vec();
-        padded.resize(channels.next_multiple_of(BLOCK), 0.0);
-        Ok(Arc::new(padded))
-    }
+/// A bias with zeros behind it up to a whole number of blocks.
+pub(super) fn padded_bias(graph: &Graph, bias: NodeId, channels: usize) -> Result<Arc<Vec<f32>>> {
+    let bias = values(graph, bias)?;
+    let mut padded = fast::slice::<f32>(&bias)?.to_vec();
+    padded.resize(channels.next_multiple_of(BLOCK), 0.0);
+    Ok(Arc::new(padded))
 }
 
 type Found = Option<Arc<BlockedConv>>;

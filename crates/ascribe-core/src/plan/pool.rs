@@ -67,12 +67,13 @@ impl Pool {
         winners: &mut [u8],
     ) -> Result<()> {
         let shape = self.shape.with_batch(x_shape.batch)?;
-        Ok(match self.kind {
+        match self.kind {
             Kind::Max => blocked::max_pool(&shape, x_shape, x, y_shape, y, winners)?,
             Kind::Average { count_include_pad } => {
                 blocked::avg_pool(&shape, count_include_pad, x_shape, x, y_shape, y)?;
             }
-        })
+        }
+        Ok(())
     }
 
     pub(super) fn gradient(
@@ -83,11 +84,12 @@ impl Pool {
         (dx_shape, dx): (&BlockedShape, &mut [f32]),
     ) -> Result<()> {
         let shape = self.shape.with_batch(dy_shape.batch)?;
-        Ok(match self.kind {
+        match self.kind {
             Kind::Max => blocked::max_pool_input_grad(&shape, dy_shape, dy, winners, mask, dx_shape, dx)?,
             Kind::Average { count_include_pad } => {
                 blocked::avg_pool_input_grad(&shape, count_include_pad, dy_shape, dy, mask, dx_shape, dx)?;
             }
-        })
+        }
+        Ok(())
     }
 }

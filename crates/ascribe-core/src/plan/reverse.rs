@@ -3,7 +3,7 @@
 use ascribe_kernels::ConvShape;
 
 use super::compile::{Compiler, Home, UnitKind};
-use super::program::{ImageId, Instruction, Operand, Register, Tail};
+use super::program::{Bits, ImageId, Instruction, Operand, Register, Tail};
 use crate::error::Result;
 use crate::graph::NodeId;
 
@@ -29,6 +29,24 @@ struct Walk {
     at: Vec<Arrivals>,
     on_path: Vec<bool>,
     wanted: Vec<bool>,
+}
+
+impl Walk {
+    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the mask to
+    /// apply if this arrival is the last.
+    fn join(&mut self, at: NodeId, home: Home) -> (Option<ImageId>, Option<Bits>) {
+        let wanted = self.wanted[at.index()];
+        let arrivals = &mut self.at[at.index()];
+        arrivals.arrived += 1;
+        let last = arrivals.arrived == arrivals.expected;
+        let mask = home.bits.filter(|_| last && !wanted);
+        arrivals.masked = mask.is_some();
+        let residual = match arrivals.sum {
+            Some(Signal::Image(sum)) => Some(sum),
+            _ => None,
+        };
+        (residual, mask)
+    }
 }
 
 impl Compiler<'_> {
@@ -123,7 +141,7 @@ impl Compiler<'_> {
                 let (x, dst) = (inputs[0], self.image_like(inputs[0]));
                 // As the first to arrive, it can apply the mask itself if it is also the last.
                 let first = walk.at[x.index()].sum.is_none();
-                let mask = if first { self.join(walk, x, self.homes[x.index()]).1 } else { None };
+                let mask = if first { walk.join(x, self.homes[x.index()]).1 } else { None };
                 let (pool, winners) = (pool.clone(), *winners);
                 self.program.backward.push(Instruction::PoolGrad { pool, src: dy, dst, winners, mask });
                 if first {
@@ -175,33 +193,12 @@ impl Compiler<'_> {
             return Ok(());
         };
         let dst = self.image_like(x);
-        let (residual, mask) = self.join(walk, x, home);
+        let (residual, mask) = walk.join(x, home);
         self.want_border(dy, conv.source_pad());
         let tail = Tail { residual, mask, ..Tail::default() };
         self.program.backward.push(Instruction::Conv { conv, src: dy, dst, tail });
         walk.at[x.index()].sum = Some(Signal::Image(dst));
         Ok(())
-    }
-
-    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the mask to
-    /// apply if this arrival is the last.
-    fn join(
-        &mut self,
-        walk: &mut Walk,
-        at: NodeId,
-        home: Home,
-    ) -> (Option<ImageId>, Option<super::program::Bits>) {
-        let wanted = walk.wanted[at.index()];
-        let arrivals = &mut walk.at[at.index()];
-        arrivals.arrived += 1;
-        let last = arrivals.arrived == arrivals.expected;
-        let mask = home.bits.filter(|_| last && !wanted);
-        arrivals.masked = mask.is_some();
-        let residual = match arrivals.sum {
-            Some(Signal::Image(sum)) => Some(sum),
-            _ => None,
-        };
-        (residual, mask)
     }
 
     /// A signal in the form of an image arrives.
@@ -213,7 +210,7 @@ impl Compiler<'_> {
             self.arrive_tensor(walk, at, dst);
             return;
         }
-        let (residual, mask) = self.join(walk, at, home);
+        let (residual, mask) = walk.join(at, home);
         let sum = if residual.is_none() && mask.is_none() {
             signal
         } else {

@@ -53,6 +53,11 @@ impl Workspace {
         self.registers.clear();
     }
 
+    /// The values of some registers.
+    pub(super) fn tensors(&self, registers: &[Register]) -> Result<Vec<Tensor>> {
+        registers.iter().map(|&register| self.value(register).cloned()).collect()
+    }
+
     fn value(&self, register: Register) -> Result<&Tensor> {
         self.registers[register.0]
             .as_ref()
@@ -89,21 +94,14 @@ impl Runner<'_> {
         self.steps(workspace, &self.program.backward, self.program.forward.len())
     }
 
-    pub(super) fn tensors(&self, workspace: &Workspace, registers: &[Register]) -> Result<Vec<Tensor>> {
-        registers.iter().map(|&register| workspace.value(register).cloned()).collect()
-    }
-
     /// The gradients asked for; zeros where no signal arrived.
     pub(super) fn gradients(&self, workspace: &Workspace) -> Result<Vec<Tensor>> {
         let gradient = |(register, sides): &(Option<Register>, Vec<usize>)| -> Result<Tensor> {
-            match register.and_then(|r| workspace.registers[r.0].clone()) {
-                Some(found) => Ok(found),
-                None => {
-                    let shape: Vec<usize> =
-                        std::iter::once(self.batch).chain(sides.iter().copied()).collect();
-                    Ok(Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)?)
-                }
+            if let Some(found) = register.and_then(|r| workspace.registers[r.0].clone()) {
+                return Ok(found);
             }
+            let shape: Vec<usize> = std::iter::once(self.batch).chain(sides.iter().copied()).collect();
+            Ok(Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)?)
         };
         self.program.wanted.iter().map(gradient).collect()
     }
