@@ -171,7 +171,8 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         let statement = format!("The map of {name} {relation} the parameters of higher layers.");
         let mut measured = format!("mean rank correlation {rank:.3} after randomising the upper third");
         if gone > 0 {
-            measured += &format!("; {gone} of {of} maps vanished, because Grad-CAM is positive nowhere");
+            measured =
+                format!("{measured}; {gone} of {of} maps vanished, because Grad-CAM is positive nowhere");
         }
         let (holds, criterion) = if changes {
             (rank < 0.5, "below 0.5; a map that vanished counts as 0")
