@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use ascribe::Model;
 use ascribe::core::{Attribution, Target};
 use ascribe::models::preprocess::Prepared;
 use ascribe::models::tensors;
-use ascribe::viz::{About, Heatmap, Overlay, Picture, Reduction, Region, Style};
+use ascribe::viz::{About, Heatmap, Overlay, Picture, Reduction, Region, ScaleKind, Style};
+use ascribe::{Model, catalogue};
 use image::RgbImage;
 
 use crate::error::{Failure, Result};
@@ -170,12 +170,14 @@ pub fn photograph(path: &Path, prepared: &Prepared) -> Result<(RgbImage, Option<
     Ok((prepared.image.clone(), None))
 }
 
-/// The style for a map: fine maps are smoothed a little for display, which the picture says.
-pub fn style(map: &Heatmap, input: &Prepared, smoothing: Option<f64>) -> Style {
+/// The style for a method's map: fine maps are smoothed a little for display, which the picture says, and maps of
+/// which only differences have a meaning are spread over all colours.
+pub fn style(map: &Heatmap, method: &str, input: &Prepared, smoothing: Option<f64>) -> Style {
+    let relative = catalogue::method(method).is_ok_and(|m| m.relative);
     let side = map.height().min(map.width());
     let fine = [map.height(), map.width()] == input.geometry.output;
     let smoothing = smoothing.unwrap_or(if fine { side as f64 / 100.0 } else { 0.0 });
-    Style { smoothing, ..Style::default() }
+    Style { smoothing, scale: relative.then_some(ScaleKind::Range), ..Style::default() }
 }
 
 /// The target in words: label and class.
@@ -222,8 +224,8 @@ pub fn overlay(
     smoothing: Option<f64>,
 ) -> Result<Picture> {
     let map = heatmap(attribution, sample)?;
-    let style = style(&map, input, smoothing);
     let provenance = &attribution.provenance;
+    let style = style(&map, &provenance.method, input, smoothing);
     let mut overlay = Overlay::new(photo.0, map).style(style).about(about).cropped(true);
     if let Some(region) = photo.1 {
         overlay = overlay.region(region);

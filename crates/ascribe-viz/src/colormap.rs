@@ -113,7 +113,7 @@ impl Colormap {
     pub fn neutral(self) -> [u8; 3] {
         match self.kind() {
             ScaleKind::Diverging => self.eval(0.5),
-            ScaleKind::Sequential => self.eval(0.0),
+            ScaleKind::Sequential | ScaleKind::Range => self.eval(0.0),
         }
     }
 }

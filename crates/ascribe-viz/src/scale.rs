@@ -17,6 +17,8 @@ pub enum ScaleKind {
     Diverging,
     /// Magnitudes: zero is the low end.
     Sequential,
+    /// Values of which only differences have a meaning: the smallest is the low end, wherever zero lies.
+    Range,
 }
 
 /// The map from values to positions 0..=1.
@@ -27,11 +29,12 @@ pub enum ScaleKind {
 /// ```text
 /// diverging:   position(v) = ½ + ½ · v / L,                 L = P_q(|v|)
 /// sequential:  position(v) = (v − low) / (high − low),      high = max(0, P_q(v)), low = min(0, P_{100−q}(v))
+/// range:       position(v) = (v − low) / (high − low),      high = P_q(v),         low = P_{100−q}(v)
 /// ```
 ///
-/// clamped to 0..=1. Zero is always on the scale: at the centre (diverging) or, for magnitudes, at the low end. If
-/// nearly all values are zero, so that the limits would vanish although some value is not zero, the limits are the
-/// extreme values instead (`percentile` becomes 100 and a finding says so).
+/// clamped to 0..=1. Except for ranges, zero is on the scale: at the centre (diverging) or, for magnitudes, at the
+/// low end. If nearly all values are equal, so that the limits would coincide although the values differ, the limits
+/// are the extreme values instead (`percentile` becomes 100 and a finding says so).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
     /// Diverging or sequential.
@@ -127,6 +130,7 @@ impl Scale {
                 (-limit, limit)
             }
             ScaleKind::Sequential => (of_sorted(&sorted, 100.0 - q).min(0.0), of_sorted(&sorted, q).max(0.0)),
+            ScaleKind::Range => (of_sorted(&sorted, 100.0 - q), of_sorted(&sorted, q)),
         };
         let (mut used, (mut low, mut high)) = (percentile, limits(percentile));
         if low == high && min < max {
@@ -153,12 +157,19 @@ impl Scale {
                 self.zero()
             });
         }
+        if self.low == self.high {
+            return Some(if value > self.high { 1.0 } else { 0.0 });
+        }
         let (low, high) = (self.low / unit, self.high / unit);
         Some(((value.clamp(self.low, self.high) / unit - low) / (high - low)).clamp(0.0, 1.0))
     }
 
-    /// How far the value is from zero, as a fraction of the larger limit, clipped to 0..=1; 1 for NaN.
+    /// How far the value is from zero, as a fraction of the larger limit, clipped to 0..=1; 1 for NaN. For a range,
+    /// its position.
     pub fn strength(&self, value: f64) -> f64 {
+        if self.kind == ScaleKind::Range {
+            return self.position(value).unwrap_or(1.0);
+        }
         let unit = self.low.abs().max(self.high.abs());
         if value.is_nan() || (unit == 0.0 && value != 0.0) {
             1.0
@@ -169,11 +180,12 @@ impl Scale {
         }
     }
 
-    /// The position of zero.
+    /// The position of zero; for a range that lies beside zero, the nearer end.
     pub fn zero(&self) -> f64 {
         match self.kind {
             ScaleKind::Diverging => 0.5,
-            ScaleKind::Sequential if self.low == self.high => 0.0,
+            ScaleKind::Sequential | ScaleKind::Range if self.low == self.high => 0.0,
+            ScaleKind::Range => self.position(0.0).unwrap_or(0.0),
             ScaleKind::Sequential => {
                 let unit = self.high.max(-self.low);
                 (-self.low / unit) / (self.high / unit - self.low / unit)
@@ -303,6 +315,17 @@ mod tests {
         assert_eq!((scale.high, scale.percentile), (7.0, 100.0));
         assert_eq!(scale.finding(99.0).unwrap().kind, FindingKind::Sparse);
         assert!(scale.finding(100.0).is_none());
+    }
+
+    #[test]
+    fn a_range_spends_all_colours_on_differences() {
+        let scale = fit(ScaleKind::Range, 100.0, &[0.5, 0.75, 0.55, 0.6]);
+        assert_eq!((scale.low, scale.high, scale.zero()), (0.5, 0.75, 0.0));
+        assert!((scale.position(0.6).unwrap() - 0.4).abs() < 1e-12);
+        assert_eq!((scale.strength(0.5), scale.strength(0.75)), (0.0, 1.0));
+        let constant = fit(ScaleKind::Range, 99.0, &[0.5, 0.5]);
+        assert_eq!(constant.position(0.5), Some(constant.strength(0.5)));
+        assert!(constant.position(0.5).unwrap().is_finite());
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Style {
     pub fn colormap(&self, kind: ScaleKind) -> Colormap {
         match kind {
             ScaleKind::Diverging => self.diverging,
-            ScaleKind::Sequential => self.sequential,
+            ScaleKind::Sequential | ScaleKind::Range => self.sequential,
         }
     }
 

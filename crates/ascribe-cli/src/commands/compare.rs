@@ -133,7 +133,7 @@ fn row(
             Ok(mut attribution) => {
                 attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
                 let map = output::heatmap(&attribution, 0)?;
-                let sigma = output::style(&map, prepared, args.smoothing).smoothing;
+                let sigma = output::style(&map, id, prepared, args.smoothing).smoothing;
                 let map = if sigma > 0.0 { map.smooth(sigma)? } else { map };
                 smoothing.push(sigma);
                 picture = picture.map(map);

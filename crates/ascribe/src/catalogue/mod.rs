@@ -58,6 +58,9 @@ pub struct Entry {
     /// Das & Rad: `post-hoc` or `intrinsic`.
     #[serde(default = "post_hoc")]
     pub usage: String,
+    /// Whether only differences between the values of a map have a meaning, and zero has none.
+    #[serde(default)]
+    pub relative: bool,
     /// Das & Rad: whether it works for any kind of model.
     #[serde(default)]
     pub agnostic: bool,
