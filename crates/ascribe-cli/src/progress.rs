@@ -38,7 +38,9 @@ impl Bar {
     /// A bar that counts bytes.
     pub fn bytes(label: &str) -> Self {
         let bar = Self::new(label);
-        if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes}, {eta} left") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes}, {eta} left")
+        {
             bar.0.set_style(style);
         }
         bar

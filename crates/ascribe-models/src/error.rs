@@ -135,13 +135,11 @@ fn did_you_mean(near: &[String]) -> String {
 
 /// Near architectures, or all of them.
 fn near_or_all(near: &[String]) -> String {
-    match did_you_mean(near).strip_prefix("; ") {
-        Some(near) => near.into(),
-        None => {
-            let all: Vec<&str> = crate::zoo::architectures().iter().map(|a| a.name).collect();
-            format!("there are {}", all.join(", "))
-        }
+    if let Some(near) = did_you_mean(near).strip_prefix("; ") {
+        return near.into();
     }
+    let all: Vec<&str> = crate::zoo::architectures().iter().map(|a| a.name).collect();
+    format!("there are {}", all.join(", "))
 }
 
 fn list(nodes: &[NodeProblem]) -> String {
