@@ -64,7 +64,8 @@ def grad_cam(model, x, target):
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     # The output of the trunk: the last value with spatial positions.
-    layer = next(getattr(model, name) for name in ("layer4", "features", "head") if hasattr(model, name))
+    modules = dict(model.named_children())
+    layer = next(modules[name] for name in ("layer4", "features", "_bn1") if name in modules)
     x = x.clone().requires_grad_(True)
     with GradCAM(model=model, target_layers=[layer]) as cam:
         found = cam(input_tensor=x, targets=[ClassifierOutputTarget(target)])

@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A model with the classes of ImageNet, and outputs of two samples.
+    /// A model with the first classes of ImageNet, and outputs of two samples.
     fn model() -> (Model, Outputs) {
         let mut b = GraphBuilder::new();
         let x = b.input("x", &[Some(4)]);
@@ -147,7 +147,7 @@ mod tests {
             name: "test".into(),
             graph: b.finish(&[y]).unwrap(),
             preprocessing: Preprocessing::imagenet(),
-            labels: Some(Labels::imagenet_1k()),
+            labels: Some(Labels::new(["tench", "goldfish", "great white shark", "tiger shark"])),
             notes: Vec::new(),
         };
         let rows = Tensor::new(&[[0.0, 3.0, 1.0, 2.0], [5.0, 3.0, 1.0, 2.0]], &Device::Cpu).unwrap();

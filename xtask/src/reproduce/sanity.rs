@@ -169,10 +169,9 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         let rank = found.rank(higher);
         let relation = if changes { "depends on" } else { "is invariant to" };
         let statement = format!("The map of {name} {relation} the parameters of higher layers.");
-        let mut measured = format!("mean rank correlation {rank:.3} after randomising the upper third");
+        let mut measured = vec![format!("mean rank correlation {rank:.3} after randomising the upper third")];
         if gone > 0 {
-            measured =
-                format!("{measured}; {gone} of {of} maps vanished, because Grad-CAM is positive nowhere");
+            measured.push(format!("{gone} of {of} maps vanished, because Grad-CAM is positive nowhere"));
         }
         let (holds, criterion) = if changes {
             (rank < 0.5, "below 0.5; a map that vanished counts as 0")
@@ -182,7 +181,7 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         claims.push(
             Claim::new(format!("{statement} ({})", subject.name), verdict(holds))
                 .source(SOURCE)
-                .measured(measured)
+                .measured(measured.join("; "))
                 .criterion(criterion),
         );
     }
