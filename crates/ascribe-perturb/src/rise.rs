@@ -162,7 +162,7 @@ impl<M: Predictor + ?Sized> Explainer<M> for Rise {
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         explain(self, model, x, target, run, |task| {
             let (batch, size) = image(x)?;
-            if self.cells > size[0].max(size[1]) {
+            if self.given.is_none() && self.cells > size[0].max(size[1]) {
                 return Err(Error::invalid(
                     "cells",
                     self.cells.to_string(),

@@ -44,7 +44,7 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["--method", "grad-cam", "--layer", "fc"], &["fc"]),
     // Baselines.
     (&["--baseline", "grey"], &["--baseline 'grey'", "black, white"]),
-    (&["--baseline", "uniform:1"], &["--baseline", "'1'", "2 number(s)"]),
+    (&["--baseline", "uniform:1"], &["--baseline", "'1'", "2 finite number(s)"]),
     (&["--baseline", "blur:0"], &["sigma", "positive"]),
     (&["--baseline", "nowhere.npy"], &["nowhere.npy"]),
     (&["--method", "saliency", "--baseline", "zero"], &["--baseline", "'saliency' has no baseline"]),

@@ -105,9 +105,9 @@ fn baselines_are_read() -> Test {
         let start = ["explain", "square.png", "--baseline", baseline, "--target", "1"];
         number(&place.json(&shapes(&start, &["--set", "steps=2"]))?["baseline_score"])
     };
-    // The network's pixels are not normalised: black is zero, white is one.
-    assert_eq!(score("zero")?, score("black")?);
-    assert_eq!(score("1")?, score("white")?);
+    // The network sees pixels minus one half.
+    assert_eq!(score("-0.5")?, score("black")?);
+    assert_eq!(score("0.5")?, score("white")?);
     let all = [score("zero")?, score("1")?, score("-1")?, score("blur:2")?, score("uniform:0,1")?];
     for (i, a) in all.iter().enumerate() {
         assert!(all[..i].iter().all(|b| a != b), "{all:?}");
