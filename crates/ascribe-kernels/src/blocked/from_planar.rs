@@ -43,7 +43,7 @@ impl BlockedConv {
     /// `None` for groups.
     ///
     /// # Errors
-    /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
+    /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
     pub fn forward_planar(shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
         Self::forward_planar_with(Isa::detect(), shape, weight)
     }
@@ -115,8 +115,8 @@ impl BlockedConv {
     /// zeros in the border and the channel tail.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when the convolution was packed for blocked sources, or `dst_shape` has another
-    /// batch, other channels or another size; [`KernelError::Length`] when a slice does not have the length of
+    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked sources, or `dst_shape` has another
+    /// batch, other channels or another size; [`crate::KernelError::Length`] when a slice does not have the length of
     /// its shape.
     pub fn run_planar(
         &self,

@@ -35,7 +35,7 @@ impl BlockedConv {
     /// `None` for groups, for more than 16 input channels, and where a wide border would be needed.
     ///
     /// # Errors
-    /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
+    /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
     pub fn input_grad_planar(shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
         Self::input_grad_planar_with(Isa::detect(), shape, weight)
     }
@@ -121,8 +121,8 @@ impl BlockedConv {
     /// a contiguous NCHW input gradient, which is overwritten.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when the convolution was packed for blocked destinations, or `src_shape` has
-    /// other channels, another size or too narrow a border; [`KernelError::Length`] when a slice does not have
+    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked destinations, or `src_shape` has
+    /// other channels, another size or too narrow a border; [`crate::KernelError::Length`] when a slice does not have
     /// the length of its shape.
     pub fn run_to_planar(&self, src_shape: &BlockedShape, src: &[f32], dst: &mut [f32]) -> Result<()> {
         const KERNEL: &str = "planar convolution input gradient";
