@@ -1,7 +1,7 @@
 //! Finding the layer that class activation maps are made at.
 
 use ascribe_core::ops::{Kind, Op, Structure};
-use ascribe_core::{Error, Graph, Inputs, Keep, NodeId, Result, Trace};
+use ascribe_core::{Error, Graph, Inputs, NodeId, Result};
 
 /// The last layer that still has spatial positions: where Grad-CAM looks unless told otherwise.
 ///
@@ -11,19 +11,19 @@ use ascribe_core::{Error, Graph, Inputs, Keep, NodeId, Result, Trace};
 /// sum, a product, a normalisation or a concatenation of channels, not a pooling or a reshape. In a ResNet that is
 /// the last block's ReLU, in VGG the ReLU before the last max-pooling, in GoogLeNet the last concatenation.
 ///
-/// Runs the graph on the first sample.
+/// Looks at shapes only; nothing is computed.
 ///
 /// # Errors
-/// If there is no such layer, or the graph cannot compute.
+/// If there is no such layer, or the inputs do not fit the graph.
 pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
-    let trace = graph.trace(&x.select(&[0])?, Keep::All)?;
+    let shapes = graph.shapes(x)?;
     let inputs = graph.explained_nodes(x)?;
-    let ranks: Vec<usize> =
-        inputs.iter().map(|&id| Ok(trace.value(id)?.rank())).collect::<Result<Vec<usize>>>()?;
+    let ranks: Vec<usize> = inputs.iter().map(|id| shapes[id.index()].len()).collect();
     let output = graph.outputs().first().copied();
     let found = output.and_then(|output| {
         let mut on_all_paths = bottlenecks(graph, &inputs, output);
-        on_all_paths.retain(|&id| id != output && computes(graph, id) && is_spatial(&trace, id, &ranks));
+        on_all_paths
+            .retain(|&id| id != output && computes(graph, id) && is_spatial(&shapes[id.index()], &ranks));
         on_all_paths.last().copied()
     });
     found.ok_or_else(|| Error::Unsupported {
@@ -34,12 +34,8 @@ pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
     })
 }
 
-fn is_spatial(trace: &Trace, id: NodeId, ranks: &[usize]) -> bool {
-    trace.value(id).is_ok_and(|value| {
-        matches!(value.rank(), 3 | 4)
-            && ranks.contains(&value.rank())
-            && value.dims()[2..].iter().product::<usize>() > 1
-    })
+fn is_spatial(shape: &[usize], ranks: &[usize]) -> bool {
+    matches!(shape.len(), 3 | 4) && ranks.contains(&shape.len()) && shape[2..].iter().product::<usize>() > 1
 }
 
 fn computes(graph: &Graph, id: NodeId) -> bool {

@@ -5,6 +5,7 @@ mod builder;
 mod canonical;
 mod cut;
 mod execute;
+mod shapes;
 mod trace;
 mod vanished;
 
