@@ -3,8 +3,8 @@
 mod common;
 
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
-use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError, conv2d, conv2d_input_grad};
-use common::{bits, blocked, clean, error, on_threads, planar, to_f64, values};
+use ascribe_kernels::{Activation, ConvShape, KernelError, conv2d, conv2d_input_grad};
+use common::{bits, blocked, clean, error, fitting, layer, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
 
 /// Channels of all kinds: within a block, across blocks, whole blocks; groups; depthwise.
@@ -15,23 +15,8 @@ fn conv_shapes() -> impl Strategy<Value = ConvShape> {
         (1_usize..50, Just(1_usize), Just(1_usize)),
         (2_usize..4, Just(16_usize), Just(32_usize)),
     ];
-    (0_usize..4, channels, axis(), axis()).prop_filter_map(
-        "the kernel has to fit",
-        |(batch, (groups, ic, oc), h, w)| {
-            ConvShape::new(ConvParams {
-                batch,
-                in_channels: groups * ic,
-                out_channels: groups * oc,
-                groups,
-                input: [h.0, w.0],
-                kernel: [h.1, w.1],
-                stride: [h.2, w.2],
-                dilation: [h.3, w.3],
-                padding: [h.4, w.4, h.5, w.5],
-            })
-            .ok()
-        },
-    )
+    (0_usize..4, channels, axis(), axis())
+        .prop_filter_map("the kernel has to fit", |(batch, channels, h, w)| fitting(batch, channels, h, w))
 }
 
 /// Source and destination of one direction, with borders beyond what is needed.
@@ -180,23 +165,8 @@ proptest! {
 /// Few input channels, any stride.
 fn first_layers() -> impl Strategy<Value = ConvShape> {
     let axis = || (1_usize..40, 1_usize..8, 1_usize..5, 1_usize..3, 0_usize..4, 0_usize..4);
-    (0_usize..3, 1_usize..7, 1_usize..70, axis(), axis()).prop_filter_map(
-        "the kernel has to fit",
-        |(batch, in_channels, out_channels, h, w)| {
-            ConvShape::new(ConvParams {
-                batch,
-                in_channels,
-                out_channels,
-                groups: 1,
-                input: [h.0, w.0],
-                kernel: [h.1, w.1],
-                stride: [h.2, w.2],
-                dilation: [h.3, w.3],
-                padding: [h.4, w.4, h.5, w.5],
-            })
-            .ok()
-        },
-    )
+    (0_usize..3, 1_usize..7, 1_usize..70, axis(), axis())
+        .prop_filter_map("the kernel has to fit", |(batch, ic, oc, h, w)| fitting(batch, (1, ic, oc), h, w))
 }
 
 /// Both directions of a first layer: against NCHW, for several threads, and sample by sample.
@@ -371,21 +341,6 @@ fn epilogue(s: &ConvShape, seed: u64, choice: usize) -> Result<(), TestCaseError
         }
     }
     Ok(())
-}
-
-fn layer(ic: usize, oc: usize, groups: usize, size: usize, k: usize, stride: usize) -> ConvShape {
-    ConvShape::new(ConvParams {
-        batch: 2,
-        in_channels: ic,
-        out_channels: oc,
-        groups,
-        input: [size, size],
-        kernel: [k, k],
-        stride: [stride, stride],
-        padding: [k / 2; 4],
-        ..Default::default()
-    })
-    .unwrap()
 }
 
 /// The kinds of layers of the networks that matter, larger than what the random shapes reach.

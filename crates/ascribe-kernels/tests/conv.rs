@@ -6,7 +6,7 @@ use ascribe_kernels::{
     Activation, ConvParams, ConvShape, Epilogue, Float, KernelError, PackedConv, conv2d, conv2d_input_grad,
     conv2d_weight_grad,
 };
-use common::{error, on_threads, to_f64, values};
+use common::{error, layer, on_threads, to_f64, values};
 use proptest::prelude::*;
 
 fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
@@ -83,33 +83,19 @@ fn same_bits<T: Float>(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
 
 /// The kinds of layers of the networks that matter, larger than what the random shapes reach.
 fn layers() -> Vec<ConvShape> {
-    let shape = |ic, oc, groups, size, k, stride| {
-        ConvShape::new(ConvParams {
-            batch: 2,
-            in_channels: ic,
-            out_channels: oc,
-            groups,
-            input: [size, size],
-            kernel: [k, k],
-            stride: [stride, stride],
-            padding: [k / 2; 4],
-            ..Default::default()
-        })
-        .unwrap()
-    };
     vec![
-        shape(3, 24, 1, 61, 7, 2),
-        shape(3, 32, 1, 40, 3, 2),
-        shape(64, 40, 1, 28, 3, 1),
-        shape(130, 33, 1, 14, 3, 1),
-        shape(90, 530, 1, 7, 1, 1),
-        shape(400, 30, 1, 9, 1, 2),
-        shape(9, 9, 9, 57, 3, 1),
-        shape(7, 7, 7, 112, 3, 2),
-        shape(11, 11, 11, 28, 5, 1),
-        shape(11, 11, 11, 28, 5, 2),
-        shape(17, 17, 17, 7, 5, 1),
-        shape(32, 64, 4, 15, 3, 2),
+        layer(3, 24, 1, 61, 7, 2),
+        layer(3, 32, 1, 40, 3, 2),
+        layer(64, 40, 1, 28, 3, 1),
+        layer(130, 33, 1, 14, 3, 1),
+        layer(90, 530, 1, 7, 1, 1),
+        layer(400, 30, 1, 9, 1, 2),
+        layer(9, 9, 9, 57, 3, 1),
+        layer(7, 7, 7, 112, 3, 2),
+        layer(11, 11, 11, 28, 5, 1),
+        layer(11, 11, 11, 28, 5, 2),
+        layer(17, 17, 17, 7, 5, 1),
+        layer(32, 64, 4, 15, 3, 2),
     ]
 }
 

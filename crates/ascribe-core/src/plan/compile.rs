@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ascribe_kernels::blocked::{BLOCK, BlockedConv};
+use ascribe_kernels::blocked::BLOCK;
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
 
 use super::packs::{Packs, padded_bias};
@@ -252,12 +252,14 @@ impl Compiler<'_> {
         };
         let chain = self.chain(id);
         let (dst, tail) = self.tail_of(&chain, bias);
+        let bits = tail.record;
         if planar {
             let src = self.tensor_of(x);
             self.program.forward.push(Instruction::PlanarConv { conv: packed, src, dst, tail });
         } else {
             let src = self.image_of(x);
-            self.conv_into_forward(packed, src, dst, tail);
+            self.want_border(src, packed.source_pad());
+            self.program.forward.push(Instruction::Conv { conv: packed, src, dst, tail });
         }
         let kind = if planar {
             UnitKind::PlanarConv { node: id, shape }
@@ -266,13 +268,8 @@ impl Compiler<'_> {
         };
         let mut inputs = vec![x];
         inputs.extend(chain.residual);
-        self.finish(id, &chain, dst, Unit { kind, inputs, output: chain.last });
+        self.finish(id, dst, bits, Unit { kind, inputs, output: chain.last });
         Ok(true)
-    }
-
-    fn conv_into_forward(&mut self, conv: Arc<BlockedConv>, src: ImageId, dst: ImageId, tail: Tail) {
-        self.want_border(src, conv.source_pad());
-        self.program.forward.push(Instruction::Conv { conv, src, dst, tail });
     }
 
     /// An image for the result of a chain, and what is done to the sums on the way there.
@@ -283,18 +280,16 @@ impl Compiler<'_> {
         (dst, Tail { bias, residual, activation: chain.activation, record, mask: None })
     }
 
-    /// Marks the nodes from `first` to the end of the chain as computed.
-    fn finish(&mut self, first: NodeId, chain: &Chain, dst: ImageId, unit: Unit) {
+    /// Marks the nodes from `first` to the unit's output as computed.
+    fn finish(&mut self, first: NodeId, dst: ImageId, bits: Option<Bits>, unit: Unit) {
         let mut at = first;
         self.done[at.index()] = true;
-        while at != chain.last {
+        while at != unit.output {
             let Some(next) = self.only_user(at) else { break };
             at = next;
             self.done[at.index()] = true;
         }
-        let bits =
-            (self.record && chain.activation != Activation::None).then(|| Bits(self.program.bits.len() - 1));
-        self.homes[chain.last.index()] = Home { image: Some(dst), register: None, blocked: true, bits };
+        self.homes[unit.output.index()] = Home { image: Some(dst), register: None, blocked: true, bits };
         self.units.push(unit);
     }
 
@@ -324,22 +319,22 @@ impl Compiler<'_> {
 
     fn combine(&mut self, id: NodeId, x: NodeId, chain: &Chain, inputs: Vec<NodeId>) {
         let (dst, tail) = self.tail_of(chain, None);
-        let src = self.image_of(x);
+        let (src, bits) = (self.image_of(x), tail.record);
         self.program.forward.push(Instruction::Combine { src, dst, tail });
-        self.finish(id, chain, dst, Unit { kind: UnitKind::Combine, inputs, output: chain.last });
+        self.finish(id, dst, bits, Unit { kind: UnitKind::Combine, inputs, output: chain.last });
     }
 
     fn pooling(&mut self, id: NodeId, pool: Pool, x: NodeId) -> bool {
         let pool = Arc::new(pool);
         let (src, dst) = (self.image_of(x), self.image_like(id));
-        let record = (self.record && pool.has_winners()).then(|| {
+        // The kernel writes them whether or not a backward walk follows.
+        let winners = pool.has_winners().then(|| {
             self.program.winners.push(pool.clone());
             Winners(self.program.winners.len() - 1)
         });
-        self.program.forward.push(Instruction::Pool { pool: pool.clone(), src, dst, record });
-        let chain = Chain { last: id, residual: None, activation: Activation::None };
-        let kind = UnitKind::Pool { pool, winners: record };
-        self.finish(id, &chain, dst, Unit { kind, inputs: vec![x], output: id });
+        self.program.forward.push(Instruction::Pool { pool: pool.clone(), src, dst, winners });
+        let kind = UnitKind::Pool { pool, winners };
+        self.finish(id, dst, None, Unit { kind, inputs: vec![x], output: id });
         true
     }
 
@@ -361,9 +356,8 @@ impl Compiler<'_> {
             self.program.forward.push(copy);
             dst_block += blocks;
         }
-        let chain = Chain { last: id, residual: None, activation: Activation::None };
         let unit = Unit { kind: UnitKind::Concat, inputs: inputs.to_vec(), output: id };
-        self.finish(id, &chain, dst, unit);
+        self.finish(id, dst, None, unit);
         true
     }
 

@@ -61,8 +61,8 @@ pub(super) enum Instruction {
     PlainGrad { conv: Arc<PackedConv<f32>>, src: ImageId, dst: Register },
     /// `dst = tail(src)`.
     Combine { src: ImageId, dst: ImageId, tail: Tail },
-    /// A pooling.
-    Pool { pool: Arc<Pool>, src: ImageId, dst: ImageId, record: Option<Winners> },
+    /// A pooling; `winners` for those that have any.
+    Pool { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners> },
     /// The gradient of a pooling.
     PoolGrad { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners>, mask: Option<Bits> },
     /// Copies whole blocks of channels; clears the border of what it writes.

@@ -155,14 +155,11 @@ impl Runner<'_> {
                     blocked::apply(&src_shape, src, epilogue, &dst_shape, dst)
                 })
             }
-            Instruction::Pool { pool, src, dst, record } => {
+            Instruction::Pool { pool, src, dst, winners } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));
                 let ([src], dst) = workspace.arena.split([Some(self.range(*src))], self.range(*dst));
-                let (src, dst) = ((&src_shape, src.unwrap_or_default()), (&dst_shape, dst));
-                match record {
-                    Some(winners) => pool.run(src, dst, &mut workspace.winners[winners.0]),
-                    None => pool.run(src, dst, &mut vec![0; pool.winners_len(self.batch)?]),
-                }
+                let winners = winners.map_or(&mut [][..], |w| &mut workspace.winners[w.0]);
+                pool.run((&src_shape, src.unwrap_or_default()), (&dst_shape, dst), winners)
             }
             Instruction::PoolGrad { pool, src, dst, winners, mask } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));

@@ -124,6 +124,41 @@ pub fn each_pooled(s: &PoolShape, mut visit: impl FnMut(usize, usize)) {
     }
 }
 
+/// One axis of a convolution: input, kernel, stride, dilation, padding before and behind.
+pub type Axis = (usize, usize, usize, usize, usize, usize);
+
+/// The convolution with these groups, channels per group in and out, and axes, if the kernel fits.
+pub fn fitting(batch: usize, (groups, ic, oc): (usize, usize, usize), h: Axis, w: Axis) -> Option<ConvShape> {
+    ConvShape::new(ConvParams {
+        batch,
+        in_channels: groups * ic,
+        out_channels: groups * oc,
+        groups,
+        input: [h.0, w.0],
+        kernel: [h.1, w.1],
+        stride: [h.2, w.2],
+        dilation: [h.3, w.3],
+        padding: [h.4, w.4, h.5, w.5],
+    })
+    .ok()
+}
+
+/// Two samples of a square layer, padded so that stride 1 keeps its size.
+pub fn layer(ic: usize, oc: usize, groups: usize, size: usize, k: usize, stride: usize) -> ConvShape {
+    ConvShape::new(ConvParams {
+        batch: 2,
+        in_channels: ic,
+        out_channels: oc,
+        groups,
+        input: [size, size],
+        kernel: [k, k],
+        stride: [stride, stride],
+        padding: [k / 2; 4],
+        ..Default::default()
+    })
+    .unwrap()
+}
+
 /// Small convolutions of every kind; about one in four is depthwise.
 pub fn conv_shapes() -> impl Strategy<Value = ConvShape> {
     let axis = || (1_usize..20, 1_usize..6, 1_usize..4, 1_usize..3, 0_usize..4, 0_usize..4);
@@ -133,23 +168,8 @@ pub fn conv_shapes() -> impl Strategy<Value = ConvShape> {
         (1_usize..12, Just(1_usize), Just(1_usize)),
         (1_usize..6, Just(1_usize), 1_usize..3),
     ];
-    (0_usize..4, channels, axis(), axis()).prop_filter_map(
-        "the kernel has to fit",
-        |(batch, (groups, ic, oc), h, w)| {
-            ConvShape::new(ConvParams {
-                batch,
-                in_channels: groups * ic,
-                out_channels: groups * oc,
-                groups,
-                input: [h.0, w.0],
-                kernel: [h.1, w.1],
-                stride: [h.2, w.2],
-                dilation: [h.3, w.3],
-                padding: [h.4, w.4, h.5, w.5],
-            })
-            .ok()
-        },
-    )
+    (0_usize..4, channels, axis(), axis())
+        .prop_filter_map("the kernel has to fit", |(batch, channels, h, w)| fitting(batch, channels, h, w))
 }
 
 /// NCHW in blocks.
