@@ -33,6 +33,7 @@ pub use explainer::{Explainer, Found, Method, Task, explain};
 pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
 pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
 pub use model::{Differentiable, Gradient, Predictor, Propagated};
+pub use plan::StepTime;
 pub use reduction::Reduction;
 pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, Site, is_first_affine};
 pub use run::{Progress, ProgressFn, Run};

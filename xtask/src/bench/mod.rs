@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: criterion benches, and measurements side by side with peers.
 
 mod peers;
+mod profile;
 mod work;
 
 use std::process::Command;
 
 use clap::Args;
 
+pub use profile::{Profile, run as profile};
 pub use work::worker;
 
 use crate::{paths, python};

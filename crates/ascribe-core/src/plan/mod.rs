@@ -14,6 +14,7 @@ mod arena;
 mod compile;
 mod packs;
 mod pool;
+mod profile;
 mod program;
 mod reverse;
 mod run;
@@ -32,6 +33,7 @@ use crate::inputs::{Inputs, Outputs};
 use crate::ops::Backend;
 use arena::Placement;
 use packs::Packs;
+pub use profile::StepTime;
 use program::{Instruction, Program, Register};
 use run::{Runner, Workspace};
 
@@ -77,6 +79,8 @@ pub(crate) struct Walked {
     pub(crate) kept: Vec<Tensor>,
     /// The gradients asked for.
     pub(crate) gradients: Vec<Tensor>,
+    /// Wall time of each step.
+    pub(crate) seconds: Vec<f64>,
 }
 
 impl Plans {
@@ -150,13 +154,7 @@ impl Plan {
     ) -> Result<(T, Walked)> {
         let mut workspace =
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let runner = Runner {
-            graph,
-            program: &self.program,
-            placement: &self.placement,
-            last_reads: &self.last_reads,
-            batch,
-        };
+        let runner = self.runner(graph, batch);
         runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
         let outputs = workspace.tensors(&self.program.outputs)?;
         let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
@@ -167,9 +165,20 @@ impl Plan {
             runner.backward(&mut workspace, seeds)?;
             gradients = runner.gradients(&workspace)?;
         }
+        let seconds = std::mem::take(&mut workspace.seconds);
         workspace.clear();
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
-        Ok((found, Walked { kept, gradients }))
+        Ok((found, Walked { kept, gradients, seconds }))
+    }
+
+    fn runner<'a>(&'a self, graph: &'a Graph, batch: usize) -> Runner<'a> {
+        Runner {
+            graph,
+            program: &self.program,
+            placement: &self.placement,
+            last_reads: &self.last_reads,
+            batch,
+        }
     }
 }
 

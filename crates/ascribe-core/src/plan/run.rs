@@ -1,6 +1,7 @@
 //! Executing a program.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use ascribe_kernels::Epilogue;
 use ascribe_kernels::blocked::{self, BlockedEpilogue, BlockedShape};
@@ -19,6 +20,8 @@ pub(super) struct Workspace {
     registers: Vec<Option<Tensor>>,
     bits: Vec<Vec<u16>>,
     winners: Vec<Vec<u8>>,
+    /// Wall time of each step so far.
+    pub(super) seconds: Vec<f64>,
 }
 
 /// A program with what is needed to run it.
@@ -35,6 +38,7 @@ impl Workspace {
     fn prepare(&mut self, runner: &Runner<'_>) -> Result<()> {
         let Runner { program, placement, batch, .. } = runner;
         self.arena.reserve(placement.len * batch);
+        self.seconds.clear();
         self.registers.clear();
         self.registers.resize(program.registers, None);
         self.bits.resize_with(program.bits.len(), Vec::new);
@@ -66,7 +70,7 @@ impl Workspace {
 }
 
 impl Runner<'_> {
-    fn shape(&self, image: ImageId) -> BlockedShape {
+    pub(super) fn shape(&self, image: ImageId) -> BlockedShape {
         self.program.images[image.0].shape(self.batch)
     }
 
@@ -108,7 +112,9 @@ impl Runner<'_> {
 
     fn steps(&self, workspace: &mut Workspace, steps: &[Instruction], first: usize) -> Result<()> {
         for (number, step) in steps.iter().enumerate() {
+            let started = Instant::now();
             self.step(workspace, step)?;
+            workspace.seconds.push(started.elapsed().as_secs_f64());
             for register in &self.last_reads[first + number] {
                 workspace.registers[register.0] = None;
             }

@@ -1,5 +1,7 @@
 //! Convolutions and their input gradients on blocked tensors.
 
+use std::fmt::{self, Display};
+
 use super::buffer::Buffer;
 use super::epilogue::{BlockedEpilogue, same_tensor};
 use super::from_planar::Rows;
@@ -168,6 +170,16 @@ impl BlockedConv {
         Some(Self { isa, mode, form: Form::Blocked, src, dst, source_pad, depth, classes, panels, weights })
     }
 
+    /// Products of the definition for one sample, whatever way they are computed.
+    pub fn products_per_sample(&self) -> usize {
+        let of_class = |class: &Class| class.rows() * class.lattice.points();
+        let direct = self.dst.0 * self.classes.iter().map(of_class).sum::<usize>();
+        match self.form {
+            Form::Minimal(_) => self.src.0 * self.dst.0 * self.dst.1[0] * self.dst.1[1] * 9,
+            _ => direct,
+        }
+    }
+
     /// The least border that the source must have.
     pub fn source_pad(&self) -> [usize; 2] {
         self.source_pad
@@ -286,6 +298,20 @@ impl BlockedConv {
         let products: usize =
             self.classes.iter().map(|c| c.rows() * c.lattice.points()).sum::<usize>() * self.dst.0 * batch;
         Work::new(batch, units, unit_bytes, panels, products)
+    }
+}
+
+/// Kernel elements, source and destination as `C×H×W`, and the way they are computed.
+impl Display for BlockedConv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let image = |(channels, [height, width]): (usize, [usize; 2])| format!("{channels}×{height}×{width}");
+        write!(f, "{} → {}", image(self.src), image(self.dst))?;
+        let taps: usize = self.classes.iter().map(|class| class.lattice.taps.len()).sum();
+        match (self.form, self.mode) {
+            (Form::Minimal(minimal), _) => write!(f, ", {minimal}"),
+            (_, Mode::Depthwise(_)) => write!(f, ", depthwise, {taps} taps"),
+            (_, Mode::Dense(_)) => write!(f, ", {taps} taps"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Lavin and Gray 2016, *Fast Algorithms for Convolutional Neural Networks*.
 
+use std::fmt::{self, Display};
 use std::ops::Range;
 
 use super::conv::{BlockedConv, Form};
@@ -35,6 +36,12 @@ pub(super) struct Minimal {
     outputs: usize,
     /// Source pixel, relative to the destination pixel, that the first kernel element meets.
     origin: [isize; 2],
+}
+
+impl Display for Minimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "F({0} × {0})", self.outputs)
+    }
 }
 
 impl BlockedConv {

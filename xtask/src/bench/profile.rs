@@ -1,0 +1,62 @@
+//! Where the time of one prediction and its gradient goes, step by step.
+
+use anyhow::Context;
+use ascribe::core::{DType, Inputs, Run, StepTime, Target, Tensor};
+use ascribe::models::tensors;
+use ascribe::{Model, OpenOptions};
+use clap::Args;
+
+use crate::paths;
+
+/// `cargo xtask profile`.
+#[derive(Debug, Args)]
+pub struct Profile {
+    /// Network, as `cargo xtask bench --peers` has exported it
+    #[arg(long, default_value = "resnet50")]
+    network: String,
+    /// Rows
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    /// Runs, of which the shortest counts, step by step
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Prediction only, as the methods of perturbation need it
+    #[arg(long)]
+    forward: bool,
+}
+
+/// Prints a table of all steps.
+pub fn run(args: &Profile) -> anyhow::Result<()> {
+    let folder = paths::target().join("peers");
+    let options = OpenOptions { architecture: Some(args.network.clone()), ..OpenOptions::default() };
+    let weights = folder.join(format!("{}.safetensors", args.network)).display().to_string();
+    let model = Model::open(&weights, &options)?;
+    let file = tensors::read(folder.join("input.safetensors"))?;
+    let one = file.get("input")?.to_dtype(DType::F32)?;
+    let x = Inputs::single(Tensor::cat(&vec![one; args.batch], 0)?)?;
+    let wanted = if args.forward { Vec::new() } else { model.graph.inputs().to_vec() };
+    let runs: Option<Vec<Vec<StepTime>>> = Run::new().threads(args.threads).install(|| {
+        (0..=args.runs).map(|_| model.graph.profile(&x, &Target::Class(285), &wanted)).collect()
+    })?;
+    let runs = runs.context("this network runs without a plan")?;
+    let Some(first) = runs.first() else { return Ok(()) };
+    println!("| half | step | ms | GFLOP/s |");
+    println!("| --- | --- | --- | --- |");
+    let mut totals = [[0.0; 2]; 2];
+    for (at, step) in first.iter().enumerate() {
+        let seconds = runs[1..].iter().map(|run| run[at].seconds).fold(f64::INFINITY, f64::min);
+        let rate = 2e-9 * step.products / seconds;
+        let rate = if step.products > 0.0 { format!("{rate:.0}") } else { String::new() };
+        let half = if step.backward { "backward" } else { "forward" };
+        println!("| {half} | {} | {:.3} | {rate} |", step.what, seconds * 1e3);
+        let total = &mut totals[usize::from(step.backward)];
+        total[usize::from(step.products == 0.0)] += seconds * 1e3;
+    }
+    for (half, [products, rest]) in ["forward", "backward"].iter().zip(totals) {
+        println!("{half}: {products:.1} ms in products, {rest:.1} ms in other steps");
+    }
+    Ok(())
+}
