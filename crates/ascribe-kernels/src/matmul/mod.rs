@@ -1,15 +1,19 @@
 //! Batched matrix products.
 
 mod block;
+mod few;
 
 use crate::error::{KernelError, Result, check_len, checked_product};
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Geometry, Isa, TILE_VECTORS};
 use block::{Block, PackAhead};
+use few::{FEW, Few};
 
 /// Products per accumulator chain.
 const K_BLOCK: usize = 192;
+/// Elements of a matrix that is worth the threads by itself.
+const LARGE: usize = 1 << 16;
 /// Vectors of the lane operand per task.
 const BLOCK_VECTORS: usize = 24;
 /// Rows of the broadcast operand per task.
@@ -71,6 +75,14 @@ pub(crate) fn matmul_with<T: Float>(
     let c_step = checked_product(KERNEL, "c", &[m, n])?;
     check_len(KERNEL, "c", checked_product(KERNEL, "c", &[batch, c_step])?, c.len())?;
     if c.is_empty() {
+        return Ok(());
+    }
+    if m <= FEW && !trans_a && k > 0 && (batch == 1 || n * k >= LARGE) {
+        for entry in 0..batch {
+            let (a, b) = (&a[entry * a_step..], &b[entry * b_step..]);
+            let c = c[entry * c_step..].as_mut_ptr();
+            Few { isa, m, n, k, a: a.as_ptr(), b: b.as_ptr(), trans_b, c }.run();
+        }
         return Ok(());
     }
     let a = View {
