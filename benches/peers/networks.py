@@ -8,6 +8,22 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "fixtures/scripts"))
+
+
+def network(architecture, weights):
+    state = {k: v.float() for k, v in load_file(weights).items()}
+    if architecture == "efficientnet-lite0":
+        import efficientnet_lite
+
+        model = efficientnet_lite.EfficientNetLite(0)
+    else:
+        model = getattr(torchvision.models, architecture.replace("-", "_"))(weights=None)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    assert not missing and not unexpected, (missing, unexpected)
+    # Frozen parameters: captum would otherwise compute gradients for them.
+    return model.eval().requires_grad_(False)
 
 
 def parameters(name):
@@ -27,4 +43,5 @@ def main():
     save_file({"input": reference["input"].float().contiguous()}, folder / "input.safetensors")
 
 
-main()
+if __name__ == "__main__":
+    main()

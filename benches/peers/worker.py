@@ -1,34 +1,17 @@
 """The peers' side of the measurements: answers requests, one JSON object per line (see xtask/src/bench/work.rs)."""
 
 import json
-import pathlib
 import resource
 import sys
 import time
 
 import torch
-import torchvision
 from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 from safetensors.torch import load_file, save_file
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "fixtures/scripts"))
+from networks import network
+
 torch.set_num_threads(2)
-
-
-def network(architecture, weights):
-    state = {k: v.float() for k, v in load_file(weights).items()}
-    if architecture == "efficientnet-lite0":
-        import efficientnet_lite
-
-        model = efficientnet_lite.EfficientNetLite(0)
-    else:
-        model = getattr(torchvision.models, architecture.replace("-", "_"))(weights=None)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    assert not missing and not unexpected, (missing, unexpected)
-    # Frozen parameters: captum would otherwise compute gradients for them.
-    return model.eval().requires_grad_(False)
 
 
 def explain(model, x, target, workload):

@@ -34,6 +34,8 @@ enum Task {
     TrainShapes(shapes::Train),
     /// Run the criterion benches, or with --peers the side-by-side measurements
     Bench(bench::Bench),
+    /// Print distances from double precision, beside PyTorch's
+    Accuracy(bench::Accuracy),
     /// Print the time of each step of a prediction and its gradient
     Profile(bench::Profile),
     /// Measure one workload, for `bench --peers`
@@ -51,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Task::TrainShapes(args) => shapes::train(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Profile(args) => bench::profile(&args),
+        Task::Accuracy(args) => bench::accuracy(&args),
         Task::BenchWorker => bench::worker(),
         Task::Ci => ci::run(),
     }

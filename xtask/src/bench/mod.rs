@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: criterion benches, and measurements side by side with peers.
 
+mod accuracy;
 mod peers;
 mod profile;
 mod work;
@@ -8,6 +9,7 @@ use std::process::Command;
 
 use clap::Args;
 
+pub use accuracy::{Accuracy, run as accuracy};
 pub use profile::{Profile, run as profile};
 pub use work::worker;
 

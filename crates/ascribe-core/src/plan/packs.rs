@@ -33,7 +33,7 @@ type Pack = fn(&ConvShape, &[f32]) -> ascribe_kernels::Result<Option<BlockedConv
 
 impl Packs {
     pub(super) fn forward(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::Forward, *shape), BlockedConv::forward)
+        self.blocked(graph, (weight.index(), Direction::Forward, *shape), forward)
     }
 
     pub(super) fn planar(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
@@ -94,12 +94,28 @@ const LARGE: [usize; 2] = [28, 14];
 /// The same for channels: the transforms cost as much for few of them.
 const MANY: usize = 32;
 
-/// The input gradient, by minimal filtering where that pays. Gates are fixed by the forward pass, so that its larger
-/// rounding errors (about 10⁻⁵ of the largest gradient) stay what they are; the forward pass, whose errors open and
-/// close gates, is computed by the definition.
-fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
+/// The side of the map, where minimal filtering is faster than the definition.
+fn filtered_side(shape: &ConvShape) -> Option<usize> {
     let side = shape.input[0].min(shape.input[1]);
-    if shape.kernel == [3, 3] && shape.in_channels.min(shape.out_channels) >= MANY && side >= LARGE[1] {
+    let channels = shape.in_channels.min(shape.out_channels);
+    (shape.kernel == [3, 3] && channels >= MANY && side >= LARGE[1]).then_some(side)
+}
+
+/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those
+/// of F(4 × 4), ten times as large, are not for it.
+fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
+    if filtered_side(shape).is_some()
+        && let Some(packed) = BlockedConv::forward_winograd(shape, weight)?
+    {
+        return Ok(Some(packed));
+    }
+    BlockedConv::forward(shape, weight)
+}
+
+/// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) (about 10⁻⁵
+/// of the largest gradient) stay what they are.
+fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
+    if let Some(side) = filtered_side(shape) {
         let outputs = if side >= LARGE[0] { 4 } else { 2 };
         if let Some(packed) = BlockedConv::input_grad_winograd(shape, outputs, weight)? {
             return Ok(Some(packed));
