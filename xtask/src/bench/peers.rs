@@ -89,7 +89,7 @@ fn chosen<'a>(asked: &'a [String], known: &[&'a str]) -> anyhow::Result<Vec<&'a 
     Ok(if asked.is_empty() { known.to_vec() } else { asked.iter().map(String::as_str).collect() })
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -1,11 +1,14 @@
 //! Where the time of one prediction and its gradient goes, step by step.
 
+use std::time::Instant;
+
 use anyhow::Context;
 use ascribe::core::{DType, Inputs, Run, StepTime, Target, Tensor};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions};
 use clap::Args;
 
+use super::peers::median;
 use crate::paths;
 
 /// `cargo xtask profile`.
@@ -38,8 +41,15 @@ pub fn run(args: &Profile) -> anyhow::Result<()> {
     let one = file.get("input")?.to_dtype(DType::F32)?;
     let x = Inputs::single(Tensor::cat(&vec![one; args.batch], 0)?)?;
     let wanted = if args.forward { Vec::new() } else { model.graph.inputs().to_vec() };
+    let mut walls = Vec::new();
     let runs: Option<Vec<Vec<StepTime>>> = Run::new().threads(args.threads).install(|| {
-        (0..=args.runs).map(|_| model.graph.profile(&x, &Target::Class(285), &wanted)).collect()
+        let one = |_| {
+            let started = Instant::now();
+            let steps = model.graph.profile(&x, &Target::Class(285), &wanted)?;
+            walls.push(started.elapsed().as_secs_f64() * 1e3);
+            Ok(steps)
+        };
+        (0..=args.runs).map(one).collect()
     })?;
     let runs = runs.context("this network runs without a plan")?;
     let Some(first) = runs.first() else { return Ok(()) };
@@ -58,5 +68,8 @@ pub fn run(args: &Profile) -> anyhow::Result<()> {
     for (half, [products, rest]) in ["forward", "backward"].iter().zip(totals) {
         println!("{half}: {products:.1} ms in products, {rest:.1} ms in other steps");
     }
+    let sums = runs.iter().map(|run| run.iter().map(|step| step.seconds * 1e3).sum::<f64>());
+    let medians = [median(&walls), median(&sums.collect::<Vec<_>>())];
+    println!("median of whole runs: {:.1} ms, of which steps {:.1} ms", medians[0], medians[1]);
     Ok(())
 }
