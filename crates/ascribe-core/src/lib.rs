@@ -32,10 +32,13 @@ pub use error::{Error, Result};
 pub use explainer::{Explainer, Found, Method, Task, explain};
 pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
 pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
-pub use model::{Differentiable, Gradient, Predictor, Propagated};
+pub use model::{Differentiable, Gradient, Predictor, Propagated, Walked};
 pub use plan::StepTime;
 pub use reduction::Reduction;
-pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, Site, is_first_affine};
+pub use rule::{
+    Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
+    is_first_affine,
+};
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
 pub use target::{ScoreFn, Target, to_f64};

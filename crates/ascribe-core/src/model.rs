@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Keep, NodeId};
 use crate::inputs::{Inputs, Outputs};
 use crate::ops::Kind;
+pub use crate::plan::Walked;
 use crate::rule::Composite;
 use crate::target::Target;
 
@@ -109,8 +110,8 @@ impl Graph {
     /// One forward run and one backward walk with a composite, from the target to the nodes in `wanted`, whichever
     /// they are; returns the values of the nodes in `keep` beside them.
     ///
-    /// The true gradient runs as a compiled plan where the graph has one (CPU, f32); other composites see each
-    /// node.
+    /// It runs as a compiled plan where the graph has one (CPU, f32) and the plan knows the composite's rules
+    /// ([`crate::Planned`]), and from node to node otherwise.
     ///
     /// # Errors
     /// As [`Graph::propagate`].
@@ -123,20 +124,36 @@ impl Graph {
         keep: &[NodeId],
         wanted: &[NodeId],
     ) -> Result<Propagated> {
-        if composite.is_gradient()
-            && let Some((scores, walked)) =
-                self.planned(x, keep, wanted, |outputs| target.seed(&outputs, samples))?
-        {
-            return Ok(Propagated { scores, values: walked.kept, signals: walked.gradients });
+        let (scores, walked) =
+            self.walk(x, composite, keep, wanted, |outputs| target.seed(outputs, samples))?;
+        Ok(Propagated { scores, values: walked.kept, signals: walked.gradients })
+    }
+
+    /// One forward run and one backward walk from whatever signals `start` makes of the outputs, one per output,
+    /// beside anything that it wants returned.
+    ///
+    /// # Errors
+    /// As [`Graph::propagate`], and those of `start`.
+    pub fn walk<T>(
+        &self,
+        x: &Inputs,
+        composite: &Composite,
+        keep: &[NodeId],
+        wanted: &[NodeId],
+        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
+        let plan = self.plan(x, keep, wanted, composite)?;
+        if let Some(plan) = plan {
+            return plan.run(self, self.bind(x)?, x.batch()?, start);
         }
         let trace = self.trace(x, Keep::All)?;
-        let (scores, seeds) = target.seed(&trace.outputs(self)?, samples)?;
+        let (found, seeds) = start(&trace.outputs(self)?)?;
         let seeds: Vec<_> = self.outputs().iter().copied().zip(seeds).collect();
         let signals = self.backward(&trace, None, &seeds, wanted, composite)?;
-        let signals: Result<Vec<Tensor>> =
+        let gradients: Result<Vec<Tensor>> =
             wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
-        let values: Result<Vec<Tensor>> = keep.iter().map(|&id| trace.value(id).cloned()).collect();
-        Ok(Propagated { scores, values: values?, signals: signals? })
+        let kept: Result<Vec<Tensor>> = keep.iter().map(|&id| trace.value(id).cloned()).collect();
+        Ok((found, Walked { kept: kept?, gradients: gradients?, seconds: Vec::new() }))
     }
 }
 

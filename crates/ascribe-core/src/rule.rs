@@ -22,6 +22,51 @@ pub trait Rule: Debug + Send + Sync {
     /// # Errors
     /// If the rule is not defined for the node, or its arithmetic fails.
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads>;
+
+    /// What the rule does at a node, if it can be said in words that a compiled plan knows; `None`, the default, sends
+    /// the whole walk from node to node.
+    ///
+    /// Two rules with equal answers must do the same.
+    fn planned(&self, _graph: &Graph, _id: NodeId) -> Option<Planned> {
+        None
+    }
+}
+
+/// What a rule does, in words that a compiled plan knows. s is the signal at the output, stab(d) = d + ε sign(d),
+/// sign(0) = 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Planned {
+    /// The true vector-Jacobian product.
+    Gradient,
+    /// The vector-Jacobian product of max(s, 0).
+    Guided,
+    /// max(s, 0), for activations.
+    Rectified,
+    /// s, for activations.
+    Pass,
+    /// x ⊙ Jᵀ(s / stab(y)), for sums and averages.
+    Norm {
+        /// The stabiliser.
+        epsilon: f64,
+    },
+    /// Σ x_t ⊙ W_tᵀ(s / stab(Σ W_t x_t + b)), for affine nodes.
+    Affine {
+        /// Which contributions count.
+        contributions: Contributions,
+        /// The stabiliser.
+        epsilon: f64,
+        /// Whether the bias takes part in the denominator.
+        absorb: bool,
+    },
+}
+
+/// Which contributions to an affine node count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contributions {
+    /// All: W x + b.
+    All,
+    /// The positive ones: W⁺x⁺ + W⁻x⁻ + b⁺.
+    Positive,
 }
 
 /// A node as a rule sees it: operator, values of the run and, if there is one, of the reference run.
@@ -47,6 +92,18 @@ impl<'a> Site<'a> {
     ) -> Result<Self> {
         let inputs: Result<Vec<&Tensor>> = graph.node(id).inputs().iter().map(|i| trace.value(*i)).collect();
         Ok(Self { graph, id, op, inputs: inputs?, output: trace.value(id)?, reference, needs })
+    }
+
+    /// A site from its values.
+    pub(crate) fn of_values(
+        graph: &'a Graph,
+        id: NodeId,
+        op: &'a Op,
+        inputs: Vec<&'a Tensor>,
+        output: &'a Tensor,
+        needs: Vec<bool>,
+    ) -> Self {
+        Self { graph, id, op, inputs, output, reference: None, needs }
     }
 
     /// The graph.
@@ -160,10 +217,14 @@ impl Rule for Gradient {
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
         site.vjp(signal)
     }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
+        Some(Planned::Gradient)
+    }
 }
 
-/// A condition on a node, over its [`Site`].
-pub type Predicate = Arc<dyn Fn(&Site<'_>) -> bool + Send + Sync>;
+/// A condition on a node of a graph. It does not see values: which rule a node gets is decided before anything runs.
+pub type Predicate = Arc<dyn Fn(&Graph, NodeId) -> bool + Send + Sync>;
 
 /// Which nodes a rule is for.
 #[derive(Clone)]
@@ -191,12 +252,12 @@ impl Debug for Selector {
 }
 
 impl Selector {
-    fn matches(&self, site: &Site<'_>) -> bool {
+    fn matches(&self, graph: &Graph, id: NodeId) -> bool {
         match self {
-            Self::Kind(kind) => site.kind() == *kind,
-            Self::Name(name) => site.node_name() == name,
-            Self::FirstAffine => is_first_affine(site.graph, site.id),
-            Self::Where(condition) => condition(site),
+            Self::Kind(kind) => graph.kind(id) == *kind,
+            Self::Name(name) => graph.node(id).name() == name,
+            Self::FirstAffine => is_first_affine(graph, id),
+            Self::Where(condition) => condition(graph, id),
         }
     }
 }
@@ -265,7 +326,7 @@ impl Composite {
     }
 
     /// The rule for a node.
-    pub fn rule_for(&self, site: &Site<'_>) -> &dyn Rule {
-        self.entries.iter().find(|(s, _)| s.matches(site)).map_or(&*self.fallback, |(_, rule)| &**rule)
+    pub fn rule_for(&self, graph: &Graph, id: NodeId) -> &Arc<dyn Rule> {
+        self.entries.iter().find(|(s, _)| s.matches(graph, id)).map_or(&self.fallback, |(_, rule)| rule)
     }
 }

@@ -10,11 +10,9 @@
 //!
 //! Cost: one evaluation and one backward walk.
 
-use std::sync::Arc;
-
 use ascribe_core::ops::{Grads, Kind};
 use ascribe_core::{
-    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, Result, Rule, Run, Selector, Site,
+    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, NodeId, Planned, Result, Rule, Run, Site,
     Target, Tensor,
 };
 use serde::{Deserialize, Serialize};
@@ -35,12 +33,8 @@ impl DeconvNet {
 
     /// The rules.
     pub fn composite() -> Composite {
-        Composite::gradient().with(Selector::Where(Arc::new(is_activation)), Rectified)
+        Composite::gradient().on(Kind::Activation, Rectified)
     }
-}
-
-fn is_activation(site: &Site<'_>) -> bool {
-    site.kind() == Kind::Activation
 }
 
 /// The positive part of the signal, ungated.
@@ -53,7 +47,7 @@ impl Rule for Rectified {
     }
 
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
-        if !is_relu(site) {
+        if !is_relu(site.graph(), site.id()) {
             return Err(site.undefined(
                 self,
                 "it is an activation other than ReLU; guided-backprop is defined for all activations",
@@ -67,6 +61,10 @@ impl Rule for Rectified {
             Ok(needed.then(|| positive.clone()))
         });
         signals.collect()
+    }
+
+    fn planned(&self, graph: &Graph, id: NodeId) -> Option<Planned> {
+        is_relu(graph, id).then_some(Planned::Rectified)
     }
 }
 

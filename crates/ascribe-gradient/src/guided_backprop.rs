@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use ascribe_core::ops::Grads;
 use ascribe_core::{
-    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, Result, Rule, Run, Selector, Site,
-    Target, Tensor,
+    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, NodeId, Planned, Result, Rule, Run,
+    Selector, Site, Target, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,10 @@ impl Rule for Guided {
 
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
         site.vjp(&signal.relu()?)
+    }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
+        Some(Planned::Guided)
     }
 }
 

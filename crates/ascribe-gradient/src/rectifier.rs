@@ -1,34 +1,34 @@
 //! Which nodes are rectifiers, whatever operator they are written with.
 
-use ascribe_core::Site;
 use ascribe_core::ops::{Binary, Op, Pointwise};
+use ascribe_core::{DType, Graph, NodeId};
 
 /// Whether a node is `max(x, 0)`, possibly cut off above: ReLU, `Clip(0, ·)`, `Max(x, 0)`.
-pub(crate) fn is_relu(site: &Site<'_>) -> bool {
-    match site.op() {
-        Op::Pointwise(Pointwise::Relu) => true,
-        Op::Pointwise(f @ Pointwise::Clip { .. }) => f.is_rectifier(),
-        Op::Binary(Binary::Max) => is_maximum_with_zero(site),
+pub(crate) fn is_relu(graph: &Graph, id: NodeId) -> bool {
+    match graph.node(id).op() {
+        Some(Op::Pointwise(Pointwise::Relu)) => true,
+        Some(Op::Pointwise(f @ Pointwise::Clip { .. })) => f.is_rectifier(),
+        Some(Op::Binary(Binary::Max)) => is_maximum_with_zero(graph, id),
         _ => false,
     }
 }
 
 /// Whether a node passes positive values (nearly) unchanged and damps negative ones: those of [`is_relu`], the
 /// leaky and the smooth ones ([`Pointwise::is_rectifier`]), and `PRelu`.
-pub(crate) fn is_rectifier(site: &Site<'_>) -> bool {
-    match site.op() {
-        Op::Pointwise(f) => f.is_rectifier(),
-        Op::PRelu(_) => true,
-        _ => is_relu(site),
+pub(crate) fn is_rectifier(graph: &Graph, id: NodeId) -> bool {
+    match graph.node(id).op() {
+        Some(Op::Pointwise(f)) => f.is_rectifier(),
+        Some(Op::PRelu(_)) => true,
+        _ => is_relu(graph, id),
     }
 }
 
-fn is_maximum_with_zero(site: &Site<'_>) -> bool {
-    let mut constants = site.inputs().iter().enumerate().filter(|(slot, _)| !site.is_dynamic(*slot));
+fn is_maximum_with_zero(graph: &Graph, id: NodeId) -> bool {
+    let mut constants = graph.node(id).inputs().iter().filter_map(|i| graph.node(*i).constant());
     match (constants.next(), constants.next()) {
-        (Some((_, value)), None) => {
+        (Some(value), None) => {
             let most = value.abs().and_then(|v| v.flatten_all()).and_then(|v| v.max(0));
-            most.and_then(|m| m.to_dtype(ascribe_core::DType::F64))
+            most.and_then(|m| m.to_dtype(DType::F64))
                 .and_then(|m| m.to_scalar::<f64>())
                 .is_ok_and(|m| m == 0.0)
         }

@@ -3,8 +3,8 @@
 mod common;
 
 use ascribe_kernels::blocked::{
-    BLOCK, BlockedEpilogue, BlockedShape, add_assign, apply, avg_pool, avg_pool_input_grad, max_pool,
-    max_pool_input_grad, scale_shift, winners_len,
+    BLOCK, BlockedEpilogue, BlockedShape, Redistribution, add_assign, apply, avg_pool, avg_pool_input_grad,
+    max_pool, max_pool_input_grad, redistribute, scale_shift, winners_len,
 };
 use ascribe_kernels::{
     Activation, KernelError, PoolParams, PoolShape, avg_pool2d, avg_pool2d_input_grad, max_pool2d,
@@ -173,6 +173,52 @@ proptest! {
         add_assign(&x_shape, &mut sum, &r_shape, &r_data).unwrap();
         prop_assert!(clean(&x_shape, &sum));
         prop_assert!(planar(&x_shape, &sum).iter().zip(x.iter().zip(&r)).all(|(sum, (x, r))| *sum == x + r));
+    }
+
+    #[test]
+    fn relevance_is_divided_multiplied_and_added(
+        (batch, channels, h, w) in (0_usize..3, 1_usize..40, 1_usize..20, 1_usize..60),
+        seed in 0_u64..1000,
+        choice in 0_usize..48,
+    ) {
+        let shape = |pad: usize| BlockedShape { batch, channels, size: [h, w], pad: [pad % 2, pad / 2 % 2] };
+        let shapes: Vec<BlockedShape> = (0..6).map(|at| shape(choice + at)).collect();
+        let len = batch * channels * h * w;
+        // Zeros among the denominators.
+        let round = |v: &f32| (v * 4.0).round();
+        let numbers: Vec<Vec<f32>> = (0..5)
+            .map(|at| values::<f32>(seed + at, len).iter().map(|v| if at == 1 || at == 2 { round(v) } else { *v }).collect())
+            .collect();
+        let data: Vec<Vec<f32>> = shapes.iter().zip(&numbers).map(|(shape, x)| blocked(shape, x)).collect();
+        let image = |at: usize| (&shapes[at], data[at].as_slice());
+        let (count, with_factor, with_addend) = (choice % 3, choice / 3 % 2 == 1, choice / 6 % 2 == 1);
+        let epsilon = if choice / 12 % 2 == 1 { 0.25 } else { 0.0 };
+        let operands = Redistribution {
+            signal: image(0),
+            denominators: [(count > 0).then(|| image(1)), (count > 1).then(|| image(2))],
+            epsilon,
+            factor: with_factor.then(|| image(3)),
+            addend: with_addend.then(|| image(4)),
+        };
+        let run = || {
+            let mut y = vec![f32::NAN; shapes[5].len()];
+            redistribute(&operands, &shapes[5], &mut y).unwrap();
+            y
+        };
+        let found = on_threads(1, run);
+        prop_assert!(found == on_threads(3, run));
+        prop_assert!(clean(&shapes[5], &found));
+        for (at, y) in planar(&shapes[5], &found).into_iter().enumerate() {
+            let mut expected = numbers[0][at];
+            if count > 0 {
+                let d = numbers[1][at] + if count > 1 { numbers[2][at] } else { 0.0 };
+                let stable = if d >= 0.0 { d + epsilon } else { d - epsilon };
+                expected = if stable == 0.0 { 0.0 } else { expected / stable };
+            }
+            if with_factor { expected *= numbers[3][at]; }
+            if with_addend { expected += numbers[4][at]; }
+            prop_assert!(y == expected);
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Graph {
             let Some(signal) = signal else { continue };
             let site = Site::new(self, id, op, trace, reference, needs)?;
             let signals = composite
-                .rule_for(&site)
+                .rule_for(self, id)
                 .apply(&site, &signal)
                 .map_err(|e| e.at(node.name(), node.op_name()))?;
             for (input, signal) in node.inputs.iter().zip(signals) {

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::{Body, Graph, NodeId, Trace};
 use crate::error::{Error, Result};
 use crate::inputs::{Inputs, Outputs};
+use crate::rule::Composite;
 
 /// Which values a forward run records.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +22,11 @@ impl Graph {
     /// # Errors
     /// If the inputs do not fit the graph, or an operator cannot compute; the message names the node.
     pub fn forward(&self, x: &Inputs) -> Result<Outputs> {
-        match self.planned(x, &[], &[], |outputs| Ok((outputs, Vec::new())))? {
-            Some((outputs, _)) => Ok(outputs),
+        match self.plan(x, &[], &[], &Composite::gradient())? {
+            Some(plan) => {
+                let outputs = |outputs: &Outputs| Ok((outputs.clone(), Vec::new()));
+                Ok(plan.run(self, self.bind(x)?, x.batch()?, outputs)?.0)
+            }
             None => self.trace(x, Keep::Nodes(&[]))?.outputs(self),
         }
     }

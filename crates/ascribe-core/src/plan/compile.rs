@@ -5,12 +5,14 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::BLOCK;
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
 
-use super::packs::{Packs, padded_bias};
+use super::packs::{Packs, Part, padded_bias};
 use super::pool::Pool;
 use super::program::{Bits, Image, ImageId, Instruction, Operand, Program, Register, Tail, Winners};
+use super::rules::Rules;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Binary, Conv, Op, Pointwise, Structure};
+use crate::rule::{Contributions, Planned};
 
 /// Where a node's value can be found.
 #[derive(Clone, Copy, Default)]
@@ -19,12 +21,38 @@ pub(super) struct Home {
     pub(super) register: Option<Register>,
     /// The value is a blocked image by nature, and was not merely converted to one.
     pub(super) blocked: bool,
-    /// Where the activation that made it has a gradient.
+    /// What happens to a signal at the activation that made it.
+    pub(super) gate: Gate,
+    /// No value is negative.
+    pub(super) non_negative: bool,
+}
+
+/// What an activation does to a signal on the way back.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    /// Negative signals become zero.
+    pub(super) positive: bool,
+    /// Where the activation has a gradient.
     pub(super) bits: Option<Bits>,
+}
+
+impl Gate {
+    /// Whether signals pass as they are.
+    pub(super) fn is_open(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Adds to a sum, and lets the result through the gate.
+    pub(super) fn tail(self, residual: Option<ImageId>) -> Tail {
+        let activation = if self.positive { Activation::Relu } else { Activation::None };
+        Tail { residual, activation, mask: self.bits, ..Tail::default() }
+    }
 }
 
 /// Nodes that run as one, with one value that others see.
 pub(super) struct Unit {
+    /// The first of them, whose rule decides about signals; an activation behind it is a [`Gate`].
+    pub(super) node: NodeId,
     pub(super) kind: UnitKind,
     /// The values it depends on; for [`UnitKind::Operator`], of all operands that are not constant.
     pub(super) inputs: Vec<NodeId>,
@@ -34,12 +62,10 @@ pub(super) struct Unit {
 pub(super) enum UnitKind {
     /// A convolution of the first input; the second, if any, is added.
     Conv {
-        node: NodeId,
         shape: ConvShape,
     },
     /// The same, of a plain image.
     PlanarConv {
-        node: NodeId,
         shape: ConvShape,
     },
     /// The sum of one or two images, and an activation.
@@ -60,6 +86,7 @@ pub(super) enum UnitKind {
 pub(super) struct Compiler<'a> {
     pub(super) graph: &'a Graph,
     pub(super) packs: &'a Packs,
+    pub(super) rules: &'a Rules,
     pub(super) shapes: Vec<Vec<usize>>,
     pub(super) program: Program,
     pub(super) homes: Vec<Home>,
@@ -98,6 +125,7 @@ fn activation(op: &Op) -> Option<Activation<f32>> {
 pub(super) fn compile(
     graph: &Graph,
     packs: &Packs,
+    rules: &Rules,
     shapes: Vec<Vec<usize>>,
     keep: &[NodeId],
     wanted: &[NodeId],
@@ -115,6 +143,7 @@ pub(super) fn compile(
     let mut compiler = Compiler {
         graph,
         packs,
+        rules,
         shapes,
         program: Program::default(),
         homes: vec![Home::default(); graph.len()],
@@ -184,6 +213,7 @@ impl Compiler<'_> {
         let mut chain = Chain { last: from, residual: None, activation: Activation::None };
         if let Some(user) = self.only_user(from)
             && let Some(Op::Binary(Binary::Add)) = self.graph.node(user).op()
+            && self.rules.at(user) == Planned::Gradient
         {
             let other = self.graph.node(user).inputs().iter().copied().find(|&i| i != from);
             let fits = |other: &NodeId| {
@@ -199,11 +229,18 @@ impl Compiler<'_> {
 
     fn with_activation(&self, chain: Chain) -> Chain {
         let next = self.only_user(chain.last).filter(|user| self.graph.node(*user).inputs().len() == 1);
+        let next = next.filter(|user| self.is_gate(*user));
         let found = next.and_then(|user| Some((user, activation(self.graph.node(user).op()?)?)));
         match found {
             Some((last, activation)) => Chain { last, activation, ..chain },
             None => chain,
         }
+    }
+
+    /// Whether an activation's rule is a [`Gate`].
+    fn is_gate(&self, id: NodeId) -> bool {
+        use Planned::{Gradient, Guided, Pass, Rectified};
+        matches!(self.rules.at(id), Gradient | Guided | Rectified | Pass)
     }
 
     fn only_user(&self, id: NodeId) -> Option<NodeId> {
@@ -221,6 +258,9 @@ impl Compiler<'_> {
             return Ok(false);
         };
         let constant = |id: &NodeId| self.graph.node(*id).constant().is_some();
+        if !matches!(self.rules.at(id), Planned::Gradient | Planned::Affine { .. }) {
+            return Ok(false);
+        }
         if !self.graph.is_dynamic(x) || !constant(&weight) || !bias.iter().all(constant) {
             return Ok(false);
         }
@@ -242,17 +282,26 @@ impl Compiler<'_> {
         let on_plain = if plain { self.packs.planar(self.graph, weight, &shape)? } else { None };
         let planar = on_plain.is_some();
         let found = match on_plain {
-            None => self.packs.forward(self.graph, weight, &shape)?,
+            None => self.packs.forward(self.graph, weight, Part::All, &shape)?,
             found => found,
         };
         let Some(packed) = found else { return Ok(false) };
         let bias = match bias {
-            [bias] => Some(padded_bias(self.graph, *bias, out)?),
+            [bias] => Some(padded_bias(self.graph, *bias, Part::All, out)?),
             _ => None,
         };
-        let chain = self.chain(id);
-        let (dst, tail) = self.tail_of(&chain, bias);
-        let bits = tail.record;
+        let alone = Chain { last: id, residual: None, activation: Activation::None };
+        let chain = match self.rules.at(id) {
+            Planned::Gradient => self.chain(id),
+            // The denominator is computed anew: nobody needs the sum before the activation.
+            Planned::Affine { contributions: Contributions::Positive, .. }
+                if self.relevance_is_blocked(x, weight, &shape)? =>
+            {
+                self.with_activation(alone)
+            }
+            _ => alone,
+        };
+        let (dst, tail, gate) = self.tail_of(&chain, bias);
         if planar {
             let src = self.tensor_of(x);
             self.program.forward.push(Instruction::PlanarConv { conv: packed, src, dst, tail });
@@ -261,35 +310,45 @@ impl Compiler<'_> {
             self.want_border(src, packed.source_pad());
             self.program.forward.push(Instruction::Conv { conv: packed, src, dst, tail });
         }
-        let kind = if planar {
-            UnitKind::PlanarConv { node: id, shape }
-        } else {
-            UnitKind::Conv { node: id, shape }
-        };
+        let kind = if planar { UnitKind::PlanarConv { shape } } else { UnitKind::Conv { shape } };
         let mut inputs = vec![x];
         inputs.extend(chain.residual);
-        self.finish(id, dst, bits, Unit { kind, inputs, output: chain.last });
+        self.finish(dst, gate, Unit { node: id, kind, inputs, output: chain.last });
         Ok(true)
     }
 
-    /// An image for the result of a chain, and what is done to the sums on the way there.
-    fn tail_of(&mut self, chain: &Chain, bias: Option<Arc<Vec<f32>>>) -> (ImageId, Tail) {
+    /// An image for the result of a chain, what is done to the sums on the way there, and to signals on the way back.
+    fn tail_of(&mut self, chain: &Chain, bias: Option<Arc<Vec<f32>>>) -> (ImageId, Tail, Gate) {
         let dst = self.image_like(chain.last);
-        let record = (self.record && chain.activation != Activation::None).then(|| self.bits_of(dst));
+        let mut gate = Gate::default();
+        if self.record && chain.activation != Activation::None {
+            let rule = self.rules.at(chain.last);
+            gate.positive = matches!(rule, Planned::Guided | Planned::Rectified);
+            if matches!(rule, Planned::Gradient | Planned::Guided) {
+                gate.bits = Some(self.bits_of(dst));
+            }
+        }
         let residual = chain.residual.map(|other| self.image_of(other));
-        (dst, Tail { bias, residual, activation: chain.activation, record, mask: None })
+        (dst, Tail { bias, residual, activation: chain.activation, record: gate.bits, mask: None }, gate)
     }
 
-    /// Marks the nodes from `first` to the unit's output as computed.
-    fn finish(&mut self, first: NodeId, dst: ImageId, bits: Option<Bits>, unit: Unit) {
-        let mut at = first;
+    /// Marks the nodes of a unit as computed.
+    fn finish(&mut self, dst: ImageId, gate: Gate, unit: Unit) {
+        let mut at = unit.node;
         self.done[at.index()] = true;
         while at != unit.output {
             let Some(next) = self.only_user(at) else { break };
             at = next;
             self.done[at.index()] = true;
         }
-        self.homes[unit.output.index()] = Home { image: Some(dst), register: None, blocked: true, bits };
+        let inputs_are = || unit.inputs.iter().all(|input| self.homes[input.index()].non_negative);
+        let non_negative = match self.graph.node(unit.output).op().and_then(activation) {
+            Some(Activation::Clip { min, .. }) => min >= 0.0,
+            Some(Activation::Relu) => true,
+            _ => !matches!(unit.kind, UnitKind::Conv { .. } | UnitKind::PlanarConv { .. }) && inputs_are(),
+        };
+        let home = Home { image: Some(dst), register: None, blocked: true, gate, non_negative };
+        self.homes[unit.output.index()] = home;
         self.units.push(unit);
     }
 
@@ -299,7 +358,8 @@ impl Compiler<'_> {
         let fits = |side: NodeId| {
             self.homes[side.index()].blocked && self.shapes[side.index()] == self.shapes[id.index()]
         };
-        if !fits(a) || !fits(b) {
+        let rule = self.rules.at(id);
+        if !fits(a) || !fits(b) || !matches!(rule, Planned::Gradient | Planned::Norm { .. }) {
             return false;
         }
         let chain = self.with_activation(Chain { last: id, residual: Some(b), activation: Activation::None });
@@ -309,7 +369,7 @@ impl Compiler<'_> {
 
     fn lone_activation(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
         let (&[x], Some(op)) = (inputs, self.graph.node(id).op()) else { return false };
-        if !self.homes[x.index()].blocked {
+        if !self.homes[x.index()].blocked || !self.is_gate(id) {
             return false;
         }
         let activation = activation(op).unwrap_or_default();
@@ -318,13 +378,18 @@ impl Compiler<'_> {
     }
 
     fn combine(&mut self, id: NodeId, x: NodeId, chain: &Chain, inputs: Vec<NodeId>) {
-        let (dst, tail) = self.tail_of(chain, None);
-        let (src, bits) = (self.image_of(x), tail.record);
+        let (dst, tail, gate) = self.tail_of(chain, None);
+        let src = self.image_of(x);
         self.program.forward.push(Instruction::Combine { src, dst, tail });
-        self.finish(id, dst, bits, Unit { kind: UnitKind::Combine, inputs, output: chain.last });
+        self.finish(dst, gate, Unit { node: id, kind: UnitKind::Combine, inputs, output: chain.last });
     }
 
     fn pooling(&mut self, id: NodeId, pool: Pool, x: NodeId) -> bool {
+        match self.rules.at(id) {
+            Planned::Gradient => {}
+            Planned::Norm { .. } if !pool.has_winners() => {}
+            _ => return false,
+        }
         let pool = Arc::new(pool);
         let (src, dst) = (self.image_of(x), self.image_like(id));
         // The kernel writes them whether or not a backward walk follows.
@@ -334,7 +399,7 @@ impl Compiler<'_> {
         });
         self.program.forward.push(Instruction::Pool { pool: pool.clone(), src, dst, winners });
         let kind = UnitKind::Pool { pool, winners };
-        self.finish(id, dst, None, Unit { kind, inputs: vec![x], output: id });
+        self.finish(dst, Gate::default(), Unit { node: id, kind, inputs: vec![x], output: id });
         true
     }
 
@@ -344,7 +409,7 @@ impl Compiler<'_> {
             let aligned = self.shapes[input.index()].first().is_some_and(|c| c.is_multiple_of(BLOCK));
             self.homes[input.index()].blocked && (aligned || at + 1 == inputs.len())
         };
-        if !inputs.iter().enumerate().all(whole) {
+        if !inputs.iter().enumerate().all(whole) || self.rules.at(id) != Planned::Gradient {
             return false;
         }
         let dst = self.image_like(id);
@@ -356,8 +421,8 @@ impl Compiler<'_> {
             self.program.forward.push(copy);
             dst_block += blocks;
         }
-        let unit = Unit { kind: UnitKind::Concat, inputs: inputs.to_vec(), output: id };
-        self.finish(id, dst, None, unit);
+        let unit = Unit { node: id, kind: UnitKind::Concat, inputs: inputs.to_vec(), output: id };
+        self.finish(dst, Gate::default(), unit);
         true
     }
 
@@ -379,7 +444,8 @@ impl Compiler<'_> {
         self.homes[id.index()].register = Some(dst);
         self.done[id.index()] = true;
         let inputs = inputs.iter().copied().filter(|i| !constant(i)).collect();
-        self.units.push(Unit { kind: UnitKind::Operator { operands, output: dst }, inputs, output: id });
+        let kind = UnitKind::Operator { operands, output: dst };
+        self.units.push(Unit { node: id, kind, inputs, output: id });
     }
 
     pub(super) fn register(&mut self) -> Register {

@@ -7,8 +7,9 @@
 //! per value of an activation, one byte per window of a maximum pooling. Operators that the blocked kernels do not
 //! know run on tensors, between two conversions.
 //!
-//! Fusion is the plan's business: nodes that somebody asks for by name are never fused away, and whoever wants a
-//! rule at each node walks the graph itself ([`crate::Graph::backward`]).
+//! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
+//! rules of a composite as long as all of them are among [`Planned`]; otherwise, and for other number types and
+//! devices, the graph is walked node by node ([`crate::Graph::backward`]).
 
 mod arena;
 mod compile;
@@ -16,7 +17,9 @@ mod packs;
 mod pool;
 mod profile;
 mod program;
+mod relevance;
 mod reverse;
+mod rules;
 mod run;
 mod shapes;
 #[cfg(test)]
@@ -31,24 +34,29 @@ use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::inputs::{Inputs, Outputs};
 use crate::ops::Backend;
+use crate::rule::{Composite, Planned};
 use arena::Placement;
 use packs::Packs;
 pub use profile::StepTime;
 use program::{Instruction, Program, Register};
+use rules::Rules;
 use run::{Runner, Workspace};
 
 /// What a plan is compiled for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Key {
     /// Shapes of the inputs without the batch, in the graph's order.
     inputs: Vec<Vec<usize>>,
     keep: Vec<NodeId>,
     wanted: Vec<NodeId>,
+    /// [`Rules::key`]
+    rules: Vec<Planned>,
 }
 
 /// A compiled graph.
 pub(crate) struct Plan {
     key: Key,
+    rules: Rules,
     program: Program,
     placement: Placement,
     last_reads: Vec<Vec<Register>>,
@@ -73,18 +81,20 @@ impl Debug for Plans {
 /// Plans that a graph remembers: enough for predictions and gradients at a few places and sizes.
 const REMEMBERED: usize = 8;
 
-/// What a planned walk found.
-pub(crate) struct Walked {
+/// What a walk found.
+#[derive(Clone, Debug)]
+pub struct Walked {
     /// The values asked for.
-    pub(crate) kept: Vec<Tensor>,
-    /// The gradients asked for.
-    pub(crate) gradients: Vec<Tensor>,
-    /// Wall time of each step.
+    pub kept: Vec<Tensor>,
+    /// The signals asked for, shaped like the values; zeros where none arrived.
+    pub gradients: Vec<Tensor>,
+    /// Wall time of each step of a plan.
     pub(crate) seconds: Vec<f64>,
 }
 
 impl Plans {
-    /// The plan for these inputs; `None` if the graph, the data type or the device is not one for plans.
+    /// The plan for these inputs and rules; `None` if the graph, a rule, the data type or the device is not one for
+    /// plans.
     ///
     /// # Errors
     /// If the shapes do not fit the graph.
@@ -94,6 +104,7 @@ impl Plans {
         inputs: &[(NodeId, Tensor)],
         keep: &[NodeId],
         wanted: &[NodeId],
+        composite: &Composite,
     ) -> Result<Option<Arc<Plan>>> {
         let served = |(id, value): &(NodeId, Tensor)| {
             value.device().is_cpu()
@@ -102,8 +113,10 @@ impl Plans {
         if graph.backend() == Backend::Portable || graph.dtype() != DType::F32 || !inputs.iter().all(served) {
             return Ok(None);
         }
+        let Some(rules) = Rules::of(graph, composite, wanted) else { return Ok(None) };
         let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();
-        let key = Key { inputs: sides, keep: keep.to_vec(), wanted: wanted.to_vec() };
+        let key =
+            Key { inputs: sides, keep: keep.to_vec(), wanted: wanted.to_vec(), rules: rules.key().to_vec() };
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = plans.iter().position(|(known, _)| *known == key) {
             let found = plans.remove(at);
@@ -111,7 +124,7 @@ impl Plans {
             plans.push(found);
             return Ok(plan);
         }
-        let plan = Plan::compile(graph, &self.packs, inputs, key.clone())?.map(Arc::new);
+        let plan = Plan::compile(graph, &self.packs, inputs, key.clone(), rules)?.map(Arc::new);
         if plans.len() == REMEMBERED {
             plans.remove(0);
         }
@@ -121,7 +134,13 @@ impl Plans {
 }
 
 impl Plan {
-    fn compile(graph: &Graph, packs: &Packs, inputs: &[(NodeId, Tensor)], key: Key) -> Result<Option<Self>> {
+    fn compile(
+        graph: &Graph,
+        packs: &Packs,
+        inputs: &[(NodeId, Tensor)],
+        key: Key,
+        rules: Rules,
+    ) -> Result<Option<Self>> {
         let constants = graph.nodes().filter_map(|(_, node)| node.constant());
         let fits = |value: &Tensor| {
             value.device().is_cpu() && matches!(value.dtype(), DType::F32)
@@ -134,10 +153,10 @@ impl Plan {
             inputs.iter().map(|(id, _)| *id).zip(key.inputs.iter().cloned()).collect();
         // Shapes that do not fit are reported by whoever runs the graph node by node.
         let Ok(Some(shapes)) = shapes::infer(graph, &sides) else { return Ok(None) };
-        let program = compile::compile(graph, packs, shapes, &key.keep, &key.wanted)?;
+        let program = compile::compile(graph, packs, &rules, shapes, &key.keep, &key.wanted)?;
         let placement = Placement::of(&program);
         let last_reads = last_reads(&program);
-        Ok(Some(Self { key, program, placement, last_reads, workspaces: Mutex::default() }))
+        Ok(Some(Self { key, rules, program, placement, last_reads, workspaces: Mutex::default() }))
     }
 
     /// Runs the forward half, lets `seed` turn the outputs into gradients of them if there is a backward half, and
@@ -150,7 +169,7 @@ impl Plan {
         graph: &Graph,
         inputs: Vec<(NodeId, Tensor)>,
         batch: usize,
-        seed: impl FnOnce(Outputs) -> Result<(T, Vec<Tensor>)>,
+        seed: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
         let mut workspace =
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
@@ -158,7 +177,7 @@ impl Plan {
         runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
         let outputs = workspace.tensors(&self.program.outputs)?;
         let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
-        let (found, seeds) = seed(Outputs::new(named.collect())?)?;
+        let (found, seeds) = seed(&Outputs::new(named.collect())?)?;
         let kept = workspace.tensors(&self.program.kept)?;
         let mut gradients = Vec::new();
         if !self.key.wanted.is_empty() {
@@ -174,6 +193,7 @@ impl Plan {
     fn runner<'a>(&'a self, graph: &'a Graph, batch: usize) -> Runner<'a> {
         Runner {
             graph,
+            rules: &self.rules,
             program: &self.program,
             placement: &self.placement,
             last_reads: &self.last_reads,
@@ -203,18 +223,14 @@ fn last_reads(program: &Program) -> Vec<Vec<Register>> {
 }
 
 impl Graph {
-    /// Runs a plan if there is one for these inputs: see [`Plan::run`].
-    pub(crate) fn planned<T>(
+    /// The plan for these inputs, if there is one.
+    pub(crate) fn plan(
         &self,
         x: &Inputs,
         keep: &[NodeId],
         wanted: &[NodeId],
-        seed: impl FnOnce(Outputs) -> Result<(T, Vec<Tensor>)>,
-    ) -> Result<Option<(T, Walked)>> {
-        let inputs = self.bind(x)?;
-        match self.plans().get(self, &inputs, keep, wanted)? {
-            Some(plan) => Ok(Some(plan.run(self, inputs, x.batch()?, seed)?)),
-            None => Ok(None),
-        }
+        composite: &Composite,
+    ) -> Result<Option<Arc<Plan>>> {
+        self.plans().get(self, &self.bind(x)?, keep, wanted, composite)
     }
 }

@@ -19,7 +19,27 @@ enum Direction {
     PlanarGrad,
 }
 
-type Key = (usize, Direction, ConvShape);
+/// Which weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    All,
+    /// max(w, 0)
+    Positive,
+    /// min(w, 0)
+    Negative,
+}
+
+impl Part {
+    fn of(self, values: &[f32]) -> Vec<f32> {
+        match self {
+            Self::All => values.to_vec(),
+            Self::Positive => values.iter().map(|v| v.max(0.0)).collect(),
+            Self::Negative => values.iter().map(|v| v.min(0.0)).collect(),
+        }
+    }
+}
+
+type Key = (usize, Direction, Part, ConvShape);
 
 /// Packed weights, shared by all plans of a graph. A plan packs what it is the first to need.
 #[derive(Default)]
@@ -32,21 +52,41 @@ pub(super) struct Packs {
 type Pack = fn(&ConvShape, &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>>;
 
 impl Packs {
-    pub(super) fn forward(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::Forward, *shape), forward)
+    pub(super) fn forward(
+        &self,
+        graph: &Graph,
+        weight: NodeId,
+        part: Part,
+        shape: &ConvShape,
+    ) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::Forward, part, *shape), forward)
     }
 
     pub(super) fn planar(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::Planar, *shape), BlockedConv::forward_planar)
+        self.blocked(
+            graph,
+            (weight.index(), Direction::Planar, Part::All, *shape),
+            BlockedConv::forward_planar,
+        )
     }
 
-    pub(super) fn input_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::InputGrad, *shape), input_grad)
+    pub(super) fn input_grad(
+        &self,
+        graph: &Graph,
+        weight: NodeId,
+        part: Part,
+        shape: &ConvShape,
+    ) -> Result<Found> {
+        self.blocked(graph, (weight.index(), Direction::InputGrad, part, *shape), input_grad)
     }
 
     /// The input gradient as a plain image.
     pub(super) fn planar_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::PlanarGrad, *shape), BlockedConv::input_grad_planar)
+        self.blocked(
+            graph,
+            (weight.index(), Direction::PlanarGrad, Part::All, *shape),
+            BlockedConv::input_grad_planar,
+        )
     }
 
     fn blocked(&self, graph: &Graph, key: Key, pack: Pack) -> Result<Found> {
@@ -55,7 +95,12 @@ impl Packs {
             return Ok(found.clone());
         }
         let weight = values(graph, NodeId(key.0))?;
-        let packed = pack(&key.2, &fast::slice::<f32>(&weight)?)?.map(Arc::new);
+        let weight = fast::slice::<f32>(&weight)?;
+        let packed = match key.2 {
+            Part::All => pack(&key.3, &weight)?,
+            part => pack(&key.3, &part.of(&weight))?,
+        };
+        let packed = packed.map(Arc::new);
         all.insert(key, packed.clone());
         Ok(packed)
     }
@@ -68,7 +113,7 @@ impl Packs {
         shape: &ConvShape,
     ) -> Result<Arc<PackedConv<f32>>> {
         let mut all = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (weight.index(), Direction::InputGrad, *shape);
+        let key = (weight.index(), Direction::InputGrad, Part::All, *shape);
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
@@ -80,9 +125,9 @@ impl Packs {
 }
 
 /// A bias with zeros behind it up to a whole number of blocks.
-pub(super) fn padded_bias(graph: &Graph, bias: NodeId, channels: usize) -> Result<Arc<Vec<f32>>> {
+pub(super) fn padded_bias(graph: &Graph, bias: NodeId, part: Part, channels: usize) -> Result<Arc<Vec<f32>>> {
     let bias = values(graph, bias)?;
-    let mut padded = fast::slice::<f32>(&bias)?.to_vec();
+    let mut padded = part.of(&fast::slice::<f32>(&bias)?);
     padded.resize(channels.next_multiple_of(BLOCK), 0.0);
     Ok(Arc::new(padded))
 }

@@ -5,6 +5,7 @@ use super::run::Runner;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
+use crate::rule::Composite;
 use crate::target::Target;
 
 /// One step of a planned run.
@@ -30,9 +31,9 @@ impl Graph {
     /// As [`Graph::forward`], and if the target does not fit.
     pub fn profile(&self, x: &Inputs, target: &Target, wanted: &[NodeId]) -> Result<Option<Vec<StepTime>>> {
         let samples: Vec<usize> = (0..x.batch()?).collect();
-        let inputs = self.bind(x)?;
-        let Some(plan) = self.plans().get(self, &inputs, &[], wanted)? else { return Ok(None) };
-        let (_, walked) = plan.run(self, inputs, x.batch()?, |outputs| target.seed(&outputs, &samples))?;
+        let Some(plan) = self.plan(x, &[], wanted, &Composite::gradient())? else { return Ok(None) };
+        let (_, walked) =
+            plan.run(self, self.bind(x)?, x.batch()?, |outputs| target.seed(outputs, &samples))?;
         let runner = plan.runner(self, x.batch()?);
         let steps = plan.program.forward.iter().chain(&plan.program.backward);
         let times = steps.zip(walked.seconds).enumerate();
@@ -56,14 +57,19 @@ impl Runner<'_> {
         };
         let (what, products) = match step {
             Instruction::Conv { conv, .. } => (format!("convolution {conv}"), conv.products_per_sample()),
-            Instruction::PlanarConv { conv, .. } => (format!("convolution of a picture {conv}"), conv.products_per_sample()),
-            Instruction::PlanarGrad { conv, .. } => (format!("gradient as a picture {conv}"), conv.products_per_sample()),
+            Instruction::PlanarConv { conv, .. } => {
+                (format!("convolution of a picture {conv}"), conv.products_per_sample())
+            }
+            Instruction::PlanarGrad { conv, .. } => {
+                (format!("gradient as a picture {conv}"), conv.products_per_sample())
+            }
             Instruction::PlainGrad { src, .. } => (format!("plain gradient {}", image(*src)), 0),
             Instruction::Combine { dst, tail, .. } => {
                 let parts = [("add", tail.residual.is_some()), ("mask", tail.mask.is_some())];
                 let parts: Vec<&str> = parts.iter().filter(|p| p.1).map(|p| p.0).collect();
                 (format!("combine {} {}", parts.join(" "), image(*dst)), 0)
             }
+            Instruction::Redistribute { dst, .. } => (format!("redistribute {}", image(*dst)), 0),
             Instruction::Pool { src, .. } => (format!("pooling {}", image(*src)), 0),
             Instruction::PoolGrad { dst, .. } => (format!("pooling gradient {}", image(*dst)), 0),
             Instruction::Copy { src, .. } => (format!("copy {}", image(*src)), 0),

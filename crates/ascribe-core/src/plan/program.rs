@@ -44,7 +44,8 @@ pub(super) struct Tail {
     pub(super) activation: Activation<f32>,
     /// Where to note which values have a gradient.
     pub(super) record: Option<Bits>,
-    /// Values whose bit is not set become zero: the gradient of an activation.
+    /// Values whose bit is not set become zero: the gradient of an activation. It comes after `activation`, which on a
+    /// way back keeps positive signals only.
     pub(super) mask: Option<Bits>,
 }
 
@@ -73,7 +74,16 @@ pub(super) enum Instruction {
     Unblock { src: ImageId, dst: Register },
     /// An operator on tensors.
     Operator { node: NodeId, operands: Vec<Operand>, dst: Register },
-    /// Its vector-Jacobian product; registers of signals that vanish are left without a value.
+    /// `dst = factor · signal / stab(Σ denominators) + addend`, see [`ascribe_kernels::blocked::redistribute`].
+    Redistribute {
+        signal: ImageId,
+        denominators: [Option<ImageId>; 2],
+        epsilon: f32,
+        factor: Option<ImageId>,
+        addend: Option<ImageId>,
+        dst: ImageId,
+    },
+    /// Its rule, or vector-Jacobian product; registers of signals that vanish are left without a value.
     Vjp {
         node: NodeId,
         operands: Vec<Operand>,
@@ -118,6 +128,10 @@ impl Instruction {
             }
             Self::Pool { src, dst, .. } | Self::PoolGrad { src, dst, .. } | Self::Copy { src, dst, .. } => {
                 Uses { reads: vec![*src], writes: Some(*dst), ..none }
+            }
+            Self::Redistribute { signal, denominators, factor, addend, dst, .. } => {
+                let reads = [Some(*signal), denominators[0], denominators[1], *factor, *addend];
+                Uses { reads: reads.into_iter().flatten().collect(), writes: Some(*dst), ..none }
             }
             Self::Block { src, dst } => Uses { writes: Some(*dst), registers: vec![*src], ..none },
             Self::Operator { operands, .. } => Uses { registers: tensors(operands), ..none },

@@ -2,10 +2,13 @@
 
 use ascribe_kernels::ConvShape;
 
-use super::compile::{Compiler, Home, UnitKind};
-use super::program::{Bits, ImageId, Instruction, Operand, Register, Tail};
+use super::compile::{Compiler, Gate, Home, Unit, UnitKind};
+use super::packs::Part;
+use super::program::{ImageId, Instruction, Operand, Register};
+use super::relevance::AffineRule;
 use crate::error::Result;
 use crate::graph::NodeId;
+use crate::rule::Planned;
 
 /// A signal on its way: the sum of what has arrived so far.
 #[derive(Clone, Copy)]
@@ -20,32 +23,51 @@ struct Arrivals {
     expected: usize,
     arrived: usize,
     sum: Option<Signal>,
-    /// The activation's mask is applied.
-    masked: bool,
+    /// The activation's gate is applied.
+    gated: bool,
 }
 
 /// The backward walk under construction.
-struct Walk {
+pub(super) struct Walk {
     at: Vec<Arrivals>,
     on_path: Vec<bool>,
     wanted: Vec<bool>,
 }
 
 impl Walk {
-    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the mask to
+    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the gate to
     /// apply if this arrival is the last.
-    fn join(&mut self, at: NodeId, home: Home) -> (Option<ImageId>, Option<Bits>) {
+    fn join(&mut self, at: NodeId, home: Home) -> (Option<ImageId>, Gate) {
         let wanted = self.wanted[at.index()];
         let arrivals = &mut self.at[at.index()];
         arrivals.arrived += 1;
         let last = arrivals.arrived == arrivals.expected;
-        let mask = home.bits.filter(|_| last && !wanted);
-        arrivals.masked = mask.is_some();
+        let gate = if last && !wanted { home.gate } else { Gate::default() };
+        arrivals.gated = !gate.is_open();
         let residual = match arrivals.sum {
             Some(Signal::Image(sum)) => Some(sum),
             _ => None,
         };
-        (residual, mask)
+        (residual, gate)
+    }
+
+    /// Whether signals go through a value.
+    pub(super) fn passes(&self, at: NodeId) -> bool {
+        self.on_path[at.index()]
+    }
+
+    /// Counts an arrival, if there is an image to add it to and no gate; that image. What arrives goes to
+    /// [`Walk::replace`].
+    pub(super) fn open_sum(&mut self, at: NodeId, home: Home) -> Option<ImageId> {
+        match self.at[at.index()].sum {
+            Some(Signal::Image(_)) if home.blocked && home.gate.is_open() => self.join(at, home).0,
+            _ => None,
+        }
+    }
+
+    /// Sets the sum of what has arrived.
+    pub(super) fn replace(&mut self, at: NodeId, sum: ImageId) {
+        self.at[at.index()].sum = Some(Signal::Image(sum));
     }
 }
 
@@ -68,7 +90,7 @@ impl Compiler<'_> {
                 found[unit.output.index()] = self.signal_as_tensor(&walk, unit.output);
             }
             if unit.inputs.iter().any(|i| walk.on_path[i.index()]) {
-                self.unit_back(&mut walk, &unit.kind, &unit.inputs, unit.output)?;
+                self.unit_back(&mut walk, unit)?;
             }
         }
         for &input in self.graph.inputs().iter().filter(|i| walk.wanted[i.index()]) {
@@ -106,20 +128,35 @@ impl Compiler<'_> {
         walk
     }
 
-    fn unit_back(
-        &mut self,
-        walk: &mut Walk,
-        kind: &UnitKind,
-        inputs: &[NodeId],
-        output: NodeId,
-    ) -> Result<()> {
+    fn unit_back(&mut self, walk: &mut Walk, unit: &Unit) -> Result<()> {
+        let &Unit { node, ref kind, ref inputs, output } = unit;
         if let UnitKind::Operator { operands, output: value } = kind {
             if let Some(grad) = self.signal_as_tensor(walk, output) {
                 self.operator_back(walk, output, operands, *value, grad);
             }
             return Ok(());
         }
-        let Some(dy) = self.masked_image(walk, output) else { return Ok(()) };
+        let rule = self.rules.at(node);
+        if let (UnitKind::PlanarConv { .. }, Planned::Affine { .. }) = (kind, rule) {
+            self.on_tensors(walk, node);
+            return Ok(());
+        }
+        let Some(dy) = self.gated_image(walk, output) else { return Ok(()) };
+        match (kind, rule) {
+            (UnitKind::Conv { shape }, Planned::Affine { contributions, epsilon, absorb }) => {
+                if self.relevance_is_blocked(inputs[0], self.graph.node(node).inputs()[1], shape)? {
+                    let rule = AffineRule { contributions, epsilon, absorb };
+                    self.convolution_relevance(walk, node, shape, rule, dy)?;
+                } else {
+                    self.on_tensors(walk, node);
+                }
+                return Ok(());
+            }
+            (UnitKind::Combine, Planned::Norm { epsilon }) => {
+                return self.sum_relevance(walk, inputs, epsilon, dy);
+            }
+            _ => {}
+        }
         // What a sum passes on comes before what a convolution adds to it: the latter can add in passing.
         let passes: &[NodeId] = match kind {
             UnitKind::Combine => inputs,
@@ -132,17 +169,24 @@ impl Compiler<'_> {
             }
         }
         match kind {
-            UnitKind::Conv { node, shape } | UnitKind::PlanarConv { node, shape }
-                if walk.on_path[inputs[0].index()] =>
-            {
-                self.convolution_back(walk, *node, shape, inputs[0], dy)?;
+            UnitKind::Conv { shape } | UnitKind::PlanarConv { shape } if walk.on_path[inputs[0].index()] => {
+                self.convolution_back(walk, node, shape, inputs[0], dy)?;
             }
             UnitKind::Pool { pool, winners } => {
-                let (x, dst) = (inputs[0], self.image_like(inputs[0]));
+                let (x, dst, pool) = (inputs[0], self.image_like(inputs[0]), pool.clone());
+                if let Planned::Norm { epsilon } = rule {
+                    let src = self.quotient(node, epsilon, dy)?;
+                    let grad = Instruction::PoolGrad { pool, src, dst, winners: None, mask: None };
+                    self.program.backward.push(grad);
+                    let value = self.value(x)?;
+                    self.arrive_product(walk, x, dst, value, None);
+                    return Ok(());
+                }
                 // As the first to arrive, it can apply the mask itself if it is also the last.
-                let first = walk.at[x.index()].sum.is_none();
-                let mask = if first { walk.join(x, self.homes[x.index()]).1 } else { None };
-                let (pool, winners) = (pool.clone(), *winners);
+                let home = self.homes[x.index()];
+                let first = walk.at[x.index()].sum.is_none() && !home.gate.positive;
+                let mask = if first { walk.join(x, home).1.bits } else { None };
+                let winners = *winners;
                 self.program.backward.push(Instruction::PoolGrad { pool, src: dy, dst, winners, mask });
                 if first {
                     walk.at[x.index()].sum = Some(Signal::Image(dst));
@@ -178,7 +222,8 @@ impl Compiler<'_> {
     ) -> Result<()> {
         let weight = self.graph.node(node).inputs()[1];
         let home = self.homes[x.index()];
-        let packed = if home.blocked { self.packs.input_grad(self.graph, weight, shape)? } else { None };
+        let packed =
+            if home.blocked { self.packs.input_grad(self.graph, weight, Part::All, shape)? } else { None };
         let Some(conv) = packed else {
             let dst = self.register();
             if let Some(conv) = self.packs.planar_grad(self.graph, weight, shape)? {
@@ -193,16 +238,16 @@ impl Compiler<'_> {
             return Ok(());
         };
         let dst = self.image_like(x);
-        let (residual, mask) = walk.join(x, home);
+        let (residual, gate) = walk.join(x, home);
         self.want_border(dy, conv.source_pad());
-        let tail = Tail { residual, mask, ..Tail::default() };
+        let tail = gate.tail(residual);
         self.program.backward.push(Instruction::Conv { conv, src: dy, dst, tail });
         walk.at[x.index()].sum = Some(Signal::Image(dst));
         Ok(())
     }
 
     /// A signal in the form of an image arrives.
-    fn arrive_image(&mut self, walk: &mut Walk, at: NodeId, signal: ImageId) {
+    pub(super) fn arrive_image(&mut self, walk: &mut Walk, at: NodeId, signal: ImageId) {
         let home = self.homes[at.index()];
         if !home.blocked {
             let dst = self.register();
@@ -210,12 +255,12 @@ impl Compiler<'_> {
             self.arrive_tensor(walk, at, dst);
             return;
         }
-        let (residual, mask) = walk.join(at, home);
-        let sum = if residual.is_none() && mask.is_none() {
+        let (residual, gate) = walk.join(at, home);
+        let sum = if residual.is_none() && gate.is_open() {
             signal
         } else {
             let dst = self.image_like(at);
-            let tail = Tail { residual, mask, ..Tail::default() };
+            let tail = gate.tail(residual);
             self.program.backward.push(Instruction::Combine { src: signal, dst, tail });
             dst
         };
@@ -245,7 +290,7 @@ impl Compiler<'_> {
     }
 
     /// The finished signal at a value, behind its activation, as a tensor.
-    fn signal_as_tensor(&mut self, walk: &Walk, at: NodeId) -> Option<Register> {
+    pub(super) fn signal_as_tensor(&mut self, walk: &Walk, at: NodeId) -> Option<Register> {
         match walk.at[at.index()].sum? {
             Signal::Tensor(register) => Some(register),
             Signal::Image(src) => {
@@ -257,19 +302,18 @@ impl Compiler<'_> {
     }
 
     /// The finished signal before the activation that made a value.
-    fn masked_image(&mut self, walk: &Walk, at: NodeId) -> Option<ImageId> {
+    fn gated_image(&mut self, walk: &Walk, at: NodeId) -> Option<ImageId> {
         let Signal::Image(src) = walk.at[at.index()].sum? else { return None };
-        let mask = self.homes[at.index()].bits.filter(|_| !walk.at[at.index()].masked);
-        if mask.is_none() {
+        let gate = self.homes[at.index()].gate;
+        if walk.at[at.index()].gated || gate.is_open() {
             return Some(src);
         }
         let dst = self.image_like(at);
-        let tail = Tail { mask, ..Tail::default() };
-        self.program.backward.push(Instruction::Combine { src, dst, tail });
+        self.program.backward.push(Instruction::Combine { src, dst, tail: gate.tail(None) });
         Some(dst)
     }
 
-    fn operator_back(
+    pub(super) fn operator_back(
         &mut self,
         walk: &mut Walk,
         node: NodeId,

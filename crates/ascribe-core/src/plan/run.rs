@@ -4,14 +4,16 @@ use std::ops::Range;
 use std::time::Instant;
 
 use ascribe_kernels::Epilogue;
-use ascribe_kernels::blocked::{self, BlockedEpilogue, BlockedShape};
+use ascribe_kernels::blocked::{self, BlockedEpilogue, BlockedShape, Redistribution};
 use candle_core::{Device, Tensor};
 
 use super::arena::{Arena, Placement};
 use super::program::{ImageId, Instruction, Operand, Program, Register, Tail};
+use super::rules::Rules;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Binary, Operator, Vjp, fast};
+use crate::rule::Site;
 
 /// The memory of one run: kept between runs, so that a loop of explanations allocates once.
 #[derive(Debug, Default)]
@@ -27,6 +29,7 @@ pub(super) struct Workspace {
 /// A program with what is needed to run it.
 pub(super) struct Runner<'a> {
     pub(super) graph: &'a Graph,
+    pub(super) rules: &'a Rules,
     pub(super) program: &'a Program,
     pub(super) placement: &'a Placement,
     /// For each instruction, the registers that nobody reads after it.
@@ -180,6 +183,22 @@ impl Runner<'_> {
                 let src = (&src_shape, src.unwrap_or_default(), *src_block);
                 Ok(blocked::copy_blocks(src, (&dst_shape, dst, *dst_block), *blocks)?)
             }
+            Instruction::Redistribute { signal, denominators: [a, b], epsilon, factor, addend, dst } => {
+                let images = [Some(*signal), *a, *b, *factor, *addend];
+                let shapes = images.map(|image| image.map(|image| self.shape(image)));
+                let reads = images.map(|image| image.map(|image| self.range(image)));
+                let (reads, out) = workspace.arena.split(reads, self.range(*dst));
+                let image = |at: usize| shapes[at].as_ref().zip(reads[at]);
+                let Some(signal) = image(0) else { return Ok(()) };
+                let operands = Redistribution {
+                    signal,
+                    denominators: [image(1), image(2)],
+                    epsilon: *epsilon,
+                    factor: image(3),
+                    addend: image(4),
+                };
+                Ok(blocked::redistribute(&operands, &self.shape(*dst), out)?)
+            }
             Instruction::Block { src, dst } => {
                 let shape = self.shape(*dst);
                 let (_, image) = workspace.arena.split::<0>([], self.range(*dst));
@@ -299,8 +318,22 @@ impl Runner<'_> {
         let found = {
             let inputs = self.operands(workspace, operands)?;
             let output = workspace.value(output)?;
-            let backend = self.graph.backend();
-            op.operator().vjp(&Vjp { inputs: &inputs, output, grad: &grad, needs: &needs, backend })?
+            match self.rules.rule(node) {
+                Some(rule) => {
+                    let site = Site::of_values(self.graph, node, op, inputs, output, needs);
+                    rule.apply(&site, &grad)?
+                }
+                None => {
+                    let backend = self.graph.backend();
+                    op.operator().vjp(&Vjp {
+                        inputs: &inputs,
+                        output,
+                        grad: &grad,
+                        needs: &needs,
+                        backend,
+                    })?
+                }
+            }
         };
         for (register, value) in into.iter().zip(found) {
             if let Some(register) = register {

@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 use ascribe_core::ops::{Kind, Op};
 use ascribe_core::{
-    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, GradientRule, Graph, Inputs, Keep,
-    Method, Result, Run, Selector, Site, Target, Tensor, explain, to_f64,
+    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, GradientRule, Graph, Inputs, Method,
+    NodeId, Result, Run, Selector, Target, Tensor, explain, to_f64,
 };
 use serde::{Deserialize, Serialize};
 
@@ -207,8 +207,8 @@ impl Lrp {
     }
 }
 
-fn is_convolution(site: &Site<'_>) -> bool {
-    site.kind() == Kind::Affine && matches!(site.op(), Op::Conv(_) | Op::ConvTranspose(_))
+fn is_convolution(graph: &Graph, id: NodeId) -> bool {
+    graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
 }
 
 impl Method for Lrp {
@@ -245,20 +245,19 @@ impl Explainer<Graph> for Lrp {
             let mut started = Vec::new();
             let found = walk::by_samples(task, |x, samples| {
                 task.count(Cost { forward: samples.len(), backward: samples.len() });
-                let trace = graph.trace(x, Keep::All)?;
-                let (scores, seeds) = task.target.seed(&trace.outputs(&graph)?, samples)?;
-                let mut start = vec![0.0; samples.len()];
-                let mut relevance = Vec::with_capacity(seeds.len());
-                for (&output, seed) in graph.outputs().iter().zip(seeds) {
-                    let own = (seed * trace.value(output)?)?;
-                    row_sums(&own)?.iter().zip(&mut start).for_each(|(own, sum)| *sum += own);
-                    relevance.push((output, own));
-                }
-                started.extend(start);
-                let signals = graph.backward(&trace, None, &relevance, &wanted, &rules)?;
-                let values: Result<Vec<Tensor>> =
-                    wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
-                Ok(Gradient { scores, values: values? })
+                let (scores, walked) = graph.walk(x, &rules, &[], &wanted, |outputs| {
+                    let (scores, seeds) = task.target.seed(outputs, samples)?;
+                    let mut start = vec![0.0; samples.len()];
+                    let mut relevance = Vec::with_capacity(seeds.len());
+                    for ((_, output), seed) in outputs.iter().zip(seeds) {
+                        let own = (seed * output)?;
+                        row_sums(&own)?.iter().zip(&mut start).for_each(|(own, sum)| *sum += own);
+                        relevance.push(own);
+                    }
+                    started.extend(start);
+                    Ok((scores, relevance))
+                })?;
+                Ok(Gradient { scores, values: walked.gradients })
             })?;
             let mut arrived = vec![0.0; started.len()];
             for value in &found.values {

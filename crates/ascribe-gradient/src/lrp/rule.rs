@@ -1,7 +1,7 @@
 //! The rules of LRP. Those for affine nodes are one rule described by data.
 
 use ascribe_core::ops::Grads;
-use ascribe_core::{Error, Result, Rule, Site, Tensor};
+use ascribe_core::{Contributions, Error, Graph, NodeId, Planned, Result, Rule, Site, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::affine::Affine;
@@ -195,6 +195,17 @@ impl Rule for AffineRule {
         signals[node.data] = sum;
         Ok(signals)
     }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
+        let contributions = if self.shares == Self::epsilon(0.0).shares {
+            Contributions::All
+        } else if self.shares == Self::z_plus(0.0).shares {
+            Contributions::Positive
+        } else {
+            return None;
+        };
+        Some(Planned::Affine { contributions, epsilon: self.epsilon, absorb: self.absorb })
+    }
 }
 
 fn add(sum: &mut Option<Tensor>, value: Tensor) -> Result<()> {
@@ -243,6 +254,10 @@ impl Rule for Norm {
         let signals = site.inputs().iter().zip(back);
         signals.map(|(x, g)| g.map(|g| Ok::<_, Error>((*x * g)?)).transpose()).collect()
     }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
+        Some(Planned::Norm { epsilon: self.epsilon })
+    }
 }
 
 /// All relevance passes as it is: activations.
@@ -262,6 +277,10 @@ impl Rule for Pass {
             Ok(needed.then(|| signal.clone()))
         });
         signals.collect()
+    }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
+        Some(Planned::Pass)
     }
 }
 

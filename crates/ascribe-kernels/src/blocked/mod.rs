@@ -24,6 +24,7 @@ mod output;
 mod pack;
 mod pointwise;
 mod pool;
+mod redistribute;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -39,3 +40,4 @@ pub use epilogue::BlockedEpilogue;
 pub use layout::{BLOCK, BlockedShape, copy_blocks, from_blocked, to_blocked};
 pub use pointwise::{add_assign, apply, scale_shift};
 pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};
+pub use redistribute::{Blocked, Redistribution, redistribute};

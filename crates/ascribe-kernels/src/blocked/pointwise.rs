@@ -181,7 +181,7 @@ impl Kernel<f32> for ScaleRow<'_> {
 }
 
 /// Calls `body(scratch, isa, plane, first row, rows)` for all rows of all planes, some rows at a time.
-fn for_rows(
+pub(super) fn for_rows(
     shape: &BlockedShape,
     scratch: usize,
     body: impl Fn(&mut Scratch<f32>, Isa, usize, usize, usize) + Sync,

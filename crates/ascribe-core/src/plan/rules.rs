@@ -1,0 +1,52 @@
+//! What happens at each node of a backward walk.
+
+use std::sync::Arc;
+
+use crate::graph::{Graph, NodeId};
+use crate::rule::{Composite, Planned, Rule};
+
+/// The rules of a walk, node by node; none at all for the true gradient.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    planned: Vec<Planned>,
+    rules: Vec<Arc<dyn Rule>>,
+}
+
+impl Rules {
+    /// The rules of a composite on the way back to `wanted`; `None` if one of them is nothing that a plan knows.
+    pub(super) fn of(graph: &Graph, composite: &Composite, wanted: &[NodeId]) -> Option<Self> {
+        if composite.is_gradient() || wanted.is_empty() {
+            return Some(Self::default());
+        }
+        let mut on_path = vec![false; graph.len()];
+        for id in wanted {
+            on_path[id.index()] = true;
+        }
+        let mut all = Self { planned: Vec::with_capacity(graph.len()), rules: Vec::new() };
+        let gradient: Arc<dyn Rule> = Arc::new(crate::rule::Gradient);
+        for (id, node) in graph.nodes() {
+            let reached = node.inputs().iter().any(|i| on_path[i.index()]);
+            on_path[id.index()] |= reached;
+            let rule = if reached { composite.rule_for(graph, id) } else { &gradient };
+            all.planned.push(rule.planned(graph, id)?);
+            all.rules.push(rule.clone());
+        }
+        Some(all)
+    }
+
+    /// What tells these rules from others.
+    pub(super) fn key(&self) -> &[Planned] {
+        &self.planned
+    }
+
+    /// What happens at a node.
+    pub(super) fn at(&self, id: NodeId) -> Planned {
+        self.planned.get(id.index()).copied().unwrap_or(Planned::Gradient)
+    }
+
+    /// The rule of a node, where it is not the true gradient.
+    pub(super) fn rule(&self, id: NodeId) -> Option<&dyn Rule> {
+        let rule = self.rules.get(id.index())?;
+        (self.at(id) != Planned::Gradient).then_some(&**rule)
+    }
+}

@@ -1,0 +1,62 @@
+//! Rules in compiled plans (f32) against the walk from node to node in double precision.
+
+use ascribe_core::ops::Backend;
+use ascribe_core::{DType, Explainer, Graph, Inputs, Result, Run, Target};
+use ascribe_gradient::{Bias, DeconvNet, GuidedBackprop, Lrp, LrpComposite, LrpRule};
+use ascribe_testing::net::{self, Kind, Net, Style};
+use ascribe_testing::{distance, flat};
+use proptest::prelude::*;
+
+fn methods() -> Vec<(&'static str, Box<dyn Explainer<Graph>>)> {
+    // Denominators away from zero, so that rounding is what is compared.
+    let lrp = |composite| Lrp::new().composite(composite).epsilon(0.05).stabiliser(0.05);
+    vec![
+        ("guided", Box::new(GuidedBackprop::new())),
+        ("deconvnet", Box::new(DeconvNet::new())),
+        ("lrp epsilon-plus", Box::new(lrp(LrpComposite::EpsilonPlus))),
+        ("lrp epsilon", Box::new(lrp(LrpComposite::Epsilon))),
+        ("lrp z-plus without biases", Box::new(lrp(LrpComposite::ZPlus).bias(Bias::Zero))),
+        ("lrp epsilon without biases", Box::new(lrp(LrpComposite::Epsilon).bias(Bias::Zero))),
+        ("lrp gamma, walked", Box::new(lrp(LrpComposite::EpsilonGamma))),
+        ("lrp, another first rule", Box::new(lrp(LrpComposite::EpsilonPlus).first(LrpRule::Epsilon))),
+    ]
+}
+
+fn answer(method: &dyn Explainer<Graph>, graph: &Graph, x: &Inputs, run: &Run) -> Result<Vec<f64>> {
+    flat(method.explain(graph, x, &Target::Class(1), run)?.values())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn rules_in_plans_are_those_of_the_walk(seed in any::<u64>(), bias in any::<bool>(), positive in any::<bool>()) {
+        let kind = Kind { bias, positive, ..Kind::default() };
+        let drawn = Net::draw(seed, kind).unwrap();
+        let x = net::inputs(seed, 3).unwrap();
+        let value = x.explained().next().unwrap().value.to_dtype(DType::F32).unwrap();
+        let single = Inputs::single(value).unwrap();
+        for style in [Style::Plain, Style::Duplicated] {
+            let graph = drawn.graph(style).unwrap().canonical().unwrap();
+            let planned = graph.to_dtype(DType::F32).unwrap();
+            let walked = graph.with_backend(Backend::Portable);
+            for (name, method) in methods() {
+                let run = Run::new().batch(2).threads(1);
+                let found = answer(&*method, &planned, &single, &run);
+                let expected = match answer(&*method, &walked, &x, &run) {
+                    Ok(expected) => expected,
+                    // DeconvNet knows ReLUs only.
+                    Err(error) => {
+                        prop_assert_eq!(found.unwrap_err().to_string(), error.to_string());
+                        continue;
+                    }
+                };
+                let found = found.unwrap();
+                let gap = distance(&found, &expected);
+                prop_assert!(gap < 1e-4, "{name}, {style:?}: {gap:e}");
+                let other = answer(&*method, &planned, &single, &Run::new().batch(3).threads(2)).unwrap();
+                prop_assert!(found == other, "{name}, {style:?}: batch and threads");
+            }
+        }
+    }
+}
