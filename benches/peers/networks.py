@@ -32,13 +32,28 @@ def parameters(name):
     # Random parameters: times do not depend on them.
     torch.manual_seed(0)
     state = getattr(torchvision.models, name.replace("-", "_"))(weights=None).state_dict()
+    if name == "vit-b-16":
+        # Zeros, as torchvision leaves it, would make every gradient vanish.
+        state["heads.head.weight"] = 0.02 * torch.randn(1000, 768)
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def export(name, state, file):
+    """The ONNX file that Ascribe reads: transformers are not among its architectures."""
+    model = torchvision.models.vit_b_16(weights=None).eval()
+    model.load_state_dict(state)
+    names = {"input_names": ["input"], "output_names": ["logits"]}
+    axes = {"input": {0: "n"}, "logits": {0: "n"}}
+    torch.onnx.export(model, (torch.zeros(2, 3, 224, 224),), file, dynamic_axes=axes, dynamo=False, **names)
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
     for name in sys.argv[2:]:
-        save_file({k: v.contiguous() for k, v in parameters(name).items()}, folder / f"{name}.safetensors")
+        state = parameters(name)
+        save_file({k: v.contiguous() for k, v in state.items()}, folder / f"{name}.safetensors")
+        if name == "vit-b-16":
+            export(name, state, folder / f"{name}.onnx")
     reference = load_file(ROOT / "fixtures/models/efficientnet-lite0.reference.safetensors")
     save_file({"input": reference["input"].float().contiguous()}, folder / "input.safetensors")
 

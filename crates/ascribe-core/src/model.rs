@@ -17,6 +17,12 @@ pub trait Predictor: Send + Sync {
     /// # Errors
     /// If the inputs do not fit the model or it cannot compute.
     fn predict(&self, x: &Inputs) -> Result<Outputs>;
+
+    /// How many rows like those of `x` the model evaluates fastest together, if it knows. It has no influence on
+    /// results.
+    fn preferred_batch(&self, _x: &Inputs) -> Option<usize> {
+        None
+    }
 }
 
 /// Scores and their gradients.
@@ -43,6 +49,10 @@ pub trait Differentiable: Predictor {
 impl Predictor for Graph {
     fn predict(&self, x: &Inputs) -> Result<Outputs> {
         self.forward(x)
+    }
+
+    fn preferred_batch(&self, x: &Inputs) -> Option<usize> {
+        self.planned_batch(x)
     }
 }
 

@@ -40,7 +40,7 @@ impl Debug for Run {
     }
 }
 
-/// Rows that are evaluated together if the caller sets no budget: enough to keep the kernels busy, small enough
+/// Rows that are evaluated together if neither the caller nor the model has a say: enough to keep the kernels busy, small enough
 /// for activations to stay near the caches.
 const DEFAULT_BATCH: usize = 8;
 
@@ -58,7 +58,7 @@ impl Run {
         Self { seed, ..self }
     }
 
-    /// Sets how many rows are evaluated together.
+    /// Sets how many rows are evaluated together; otherwise the model chooses, by the caches of the machine.
     pub fn batch(self, rows: usize) -> Self {
         Self { batch: Some(rows), ..self }
     }
@@ -86,6 +86,11 @@ impl Run {
     /// Rows evaluated together, at least 1.
     pub fn get_batch(&self) -> usize {
         self.batch.unwrap_or(DEFAULT_BATCH).max(1)
+    }
+
+    /// This run, with a budget if it has none.
+    pub(crate) fn or_batch(&self, rows: Option<usize>) -> Self {
+        Self { batch: self.batch.or(rows), ..self.clone() }
     }
 
     /// The run for a part of a larger one: same seed, budget and cancellation, but no progress of its own.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use ascribe::core::{Composite, DType, Device, Inputs, Run, Target, Tensor, random};
 use ascribe::models::tensors;
-use ascribe::{Model, OpenOptions};
+use ascribe::Model;
 use clap::Args;
 
 use crate::{paths, python};
@@ -26,7 +26,7 @@ const CLASS: usize = 285;
 
 /// Prints the distances of both sides.
 pub fn run(args: &Accuracy) -> anyhow::Result<()> {
-    let folder = paths::target().join("peers");
+    let folder = super::folder();
     let file = tensors::read(folder.join("input.safetensors"))?;
     let one = file.get("input")?.to_dtype(DType::F32)?;
     let mut rows = Vec::new();
@@ -42,13 +42,7 @@ pub fn run(args: &Accuracy) -> anyhow::Result<()> {
     );
     println!("| --- | --- | --- | --- | --- |");
     for network in &args.networks {
-        let weights = folder.join(format!("{network}.safetensors"));
-        let open = |double| {
-            let options =
-                OpenOptions { architecture: Some(network.clone()), double, ..OpenOptions::default() };
-            Model::open(&weights.display().to_string(), &options)
-        };
-        let models = [open(false)?, open(true)?];
+        let models = [super::open(network, false)?, super::open(network, true)?];
         let mut distances = [Vec::new(), Vec::new()];
         for row in &rows {
             let [single, double] = [at(&models[0], row)?, at(&models[1], row)?];
@@ -60,7 +54,7 @@ pub fn run(args: &Accuracy) -> anyhow::Result<()> {
         let scripts = paths::root().join("benches/peers");
         let python = python::environment(&scripts.join("requirements.txt"))?;
         let script = scripts.join("accuracy.py");
-        python::run(Command::new(python).arg(script).arg(network).arg(&weights).arg(&all))?;
+        python::run(Command::new(python).arg(script).arg(network).arg(folder.join(format!("{network}.safetensors"))).arg(&all))?;
     }
     Ok(())
 }

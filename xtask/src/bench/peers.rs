@@ -10,11 +10,12 @@ use candle_core::{DType, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::Bench;
+use super::{Bench, NETWORKS, VISION_TRANSFORMER};
 use super::work::{Answer, Request};
 use crate::{paths, python};
 
-const NETWORKS: [&str; 4] = ["efficientnet-lite0", "mobilenet-v2", "resnet50", "vgg16"];
+/// Workloads of transformers, which have neither maps nor rules for relevance.
+const GRADIENTS: [&str; 3] = ["saliency", "ig-50", "smooth-grad-50"];
 const WORKLOADS: [&str; 7] =
     ["saliency", "ig-50", "smooth-grad-50", "grad-cam", "lrp", "occlusion", "rise-1000"];
 /// Workloads whose results are not comparable number by number: two draw random numbers, pytorch-grad-cam scales
@@ -103,7 +104,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let workloads = chosen(&args.workloads, &WORKLOADS)?;
     let scripts = paths::root().join("benches/peers");
     let python = python::environment(&scripts.join("requirements.txt"))?;
-    let folder = paths::target().join("peers");
+    let folder = super::folder();
     std::fs::create_dir_all(&folder)?;
     python::run(Command::new(&python).arg(scripts.join("networks.py")).arg(&folder).args(&networks))?;
 
@@ -119,6 +120,9 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for network in networks {
         for workload in &workloads {
+            if network == VISION_TRANSFORMER && !GRADIENTS.contains(workload) {
+                continue;
+            }
             bar.set_message(format!("{workload}, {network}"));
             rows.push(pairs(args.pairs, network, workload, &folder, &mut own, &mut peer, &bar)?);
         }

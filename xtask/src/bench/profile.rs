@@ -5,11 +5,9 @@ use std::time::Instant;
 use anyhow::Context;
 use ascribe::core::{DType, Inputs, Run, StepTime, Target, Tensor};
 use ascribe::models::tensors;
-use ascribe::{Model, OpenOptions};
 use clap::Args;
 
 use super::peers::median;
-use crate::paths;
 
 /// `cargo xtask profile`.
 #[derive(Debug, Args)]
@@ -33,11 +31,8 @@ pub struct Profile {
 
 /// Prints a table of all steps.
 pub fn run(args: &Profile) -> anyhow::Result<()> {
-    let folder = paths::target().join("peers");
-    let options = OpenOptions { architecture: Some(args.network.clone()), ..OpenOptions::default() };
-    let weights = folder.join(format!("{}.safetensors", args.network)).display().to_string();
-    let model = Model::open(&weights, &options)?;
-    let file = tensors::read(folder.join("input.safetensors"))?;
+    let model = super::open(&args.network, false)?;
+    let file = tensors::read(super::folder().join("input.safetensors"))?;
     let one = file.get("input")?.to_dtype(DType::F32)?;
     let x = Inputs::single(Tensor::cat(&vec![one; args.batch], 0)?)?;
     let wanted = if args.forward { Vec::new() } else { model.graph.inputs().to_vec() };

@@ -10,13 +10,13 @@ use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor
 use ascribe::gradient::{GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency};
 use ascribe::models::tensors;
 use ascribe::perturb::{Occlusion, Rise};
-use ascribe::{Model, OpenOptions};
+use ascribe::Model;
 use serde::{Deserialize, Serialize};
 
 /// A request.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Request {
-    /// Parameter file.
+    /// Parameter file of the peer.
     pub weights: String,
     /// Architecture.
     pub architecture: String,
@@ -77,10 +77,8 @@ pub fn worker() -> anyhow::Result<()> {
     let mut loaded: Option<(String, Model)> = None;
     for line in std::io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?).context("reading a request")?;
-        if loaded.as_ref().is_none_or(|(path, _)| *path != request.weights) {
-            let options =
-                OpenOptions { architecture: Some(request.architecture.clone()), ..OpenOptions::default() };
-            loaded = Some((request.weights.clone(), Model::open(&request.weights, &options)?));
+        if loaded.as_ref().is_none_or(|(name, _)| *name != request.architecture) {
+            loaded = Some((request.architecture.clone(), super::open(&request.architecture, false)?));
         }
         let Some((_, model)) = &loaded else { bail!("no model") };
         let file = tensors::read(&request.input)?;

@@ -12,6 +12,7 @@
 //! devices, the graph is walked node by node ([`crate::Graph::backward`]).
 
 mod arena;
+mod budget;
 mod compile;
 mod packs;
 mod pool;
