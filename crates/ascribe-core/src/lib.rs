@@ -23,6 +23,7 @@ mod run;
 mod suggest;
 pub mod sweep;
 mod target;
+mod variations;
 
 pub use adapters::{Autograd, BlackBox};
 pub use attribution::{Attribution, Cost, Provenance, Values};
@@ -39,6 +40,7 @@ pub use rule::{Composite, Gradient as GradientRule, Predicate, Rule, Selector, S
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
 pub use target::{ScoreFn, Target, to_f64};
+pub use variations::{Rectangle, Variations};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -8,6 +8,7 @@ use crate::inputs::{Inputs, Outputs};
 use crate::ops::Kind;
 use crate::rule::Composite;
 use crate::target::Target;
+use crate::variations::{Rectangle, Variations};
 
 /// A black box: something that computes outputs from inputs.
 pub trait Predictor: Send + Sync {
@@ -16,6 +17,21 @@ pub trait Predictor: Send + Sync {
     /// # Errors
     /// If the inputs do not fit the model or it cannot compute.
     fn predict(&self, x: &Inputs) -> Result<Outputs>;
+
+    /// A cheaper way to evaluate variations of `base` (one sample) that differ from it within one of these
+    /// rectangles of its explained input `[1, C, H, W]`; `None` where the model has none, and [`Predictor::predict`]
+    /// is to be used.
+    ///
+    /// # Errors
+    /// If `base` does not fit the model or is not one sample, or a rectangle does not lie in it.
+    fn variations<'a>(
+        &'a self,
+        base: &Inputs,
+        rectangles: &[Rectangle],
+    ) -> Result<Option<Box<dyn Variations + 'a>>> {
+        let _ = (base, rectangles);
+        Ok(None)
+    }
 }
 
 /// Scores and their gradients.
@@ -42,6 +58,14 @@ pub trait Differentiable: Predictor {
 impl Predictor for Graph {
     fn predict(&self, x: &Inputs) -> Result<Outputs> {
         self.forward(x)
+    }
+
+    fn variations<'a>(
+        &'a self,
+        base: &Inputs,
+        rectangles: &[Rectangle],
+    ) -> Result<Option<Box<dyn Variations + 'a>>> {
+        Ok(self.patched(base, rectangles)?.map(|patched| Box::new(patched) as _))
     }
 }
 
