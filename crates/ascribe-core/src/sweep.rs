@@ -7,6 +7,7 @@ use crate::explainer::Task;
 use crate::inputs::Inputs;
 use crate::model::{Differentiable, Predictor};
 use crate::target::to_f64;
+use crate::variations::Rectangle;
 
 /// One variation of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,15 +99,72 @@ pub fn scores<M: Predictor + ?Sized>(
     mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
+    scored(task, points, [0, points.len()], &mut vary, &mut take, &mut |inputs, _, samples| {
+        task.score(inputs, samples)
+    })?;
+    task.run.step(points.len(), points.len())
+}
+
+/// As [`scores`], the same numbers, where variation number i of a sample differs from it within `rectangles[i]` at
+/// most: only what changes is computed, if the model can do that ([`Predictor::variations`]). Points of a sample are
+/// to follow each other.
+///
+/// The run of each sample that its variations start from is not counted among the rows.
+///
+/// # Errors
+/// As [`scores`]; if a variation differs from its sample elsewhere.
+pub fn scores_within<M: Predictor + ?Sized>(
+    task: &Task<'_, M>,
+    points: &[Point],
+    rectangles: &[Rectangle],
+    mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    mut take: impl FnMut(Point, f64) -> Result<()>,
+) -> Result<()> {
     let mut done = 0;
-    for chunk in points.chunks(task.run.get_batch()) {
+    for of_sample in points.chunk_by(|a, b| a.sample == b.sample) {
         task.run.step(done, points.len())?;
-        let (inputs, samples) = rows(task.x, chunk, &mut vary)?;
-        let scores = task.score(&inputs, &samples)?;
-        for (point, score) in chunk.iter().zip(scores) {
+        let base = task.x.select(&[of_sample[0].sample])?;
+        let Some(variations) = task.model.variations(&base, rectangles)? else {
+            // All samples have one shape: there are none for the others either.
+            let rest = &points[done..];
+            scored(task, rest, [done, points.len()], &mut vary, &mut take, &mut |inputs, _, samples| {
+                task.score(inputs, samples)
+            })?;
+            done = points.len();
+            break;
+        };
+        scored(
+            task,
+            of_sample,
+            [done, points.len()],
+            &mut vary,
+            &mut take,
+            &mut |inputs, points, samples| {
+                let rectangles: Vec<usize> = points.iter().map(|point| point.index).collect();
+                task.score_variations(variations.as_ref(), inputs, &rectangles, samples)
+            },
+        )?;
+        done += of_sample.len();
+    }
+    task.run.step(done, points.len())
+}
+
+/// Scores some of `total` points, `done` of which have been, by a function of the rows, their points and samples.
+fn scored<M: ?Sized>(
+    task: &Task<'_, M>,
+    points: &[Point],
+    [mut done, total]: [usize; 2],
+    vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    take: &mut impl FnMut(Point, f64) -> Result<()>,
+    score: &mut impl FnMut(&Inputs, &[Point], &[usize]) -> Result<Vec<f64>>,
+) -> Result<()> {
+    for chunk in points.chunks(task.run.get_batch()) {
+        task.run.step(done, total)?;
+        let (inputs, samples) = rows(task.x, chunk, vary)?;
+        for (point, score) in chunk.iter().zip(score(&inputs, chunk, &samples)?) {
             take(*point, score)?;
         }
         done += chunk.len();
     }
-    task.run.step(done, points.len())
+    Ok(())
 }

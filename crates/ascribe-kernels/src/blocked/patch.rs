@@ -85,36 +85,21 @@ impl BlockedConv {
             });
         }
         let window = reach.window(size);
-        let (form, lattice): (Form, Box<dyn Fn(&Lattice) -> Lattice>) = match self.form {
-            Form::Minimal(minimal) => {
-                let grid = size.map(|side| side.div_ceil(minimal.outputs));
-                (
-                    Form::Minimal(Minimal { origin: [0, 0], ..minimal }),
-                    Box::new(move |whole| Lattice { src: grid, dst: grid, grid, ..whole.clone() }),
-                )
+        let lattice = |whole: &Lattice| {
+            if let Form::Minimal(minimal) = self.form {
+                let tiles = size.map(|side| side.div_ceil(minimal.outputs));
+                return Lattice { src: tiles, dst: tiles, grid: tiles, ..whole.clone() };
             }
-            form => {
-                let moved = move |whole: &Lattice| Lattice {
-                    src: window,
-                    dst: size,
-                    grid: size,
-                    taps: whole
-                        .taps
-                        .iter()
-                        .map(|tap| [tap[0] - reach.first[0], tap[1] - reach.first[1]])
-                        .collect(),
-                    ..whole.clone()
-                };
-                let form = match form {
-                    Form::FromPlanar(_) => {
-                        Form::FromPlanar(Rows::new(reach.stride, [0, 0], reach.extent, size[1]))
-                    }
-                    form => form,
-                };
-                (form, Box::new(moved))
-            }
+            let from_zero = |tap: &[isize; 2]| [tap[0] - reach.first[0], tap[1] - reach.first[1]];
+            let taps = whole.taps.iter().map(from_zero).collect();
+            Lattice { src: window, dst: size, grid: size, taps, ..whole.clone() }
         };
         let class = |class: &Class| Class { lattice: lattice(&class.lattice), ..class.clone() };
+        let form = match self.form {
+            Form::Minimal(minimal) => Form::Minimal(Minimal { origin: [0, 0], ..minimal }),
+            Form::FromPlanar(_) => Form::FromPlanar(Rows::new(reach.stride, [0, 0], reach.extent, size[1])),
+            form => form,
+        };
         Ok(Some(Self {
             form,
             src: (self.src.0, window),

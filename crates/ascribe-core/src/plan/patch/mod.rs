@@ -11,6 +11,8 @@
 //! Nakandala, Kumar and Papakonstantinou 2019, *Incremental and Approximate Inference for Faster Occlusion-based Deep
 //! CNN Explanations*.
 
+mod access;
+mod analysis;
 mod layout;
 mod region;
 mod run;

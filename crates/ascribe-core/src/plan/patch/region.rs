@@ -124,7 +124,7 @@ mod tests {
     fn patches_hold_their_regions() {
         for side in 1..12 {
             let spans: Vec<(usize, usize)> =
-                (0..side).flat_map(|a| (a + 1..side.min(a + 4) + 1).map(move |b| (a, b))).collect();
+                (0..side).flat_map(|a| (a + 1..=side.min(a + 4)).map(move |b| (a, b))).collect();
             for few in spans.windows(3) {
                 let regions: Vec<Region> =
                     few.iter().map(|&(a, b)| Region { start: [a; 2], end: [b; 2] }).collect();

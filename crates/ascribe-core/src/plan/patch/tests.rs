@@ -289,8 +289,8 @@ fn what_does_not_fit_is_named() {
     let moved = vary(&value, &Rectangle { start: [4, 5], ..rectangle }, 1);
     let inside = vary(&value, &rectangle, 1);
     assert!(error(&stack(&[inside.clone(), moved]), &[0, 0]).contains("row 1"));
-    assert!(error(&stack(&[inside.clone()]), &[1]).contains("number 1"));
-    assert!(error(&stack(&[inside.clone()]), &[0, 0]).contains("2 rows"));
+    assert!(error(&stack(std::slice::from_ref(&inside)), &[1]).contains("number 1"));
+    assert!(error(&stack(std::slice::from_ref(&inside)), &[0, 0]).contains("2 rows"));
     let larger = picture(1, [3, 22, 20]);
     assert!(error(&Inputs::single(larger).unwrap(), &[0]).contains("as the sample"));
     assert_eq!(patched.rectangles, [Region { start: [4, 4], end: [9, 9] }]);
@@ -301,32 +301,33 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn inputs_that_do_not_vary_are_computed_once() {
-    // Two branches, added: of the picture, and of an image that is given.
-    let mut net = net(9);
-    let x = net.builder.input("x", &[Some(3), Some(24), Some(24)]);
-    let given = net.builder.input("given", &[Some(16), Some(24), Some(24)]);
-    let same = |k: usize| Window::new([k, k]).padding([k / 2, k / 2]);
-    let a = net.conv(x, [3, 32, 1], same(3));
-    let b = net.conv(given, [16, 32, 1], same(3));
-    let y = net.op(Binary::Add, &[a, b]);
-    let y = net.op(Pointwise::Relu, &[y]);
-    let graph = net.head(y, 32, 24);
-    let (value, other) = (picture(1, [3, 24, 24]), picture(2, [16, 24, 24]));
-    let inputs = |rows: &[Tensor], given: &[Tensor]| {
-        let (x, given) = (Tensor::cat(rows, 0).unwrap(), Tensor::cat(given, 0).unwrap());
-        Inputs::named([("x", x), ("given", given)]).unwrap().fix("given").unwrap()
-    };
-    let rectangles: Vec<Rectangle> =
-        [[0, 0], [10, 3], [19, 19]].map(|start| Rectangle { start, size: [5, 5] }).to_vec();
-    let one = inputs(std::slice::from_ref(&value), std::slice::from_ref(&other));
-    let patched = graph.patched(&one, &rectangles).unwrap().unwrap();
-    let rows: Vec<Tensor> = rectangles.iter().map(|r| vary(&value, r, 5)).collect();
-    let x = inputs(&rows, &[other.clone(), other.clone(), other.clone()]);
-    let found = bits(&patched.predict(&x, &[0, 1, 2]).unwrap());
-    assert_eq!(found, bits(&graph.forward(&x).unwrap()));
-    let convolved = patched.layout.actions.iter().filter(|action| matches!(action, Action::Patch(_))).count();
-    assert!(convolved >= 1);
-    let x = inputs(&rows, &[other.clone(), picture(3, [16, 24, 24]), other]);
-    let error = patched.predict(&x, &[0, 1, 2]).unwrap_err().to_string();
-    assert!(error.contains("row 1 of input 'given'"), "{error}");
+    // Two branches, added: of the picture, and of an image or a picture that is given.
+    for channels in [16, 3] {
+        let mut net = net(9);
+        let x = net.builder.input("x", &[Some(3), Some(24), Some(24)]);
+        let given = net.builder.input("given", &[Some(channels), Some(24), Some(24)]);
+        let same = |k: usize| Window::new([k, k]).padding([k / 2, k / 2]);
+        let a = net.conv(x, [3, 32, 1], same(3));
+        let b = if channels == 3 { net.op(Pointwise::Sigmoid, &[given]) } else { given };
+        let b = net.conv(b, [channels, 32, 1], same(3));
+        let y = net.op(Binary::Add, &[a, b]);
+        let y = net.op(Pointwise::Relu, &[y]);
+        let graph = net.head(y, 32, 24);
+        let (value, other) = (picture(1, [3, 24, 24]), picture(2, [channels, 24, 24]));
+        let inputs = |rows: &[Tensor], given: &[Tensor]| {
+            let (x, given) = (Tensor::cat(rows, 0).unwrap(), Tensor::cat(given, 0).unwrap());
+            Inputs::named([("x", x), ("given", given)]).unwrap().fix("given").unwrap()
+        };
+        let rectangles: Vec<Rectangle> =
+            [[0, 0], [10, 3], [19, 19]].map(|start| Rectangle { start, size: [5, 5] }).to_vec();
+        let one = inputs(std::slice::from_ref(&value), std::slice::from_ref(&other));
+        let patched = graph.patched(&one, &rectangles).unwrap().unwrap();
+        let rows: Vec<Tensor> = rectangles.iter().map(|r| vary(&value, r, 5)).collect();
+        let x = inputs(&rows, &[other.clone(), other.clone(), other.clone()]);
+        let found = bits(&patched.predict(&x, &[0, 1, 2]).unwrap());
+        assert_eq!(found, bits(&graph.forward(&x).unwrap()));
+        let x = inputs(&rows, &[other.clone(), picture(3, [channels, 24, 24]), other]);
+        let error = patched.predict(&x, &[0, 1, 2]).unwrap_err().to_string();
+        assert!(error.contains("row 1 of input 'given'"), "{error}");
+    }
 }
