@@ -99,17 +99,15 @@ pub fn scores<M: Predictor + ?Sized>(
     mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
-    scored(task, points, [0, points.len()], &mut vary, &mut take, &mut |inputs, _, samples| {
-        task.score(inputs, samples)
-    })?;
-    task.run.step(points.len(), points.len())
+    remaining(task, points, 0, &mut vary, &mut take)
 }
 
 /// As [`scores`], the same numbers, where variation number i of a sample differs from it within `rectangles[i]` at
 /// most: only what changes is computed, if the model can do that ([`Predictor::variations`]). Points of a sample are
 /// to follow each other.
 ///
-/// The run of each sample that its variations start from is not counted among the rows.
+/// They are evaluated in an order that suits the model. The run of each sample that its variations start from is not
+/// counted among the rows.
 ///
 /// # Errors
 /// As [`scores`]; if a variation differs from its sample elsewhere.
@@ -126,45 +124,44 @@ pub fn scores_within<M: Predictor + ?Sized>(
         let base = task.x.select(&[of_sample[0].sample])?;
         let Some(variations) = task.model.variations(&base, rectangles)? else {
             // All samples have one shape: there are none for the others either.
-            let rest = &points[done..];
-            scored(task, rest, [done, points.len()], &mut vary, &mut take, &mut |inputs, _, samples| {
-                task.score(inputs, samples)
-            })?;
-            done = points.len();
-            break;
+            return remaining(task, points, done, &mut vary, &mut take);
         };
-        scored(
-            task,
-            of_sample,
-            [done, points.len()],
-            &mut vary,
-            &mut take,
-            &mut |inputs, points, samples| {
-                let rectangles: Vec<usize> = points.iter().map(|point| point.index).collect();
-                task.score_variations(variations.as_ref(), inputs, &rectangles, samples)
-            },
-        )?;
-        done += of_sample.len();
+        // Evaluated by groups, taken in order.
+        let group = |at: usize| variations.group(of_sample[at].index);
+        let mut order: Vec<usize> = (0..of_sample.len()).collect();
+        order.sort_by_key(|&at| group(at));
+        let mut scores = vec![0.0; of_sample.len()];
+        for part in order.chunk_by(|&a, &b| group(a) == group(b)) {
+            for chunk in part.chunks(task.run.get_batch()) {
+                task.run.step(done, points.len())?;
+                let varied: Vec<Point> = chunk.iter().map(|&at| of_sample[at]).collect();
+                let (inputs, samples) = rows(task.x, &varied, &mut vary)?;
+                let numbers: Vec<usize> = varied.iter().map(|point| point.index).collect();
+                let found = task.score_variations(variations.as_ref(), &inputs, &numbers, &samples)?;
+                chunk.iter().zip(found).for_each(|(&at, score)| scores[at] = score);
+                done += chunk.len();
+            }
+        }
+        of_sample.iter().zip(scores).try_for_each(|(point, score)| take(*point, score))?;
     }
     task.run.step(done, points.len())
 }
 
-/// Scores some of `total` points, `done` of which have been, by a function of the rows, their points and samples.
-fn scored<M: ?Sized>(
+/// Scores the points behind the first `done`.
+fn remaining<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
-    [mut done, total]: [usize; 2],
+    mut done: usize,
     vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     take: &mut impl FnMut(Point, f64) -> Result<()>,
-    score: &mut impl FnMut(&Inputs, &[Point], &[usize]) -> Result<Vec<f64>>,
 ) -> Result<()> {
-    for chunk in points.chunks(task.run.get_batch()) {
-        task.run.step(done, total)?;
+    for chunk in points[done..].chunks(task.run.get_batch()) {
+        task.run.step(done, points.len())?;
         let (inputs, samples) = rows(task.x, chunk, vary)?;
-        for (point, score) in chunk.iter().zip(score(&inputs, chunk, &samples)?) {
+        for (point, score) in chunk.iter().zip(task.score(&inputs, &samples)?) {
             take(*point, score)?;
         }
         done += chunk.len();
     }
-    Ok(())
+    task.run.step(done, points.len())
 }

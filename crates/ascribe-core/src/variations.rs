@@ -42,4 +42,10 @@ pub trait Variations {
     /// # Errors
     /// Those of the model; if a row differs from the sample elsewhere, or there is not one rectangle per row.
     fn predict(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs>;
+
+    /// Rectangles of one group are evaluated together at less cost; the outputs do not depend on it.
+    fn group(&self, rectangle: usize) -> usize {
+        let _ = rectangle;
+        0
+    }
 }

@@ -24,7 +24,7 @@ impl Predictor for Plain<'_> {
     }
 }
 
-/// A graph that counts the rows that run on patches.
+/// A graph that counts the rows that run on patches, and knows nothing of groups.
 struct Counted<'a>(&'a Graph, AtomicUsize);
 
 impl Predictor for Counted<'_> {
@@ -111,7 +111,7 @@ fn only_what_changes_is_computed_and_no_bit_differs() -> Result<()> {
     let target = Target::Classes(vec![1, 4]);
     // The last windows of a row are cut; the second fills what it covers with a blurred picture.
     let methods = [
-        Occlusion::new(8, 8),
+        Occlusion::new(8, 4),
         Occlusion::with_window(&[5, 9], &[11, 8]).baseline(Baseline::Blurred { sigma: 2.0 }),
         Occlusion::with_window(&[1, 6, 6], &[1, 20, 20]),
     ];
@@ -122,6 +122,7 @@ fn only_what_changes_is_computed_and_no_bit_differs() -> Result<()> {
             let run = Run::new().batch(batch).threads(threads);
             let found = method.explain(&counted, &x, &target, &run)?;
             assert!(same(&found, &expected)?, "{method:?}, {batch} rows, {threads} threads");
+            assert!(same(&method.explain(&graph, &x, &target, &run)?, &expected)?, "{method:?}, in groups");
             let rows = counted.1.load(Ordering::Relaxed);
             assert_eq!(rows + 2, found.provenance.cost.forward, "all but the samples run on patches");
         }

@@ -3,8 +3,9 @@
 //! The sample itself is run once, and its images are kept. A pixel of an image depends on a window of the image
 //! before it: what a rectangle of the picture changes of each image is a rectangle too, which grows from layer to
 //! layer. A [`layout::Layout`] says how each image of the plan is known: as that of the sample, with a patch over it,
-//! or whole, from where patches cover most of an image or an operator looks at all of it. All patches of an image are
-//! of one size, so that the variations of a batch run through one call of a kernel per instruction. A patch holds what
+//! or whole, from where patches cover most of an image or an operator looks at all of it. Rectangles near each other form a
+//! group with a layout, since less changes near the edges. In a layout, all patches of an image are of one size, so that
+//! the variations of a batch run through one call of a kernel per instruction. A patch holds what
 //! changes and maybe more, lies in its image, and is computed from windows of the images before it, by the arithmetic
 //! of the whole: the results have the bits of a run on whole images.
 //!
@@ -34,7 +35,7 @@ use crate::inputs::{Inputs, Outputs};
 use crate::ops::fast;
 use crate::variations::{Rectangle, Variations};
 use layout::Layout;
-use region::Region;
+use region::{Region, grouped};
 use run::{Batch, Memory};
 
 /// The run of the sample that varies.
@@ -47,8 +48,9 @@ struct Base {
 
 impl Base {
     /// Runs the sample, and keeps the images that a layout reads.
-    fn run(graph: &Graph, plan: &Plan, layout: &Layout, inputs: Vec<Tensor>) -> Result<Self> {
-        let placement = Placement::keeping(&plan.program, |image| layout.kept[image]);
+    fn run(graph: &Graph, plan: &Plan, layouts: &[Option<Layout>], inputs: Vec<Tensor>) -> Result<Self> {
+        let kept = |image: usize| layouts.iter().flatten().any(|layout| layout.kept[image]);
+        let placement = Placement::keeping(&plan.program, kept);
         let mut workspace = Workspace::default();
         let runner = Runner { placement: &placement, ..plan.runner(graph, 1) };
         runner.forward(&mut workspace, inputs.clone())?;
@@ -68,11 +70,14 @@ impl Base {
 pub(crate) struct Patched<'a> {
     graph: &'a Graph,
     plan: Arc<Plan>,
-    layout: Layout,
+    /// One for each group of rectangles; `None` where patches would gain nothing.
+    layouts: Vec<Option<Layout>>,
     base: Base,
     /// Number of the input that varies.
     input: usize,
     rectangles: Vec<Region>,
+    /// The group of each rectangle, and its number in it.
+    members: Vec<[usize; 2]>,
     /// Memory of finished runs, to be used again.
     memories: Mutex<Vec<Memory>>,
 }
@@ -105,11 +110,17 @@ impl Graph {
         let rectangles: Vec<Region> = rectangles.iter().map(Region::from).collect();
         let Some(plan) = self.plans().get(self, &inputs, &[], &[])? else { return Ok(None) };
         let register = plan.program.inputs[input];
-        let Some(layout) = Layout::of(&plan.program, register, &rectangles)? else { return Ok(None) };
+        let (members, groups) = grouped(&rectangles, [height, width]);
+        let layout = |group: &Vec<Region>| Layout::of(&plan.program, register, group);
+        let layouts = groups.iter().map(layout).collect::<Result<Vec<_>>>()?;
+        if layouts.iter().all(Option::is_none) {
+            return Ok(None);
+        }
         let inputs: candle_core::Result<Vec<Tensor>> =
             inputs.iter().map(|(_, value)| value.contiguous()).collect();
-        let base = Base::run(self, &plan, &layout, inputs?)?;
-        Ok(Some(Patched { graph: self, plan, layout, base, input, rectangles, memories: Mutex::default() }))
+        let base = Base::run(self, &plan, &layouts, inputs?)?;
+        let memories = Mutex::default();
+        Ok(Some(Patched { graph: self, plan, layouts, base, input, rectangles, members, memories }))
     }
 }
 
@@ -170,16 +181,53 @@ fn same_outside(a: &[f32], b: &[f32], dims: &[usize], free: Region) -> bool {
 
 impl Variations for Patched<'_> {
     fn predict(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs> {
-        let inputs = self.graph.bind(x)?;
-        self.check(&inputs, rectangles)?;
+        self.check(&self.graph.bind(x)?, rectangles)?;
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for part in rectangles.chunk_by(|&a, &b| self.group(a) == self.group(b)) {
+            let rows: Vec<usize> = (first..first + part.len()).collect();
+            parts.push(self.predict_group(&x.select(&rows)?, part)?);
+            first += part.len();
+        }
+        self.joined(parts)
+    }
+
+    fn group(&self, rectangle: usize) -> usize {
+        self.members[rectangle][0]
+    }
+}
+
+impl Patched<'_> {
+    /// The outputs of rows whose rectangles are in one group.
+    fn predict_group(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs> {
+        let [group, _] = self.members[rectangles[0]];
+        let Some(layout) = &self.layouts[group] else { return self.graph.forward(x) };
         let memories = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = memories().pop().unwrap_or_default();
         let runner = self.plan.runner(self.graph, rectangles.len());
-        let batch = Batch { runner, layout: &self.layout, base: &self.base, rectangles };
-        batch.run(&mut memory, inputs.into_iter().map(|(_, value)| value).collect())?;
+        let numbers: Vec<usize> = rectangles.iter().map(|&rectangle| self.members[rectangle][1]).collect();
+        let batch = Batch { runner, layout, base: &self.base, rectangles: &numbers };
+        let inputs = self.graph.bind(x)?.into_iter().map(|(_, value)| value).collect();
+        batch.run(&mut memory, inputs)?;
         let outputs = self.plan.outputs(self.graph, &memory.whole)?;
         memory.whole.clear();
         memories().push(memory);
         Ok(outputs)
+    }
+
+    /// The rows of all parts.
+    fn joined(&self, mut parts: Vec<Outputs>) -> Result<Outputs> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let mut joined = Vec::new();
+        for (at, &id) in self.graph.outputs().iter().enumerate() {
+            let of_part: Vec<&Tensor> =
+                parts.iter().filter_map(|part| part.iter().nth(at)).map(|(_, value)| value).collect();
+            // What depends on no input has no rows.
+            let value =
+                if self.graph.is_dynamic(id) { Tensor::cat(&of_part, 0)? } else { of_part[0].clone() };
+            joined.push((self.graph.node(id).name().to_string(), value));
+        }
+        Outputs::new(joined)
     }
 }

@@ -93,6 +93,27 @@ impl Patch {
     }
 }
 
+/// Parts that an axis of the picture is cut into at most.
+const PARTS: usize = 4;
+/// Rectangles of a group on average, at least: to fill batches.
+const MEMBERS: usize = 16;
+
+/// Cuts a picture into parts: for each rectangle the group of those with their centre in the same part, and its number
+/// in the group; and the rectangles of each group.
+pub(super) fn grouped(rectangles: &[Region], picture: [usize; 2]) -> (Vec<[usize; 2]>, Vec<Vec<Region>>) {
+    let parts = (1..=PARTS).rev().find(|n| n * n * MEMBERS <= rectangles.len()).unwrap_or(1);
+    let mut groups = vec![Vec::new(); parts * parts];
+    let member = |region: &Region| {
+        let part = |axis: usize| {
+            ((region.start[axis] + region.end[axis]) * parts / (2 * picture[axis]).max(1)).min(parts - 1)
+        };
+        let group = part(0) * parts + part(1);
+        groups[group].push(*region);
+        [group, groups[group].len() - 1]
+    };
+    (rectangles.iter().map(member).collect(), groups)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +157,19 @@ mod tests {
             }
         }
         assert_eq!(Patch::around(&[Region::NONE], [4, 4]), None);
+    }
+
+    #[test]
+    fn every_rectangle_has_a_place_in_a_group() {
+        let corners = (0..12).flat_map(|y| (0..12).map(move |x| [y, x]));
+        let all: Vec<Region> = corners.map(|start| Region { start, end: start.map(|at| at + 3) }).collect();
+        for (count, parts) in [(144, 3), (100, 2), (3, 1)] {
+            let (members, groups) = grouped(&all[..count], [14, 14]);
+            assert_eq!(groups.len(), parts * parts);
+            for (rectangle, [group, number]) in all.iter().zip(&members) {
+                assert_eq!(groups[*group][*number], *rectangle);
+            }
+            assert_eq!((members.len(), groups.iter().map(Vec::len).sum()), (count, count));
+        }
     }
 }
