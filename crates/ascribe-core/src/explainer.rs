@@ -12,6 +12,7 @@ use crate::inputs::{Inputs, check_finite};
 use crate::model::{Differentiable, Gradient, Predictor};
 use crate::run::Run;
 use crate::target::{Target, to_f64};
+use crate::variations::Variations;
 
 /// A configured method, whatever it explains.
 pub trait Method: Debug + Send + Sync {
@@ -228,6 +229,25 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
             let outputs = self.predict(&x.select(chunk)?)?;
             scores.extend(to_f64(&self.target.score(&outputs, of)?)?);
         }
+        finite_scores(&scores)?;
+        Ok(scores)
+    }
+
+    /// The target's score of each variation; `x` and `rectangles` as in [`Variations::predict`], `samples` as in
+    /// [`Target::score`]. Evaluates all rows at once, and counts each as one.
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn score_variations(
+        &self,
+        variations: &dyn Variations,
+        x: &Inputs,
+        rectangles: &[usize],
+        samples: &[usize],
+    ) -> Result<Vec<f64>> {
+        self.count(Cost { forward: x.batch()?, backward: 0 });
+        let outputs = variations.predict(x, rectangles)?;
+        let scores = to_f64(&self.target.score(&outputs, samples)?)?;
         finite_scores(&scores)?;
         Ok(scores)
     }

@@ -23,6 +23,7 @@ mod run;
 mod suggest;
 pub mod sweep;
 mod target;
+mod variations;
 
 pub use adapters::{Autograd, BlackBox};
 pub use attribution::{Attribution, Cost, Provenance, Values};
@@ -42,6 +43,7 @@ pub use rule::{
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
 pub use target::{ScoreFn, Target, to_f64};
+pub use variations::{Rectangle, Variations};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

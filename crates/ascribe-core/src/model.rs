@@ -9,6 +9,7 @@ use crate::ops::Kind;
 pub use crate::plan::Walked;
 use crate::rule::Composite;
 use crate::target::Target;
+use crate::variations::{Rectangle, Variations};
 
 /// A black box: something that computes outputs from inputs.
 pub trait Predictor: Send + Sync {
@@ -22,6 +23,21 @@ pub trait Predictor: Send + Sync {
     /// results.
     fn preferred_batch(&self, _x: &Inputs) -> Option<usize> {
         None
+    }
+
+    /// A cheaper way to evaluate variations of `base` (one sample) that differ from it within one of these
+    /// rectangles of its explained input `[1, C, H, W]`; `None` where the model has none, and [`Predictor::predict`]
+    /// is to be used.
+    ///
+    /// # Errors
+    /// If `base` does not fit the model or is not one sample, or a rectangle does not lie in it.
+    fn variations<'a>(
+        &'a self,
+        base: &Inputs,
+        rectangles: &[Rectangle],
+    ) -> Result<Option<Box<dyn Variations + 'a>>> {
+        let _ = (base, rectangles);
+        Ok(None)
     }
 }
 
@@ -53,6 +69,14 @@ impl Predictor for Graph {
 
     fn preferred_batch(&self, x: &Inputs) -> Option<usize> {
         self.planned_batch(x)
+    }
+
+    fn variations<'a>(
+        &'a self,
+        base: &Inputs,
+        rectangles: &[Rectangle],
+    ) -> Result<Option<Box<dyn Variations + 'a>>> {
+        Ok(self.patched(base, rectangles)?.map(|patched| Box::new(patched) as _))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::explainer::Task;
 use crate::inputs::Inputs;
 use crate::model::{Differentiable, Predictor};
 use crate::target::to_f64;
+use crate::variations::Rectangle;
 
 /// One variation of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +99,66 @@ pub fn scores<M: Predictor + ?Sized>(
     mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
+    remaining(task, points, 0, &mut vary, &mut take)
+}
+
+/// As [`scores`], the same numbers, where variation number i of a sample differs from it within `rectangles[i]` at
+/// most: only what changes is computed, if the model can do that ([`Predictor::variations`]). Points of a sample are
+/// to follow each other.
+///
+/// They are evaluated in an order that suits the model. The run of each sample that its variations start from is not
+/// counted among the rows.
+///
+/// # Errors
+/// As [`scores`]; if a variation differs from its sample elsewhere.
+pub fn scores_within<M: Predictor + ?Sized>(
+    task: &Task<'_, M>,
+    points: &[Point],
+    rectangles: &[Rectangle],
+    mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    mut take: impl FnMut(Point, f64) -> Result<()>,
+) -> Result<()> {
     let mut done = 0;
-    for chunk in points.chunks(task.run.get_batch()) {
+    for of_sample in points.chunk_by(|a, b| a.sample == b.sample) {
         task.run.step(done, points.len())?;
-        let (inputs, samples) = rows(task.x, chunk, &mut vary)?;
-        let scores = task.score(&inputs, &samples)?;
-        for (point, score) in chunk.iter().zip(scores) {
+        let base = task.x.select(&[of_sample[0].sample])?;
+        let Some(variations) = task.model.variations(&base, rectangles)? else {
+            // All samples have one shape: there are none for the others either.
+            return remaining(task, points, done, &mut vary, &mut take);
+        };
+        // Evaluated by groups, taken in order.
+        let group = |at: usize| variations.group(of_sample[at].index);
+        let mut order: Vec<usize> = (0..of_sample.len()).collect();
+        order.sort_by_key(|&at| group(at));
+        let mut scores = vec![0.0; of_sample.len()];
+        for part in order.chunk_by(|&a, &b| group(a) == group(b)) {
+            for chunk in part.chunks(task.run.get_batch()) {
+                task.run.step(done, points.len())?;
+                let varied: Vec<Point> = chunk.iter().map(|&at| of_sample[at]).collect();
+                let (inputs, samples) = rows(task.x, &varied, &mut vary)?;
+                let numbers: Vec<usize> = varied.iter().map(|point| point.index).collect();
+                let found = task.score_variations(variations.as_ref(), &inputs, &numbers, &samples)?;
+                chunk.iter().zip(found).for_each(|(&at, score)| scores[at] = score);
+                done += chunk.len();
+            }
+        }
+        of_sample.iter().zip(scores).try_for_each(|(point, score)| take(*point, score))?;
+    }
+    task.run.step(done, points.len())
+}
+
+/// Scores the points behind the first `done`.
+fn remaining<M: Predictor + ?Sized>(
+    task: &Task<'_, M>,
+    points: &[Point],
+    mut done: usize,
+    vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    take: &mut impl FnMut(Point, f64) -> Result<()>,
+) -> Result<()> {
+    for chunk in points[done..].chunks(task.run.get_batch()) {
+        task.run.step(done, points.len())?;
+        let (inputs, samples) = rows(task.x, chunk, vary)?;
+        for (point, score) in chunk.iter().zip(task.score(&inputs, &samples)?) {
             take(*point, score)?;
         }
         done += chunk.len();

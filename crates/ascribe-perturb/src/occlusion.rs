@@ -5,11 +5,12 @@
 //!
 //! `A_i = 1/|{W ∋ i}| Σ_{W ∋ i} S(x) − S(x with W replaced by x′)`
 //!
-//! Cost: one evaluation per window position, and one for S(x).
+//! Cost: one evaluation per window position, and one for S(x). Where a graph runs as a plan, a window of an image costs
+//! what it changes ([`ascribe_core::Predictor::variations`]): the same numbers for less time.
 
 use ascribe_core::{
-    Attribution, Baseline, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target,
-    Tensor, explain, sweep,
+    Attribution, Baseline, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Rectangle, Result, Run,
+    Target, Tensor, explain, sweep,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,27 +105,28 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
             let scores = task.score(x, &samples)?;
             let sides: Vec<Vec<usize>> = x.explained().map(|i| i.value.dims()[1..].to_vec()).collect();
             let mut sums: Vec<Vec<f64>> = x.explained().map(|i| vec![0.0; i.value.elem_count()]).collect();
-            sweep::scores(
-                task,
-                &sweep::every(&samples, windows.len()),
-                |point, inputs| {
-                    let (number, window) = &windows[point.index];
-                    let mut inputs = inputs.to_vec();
-                    let reference = references[*number].narrow(0, point.sample, 1)?;
-                    inputs[*number] = fill(&inputs[*number], &reference, window)?;
-                    Ok(inputs)
-                },
-                |point, score| {
-                    let (number, window) = &windows[point.index];
-                    let drop = scores[point.sample] - score;
-                    let row = sides[*number].iter().product::<usize>();
-                    let sums = &mut sums[*number][point.sample * row..][..row];
-                    window.runs(&sides[*number], |at, len| {
-                        sums[at..at + len].iter_mut().for_each(|s| *s += drop);
-                    });
-                    Ok(())
-                },
-            )?;
+            let fill_one = |point: sweep::Point, inputs: &[Tensor]| {
+                let (number, window) = &windows[point.index];
+                let mut inputs = inputs.to_vec();
+                let reference = references[*number].narrow(0, point.sample, 1)?;
+                inputs[*number] = fill(&inputs[*number], &reference, window)?;
+                Ok(inputs)
+            };
+            let credit = |point: sweep::Point, score: f64| {
+                let (number, window) = &windows[point.index];
+                let drop = scores[point.sample] - score;
+                let row = sides[*number].iter().product::<usize>();
+                let sums = &mut sums[*number][point.sample * row..][..row];
+                window.runs(&sides[*number], |at, len| {
+                    sums[at..at + len].iter_mut().for_each(|s| *s += drop);
+                });
+                Ok(())
+            };
+            let points = sweep::every(&samples, windows.len());
+            match rectangles(&windows, &sides) {
+                Some(rectangles) => sweep::scores_within(task, &points, &rectangles, fill_one, credit)?,
+                None => sweep::scores(task, &points, fill_one, credit)?,
+            }
             let counts = counts(&windows, &sides);
             let mut notes = Vec::new();
             let missed: usize = counts.iter().flatten().filter(|c| **c == 0.0).count();
@@ -157,6 +159,18 @@ fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
         patch = patch.narrow(axis, range.start, range.len())?;
     }
     Ok(x.contiguous()?.slice_assign(&ranges, &patch.contiguous()?)?)
+}
+
+/// The rows and columns of the windows, if they are windows of the only input, and that is an image `[N, C, H, W]`.
+fn rectangles(windows: &[(usize, Window)], sides: &[Vec<usize>]) -> Option<Vec<Rectangle>> {
+    let [only] = sides else { return None };
+    let rectangle = |window: &Window| match (window.start.as_slice(), window.len.as_slice()) {
+        (&[_, top, left], &[_, height, width]) => {
+            Some(Rectangle { start: [top, left], size: [height, width] })
+        }
+        _ => None,
+    };
+    (only.len() == 3).then(|| windows.iter().map(|(_, window)| rectangle(window)).collect()).flatten()
 }
 
 /// For each value of each input, the number of windows that cover it.

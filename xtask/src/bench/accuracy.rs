@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use ascribe::Model;
 use ascribe::core::{Composite, DType, Device, Inputs, Run, Target, Tensor, random};
 use ascribe::models::tensors;
-use ascribe::Model;
 use clap::Args;
 
 use crate::{paths, python};
@@ -54,7 +54,13 @@ pub fn run(args: &Accuracy) -> anyhow::Result<()> {
         let scripts = paths::root().join("benches/peers");
         let python = python::environment(&scripts.join("requirements.txt"))?;
         let script = scripts.join("accuracy.py");
-        python::run(Command::new(python).arg(script).arg(network).arg(folder.join(format!("{network}.safetensors"))).arg(&all))?;
+        python::run(
+            Command::new(python)
+                .arg(script)
+                .arg(network)
+                .arg(folder.join(format!("{network}.safetensors")))
+                .arg(&all),
+        )?;
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use candle_core::{DType, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Bench, NETWORKS, VISION_TRANSFORMER};
 use super::work::{Answer, Request};
+use super::{Bench, NETWORKS, VISION_TRANSFORMER};
 use crate::{paths, python};
 
 /// Workloads of transformers, which have neither maps nor rules for relevance.

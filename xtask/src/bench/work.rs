@@ -6,11 +6,11 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use ascribe::Model;
 use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor};
 use ascribe::gradient::{GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency};
 use ascribe::models::tensors;
 use ascribe::perturb::{Occlusion, Rise};
-use ascribe::Model;
 use serde::{Deserialize, Serialize};
 
 /// A request.

@@ -27,17 +27,30 @@ fn lives(program: &Program) -> Vec<Option<[usize; 2]>> {
 }
 
 impl Placement {
-    /// Places the largest images first, each at the lowest offset that is free while it lives.
+    /// Places the images of a program.
     pub(super) fn of(program: &Program) -> Self {
-        let lives = lives(program);
+        Self::keeping(program, |_| false)
+    }
+
+    /// Places the images of a program, some of which are to outlive it.
+    pub(super) fn keeping(program: &Program, kept: impl Fn(usize) -> bool) -> Self {
         let lens: Vec<usize> = program.images.iter().map(|image| image.shape(1).len()).collect();
+        let mut lives = lives(program);
+        for (_, life) in lives.iter_mut().enumerate().filter(|(image, _)| kept(*image)) {
+            *life = life.map(|[first, _]| [first, usize::MAX]);
+        }
+        Self::new(&lens, &lives)
+    }
+
+    /// Places the largest pieces first, each at the lowest offset that is free while it lives.
+    pub(super) fn new(lens: &[usize], lives: &[Option<[usize; 2]>]) -> Self {
         let mut order: Vec<usize> = (0..lens.len()).filter(|&i| lives[i].is_some()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(lens[i]));
         let mut placed: Vec<usize> = Vec::with_capacity(order.len());
         let mut offsets = vec![0; lens.len()];
         let mut len = 0;
-        for image in order {
-            let meets = |other: &&usize| match (lives[image], lives[**other]) {
+        for piece in order {
+            let meets = |other: &&usize| match (lives[piece], lives[**other]) {
                 (Some([a, b]), Some([c, d])) => a <= d && c <= b,
                 _ => false,
             };
@@ -46,14 +59,14 @@ impl Placement {
             taken.sort_by_key(|range| range.start);
             let mut at = 0;
             for range in taken {
-                if at + lens[image] <= range.start {
+                if at + lens[piece] <= range.start {
                     break;
                 }
                 at = at.max(range.end);
             }
-            offsets[image] = at;
-            len = len.max(at + lens[image]);
-            placed.push(image);
+            offsets[piece] = at;
+            len = len.max(at + lens[piece]);
+            placed.push(piece);
         }
         Self { offsets, len }
     }

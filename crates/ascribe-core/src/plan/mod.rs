@@ -7,6 +7,8 @@
 //! per value of an activation, one byte per window of a maximum pooling. Operators that the blocked kernels do not
 //! know run on tensors, between two conversions.
 //!
+//! Variations of a sample in a rectangle run the forward half on the patches that change ([`patch`]).
+//!
 //! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
 //! rules of a composite as long as all of them are among [`Planned`]; otherwise, and for other number types and
 //! devices, the graph is walked node by node ([`crate::Graph::backward`]).
@@ -15,6 +17,7 @@ mod arena;
 mod budget;
 mod compile;
 mod packs;
+mod patch;
 mod pool;
 mod profile;
 mod program;
@@ -176,9 +179,7 @@ impl Plan {
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let runner = self.runner(graph, batch);
         runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
-        let outputs = workspace.tensors(&self.program.outputs)?;
-        let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
-        let (found, seeds) = seed(&Outputs::new(named.collect())?)?;
+        let (found, seeds) = seed(&self.outputs(graph, &workspace)?)?;
         let kept = workspace.tensors(&self.program.kept)?;
         let mut gradients = Vec::new();
         if !self.key.wanted.is_empty() {
@@ -189,6 +190,13 @@ impl Plan {
         workspace.clear();
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         Ok((found, Walked { kept, gradients, seconds }))
+    }
+
+    /// The graph's outputs after a forward half.
+    fn outputs(&self, graph: &Graph, workspace: &Workspace) -> Result<Outputs> {
+        let outputs = workspace.tensors(&self.program.outputs)?;
+        let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
+        Outputs::new(named.collect())
     }
 
     fn runner<'a>(&'a self, graph: &'a Graph, batch: usize) -> Runner<'a> {

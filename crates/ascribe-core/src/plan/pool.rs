@@ -1,6 +1,6 @@
 //! Pooling of blocked images.
 
-use ascribe_kernels::blocked::{self, BlockedShape};
+use ascribe_kernels::blocked::{self, BlockedShape, Reach};
 use ascribe_kernels::{PoolParams, PoolShape};
 
 use crate::error::Result;
@@ -58,6 +58,46 @@ impl Pool {
     /// Number of winners for a batch.
     pub(super) fn winners_len(&self, batch: usize) -> Result<usize> {
         Ok(blocked::winners_len(&self.shape.with_batch(batch)?))
+    }
+
+    /// What a pixel of the result depends on.
+    pub(super) fn reach(&self) -> Reach {
+        let PoolParams { kernel, stride, dilation, padding, .. } = *self.shape.params();
+        let extent = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis] + 1);
+        Reach { stride, first: [-(padding[0] as isize), -(padding[1] as isize)], extent }
+    }
+
+    /// What a window sees outside the image: nothing that wins or adds.
+    pub(super) fn outside(&self) -> f32 {
+        match self.kind {
+            Kind::Max => f32::NEG_INFINITY,
+            Kind::Average { .. } => 0.0,
+        }
+    }
+
+    /// Whether a patch of `size` at this place is the same pooling of what it depends on: averages divide by fewer
+    /// values where a window leaves the image, or the image with its padding.
+    pub(super) fn serves(&self, place: [usize; 2], size: [usize; 2]) -> bool {
+        let Kind::Average { count_include_pad } = self.kind else { return true };
+        let (reach, padding) = (self.reach(), self.shape.padding);
+        let (start, window) = (reach.start(place), reach.window(size));
+        (0..2).all(|axis| {
+            let counted = |side: usize| if count_include_pad { padding[side] as isize } else { 0 };
+            let end = start[axis] + window[axis] as isize;
+            start[axis] >= -counted(axis) && end <= self.shape.input[axis] as isize + counted(axis + 2)
+        })
+    }
+
+    /// The pooling of a window without padding, to a patch of `size`.
+    pub(super) fn for_patch(&self, size: [usize; 2]) -> Result<Self> {
+        let input = self.reach().window(size);
+        let shape =
+            PoolShape::new(PoolParams { input, output: size, padding: [0; 4], ..*self.shape.params() })?;
+        let kind = match self.kind {
+            Kind::Max => Kind::Max,
+            Kind::Average { .. } => Kind::Average { count_include_pad: true },
+        };
+        Ok(Self { shape, kind })
     }
 
     pub(super) fn run(

@@ -18,8 +18,8 @@ use crate::rule::Site;
 /// The memory of one run: kept between runs, so that a loop of explanations allocates once.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    arena: Arena,
-    registers: Vec<Option<Tensor>>,
+    pub(super) arena: Arena,
+    pub(super) registers: Vec<Option<Tensor>>,
     bits: Vec<Vec<u16>>,
     winners: Vec<Vec<u8>>,
     /// Wall time of each step so far.
@@ -38,7 +38,7 @@ pub(super) struct Runner<'a> {
 }
 
 impl Workspace {
-    fn prepare(&mut self, runner: &Runner<'_>) -> Result<()> {
+    pub(super) fn prepare(&mut self, runner: &Runner<'_>) -> Result<()> {
         let Runner { program, placement, batch, .. } = runner;
         self.arena.reserve(placement.len * batch);
         self.seconds.clear();
@@ -65,7 +65,7 @@ impl Workspace {
         registers.iter().map(|&register| self.value(register).cloned()).collect()
     }
 
-    fn value(&self, register: Register) -> Result<&Tensor> {
+    pub(super) fn value(&self, register: Register) -> Result<&Tensor> {
         self.registers[register.0]
             .as_ref()
             .ok_or_else(|| Error::invalid("plan", "a value was freed too early", "a valid plan"))
@@ -77,7 +77,7 @@ impl Runner<'_> {
         self.program.images[image.0].shape(self.batch)
     }
 
-    fn range(&self, image: ImageId) -> Range<usize> {
+    pub(super) fn range(&self, image: ImageId) -> Range<usize> {
         let start = self.placement.offsets[image.0] * self.batch;
         start..start + self.shape(image).len()
     }
@@ -125,7 +125,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn step(&self, workspace: &mut Workspace, step: &Instruction) -> Result<()> {
+    pub(super) fn step(&self, workspace: &mut Workspace, step: &Instruction) -> Result<()> {
         match step {
             Instruction::Conv { conv, src, dst, tail } => {
                 let (src_shape, dst_shape) = (self.shape(*src), self.shape(*dst));

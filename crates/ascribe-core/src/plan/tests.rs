@@ -17,29 +17,29 @@ use crate::rule::{Composite, Contributions, Planned, Rule, Site};
 use crate::run::Run;
 use crate::target::Target;
 
-struct Net {
-    builder: GraphBuilder,
-    draw: rand_chacha::ChaCha8Rng,
-    names: usize,
+pub(super) struct Net {
+    pub(super) builder: GraphBuilder,
+    pub(super) draw: rand_chacha::ChaCha8Rng,
+    pub(super) names: usize,
 }
 
 impl Net {
-    fn normal(&mut self, shape: &[usize], scale: f64) -> Tensor {
+    pub(super) fn normal(&mut self, shape: &[usize], scale: f64) -> Tensor {
         let values = random::normal(&mut self.draw, shape, DType::F32, &Device::Cpu).unwrap();
         (values * scale).unwrap()
     }
 
-    fn constant(&mut self, value: Tensor) -> NodeId {
+    pub(super) fn constant(&mut self, value: Tensor) -> NodeId {
         self.names += 1;
         self.builder.constant(&format!("constant{}", self.names), value)
     }
 
-    fn op(&mut self, op: impl Into<crate::ops::Op>, inputs: &[NodeId]) -> NodeId {
+    pub(super) fn op(&mut self, op: impl Into<crate::ops::Op>, inputs: &[NodeId]) -> NodeId {
         self.names += 1;
         self.builder.op(&format!("node{}", self.names), op, inputs).unwrap()
     }
 
-    fn conv(&mut self, x: NodeId, [from, to, groups]: [usize; 3], window: Window) -> NodeId {
+    pub(super) fn conv(&mut self, x: NodeId, [from, to, groups]: [usize; 3], window: Window) -> NodeId {
         let [kh, kw] = window.kernel;
         let fan_in = (from / groups * kh * kw) as f64;
         let weight = self.normal(&[to, from / groups, kh, kw], fan_in.sqrt().recip() * 1.4);
@@ -52,11 +52,11 @@ impl Net {
         self.op(Conv { window, groups }, &inputs)
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.draw.random_range(0..from.len())]
     }
 
-    fn activation(&mut self, x: NodeId) -> NodeId {
+    pub(super) fn activation(&mut self, x: NodeId) -> NodeId {
         let op = self.pick(&[
             Pointwise::Relu,
             Pointwise::Relu,

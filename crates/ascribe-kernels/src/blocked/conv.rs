@@ -1,6 +1,7 @@
 //! Convolutions and their input gradients on blocked tensors.
 
 use std::fmt::{self, Display};
+use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::epilogue::{BlockedEpilogue, same_tensor};
@@ -61,7 +62,8 @@ pub struct BlockedConv {
     pub(super) depth: usize,
     pub(super) classes: Vec<Class>,
     pub(super) panels: Vec<Panel>,
-    pub(super) weights: Buffer,
+    /// Shared with the convolutions of patches.
+    pub(super) weights: Arc<Buffer>,
 }
 
 /// Where source and destination are.
@@ -167,6 +169,7 @@ impl BlockedConv {
             if row < dst.0 { weight(class, row, step.block * BLOCK + place, step.tap) } else { 0.0 }
         });
         let depth = if depthwise { 1 } else { channels.div_ceil(BLOCK) };
+        let weights = Arc::new(weights);
         Some(Self { isa, mode, form: Form::Blocked, src, dst, source_pad, depth, classes, panels, weights })
     }
 

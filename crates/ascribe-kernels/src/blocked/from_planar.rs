@@ -3,6 +3,8 @@
 //! A tile broadcasts source values anyway; blocks of sixteen channels would be mostly zeros for an image of
 //! three. The tile only needs rows with zeros around them: each task copies the rows that it needs.
 
+use std::sync::Arc;
+
 use super::conv::{BlockedConv, Form, wrong_form};
 use super::epilogue::BlockedEpilogue;
 use super::job::Job;
@@ -31,6 +33,16 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// For `width` destination columns whose windows span `extent` rows and columns.
+    pub(super) fn new(stride: [usize; 2], pad: [usize; 2], extent: [usize; 2], width: usize) -> Self {
+        Self {
+            stride,
+            pad,
+            columns: ((width - 1) * stride[1] + extent[1] - 1) / stride[1] + 1,
+            span: extent[0],
+        }
+    }
+
     fn pitch(&self) -> usize {
         self.stride[1] * self.columns
     }
@@ -57,13 +69,8 @@ impl BlockedConv {
         let [kernel_h, kernel_w] = shape.kernel;
         let stride_w = shape.stride[1];
         let output = shape.output();
-        let extent = [0, 1].map(|axis| (shape.kernel[axis] - 1) * shape.dilation[axis]);
-        let rows = Rows {
-            stride: shape.stride,
-            pad: [shape.padding[0], shape.padding[1]],
-            columns: ((output[1] - 1) * stride_w + extent[1]) / stride_w + 1,
-            span: extent[0] + 1,
-        };
+        let extent = [0, 1].map(|axis| (shape.kernel[axis] - 1) * shape.dilation[axis] + 1);
+        let rows = Rows::new(shape.stride, [shape.padding[0], shape.padding[1]], extent, output[1]);
         // Taps of a row whose columns have the same residue lie next to each other in the copy.
         let together = if shape.dilation[1] == 1 { stride_w } else { kernel_w };
         let mut steps = Vec::new();
@@ -107,7 +114,7 @@ impl BlockedConv {
             depth: shape.in_channels,
             classes,
             panels,
-            weights,
+            weights: Arc::new(weights),
         }))
     }
 

@@ -12,6 +12,9 @@
 //! What an activation's gradient needs is one bit per value: [`BlockedEpilogue::record`] writes the bits in
 //! the pass that computes the values, [`BlockedEpilogue::mask`] applies them in the pass that computes the
 //! gradient.
+//!
+//! Where a picture changes in a rectangle, so do later images: [`BlockedConv::for_patch`] computes a patch of an
+//! image from windows of the image before ([`cut_windows`]), to the same bits as the whole.
 
 mod buffer;
 mod conv;
@@ -22,6 +25,7 @@ mod job;
 mod layout;
 mod output;
 mod pack;
+mod patch;
 mod pointwise;
 mod pool;
 mod redistribute;
@@ -31,6 +35,7 @@ mod tile;
 mod tiling;
 mod to_planar;
 mod transform;
+mod window;
 mod winograd;
 mod work;
 
@@ -38,6 +43,8 @@ pub use buffer::Buffer;
 pub use conv::BlockedConv;
 pub use epilogue::BlockedEpilogue;
 pub use layout::{BLOCK, BlockedShape, copy_blocks, from_blocked, to_blocked};
+pub use patch::Reach;
 pub use pointwise::{add_assign, apply, scale_shift};
 pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};
 pub use redistribute::{Blocked, Redistribution, redistribute};
+pub use window::{Patches, cut_planar, cut_windows};

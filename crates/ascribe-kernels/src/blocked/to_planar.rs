@@ -4,6 +4,8 @@
 //! become channels (for three channels and 2 × 2 pixels twelve lanes of sixteen), and are put in place when
 //! they are written.
 
+use std::sync::Arc;
+
 use super::conv::{BlockedConv, Form, border, wrong_form};
 use super::epilogue::BlockedEpilogue;
 use super::job::Job;
@@ -113,7 +115,7 @@ impl BlockedConv {
             depth: shape.out_channels.div_ceil(BLOCK),
             classes: classes_of,
             panels,
-            weights,
+            weights: Arc::new(weights),
         }))
     }
 

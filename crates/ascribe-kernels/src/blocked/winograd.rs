@@ -11,6 +11,7 @@
 
 use std::fmt::{self, Display};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::conv::{BlockedConv, Form};
 use super::epilogue::BlockedEpilogue;
@@ -33,9 +34,9 @@ use crate::simd::Isa;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Minimal {
     /// Destination pixels of a tile along an axis, 2 or 4.
-    outputs: usize,
+    pub(super) outputs: usize,
     /// Source pixel, relative to the destination pixel, that the first kernel element meets.
-    origin: [isize; 2],
+    pub(super) origin: [isize; 2],
 }
 
 impl Display for Minimal {
@@ -156,7 +157,7 @@ impl BlockedConv {
             depth: src.0.div_ceil(BLOCK),
             classes,
             panels,
-            weights,
+            weights: Arc::new(weights),
         })
     }
 

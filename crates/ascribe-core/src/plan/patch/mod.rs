@@ -1,0 +1,236 @@
+//! Variations of a sample that differ from it in a rectangle: only what changes is computed.
+//!
+//! The sample itself is run once, and its images are kept. A pixel of an image depends on a window of the image
+//! before it: what a rectangle of the picture changes of each image is a rectangle too, which grows from layer to
+//! layer. A [`layout::Layout`] says how each image of the plan is known: as that of the sample, with a patch over it,
+//! or whole, from where patches cover most of an image or an operator looks at all of it. Rectangles near each other form a
+//! group with a layout, since less changes near the edges. In a layout, all patches of an image are of one size, so that
+//! the variations of a batch run through one call of a kernel per instruction. A patch holds what
+//! changes and maybe more, lies in its image, and is computed from windows of the images before it, by the arithmetic
+//! of the whole: the results have the bits of a run on whole images.
+//!
+//! Nakandala, Kumar and Papakonstantinou 2019, *Incremental and Approximate Inference for Faster Occlusion-based Deep
+//! CNN Explanations*.
+
+mod access;
+mod analysis;
+mod layout;
+mod region;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ascribe_kernels::blocked::BlockedShape;
+use candle_core::{DType, Tensor};
+
+use super::Plan;
+use super::arena::Placement;
+use super::program::{ImageId, Program};
+use super::run::{Runner, Workspace};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId};
+use crate::inputs::{Inputs, Outputs};
+use crate::ops::fast;
+use crate::rule::Composite;
+use crate::variations::{Rectangle, Variations};
+use layout::Layout;
+use region::{Region, grouped};
+use run::{Batch, Memory};
+
+/// The run of the sample that varies.
+#[derive(Debug)]
+struct Base {
+    inputs: Vec<Tensor>,
+    placement: Placement,
+    workspace: Workspace,
+}
+
+impl Base {
+    /// Runs the sample, and keeps the images that a layout reads.
+    fn run(graph: &Graph, plan: &Plan, layouts: &[Option<Layout>], inputs: Vec<Tensor>) -> Result<Self> {
+        let kept = |image: usize| layouts.iter().flatten().any(|layout| layout.kept[image]);
+        let placement = Placement::keeping(&plan.program, kept);
+        let mut workspace = Workspace::default();
+        let runner = Runner { placement: &placement, ..plan.runner(graph, 1) };
+        runner.forward(&mut workspace, inputs.clone())?;
+        workspace.clear();
+        Ok(Self { inputs, placement, workspace })
+    }
+
+    /// An image that was kept.
+    fn image(&self, program: &Program, image: ImageId) -> (BlockedShape, &[f32]) {
+        let shape = program.images[image.0].shape(1);
+        let start = self.placement.offsets[image.0];
+        (shape, self.workspace.arena.read(start..start + shape.len()))
+    }
+}
+
+/// A graph that has seen a sample, for variations of it.
+pub(crate) struct Patched<'a> {
+    graph: &'a Graph,
+    plan: Arc<Plan>,
+    /// One for each group of rectangles; `None` where patches would gain nothing.
+    layouts: Vec<Option<Layout>>,
+    base: Base,
+    /// Number of the input that varies.
+    input: usize,
+    rectangles: Vec<Region>,
+    /// The group of each rectangle, and its number in it.
+    members: Vec<[usize; 2]>,
+    /// Memory of finished runs, to be used again.
+    memories: Mutex<Vec<Memory>>,
+}
+
+impl Graph {
+    /// Runs `base`, one sample, for variations of it within these rectangles; `None` where the graph has no plan, more
+    /// than one input is explained, that input is no picture `[1, C, H, W]`, or patches would gain nothing.
+    ///
+    /// # Errors
+    /// As [`crate::Predictor::variations`].
+    pub(crate) fn patched(&self, base: &Inputs, rectangles: &[Rectangle]) -> Result<Option<Patched<'_>>> {
+        if base.batch()? != 1 {
+            return Err(Error::invalid(
+                "variations",
+                format!("of {} samples", base.batch()?),
+                "of one sample",
+            ));
+        }
+        let inputs = self.bind(base)?;
+        if rectangles.is_empty()
+            || base.explained().count() != 1
+            || inputs.iter().any(|(_, value)| value.dtype() != DType::F32)
+        {
+            return Ok(None);
+        }
+        let picture = self.explained_nodes(base)?;
+        let Some(input) = inputs.iter().position(|(id, _)| picture == [*id]) else { return Ok(None) };
+        let &[_, _, height, width] = inputs[input].1.dims() else { return Ok(None) };
+        rectangles.iter().try_for_each(|rectangle| rectangle.check([height, width]))?;
+        let rectangles: Vec<Region> = rectangles.iter().map(Region::from).collect();
+        let Some(plan) = self.plans().get(self, &inputs, &[], &[], &Composite::gradient())? else {
+            return Ok(None);
+        };
+        let register = plan.program.inputs[input];
+        let (members, groups) = grouped(&rectangles, [height, width]);
+        let layout = |group: &Vec<Region>| Layout::of(&plan.program, register, group);
+        let layouts = groups.iter().map(layout).collect::<Result<Vec<_>>>()?;
+        if layouts.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let inputs: candle_core::Result<Vec<Tensor>> =
+            inputs.iter().map(|(_, value)| value.contiguous()).collect();
+        let base = Base::run(self, &plan, &layouts, inputs?)?;
+        let memories = Mutex::default();
+        Ok(Some(Patched { graph: self, plan, layouts, base, input, rectangles, members, memories }))
+    }
+}
+
+impl Patched<'_> {
+    /// Checks that each row differs from the sample within its rectangle at most.
+    fn check(&self, inputs: &[(NodeId, Tensor)], rectangles: &[usize]) -> Result<()> {
+        let count = self.rectangles.len();
+        if let Some(number) = rectangles.iter().find(|&&number| number >= count) {
+            return Err(Error::invalid(
+                "rectangle",
+                format!("number {number}"),
+                format!("less than {count}"),
+            ));
+        }
+        for (number, ((id, value), base)) in inputs.iter().zip(&self.base.inputs).enumerate() {
+            if value.dims()[0] != rectangles.len() || value.dims()[1..] != base.dims()[1..] {
+                return Err(Error::invalid(
+                    "variations",
+                    format!("have shape {:?}", value.dims()),
+                    format!("{} rows of {:?}, as the sample", rectangles.len(), &base.dims()[1..]),
+                ));
+            }
+            let value = value.contiguous()?;
+            let (value, base_values) = (fast::slice::<f32>(&value)?, fast::slice::<f32>(base)?);
+            for (row, (values, &rectangle)) in
+                value.chunks_exact(base_values.len()).zip(rectangles).enumerate()
+            {
+                let free = if number == self.input { self.rectangles[rectangle] } else { Region::NONE };
+                if !same_outside(values, &base_values, base.dims(), free) {
+                    return Err(Error::invalid(
+                        format!("row {row} of input '{}'", self.graph.node(*id).name()),
+                        "differs from the sample outside its rectangle",
+                        "the sample's values there",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two samples with these sides have the same bits outside a region of the last two axes.
+fn same_outside(a: &[f32], b: &[f32], dims: &[usize], free: Region) -> bool {
+    let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+    let &[.., height, width] = dims else { return same(a, b) };
+    if free.is_empty() {
+        return same(a, b);
+    }
+    let ([top, left], [bottom, right]) = (free.start, free.end);
+    a.chunks_exact(width).zip(b.chunks_exact(width)).enumerate().all(|(line, (a, b))| {
+        if (top..bottom).contains(&(line % height)) {
+            same(&a[..left], &b[..left]) && same(&a[right..], &b[right..])
+        } else {
+            same(a, b)
+        }
+    })
+}
+
+impl Variations for Patched<'_> {
+    fn predict(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs> {
+        self.check(&self.graph.bind(x)?, rectangles)?;
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for part in rectangles.chunk_by(|&a, &b| self.group(a) == self.group(b)) {
+            let rows: Vec<usize> = (first..first + part.len()).collect();
+            parts.push(self.predict_group(&x.select(&rows)?, part)?);
+            first += part.len();
+        }
+        self.joined(parts)
+    }
+
+    fn group(&self, rectangle: usize) -> usize {
+        self.members[rectangle][0]
+    }
+}
+
+impl Patched<'_> {
+    /// The outputs of rows whose rectangles are in one group.
+    fn predict_group(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs> {
+        let [group, _] = self.members[rectangles[0]];
+        let Some(layout) = &self.layouts[group] else { return self.graph.forward(x) };
+        let memories = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = memories().pop().unwrap_or_default();
+        let runner = self.plan.runner(self.graph, rectangles.len());
+        let numbers: Vec<usize> = rectangles.iter().map(|&rectangle| self.members[rectangle][1]).collect();
+        let batch = Batch { runner, layout, base: &self.base, rectangles: &numbers };
+        let inputs = self.graph.bind(x)?.into_iter().map(|(_, value)| value).collect();
+        batch.run(&mut memory, inputs)?;
+        let outputs = self.plan.outputs(self.graph, &memory.whole)?;
+        memory.whole.clear();
+        memories().push(memory);
+        Ok(outputs)
+    }
+
+    /// The rows of all parts.
+    fn joined(&self, mut parts: Vec<Outputs>) -> Result<Outputs> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let mut joined = Vec::new();
+        for (at, &id) in self.graph.outputs().iter().enumerate() {
+            let of_part: Vec<&Tensor> =
+                parts.iter().filter_map(|part| part.iter().nth(at)).map(|(_, value)| value).collect();
+            // What depends on no input has no rows.
+            let value =
+                if self.graph.is_dynamic(id) { Tensor::cat(&of_part, 0)? } else { of_part[0].clone() };
+            joined.push((self.graph.node(id).name().to_string(), value));
+        }
+        Outputs::new(joined)
+    }
+}
