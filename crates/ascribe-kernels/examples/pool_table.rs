@@ -109,10 +109,8 @@ fn table(batch: usize, rounds: usize) -> Result<()> {
     for (case, (name, ..)) in cases.iter().zip(POOLINGS) {
         let winners = if case.maximum { case.winners.len() } else { 0 };
         let bytes = 4 * (case.x.len() + case.y.len()) + winners;
-        let [forward, gradient] =
-            [(case.best[0], bytes), (case.best[1], bytes + 2 * case.mask.len())].map(|(seconds, bytes)| {
-                format!("{:.3}\t{:.1}", seconds * 1e3, bytes as f64 / seconds * 1e-9)
-            });
+        let [forward, gradient] = [(case.best[0], bytes), (case.best[1], bytes + 2 * case.mask.len())]
+            .map(|(seconds, bytes)| format!("{:.3}\t{:.1}", seconds * 1e3, bytes as f64 / seconds * 1e-9));
         println!("{name}\t{forward}\t{gradient}");
     }
     Ok(())

@@ -37,7 +37,9 @@ pub fn run(args: &Accuracy) -> anyhow::Result<()> {
     }
     let all = folder.join("accuracy.safetensors");
     tensors::write(&all, "inputs", &Tensor::cat(&rows, 0)?, &BTreeMap::new())?;
-    println!("| network | side | logits: median, largest | gradient: median, largest | gradients within 1e-5 |");
+    println!(
+        "| network | side | logits: median, largest | gradient: median, largest | gradients within 1e-5 |"
+    );
     println!("| --- | --- | --- | --- | --- |");
     for network in &args.networks {
         let weights = folder.join(format!("{network}.safetensors"));
@@ -69,8 +71,14 @@ fn at(model: &Model, row: &Tensor) -> anyhow::Result<[Tensor; 2]> {
     let x = Inputs::single(row.to_dtype(model.dtype())?)?;
     Ok(Run::new().threads(2).install(|| {
         let logits = graph.forward(&x)?.primary().clone();
-        let found =
-            graph.propagate_to(&x, &Target::Class(CLASS), &[0], &Composite::gradient(), &[], graph.inputs())?;
+        let found = graph.propagate_to(
+            &x,
+            &Target::Class(CLASS),
+            &[0],
+            &Composite::gradient(),
+            &[],
+            graph.inputs(),
+        )?;
         Ok([logits, found.signals[0].clone()])
     })?)
 }

@@ -228,6 +228,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn greater(a: Self::V, b: Self::V) -> u32;
     /// The lanes of the mask, zeros elsewhere.
     unsafe fn keep(mask: u32, v: Self::V) -> Self::V;
+    /// The lanes `l` where `bytes[l]` is `byte`, zeros elsewhere. Reads a byte per lane.
+    unsafe fn keep_equal(bytes: *const u8, byte: u8, v: Self::V) -> Self::V;
     /// Asks for a cache line that will be read soon. Any address will do.
     fn prefetch(p: *const Self::T);
     /// Stores the lanes, rounded towards zero, as integers. They have to fit.
