@@ -8,6 +8,9 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
+/// Whether [`Float::mul_add_fast`] rounds once.
+pub(crate) const PORTABLE_FUSES: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 /// An element type: `f32` or `f64`. Sealed.
 ///
 /// The handful of scalar operations that the portable code paths need; everything else goes through
@@ -76,7 +79,7 @@ macro_rules! float {
 
             #[inline(always)]
             fn mul_add_fast(self, a: Self, b: Self) -> Self {
-                if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+                if PORTABLE_FUSES {
                     <$t>::mul_add(self, a, b)
                 } else {
                     // Without the instruction, `mul_add` is a slow library call.

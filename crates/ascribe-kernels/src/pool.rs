@@ -326,7 +326,7 @@ pub(crate) struct Window {
     /// Input pixels from the first to the last of the window, in steps of the dilation.
     pub(crate) range: Range<usize>,
     /// Number of pixels within the input.
-    inside: usize,
+    pub(crate) inside: usize,
     /// Number of pixels within the padded input.
     padded: usize,
 }

@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn maxima_agree_with_those_on_nchw(s in common::pool_shapes(1..40), seed in 0_u64..1000) {
+    fn maxima_agree_with_those_on_nchw(s in common::small_and_large_pool_shapes(1..40), seed in 0_u64..1000) {
         // Few different values, so that there are ties, and some that are not numbers.
         let x: Vec<f32> = values::<f32>(seed, s.input_len())
             .into_iter()
@@ -92,7 +92,7 @@ proptest! {
 
     #[test]
     fn averages_agree_with_those_on_nchw(
-        s in common::pool_shapes(1..40), seed in 0_u64..1000, include_pad in any::<bool>(),
+        s in common::small_and_large_pool_shapes(1..40), seed in 0_u64..1000, include_pad in any::<bool>(),
     ) {
         let x = values::<f32>(seed, s.input_len());
         let dy = values::<f32>(seed + 1, s.output_len());

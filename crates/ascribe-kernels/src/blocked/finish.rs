@@ -7,6 +7,8 @@ use super::layout::BLOCK;
 use super::tile::MAX_BLOCKS;
 use super::tiling::Tile;
 use crate::epilogue::Activation;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::OnNeon;
 use crate::simd::{Isa, Kernel, OnPortable, Simd, Target, low_mask};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
@@ -60,6 +62,8 @@ pub(super) fn choose(isa: Isa, finish: &Finish, tail: bool) -> Run {
         Isa::Avx512 => choose_on::<OnAvx512>(finish, tail),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => choose_on::<OnAvx2>(finish, tail),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => choose_on::<OnNeon>(finish, tail),
         _ => choose_on::<OnPortable>(finish, tail),
     }
 }

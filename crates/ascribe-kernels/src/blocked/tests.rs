@@ -3,8 +3,12 @@
 use super::conv::BlockedConv;
 use super::epilogue::BlockedEpilogue;
 use super::layout::{BLOCK, BlockedShape};
+use super::pool::{
+    avg_pool_input_grad_with, avg_pool_with, max_pool_input_grad_with, max_pool_with, winners_len,
+};
 use crate::error::Result;
-use crate::shape::{ConvParams, ConvShape};
+use crate::float::PORTABLE_FUSES;
+use crate::shape::{ConvParams, ConvShape, PoolParams, PoolShape};
 use crate::simd::Isa;
 
 fn values(seed: usize, len: usize) -> Vec<f32> {
@@ -29,7 +33,7 @@ fn agree(shape: &ConvShape, run: impl Fn(Isa) -> Vec<f32>) {
         let worst = found.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 2e-4, "{isa} {shape:?}");
         // Fused multiply-add in the same order: the same bits, however wide the vectors.
-        if isa != Isa::Portable {
+        if isa != Isa::Portable || PORTABLE_FUSES {
             assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{isa} {shape:?}");
         }
     }
@@ -106,6 +110,49 @@ fn instruction_sets_agree() {
                 conv.run(&src, &x, epilogue, &dst, &mut y).unwrap();
                 y
             });
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_agree_on_poolings() {
+    // Windows beside each other, overlapping ones, and with more than three rows over a pixel.
+    for (size, kernel, stride, dilation) in
+        [(44, 2, 2, 1), (45, 3, 2, 1), (17, 3, 1, 1), (19, 5, 1, 2), (7, 7, 1, 1)]
+    {
+        let pad = if kernel == 7 { 0 } else { kernel / 2 };
+        let output = (size + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1;
+        let shape = PoolShape::new(PoolParams {
+            batch: 2,
+            channels: 21,
+            input: [size; 2],
+            output: [output; 2],
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [dilation; 2],
+            padding: [pad; 4],
+        })
+        .unwrap();
+        let x_shape = BlockedShape { batch: 2, channels: 21, size: shape.input, pad: [1, 0] };
+        let y_shape = BlockedShape { size: shape.output, pad: [0, 2], ..x_shape };
+        let mut x = values(1, x_shape.len());
+        x.iter_mut().step_by(97).for_each(|x| *x = f32::NEG_INFINITY);
+        let mask: Vec<_> = (0..x_shape.mask_len()).map(|at| (at * 40503) as u16).collect();
+        let run = |isa| {
+            let (mut y, mut dx) = (vec![f32::NAN; y_shape.len()], vec![f32::NAN; x_shape.len()]);
+            let (mut mean, mut spread) = (y.clone(), dx.clone());
+            let mut winners = vec![0; winners_len(&shape)];
+            let (x, dy, mask) = ((&x_shape, &x[..]), values(2, y_shape.len()), Some(&mask[..]));
+            let dy = (&y_shape, &dy[..]);
+            max_pool_with(isa, &shape, x, (&y_shape, &mut y), &mut winners).unwrap();
+            max_pool_input_grad_with(isa, &shape, dy, &winners, mask, (&x_shape, &mut dx)).unwrap();
+            avg_pool_with(isa, &shape, true, x, (&y_shape, &mut mean)).unwrap();
+            avg_pool_input_grad_with(isa, &shape, false, dy, mask, (&x_shape, &mut spread)).unwrap();
+            (winners, [y, dx, mean, spread])
+        };
+        let reference = run(Isa::Portable);
+        for &isa in Isa::available() {
+            assert!(run(isa) == reference, "{isa} {shape:?}");
         }
     }
 }

@@ -7,6 +7,8 @@
 use super::finish::{PanelFinish, Sums};
 use super::layout::BLOCK;
 use super::tiling::Tile;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::OnNeon;
 use crate::simd::{Isa, Kernel, OnPortable, Simd, Target};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
@@ -81,7 +83,7 @@ pub(super) fn sizes(isa: Isa, mode: Mode, blocks: usize) -> [&'static [usize]; 2
         (Isa::Avx512, _) if mode == Mode::Dense(1) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[]],
         (Isa::Avx512, 1 | 2) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[7, 6, 5, 4]],
         (Isa::Avx512, _) => [&[8, 7, 6, 5, 4, 3, 2, 1], &[4]],
-        (Isa::Avx2, _) => [&[6, 5, 4, 3, 2, 1], &[]],
+        (Isa::Avx2 | Isa::Neon, _) => [&[6, 5, 4, 3, 2, 1], &[]],
         _ => [&[3, 2, 1], &[]],
     }
 }
@@ -121,6 +123,8 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
         (Isa::Avx512, _, Mode::Dense(1)) => choose!(OnAvx512, 2, 1, false, 1: 1 2 3 4 5 6 7 8 14;),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, _, Mode::Dense(1)) => choose!(OnAvx2, 2, 1, false, 1: 1 2 3 4 5 6;),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, _, Mode::Dense(1)) => choose!(OnNeon, 4, 1, false, 1: 1 2 3 4 5 6;),
         (_, _, Mode::Dense(1)) => choose!(OnPortable, 4, 1, false, 1: 1 2 3;),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512, 1, _) => modes!(OnAvx512, 1, 1: 1 2 3 4 5 6 7 8 14; 2: 4 5 6 7;),
@@ -138,6 +142,8 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
         (Isa::Avx512, _, _) => choose!(OnAvx512, 3, STRIDED, false, 1: 1 2 3 4 5 6 7 8; 2: 4;),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, _, _) => modes!(OnAvx2, 2, 1: 1 2 3 4 5 6;),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, _, _) => modes!(OnNeon, 4, 1: 1 2 3 4 5 6;),
         _ => modes!(OnPortable, 4, 1: 1 2 3;),
     }
 }

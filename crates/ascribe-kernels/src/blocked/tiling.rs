@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn pieces_cover_everything_once_and_exist() {
-        for (isa, blocks) in [(Isa::Avx512, 2), (Isa::Avx512, 3), (Isa::Avx2, 1), (Isa::Portable, 1)] {
+        for (isa, blocks) in
+            [(Isa::Avx512, 2), (Isa::Avx512, 3), (Isa::Avx2, 1), (Isa::Neon, 1), (Isa::Portable, 1)]
+        {
             let [sizes, _] = sizes(isa, Mode::Dense(16), blocks);
             for len in 0..200 {
                 let mut next = 0;

@@ -44,8 +44,28 @@ unsafe fn mask64(mask: u32) -> __m256i {
     }
 }
 
+/// All bits of the lanes whose byte is `byte`.
+#[inline(always)]
+unsafe fn equal32(bytes: *const u8, byte: u8) -> __m256i {
+    // SAFETY: the processor has AVX2; the caller provides eight readable bytes.
+    unsafe {
+        let lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.cast()));
+        _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(i32::from(byte)))
+    }
+}
+
+/// As [`equal32`], for four lanes.
+#[inline(always)]
+unsafe fn equal64(bytes: *const u8, byte: u8) -> __m256i {
+    // SAFETY: the processor has AVX2; the caller provides four readable bytes.
+    unsafe {
+        let lanes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes.cast::<i32>().read_unaligned()));
+        _mm256_cmpeq_epi64(lanes, _mm256_set1_epi64x(i64::from(byte)))
+    }
+}
+
 macro_rules! simd {
-    ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
+    ($name:ident, $t:ty, $v:ty, $lanes:expr, $mask:ident, $equal:ident, $cast:ident, $zero:ident, $set1:ident, $loadu:ident,
      $storeu:ident, $fmadd:ident, $add:ident, $max:ident, $min:ident, $maskload:ident, $maskstore:ident,
      $blend:ident, $unpacklo:ident, $unpackhi:ident, $halves:ident, $cmp:ident, $or:ident, $and:ident, $movemask:ident, $convert:ident, $store_int:ident) => {
         impl Simd for $name {
@@ -127,6 +147,11 @@ macro_rules! simd {
                 unsafe { $and($cast($mask(mask)), v) }
             }
             #[inline(always)]
+            unsafe fn keep_equal(bytes: *const u8, byte: u8, v: $v) -> $v {
+                // SAFETY: the processor has AVX2; the caller provides a byte per lane.
+                unsafe { $and($cast($equal(bytes, byte)), v) }
+            }
+            #[inline(always)]
             fn prefetch(p: *const $t) {
                 // SAFETY: part of every x86-64; a hint that never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -159,6 +184,7 @@ simd!(
     __m256,
     8,
     mask32,
+    equal32,
     _mm256_castsi256_ps,
     _mm256_setzero_ps,
     _mm256_set1_ps,
@@ -188,6 +214,7 @@ simd!(
     __m256d,
     4,
     mask64,
+    equal64,
     _mm256_castsi256_pd,
     _mm256_setzero_pd,
     _mm256_set1_pd,

@@ -63,8 +63,22 @@ unsafe fn scatter64(p: *mut f64, stride: usize, mask: __mmask8, v: __m512d) {
     }
 }
 
+/// The lanes whose byte is `byte`.
+#[inline(always)]
+unsafe fn equal32(bytes: *const u8, byte: u8) -> __mmask16 {
+    // SAFETY: the processor has AVX-512 BW and VL; the caller provides sixteen readable bytes.
+    unsafe { _mm_cmpeq_epi8_mask(_mm_loadu_si128(bytes.cast()), _mm_set1_epi8(byte as i8)) }
+}
+
+/// As [`equal32`], for eight lanes.
+#[inline(always)]
+unsafe fn equal64(bytes: *const u8, byte: u8) -> __mmask8 {
+    // SAFETY: as above, with eight readable bytes.
+    unsafe { _mm_cmpeq_epi8_mask(_mm_loadl_epi64(bytes.cast()), _mm_set1_epi8(byte as i8)) as __mmask8 }
+}
+
 macro_rules! simd {
-    ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
+    ($name:ident, $t:ty, $v:ty, $m:ty, $lanes:expr, $equal:ident, $even:expr, $low:expr, $high:expr, $zero:ident, $set1:ident, $loadu:ident, $storeu:ident,
      $fmadd:ident, $add:ident, $max:ident, $min:ident, $mask_load:ident, $maskz_load:ident, $mask_store:ident,
      $blend:ident, $permute:ident, $scatter:ident, $cmp:ident, $convert:ident, $store_int:ident) => {
         impl Simd for $name {
@@ -149,6 +163,11 @@ macro_rules! simd {
                 unsafe { $blend(mask as $m, $zero(), v) }
             }
             #[inline(always)]
+            unsafe fn keep_equal(bytes: *const u8, byte: u8, v: $v) -> $v {
+                // SAFETY: the processor has AVX-512; the caller provides a byte per lane.
+                unsafe { $blend($equal(bytes, byte), $zero(), v) }
+            }
+            #[inline(always)]
             fn prefetch(p: *const $t) {
                 // SAFETY: part of every x86-64; a hint that never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -183,6 +202,7 @@ simd!(
     __m512,
     __mmask16,
     16,
+    equal32,
     _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
     _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
     _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
@@ -211,6 +231,7 @@ simd!(
     __m512d,
     __mmask8,
     8,
+    equal64,
     _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
     _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
     _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15),

@@ -1,4 +1,4 @@
-//! Vectors behind one trait: AVX-512, AVX2 with FMA, and portable arrays, chosen at run time.
+//! Vectors behind one trait: AVX-512, AVX2 with FMA, NEON, and portable arrays, chosen at run time.
 //!
 //! A kernel is a struct with its arguments that implements [`Kernel`]; its `run` is generic over
 //! [`Simd`] and inlined into one function per instruction set.
@@ -7,6 +7,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use crate::float::Float;
@@ -21,6 +23,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL, 512-bit vectors.
     Avx512,
+    /// 64-bit Arm with NEON, 128-bit vectors.
+    Neon,
 }
 
 impl Isa {
@@ -41,6 +45,10 @@ impl Isa {
                 return Self::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self::Neon;
+        }
         Self::Portable
     }
 
@@ -49,6 +57,7 @@ impl Isa {
         match Self::detect() {
             Self::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
             Self::Avx2 => &[Self::Avx2, Self::Portable],
+            Self::Neon => &[Self::Neon, Self::Portable],
             Self::Portable => &[Self::Portable],
         }
     }
@@ -65,6 +74,7 @@ impl std::fmt::Display for Isa {
             Self::Portable => "portable",
             Self::Avx2 => "AVX2+FMA",
             Self::Avx512 => "AVX-512",
+            Self::Neon => "NEON",
         })
     }
 }
@@ -89,7 +99,7 @@ pub trait IsaTypes: Sized {
 }
 
 macro_rules! isa_types {
-    ($t:ty, $avx512:path, $avx2:path, $portable:ty) => {
+    ($t:ty, $avx512:path, $avx2:path, $neon:path, $portable:ty) => {
         impl IsaTypes for $t {
             fn run<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
                 match isa {
@@ -99,6 +109,9 @@ macro_rules! isa_types {
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx2 => unsafe { $avx2(kernel) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "aarch64")]
+                    Isa::Neon => unsafe { $neon(kernel) },
                     // SAFETY: portable code has no requirements beyond the kernel's own.
                     _ => unsafe { kernel.run::<$portable>() },
                 }
@@ -107,8 +120,8 @@ macro_rules! isa_types {
     };
 }
 
-isa_types!(f32, avx512::run_f32, avx2::run_f32, portable::P<f32, 4>);
-isa_types!(f64, avx512::run_f64, avx2::run_f64, portable::P<f64, 2>);
+isa_types!(f32, avx512::run_f32, avx2::run_f32, neon::run_f32, portable::P<f32, 4>);
+isa_types!(f64, avx512::run_f64, avx2::run_f64, neon::run_f64, portable::P<f64, 2>);
 
 /// An instruction set for `f32` as a type, for kernels that exist in some sizes on one and in others on another.
 pub(crate) trait Target {
@@ -143,6 +156,8 @@ macro_rules! target {
 target!(OnAvx512, "Avx512", avx512::F32, avx512::run_f32);
 #[cfg(target_arch = "x86_64")]
 target!(OnAvx2, "Avx2", avx2::F32, avx2::run_f32);
+#[cfg(target_arch = "aarch64")]
+target!(OnNeon, "Neon", neon::F32, neon::run_f32);
 target!(OnPortable, "Portable", portable::P<f32, 4>, run_portable);
 
 #[inline(never)]
@@ -228,6 +243,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn greater(a: Self::V, b: Self::V) -> u32;
     /// The lanes of the mask, zeros elsewhere.
     unsafe fn keep(mask: u32, v: Self::V) -> Self::V;
+    /// The lanes `l` where `bytes[l]` is `byte`, zeros elsewhere. Reads a byte per lane.
+    unsafe fn keep_equal(bytes: *const u8, byte: u8, v: Self::V) -> Self::V;
     /// Asks for a cache line that will be read soon. Any address will do.
     fn prefetch(p: *const Self::T);
     /// Stores the lanes, rounded towards zero, as integers. They have to fit.

@@ -78,6 +78,11 @@ impl<T: Float, const N: usize> Simd for P<T, N> {
         from_fn(|l| if mask >> l & 1 == 1 { v[l] } else { T::ZERO })
     }
     #[inline(always)]
+    unsafe fn keep_equal(bytes: *const u8, byte: u8, v: [T; N]) -> [T; N] {
+        // SAFETY: the caller provides N readable bytes.
+        from_fn(|l| if unsafe { *bytes.add(l) } == byte { v[l] } else { T::ZERO })
+    }
+    #[inline(always)]
     fn prefetch(_: *const T) {}
     #[inline(always)]
     unsafe fn store_i32(p: *mut i32, v: [T; N]) {

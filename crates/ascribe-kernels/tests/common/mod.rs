@@ -242,3 +242,24 @@ pub fn pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = Po
         },
     )
 }
+
+/// [`pool_shapes`], and now and then one whose planes are cut into strips.
+pub fn small_and_large_pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = PoolShape> {
+    let large = (20_usize..40, 40_usize..70, 1_usize..4, 1_usize..4, 1_usize..3).prop_map(
+        |(height, width, kernel, stride, channels)| {
+            let pad = kernel / 2;
+            PoolShape::new(PoolParams {
+                batch: 2,
+                channels,
+                input: [height, width],
+                output: [height, width].map(|size| (size + 2 * pad - kernel) / stride + 1),
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                padding: [pad; 4],
+                ..Default::default()
+            })
+            .unwrap()
+        },
+    );
+    prop_oneof![7 => pool_shapes(channels), 1 => large]
+}
