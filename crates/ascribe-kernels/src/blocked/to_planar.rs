@@ -171,19 +171,14 @@ impl BlockedConv {
                             }
                         }
                     }
-                    let last = (end * fold.factor[0]).min(fold.size[0]);
-                    for channel in 0..fold.channels {
-                        for row in first * fold.factor[0]..last {
-                            let line =
-                                ((sample * fold.channels + channel) * fold.size[0] + row) * fold.size[1];
-                            // SAFETY: rows of the destination belong to one task, the strip is summed.
-                            unsafe {
-                                let out = dst.range(line, fold.size[1]);
-                                let at = row / fold.factor[0] - first;
-                                let strip = strip.add(at * folded.pitch()).cast_const();
-                                let unfold = Unfold { fold, row, channel, strip, plane, out };
-                                f32::dispatch(self.isa, unfold);
-                            }
+                    for grid_row in first..end {
+                        let row = grid_row * fold.factor[0];
+                        // SAFETY: rows of the destination belong to one task, the strip is summed.
+                        unsafe {
+                            let out = dst.pointer().add(sample * sample_len + row * fold.size[1]);
+                            let strip = strip.add((grid_row - first) * folded.pitch()).cast_const();
+                            let rows = fold.factor[0].min(fold.size[0] - row);
+                            f32::dispatch(self.isa, Unfold { fold, rows, strip, plane, out });
                         }
                     }
                 }
@@ -193,50 +188,71 @@ impl BlockedConv {
     }
 }
 
-/// Puts a row of a channel in place.
-struct Unfold<'a> {
+/// Puts a row of neighbourhoods in place.
+struct Unfold {
     fold: Fold,
-    row: usize,
-    channel: usize,
+    /// Those of the destination: the neighbourhoods', or fewer at the lower edge.
+    rows: usize,
     /// The folded row, in its first block.
     strip: *const f32,
     /// Floats between blocks of the strip.
     plane: usize,
-    out: &'a mut [f32],
+    /// The first row, in the first channel.
+    out: *mut f32,
 }
 
-impl Kernel<f32> for Unfold<'_> {
+impl Unfold {
+    /// Where the lane of a pixel of a neighbourhood is, as (block, lane in it).
+    fn lane(&self, row: usize, column: usize, channel: usize) -> (usize, usize) {
+        let lane = (row * self.fold.factor[1] + column) * self.fold.channels + channel;
+        (lane / BLOCK, lane % BLOCK)
+    }
+}
+
+impl Kernel<f32> for Unfold {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
-        let Self { fold, row, channel, strip, plane, out } = self;
-        let [factor_h, factor] = fold.factor;
-        let lane = |column: usize| ((row % factor_h) * factor + column) * fold.channels + channel;
-        let place = |lane: usize| lane / BLOCK * plane + lane % BLOCK;
-        let pairs = factor == 2 && lane(0) / BLOCK == lane(1) / BLOCK;
-        let columns = out.len();
+        let (channels, factor, [height, columns]) = (self.fold.channels, self.fold.factor[1], self.fold.size);
+        let lines = || (0..self.rows).flat_map(|row| (0..channels).map(move |channel| (row, channel)));
+        let pairs = factor == 2 && lines().all(|(row, c)| self.lane(row, 0, c).0 == self.lane(row, 1, c).0);
+        let blocks = self.lane(self.rows - 1, factor - 1, channels - 1).0 + 1;
+        // The line of (row, channel).
+        let line = |row: usize, channel: usize| self.out.wrapping_add((channel * height + row) * columns);
         let mut first = 0;
         // Whole vectors of neighbourhoods.
         while pairs && 2 * (first + S::LANES) <= columns {
-            // SAFETY: the strip has that many pixels, and `out` that many columns.
-            unsafe {
-                let from = strip.add(lane(0) / BLOCK * plane + first * BLOCK);
-                let mut pixels = [S::zero(); BLOCK];
-                for (at, vector) in pixels.iter_mut().enumerate() {
-                    *vector = S::load(from.add(at * S::LANES));
+            for block in 0..blocks {
+                // SAFETY: the strip has that many pixels, and lines have that many columns.
+                unsafe {
+                    let from = self.strip.add(block * self.plane + first * BLOCK);
+                    let mut pixels = [S::zero(); BLOCK];
+                    for (at, vector) in pixels.iter_mut().enumerate() {
+                        *vector = S::load(from.add(at * S::LANES));
+                    }
+                    let lanes = transpose_back::<S>(pixels);
+                    for (row, channel) in lines() {
+                        let ((found, left), (_, right)) =
+                            (self.lane(row, 0, channel), self.lane(row, 1, channel));
+                        if found == block {
+                            let (low, high) = S::interleave(lanes[left], lanes[right]);
+                            let to = line(row, channel).add(2 * first);
+                            S::store(to, low);
+                            S::store(to.add(S::LANES), high);
+                        }
+                    }
                 }
-                let lanes = transpose_back::<S>(pixels);
-                let (low, high) = S::interleave(lanes[lane(0) % BLOCK], lanes[lane(1) % BLOCK]);
-                let to = out.as_mut_ptr().add(2 * first);
-                S::store(to, low);
-                S::store(to.add(S::LANES), high);
             }
             first += S::LANES;
         }
-        for (at, value) in out.iter_mut().enumerate().skip(factor * first) {
-            // SAFETY: the strip has a pixel for every neighbourhood.
-            *value = unsafe { *strip.add(place(lane(at % factor)) + at / factor * BLOCK) };
+        for (row, channel) in lines() {
+            for column in factor * first..columns {
+                let (block, lane) = self.lane(row, column % factor, channel);
+                let from = block * self.plane + column / factor * BLOCK + lane;
+                // SAFETY: the strip has a pixel for every neighbourhood.
+                unsafe { *line(row, channel).add(column) = *self.strip.add(from) };
+            }
         }
     }
 }
