@@ -163,6 +163,23 @@ impl Inputs {
         Ok(inputs)
     }
 
+    /// Rows that vary the samples at these positions: `values` for the explained inputs, in order, and the samples'
+    /// own for the others.
+    ///
+    /// # Errors
+    /// As [`Inputs::select`] and [`Inputs::with_explained`].
+    pub fn varied(&self, samples: &[usize], values: Vec<Tensor>) -> Result<Self> {
+        let fixed: Vec<Input> = self.entries.iter().filter(|i| i.role != Role::Explained).cloned().collect();
+        let fixed = if fixed.is_empty() { fixed } else { Self { entries: fixed }.select(samples)?.entries };
+        let mut fixed = fixed.into_iter();
+        let own = |input: &Input| match input.role {
+            Role::Explained => Some(input.clone()),
+            _ => fixed.next(),
+        };
+        let inputs = Self { entries: self.entries.iter().filter_map(own).collect() };
+        inputs.with_explained(values)
+    }
+
     /// Number of samples.
     ///
     /// # Errors

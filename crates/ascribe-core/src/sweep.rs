@@ -58,7 +58,7 @@ pub fn rows(
             _ => Ok(Tensor::cat(&column, 0)?),
         })
         .collect();
-    Ok((x.select(&samples)?.with_explained(values?)?, samples))
+    Ok((x.varied(&samples, values?)?, samples))
 }
 
 /// Gradients at these points.

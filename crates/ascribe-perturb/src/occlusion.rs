@@ -9,9 +9,10 @@
 //! what it changes ([`ascribe_core::Predictor::variations`]): the same numbers for less time.
 
 use ascribe_core::{
-    Attribution, Baseline, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Rectangle, Result, Run,
-    Target, Tensor, explain, sweep,
+    Attribution, Baseline, Cost, DType, Error, Explainer, Found, Inputs, Method, Predictor, Rectangle,
+    Result, Run, Target, Tensor, explain, sweep,
 };
+use candle_core::WithDType;
 use serde::{Deserialize, Serialize};
 
 use crate::windows::{Window, slide};
@@ -152,6 +153,11 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
 
 /// `x` with the window's values taken from `reference`.
 fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
+    match (x.dtype(), x.device().is_cpu()) {
+        (DType::F32, true) => return splice::<f32>(x, reference, window),
+        (DType::F64, true) => return splice::<f64>(x, reference, window),
+        _ => {}
+    }
     let inner = window.start.iter().zip(&window.len).map(|(&start, &len)| start..start + len);
     let ranges: Vec<std::ops::Range<usize>> = std::iter::once(0..1).chain(inner).collect();
     let mut patch = reference.clone();
@@ -159,6 +165,13 @@ fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
         patch = patch.narrow(axis, range.start, range.len())?;
     }
     Ok(x.contiguous()?.slice_assign(&ranges, &patch.contiguous()?)?)
+}
+
+/// [`fill`] on the CPU: one copy of the values, where candle's assignment makes masks of the whole input.
+fn splice<T: WithDType>(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
+    let (mut values, from) = (x.flatten_all()?.to_vec1::<T>()?, reference.flatten_all()?.to_vec1::<T>()?);
+    window.runs(&x.dims()[1..], |at, len| values[at..at + len].copy_from_slice(&from[at..at + len]));
+    Ok(Tensor::from_vec(values, x.shape(), x.device())?)
 }
 
 /// The rows and columns of the windows, if they are windows of the only input, and that is an image `[N, C, H, W]`.

@@ -57,8 +57,12 @@ impl Runner<'_> {
         };
         let (what, products) = match step {
             Instruction::Conv { conv, .. } => (format!("convolution {conv}"), conv.products_per_sample()),
-            Instruction::PlanarConv { conv, .. } => (format!("convolution of a picture {conv}"), conv.products_per_sample()),
-            Instruction::PlanarGrad { conv, .. } => (format!("gradient as a picture {conv}"), conv.products_per_sample()),
+            Instruction::PlanarConv { conv, .. } => {
+                (format!("convolution of a picture {conv}"), conv.products_per_sample())
+            }
+            Instruction::PlanarGrad { conv, .. } => {
+                (format!("gradient as a picture {conv}"), conv.products_per_sample())
+            }
             Instruction::PlainGrad { src, .. } => (format!("plain gradient {}", image(*src)), 0),
             Instruction::Combine { dst, tail, .. } => {
                 let parts = [("add", tail.residual.is_some()), ("mask", tail.mask.is_some())];

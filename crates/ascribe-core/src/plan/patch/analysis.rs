@@ -5,8 +5,8 @@ use super::layout::State;
 use super::region::{Patch, Region};
 use crate::plan::program::{ImageId, Instruction, Program, Register};
 
-/// A patch that covers more of an image than one part in this many costs as much as the whole.
-const WORTH: usize = 2;
+/// A patch that covers more of an image than this many parts of so many costs as much as the whole.
+const WORTH: [usize; 2] = [7, 10];
 
 /// The register that an instruction of a forward half writes.
 pub(super) fn register_written(instruction: &Instruction) -> Option<Register> {
@@ -83,7 +83,7 @@ impl<'a> Analysis<'a> {
         let Some(regions) = &self.regions[dst.0] else { return State::Whole };
         let size = self.program.images[dst.0].size;
         let Some(patch) = Patch::around(regions, size) else { return State::Same };
-        let worth = patch.pixels() * WORTH <= size[0] * size[1];
+        let worth = patch.pixels() * WORTH[1] <= size[0] * size[1] * WORTH[0];
         if worth && access.is_some_and(|access| access.serves(&patch)) {
             State::Patch(patch)
         } else {
