@@ -5,83 +5,16 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::BLOCK;
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
 
+use super::chain::{Chain, activation};
 use super::packs::{Packs, Part, padded_bias};
 use super::pool::Pool;
 use super::program::{Bits, Image, ImageId, Instruction, Operand, Program, Register, Tail, Winners};
 use super::rules::Rules;
+use super::unit::{Gate, Home, Unit, UnitKind};
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Binary, Conv, Op, Pointwise, Structure};
+use crate::ops::{Binary, Conv, Op, Structure};
 use crate::rule::{Contributions, Planned};
-
-/// Where a node's value can be found.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Home {
-    pub(super) image: Option<ImageId>,
-    pub(super) register: Option<Register>,
-    /// The value is a blocked image by nature, and was not merely converted to one.
-    pub(super) blocked: bool,
-    /// What happens to a signal at the activation that made it.
-    pub(super) gate: Gate,
-    /// No value is negative.
-    pub(super) non_negative: bool,
-}
-
-/// What an activation does to a signal on the way back.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Gate {
-    /// Negative signals become zero.
-    pub(super) positive: bool,
-    /// Where the activation has a gradient.
-    pub(super) bits: Option<Bits>,
-}
-
-impl Gate {
-    /// Whether signals pass as they are.
-    pub(super) fn is_open(self) -> bool {
-        self == Self::default()
-    }
-
-    /// Adds to a sum, and lets the result through the gate.
-    pub(super) fn tail(self, residual: Option<ImageId>) -> Tail {
-        let activation = if self.positive { Activation::Relu } else { Activation::None };
-        Tail { residual, activation, mask: self.bits, ..Tail::default() }
-    }
-}
-
-/// Nodes that run as one, with one value that others see.
-pub(super) struct Unit {
-    /// The first of them, whose rule decides about signals; an activation behind it is a [`Gate`].
-    pub(super) node: NodeId,
-    pub(super) kind: UnitKind,
-    /// The values it depends on; for [`UnitKind::Operator`], of all operands that are not constant.
-    pub(super) inputs: Vec<NodeId>,
-    pub(super) output: NodeId,
-}
-
-pub(super) enum UnitKind {
-    /// A convolution of the first input; the second, if any, is added.
-    Conv {
-        shape: ConvShape,
-    },
-    /// The same, of a plain image.
-    PlanarConv {
-        shape: ConvShape,
-    },
-    /// The sum of one or two images, and an activation.
-    Combine,
-    Pool {
-        pool: Arc<Pool>,
-        winners: Option<Winners>,
-    },
-    /// Images joined along the channels.
-    Concat,
-    /// An operator on tensors.
-    Operator {
-        operands: Vec<Operand>,
-        output: Register,
-    },
-}
 
 pub(super) struct Compiler<'a> {
     pub(super) graph: &'a Graph,
@@ -91,31 +24,12 @@ pub(super) struct Compiler<'a> {
     pub(super) program: Program,
     pub(super) homes: Vec<Home>,
     pub(super) units: Vec<Unit>,
-    users: Vec<Vec<NodeId>>,
+    pub(super) users: Vec<Vec<NodeId>>,
     /// Nodes whose value somebody asks for by name: they end a unit.
-    visible: Vec<bool>,
+    pub(super) visible: Vec<bool>,
     done: Vec<bool>,
     /// Whether a backward walk follows.
     record: bool,
-}
-
-/// What an absorbed chain of nodes behind a convolution or an addition amounts to.
-struct Chain {
-    last: NodeId,
-    residual: Option<NodeId>,
-    activation: Activation<f32>,
-}
-
-/// The activation of a node, if a kernel's epilogue knows it.
-fn activation(op: &Op) -> Option<Activation<f32>> {
-    match op {
-        Op::Pointwise(Pointwise::Relu) => Some(Activation::Relu),
-        Op::Pointwise(Pointwise::Clip { low, high }) => Some(Activation::Clip {
-            min: low.map_or(f32::NEG_INFINITY, |v| v as f32),
-            max: high.map_or(f32::INFINITY, |v| v as f32),
-        }),
-        _ => None,
-    }
 }
 
 /// Compiles a graph for inputs of these shapes (of one sample).
@@ -205,48 +119,6 @@ impl Compiler<'_> {
         match inputs.first() {
             Some(&first) if self.homes[first.index()].blocked => self.shapes[first.index()].clone(),
             _ => Vec::new(),
-        }
-    }
-
-    /// Follows the only user of a node through an addition and an activation.
-    fn chain(&self, from: NodeId) -> Chain {
-        let mut chain = Chain { last: from, residual: None, activation: Activation::None };
-        if let Some(user) = self.only_user(from)
-            && let Some(Op::Binary(Binary::Add)) = self.graph.node(user).op()
-            && self.rules.at(user) == Planned::Gradient
-        {
-            let other = self.graph.node(user).inputs().iter().copied().find(|&i| i != from);
-            let fits = |other: &NodeId| {
-                self.homes[other.index()].blocked
-                    && self.shapes[other.index()] == self.shapes[from.index()]
-                    && self.shapes[user.index()] == self.shapes[from.index()]
-            };
-            let Some(other) = other.filter(fits) else { return chain };
-            chain = Chain { last: user, residual: Some(other), ..chain };
-        }
-        self.with_activation(chain)
-    }
-
-    fn with_activation(&self, chain: Chain) -> Chain {
-        let next = self.only_user(chain.last).filter(|user| self.graph.node(*user).inputs().len() == 1);
-        let next = next.filter(|user| self.is_gate(*user));
-        let found = next.and_then(|user| Some((user, activation(self.graph.node(user).op()?)?)));
-        match found {
-            Some((last, activation)) => Chain { last, activation, ..chain },
-            None => chain,
-        }
-    }
-
-    /// Whether an activation's rule is a [`Gate`].
-    fn is_gate(&self, id: NodeId) -> bool {
-        use Planned::{Gradient, Guided, Pass, Rectified};
-        matches!(self.rules.at(id), Gradient | Guided | Rectified | Pass)
-    }
-
-    fn only_user(&self, id: NodeId) -> Option<NodeId> {
-        match self.users[id.index()].as_slice() {
-            [user] if !self.visible[id.index()] => Some(*user),
-            _ => None,
         }
     }
 

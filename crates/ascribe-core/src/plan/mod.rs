@@ -15,6 +15,7 @@
 
 mod arena;
 mod budget;
+mod chain;
 mod compile;
 mod packs;
 mod patch;
@@ -28,6 +29,7 @@ mod run;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError};

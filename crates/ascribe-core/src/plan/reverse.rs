@@ -2,10 +2,11 @@
 
 use ascribe_kernels::ConvShape;
 
-use super::compile::{Compiler, Gate, Home, Unit, UnitKind};
+use super::compile::Compiler;
 use super::packs::Part;
 use super::program::{ImageId, Instruction, Operand, Register};
 use super::relevance::AffineRule;
+use super::unit::{Gate, Home, Unit, UnitKind};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::rule::Planned;

@@ -73,7 +73,7 @@ pub fn redistribute<'a>(operands: &Redistribution<'a>, y_shape: &BlockedShape, y
 }
 
 /// A row of pixels of a plane.
-fn at<'a>((shape, data): Blocked<'a>, plane: usize, row: usize) -> &'a [f32] {
+fn at((shape, data): Blocked<'_>, plane: usize, row: usize) -> &[f32] {
     &data[plane * shape.plane() + shape.at(row, 0)..][..shape.size[1] * BLOCK]
 }
 
