@@ -174,7 +174,7 @@ impl Inputs {
         let mut fixed = fixed.into_iter();
         let own = |input: &Input| match input.role {
             Role::Explained => Some(input.clone()),
-            _ => fixed.next(),
+            Role::Fixed => fixed.next(),
         };
         let inputs = Self { entries: self.entries.iter().filter_map(own).collect() };
         inputs.with_explained(values)

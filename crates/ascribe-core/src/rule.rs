@@ -44,12 +44,12 @@ pub enum Planned {
     Rectified,
     /// s, for activations.
     Pass,
-    /// x ⊙ Jᵀ(s / stab(y)), for sums and averages.
+    /// `x ⊙ Jᵀ(s / stab(y))`, for sums and averages.
     Norm {
         /// The stabiliser.
         epsilon: f64,
     },
-    /// Σ x_t ⊙ W_tᵀ(s / stab(Σ W_t x_t + b)), for affine nodes.
+    /// `Σ x_t ⊙ W_tᵀ(s / stab(Σ W_t x_t + b))`, for affine nodes.
     Affine {
         /// Which contributions count.
         contributions: Contributions,

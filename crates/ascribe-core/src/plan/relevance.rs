@@ -97,7 +97,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Σ W_t x_t + b.
+    /// `Σ W_t x_t + b`
     fn denominator(
         &mut self,
         node: NodeId,

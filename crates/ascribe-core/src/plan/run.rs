@@ -183,22 +183,7 @@ impl Runner<'_> {
                 let src = (&src_shape, src.unwrap_or_default(), *src_block);
                 Ok(blocked::copy_blocks(src, (&dst_shape, dst, *dst_block), *blocks)?)
             }
-            Instruction::Redistribute { signal, denominators: [a, b], epsilon, factor, addend, dst } => {
-                let images = [Some(*signal), *a, *b, *factor, *addend];
-                let shapes = images.map(|image| image.map(|image| self.shape(image)));
-                let reads = images.map(|image| image.map(|image| self.range(image)));
-                let (reads, out) = workspace.arena.split(reads, self.range(*dst));
-                let image = |at: usize| shapes[at].as_ref().zip(reads[at]);
-                let Some(signal) = image(0) else { return Ok(()) };
-                let operands = Redistribution {
-                    signal,
-                    denominators: [image(1), image(2)],
-                    epsilon: *epsilon,
-                    factor: image(3),
-                    addend: image(4),
-                };
-                Ok(blocked::redistribute(&operands, &self.shape(*dst), out)?)
-            }
+            Instruction::Redistribute { .. } => self.redistribute(workspace, step),
             Instruction::Block { src, dst } => {
                 let shape = self.shape(*dst);
                 let (_, image) = workspace.arena.split::<0>([], self.range(*dst));
@@ -272,6 +257,27 @@ impl Runner<'_> {
             workspace.bits[bits.0] = recorded;
         }
         Ok(done?)
+    }
+
+    fn redistribute(&self, workspace: &mut Workspace, step: &Instruction) -> Result<()> {
+        let Instruction::Redistribute { signal, denominators: [a, b], epsilon, factor, addend, dst } = step
+        else {
+            return Ok(());
+        };
+        let images = [Some(*signal), *a, *b, *factor, *addend];
+        let shapes = images.map(|image| image.map(|image| self.shape(image)));
+        let reads = images.map(|image| image.map(|image| self.range(image)));
+        let (reads, out) = workspace.arena.split(reads, self.range(*dst));
+        let image = |at: usize| shapes[at].as_ref().zip(reads[at]);
+        let Some(signal) = image(0) else { return Ok(()) };
+        let operands = Redistribution {
+            signal,
+            denominators: [image(1), image(2)],
+            epsilon: *epsilon,
+            factor: image(3),
+            addend: image(4),
+        };
+        Ok(blocked::redistribute(&operands, &self.shape(*dst), out)?)
     }
 
     fn unblocked(&self, workspace: &Workspace, image: ImageId) -> Result<Vec<f32>> {
