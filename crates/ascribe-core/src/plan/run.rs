@@ -324,21 +324,11 @@ impl Runner<'_> {
         let found = {
             let inputs = self.operands(workspace, operands)?;
             let output = workspace.value(output)?;
-            match self.rules.rule(node) {
-                Some(rule) => {
-                    let site = Site::of_values(self.graph, node, op, inputs, output, needs);
-                    rule.apply(&site, &grad)?
-                }
-                None => {
-                    let backend = self.graph.backend();
-                    op.operator().vjp(&Vjp {
-                        inputs: &inputs,
-                        output,
-                        grad: &grad,
-                        needs: &needs,
-                        backend,
-                    })?
-                }
+            if let Some(rule) = self.rules.rule(node) {
+                rule.apply(&Site::of_values(self.graph, node, op, inputs, output, needs), &grad)?
+            } else {
+                let backend = self.graph.backend();
+                op.operator().vjp(&Vjp { inputs: &inputs, output, grad: &grad, needs: &needs, backend })?
             }
         };
         for (register, value) in into.iter().zip(found) {
