@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: criterion benches, and measurements side by side with peers.
 
 mod accuracy;
+mod growth;
 mod peers;
 mod profile;
 mod work;
@@ -24,6 +25,9 @@ pub struct Bench {
     /// Measure beside captum, zennit and pytorch-grad-cam, in turn, in one run
     #[arg(long)]
     peers: bool,
+    /// Measure how time grows with steps, batch, side of the picture and depth
+    #[arg(long, conflicts_with = "peers")]
+    growth: bool,
     /// Pairs of measurements per workload
     #[arg(long, default_value_t = 5)]
     pairs: usize,
@@ -61,6 +65,9 @@ fn open(network: &str, double: bool) -> anyhow::Result<Model> {
 pub fn run(args: &Bench) -> anyhow::Result<()> {
     if args.peers {
         return peers::run(args);
+    }
+    if args.growth {
+        return growth::run();
     }
     python::run(
         Command::new("cargo").args(["bench", "--package", "ascribe-benches"]).current_dir(paths::root()),
