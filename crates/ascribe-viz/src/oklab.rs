@@ -3,6 +3,8 @@
 //! Euclidean distance in Oklab approximates how different two colours look, so a straight line walked at constant
 //! speed is a perceptually uniform colour map.
 
+use std::sync::LazyLock;
+
 /// Lightness (0 black, 1 white) and the two opponent axes: `a` green to red, `b` blue to yellow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Oklab {
@@ -41,12 +43,13 @@ impl Oklab {
 
     /// 8-bit sRGB, clamped to what a screen can show.
     pub fn to_srgb8(self) -> [u8; 3] {
-        self.to_linear().map(|c| (encode(c.clamp(0.0, 1.0)) * 255.0).round() as u8)
+        // The number of steps between neighbouring codes that the value has passed.
+        self.to_linear().map(|c| STEPS.partition_point(|step| *step <= c) as u8)
     }
 
     /// From 8-bit sRGB.
     pub fn from_srgb8(rgb: [u8; 3]) -> Self {
-        let [r, g, b] = rgb.map(|c| decode(f64::from(c) / 255.0));
+        let [r, g, b] = rgb.map(|c| LINEAR[usize::from(c)]);
         let l = (0.412_221_470_8 * r + 0.536_332_536_3 * g + 0.051_445_992_9 * b).cbrt();
         let m = (0.211_903_498_2 * r + 0.680_699_545_1 * g + 0.107_396_956_6 * b).cbrt();
         let s = (0.088_302_461_9 * r + 0.281_718_837_6 * g + 0.629_978_700_5 * b).cbrt();
@@ -64,10 +67,12 @@ impl Oklab {
     }
 }
 
-/// Linear light to the sRGB transfer curve.
-fn encode(c: f64) -> f64 {
-    if c <= 0.003_130_8 { 12.92 * c } else { 1.055 * c.powf(1.0 / 2.4) - 0.055 }
-}
+/// Linear light of each 8-bit code.
+static LINEAR: LazyLock<[f64; 256]> =
+    LazyLock::new(|| std::array::from_fn(|code| decode(code as f64 / 255.0)));
+/// Linear light half way between each 8-bit code and the next: where rounding goes from one to the other.
+static STEPS: LazyLock<[f64; 255]> =
+    LazyLock::new(|| std::array::from_fn(|code| decode((code as f64 + 0.5) / 255.0)));
 
 /// The sRGB transfer curve to linear light.
 fn decode(c: f64) -> f64 {
@@ -77,6 +82,20 @@ fn decode(c: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Linear light to the sRGB transfer curve.
+    fn encode(c: f64) -> f64 {
+        if c <= 0.003_130_8 { 12.92 * c } else { 1.055 * c.powf(1.0 / 2.4) - 0.055 }
+    }
+
+    #[test]
+    fn grey_values_are_rounded_to_the_nearest_code() {
+        for at in -10..2010 {
+            let grey = Oklab { l: f64::from(at) / 2000.0, a: 0.0, b: 0.0 };
+            let codes = grey.to_linear().map(|c| (encode(c.clamp(0.0, 1.0)) * 255.0).round() as u8);
+            assert_eq!(grey.to_srgb8(), codes, "{grey:?}");
+        }
+    }
 
     #[test]
     fn white_black_and_every_primary_survive_the_round_trip() {
