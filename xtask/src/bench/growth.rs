@@ -12,8 +12,10 @@ use crate::{paths, python};
 
 /// Measurements of which the median counts.
 const ROUNDS: usize = 5;
-/// The network whose steps, batch and side vary.
+/// The network whose steps and batch vary.
 const NETWORK: &str = "efficientnet-lite0";
+/// A network that takes pictures of any side.
+const ANY_SIDE: &str = "mobilenet-v2";
 /// Networks of growing depth.
 const DEPTHS: [&str; 4] = ["resnet18", "resnet34", "resnet50", "resnet101"];
 
@@ -23,7 +25,7 @@ pub fn run() -> anyhow::Result<()> {
     let python = python::environment(&scripts.join("requirements.txt"))?;
     let folder = super::folder();
     std::fs::create_dir_all(&folder)?;
-    let names = DEPTHS.iter().chain([&NETWORK]);
+    let names = DEPTHS.iter().chain([&NETWORK, &ANY_SIDE]);
     python::run(Command::new(python).arg(scripts.join("networks.py")).arg(&folder).args(names))?;
     let file = tensors::read(folder.join("input.safetensors"))?;
     let picture = file.get("input")?.to_dtype(DType::F32)?;
@@ -40,6 +42,7 @@ pub fn run() -> anyhow::Result<()> {
         let run = run.clone().batch(batch);
         row("rows together, 32 steps", batch, &ig(32), &model.graph, &picture, &run)?;
     }
+    let model = super::open(ANY_SIDE, false)?;
     for side in [112, 160, 224, 320, 448] {
         let picture = picture.upsample_nearest2d(side, side)?;
         row("side of the picture, saliency", side, &Saliency::new(), &model.graph, &picture, &run)?;
