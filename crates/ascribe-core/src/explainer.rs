@@ -130,7 +130,7 @@ pub fn explain<M: Predictor + ?Sized>(
         ));
     }
     run.install(|| {
-        let run = &run.or_batch(model.preferred_batch(x));
+        let run = &run.or_batch(|| model.preferred_batch(x));
         let mut task = Task { model, x, target: target.clone(), run, cost: Cell::default() };
         if matches!(target, Target::Top1) {
             task.target = target.resolve(&task.predict(x)?)?;

@@ -88,9 +88,9 @@ impl Run {
         self.batch.unwrap_or(DEFAULT_BATCH).max(1)
     }
 
-    /// This run, with a budget if it has none.
-    pub(crate) fn or_batch(&self, rows: Option<usize>) -> Self {
-        Self { batch: self.batch.or(rows), ..self.clone() }
+    /// This run, with a budget from elsewhere if it has none.
+    pub(crate) fn or_batch(&self, rows: impl FnOnce() -> Option<usize>) -> Self {
+        Self { batch: self.batch.or_else(rows), ..self.clone() }
     }
 
     /// The run for a part of a larger one: same seed, budget and cancellation, but no progress of its own.

@@ -1,5 +1,8 @@
 //! Rules of relevance propagation on blocked images.
 
+use std::sync::Arc;
+
+use ascribe_kernels::blocked::BlockedConv;
 use ascribe_kernels::{Activation, ConvShape};
 
 use super::compile::Compiler;
@@ -62,8 +65,7 @@ impl Compiler<'_> {
         });
         let mut sum = None;
         for (at, &(value, part)) in terms.iter().enumerate() {
-            let found = self.packs.input_grad(self.graph, weight, part, shape)?;
-            let conv = found.ok_or_else(|| Error::invalid("plan", "a kernel is missing", "a valid plan"))?;
+            let conv = served(self.packs.input_grad(self.graph, weight, part, shape)?)?;
             self.want_border(s, conv.source_pad());
             let dst = self.image_like(x);
             self.program.backward.push(Instruction::Conv { conv, src: s, dst, tail: Tail::default() });
@@ -112,8 +114,7 @@ impl Compiler<'_> {
         }
         let mut sum = None;
         for &(src, part) in terms {
-            let found = self.packs.forward(self.graph, inputs[1], part, shape)?;
-            let conv = found.ok_or_else(|| Error::invalid("plan", "a kernel is missing", "a valid plan"))?;
+            let conv = served(self.packs.forward(self.graph, inputs[1], part, shape)?)?;
             self.want_border(src, conv.source_pad());
             let dst = self.image_like(node);
             let tail = Tail { bias: bias.take(), residual: sum, ..Tail::default() };
@@ -218,6 +219,11 @@ impl Compiler<'_> {
         self.homes[id.index()].register = Some(dst);
         dst
     }
+}
+
+/// A kernel that [`Compiler::relevance_is_blocked`] has found to exist.
+fn served(found: Option<Arc<BlockedConv>>) -> Result<Arc<BlockedConv>> {
+    found.ok_or_else(|| Error::invalid("plan", "a kernel is missing", "a valid plan"))
 }
 
 /// `dst = factor · signal + addend`.
