@@ -36,6 +36,7 @@ mod epilogue;
 mod error;
 mod float;
 mod matmul;
+mod matrix;
 mod parallel;
 mod pool;
 mod shape;

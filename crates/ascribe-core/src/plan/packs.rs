@@ -146,11 +146,23 @@ fn filtered_side(shape: &ConvShape) -> Option<usize> {
     (shape.kernel == [3, 3] && channels >= MANY && side >= LARGE[1]).then_some(side)
 }
 
+/// Channels from which a pointwise convolution is faster on a matrix unit, if there is one.
+const WIDE: usize = 24;
+
+fn is_pointwise(shape: &ConvShape) -> bool {
+    shape.kernel == [1, 1] && shape.in_channels.min(shape.out_channels) >= WIDE
+}
+
 /// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those
 /// of F(4 × 4), ten times as large, are not for it.
 fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
     if filtered_side(shape).is_some()
         && let Some(packed) = BlockedConv::forward_winograd(shape, weight)?
+    {
+        return Ok(Some(packed));
+    }
+    if is_pointwise(shape)
+        && let Some(packed) = BlockedConv::forward_split(shape, weight)?
     {
         return Ok(Some(packed));
     }
@@ -165,6 +177,11 @@ fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Opti
         if let Some(packed) = BlockedConv::input_grad_winograd(shape, outputs, weight)? {
             return Ok(Some(packed));
         }
+    }
+    if is_pointwise(shape)
+        && let Some(packed) = BlockedConv::input_grad_split(shape, weight)?
+    {
+        return Ok(Some(packed));
     }
     BlockedConv::input_grad(shape, weight)
 }

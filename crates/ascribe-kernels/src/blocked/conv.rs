@@ -16,6 +16,7 @@ use super::winograd::Minimal;
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
+use crate::matrix::Unit;
 use crate::parallel::{Scratch, run_tasks};
 use crate::shape::ConvShape;
 use crate::simd::Isa;
@@ -77,6 +78,8 @@ pub(super) enum Form {
     ToPlanar(Fold),
     /// Both in blocked tensors, by minimal filtering.
     Minimal(Minimal),
+    /// Both in blocked tensors, on the processor's matrix unit.
+    Split(Unit),
 }
 
 impl BlockedConv {
@@ -215,6 +218,10 @@ impl BlockedConv {
             self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
             return Ok(());
         }
+        if let Form::Split(unit) = self.form {
+            self.run_split(unit, src_shape, src, epilogue, dst_shape, dst);
+            return Ok(());
+        }
         let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
         let borderless = [src_shape.pad, dst_shape.pad, residual_pad] == [[0, 0]; 3];
         let entries = self.classes.iter().map(|class| Self::entries(class, src_shape)).collect();
@@ -312,6 +319,7 @@ impl Display for BlockedConv {
         let taps: usize = self.classes.iter().map(|class| class.lattice.taps.len()).sum();
         match (self.form, self.mode) {
             (Form::Minimal(minimal), _) => write!(f, ", {minimal}"),
+            (Form::Split(_), _) => write!(f, ", on the matrix unit"),
             (_, Mode::Depthwise(_)) => write!(f, ", depthwise, {taps} taps"),
             (_, Mode::Dense(_)) => write!(f, ", {taps} taps"),
         }

@@ -29,6 +29,7 @@ mod patch;
 mod pointwise;
 mod pool;
 mod redistribute;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -47,4 +48,5 @@ pub use patch::Reach;
 pub use pointwise::{add_assign, apply, scale_shift};
 pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};
 pub use redistribute::{Blocked, Redistribution, redistribute};
+pub use split::has_matrix_unit;
 pub use window::{Patches, cut_planar, cut_windows};
