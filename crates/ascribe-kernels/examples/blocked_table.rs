@@ -65,12 +65,19 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
                 "  by minimal filtering\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
             );
         }
-        if let (Some(forward), Some(gradient)) =
-            (BlockedConv::forward_split(&shape, &weights(&shape))?, BlockedConv::input_grad_split(&shape, &weights(&shape))?)
-        {
+        if let (Some(forward), Some(gradient)) = (
+            BlockedConv::forward_split(&shape, &weights(&shape))?,
+            BlockedConv::input_grad_split(&shape, &weights(&shape))?,
+        ) {
             let forward = time_forward(&shape, false, &forward)?;
             let gradient = time_gradient(&shape, false, &gradient)?;
-            println!("  on the matrix unit\t\t{:.0}\t{:.3}\t\t{:.0}\t{:.3}", rate(forward), forward * 1e3, rate(gradient), gradient * 1e3);
+            println!(
+                "  on the matrix unit\t\t{:.0}\t{:.3}\t\t{:.0}\t{:.3}",
+                rate(forward),
+                forward * 1e3,
+                rate(gradient),
+                gradient * 1e3
+            );
         }
         let at = totals.iter().position(|total| total.0 == network).unwrap_or_else(|| {
             totals.push((network, 0.0, [0.0; 4]));

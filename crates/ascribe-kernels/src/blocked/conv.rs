@@ -16,7 +16,7 @@ use super::winograd::Minimal;
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
-use crate::matrix::Unit;
+use crate::matrix::{Split, Unit};
 use crate::parallel::{Scratch, run_tasks};
 use crate::shape::ConvShape;
 use crate::simd::Isa;
@@ -79,7 +79,7 @@ pub(super) enum Form {
     /// Both in blocked tensors, by minimal filtering.
     Minimal(Minimal),
     /// Both in blocked tensors, on the processor's matrix unit.
-    Split(Unit),
+    Split(Unit, Split),
 }
 
 impl BlockedConv {
@@ -218,8 +218,8 @@ impl BlockedConv {
             self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
             return Ok(());
         }
-        if let Form::Split(unit) = self.form {
-            self.run_split(unit, src_shape, src, epilogue, dst_shape, dst);
+        if let Form::Split(unit, split) = self.form {
+            self.run_split((unit, split), src_shape, src, epilogue, dst_shape, dst);
             return Ok(());
         }
         let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
@@ -319,7 +319,7 @@ impl Display for BlockedConv {
         let taps: usize = self.classes.iter().map(|class| class.lattice.taps.len()).sum();
         match (self.form, self.mode) {
             (Form::Minimal(minimal), _) => write!(f, ", {minimal}"),
-            (Form::Split(_), _) => write!(f, ", on the matrix unit"),
+            (Form::Split(..), _) => write!(f, ", on the matrix unit"),
             (_, Mode::Depthwise(_)) => write!(f, ", depthwise, {taps} taps"),
             (_, Mode::Dense(_)) => write!(f, ", {taps} taps"),
         }
