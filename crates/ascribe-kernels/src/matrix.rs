@@ -31,11 +31,14 @@ impl Split {
         }
     }
 
-    /// The products of parts (left, right) that are summed, each of which shares a part with the one before it.
-    fn order(self) -> &'static [(usize, usize)] {
+    /// The products of parts (left, right) that are summed, pass by pass over all steps.
+    ///
+    /// Each shares a part with the one before it. The small products of three parts come first: what they lose in rounding
+    /// is small too, and the large ones are rounded once per step.
+    fn passes(self) -> &'static [&'static [(usize, usize)]] {
         match self {
-            Self::Two => &[(0, 1), (0, 0), (1, 0)],
-            Self::Three => &[(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)],
+            Self::Two => &[&[(0, 1), (0, 0), (1, 0)]],
+            Self::Three => &[&[(0, 2), (0, 1), (1, 1), (1, 0), (2, 0)], &[(0, 0)]],
         }
     }
 }
@@ -128,12 +131,18 @@ pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     })
 }
 
-/// Splits sixteen channels of two blocks into the rows of `P` left tiles that follow each other: pairs of the same channel.
+/// Splits sixteen channels of two blocks into rows of left tiles, pairs of the same channel: one row per part, `step`
+/// elements apart.
 ///
 /// # Safety
-/// `out` is the row in the first tile.
+/// The rows are writable from `out` on.
 #[inline(always)]
-pub(crate) unsafe fn split_row<const P: usize>(low: &[f32; ROWS], high: &[f32; ROWS], out: *mut u16) {
+pub(crate) unsafe fn split_row<const P: usize>(
+    low: &[f32; ROWS],
+    high: &[f32; ROWS],
+    out: *mut u16,
+    step: usize,
+) {
     let (mut low, mut high) = (*low, *high);
     for part in 0..P {
         let mut words = [0_u32; ROWS];
@@ -147,19 +156,21 @@ pub(crate) unsafe fn split_row<const P: usize>(low: &[f32; ROWS], high: &[f32; R
             *word = (upper[0] >> 16 | upper[1]).to_le();
         }
         // SAFETY: the caller's contract.
-        unsafe { out.add(part * TILE).cast::<[u32; ROWS]>().write_unaligned(words) };
+        unsafe { out.add(part * step).cast::<[u32; ROWS]>().write_unaligned(words) };
     }
 }
 
 /// The left and the right operand of [`product`], and the place of its result.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Operands {
-    /// `[row tile][step][part][16 rows][32 values]`
+pub(crate) struct Operands<'a> {
+    /// The first of 16 or 32 rows of 32 values, for the first part and the first step.
     pub(crate) left: *const u16,
+    /// Elements from there to each step, 32 values each.
+    pub(crate) offsets: &'a [usize],
+    /// Elements between parts.
+    pub(crate) part: usize,
     /// `[step][part][column tile][16 pairs of values][16 columns][2]`
     pub(crate) right: *const u16,
-    /// Number of steps, 32 values each.
-    pub(crate) steps: usize,
     /// What both operands are split into.
     pub(crate) split: Split,
     /// `[column tile][row tile][16 rows][16 columns]`, with room for two row tiles.
@@ -184,7 +195,7 @@ pub(crate) unsafe fn product(
     unit: Unit,
     rows: usize,
     columns: usize,
-    operands: &Operands,
+    operands: &Operands<'_>,
     meanwhile: &mut impl FnMut(),
 ) {
     debug_assert!((1..=2).contains(&rows) && (1..=2).contains(&columns));
@@ -196,27 +207,29 @@ pub(crate) unsafe fn product(
             #[cfg(target_arch = "x86_64")]
             (Unit::Amx, Split::Three) => amx::sized::<3>(rows, columns, operands, meanwhile),
             (Unit::Emulated, _) => {
-                (0..operands.steps).for_each(|_| meanwhile());
+                operands.offsets.iter().for_each(|_| meanwhile());
                 emulated(rows, columns, operands);
             }
         }
     }
 }
 
-unsafe fn emulated(rows: usize, columns: usize, operands: &Operands) {
-    let &Operands { left, right, steps, split, out } = operands;
+unsafe fn emulated(rows: usize, columns: usize, operands: &Operands<'_>) {
+    let &Operands { left, offsets, part, right, split, out } = operands;
     let parts = split.parts();
     let value = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     for row in 0..rows {
         for column in 0..columns {
             for (m, n) in (0..ROWS).flat_map(|m| (0..ROWS).map(move |n| (m, n))) {
                 let mut sum = 0.0_f32;
-                for (step, (i, j)) in
-                    (0..steps).flat_map(|step| split.order().iter().map(move |&pair| (step, pair)))
-                {
+                let order = split.passes().iter().flat_map(|pass| {
+                    let steps = offsets.iter().enumerate();
+                    steps.flat_map(move |step| pass.iter().map(move |&pair| (step, pair)))
+                });
+                for ((step, offset), (i, j)) in order {
                     // SAFETY: the caller's contract.
                     let (a, b) = unsafe {
-                        let a = left.add(((row * steps + step) * parts + i) * TILE + m * DEPTH);
+                        let a = left.add(offset + i * part + (row * ROWS + m) * DEPTH);
                         let b = right.add(((step * parts + j) * columns + column) * TILE + 2 * n);
                         (a, b)
                     };
@@ -281,7 +294,7 @@ mod amx {
     pub(super) unsafe fn sized<const P: usize>(
         rows: usize,
         columns: usize,
-        operands: &Operands,
+        operands: &Operands<'_>,
         meanwhile: &mut impl FnMut(),
     ) {
         // SAFETY: the caller's contract.
@@ -301,10 +314,10 @@ mod amx {
     /// As [`super::product`].
     #[inline(always)]
     unsafe fn product<const R: usize, const C: usize, const P: usize>(
-        operands: &Operands,
+        operands: &Operands<'_>,
         meanwhile: &mut impl FnMut(),
     ) {
-        let &Operands { left, right, steps, out, .. } = operands;
+        let &Operands { left, offsets, part: part_step, right, out, .. } = operands;
         macro_rules! load {
             ($tile:literal, $at:expr) => {
                 asm!(concat!("tileloadd ", $tile, ", [{0} + {1}]"), in(reg) $at, in(reg) PITCH,
@@ -325,7 +338,7 @@ mod amx {
                     in(reg) ROWS * size_of::<f32>(), options(nostack, preserves_flags))
             };
         }
-        // SAFETY: the caller's contract: tiles are configured, and the pointers valid. The order is that of `Split::order`; the
+        // SAFETY: the caller's contract: tiles are configured, and the pointers valid. The order is that of `Split::passes`; the
         // compiler keeps the blocks in order, since none is `pure`.
         unsafe {
             asm!(
@@ -335,20 +348,20 @@ mod amx {
                 "tilezero tmm3",
                 options(nostack, preserves_flags, nomem)
             );
-            let mut first = left.cast::<u8>();
-            let second = steps * P * BYTES;
-            let mut right = right.cast::<u8>();
-            for _ in 0..steps {
-                let part = |at: usize| right.wrapping_add(at * C * BYTES);
+            let right = right.cast::<u8>();
+            let step = P * C * BYTES;
+            for (index, &offset) in offsets.iter().enumerate() {
+                let rows = |at: usize| left.wrapping_add(offset + at * part_step);
+                let part = |at: usize| right.wrapping_add(index * step + at * C * BYTES);
                 macro_rules! new_left {
                     ($part:literal) => {
-                        load!("tmm4", first.wrapping_add($part * BYTES));
+                        load!("tmm4", rows($part));
                         multiply!("tmm0", "tmm4", "tmm6");
                         if C == 2 {
                             multiply!("tmm1", "tmm4", "tmm7");
                         }
                         if R == 2 {
-                            load!("tmm5", first.wrapping_add(second + $part * BYTES));
+                            load!("tmm5", rows($part).wrapping_add(TILE));
                             multiply!("tmm2", "tmm5", "tmm6");
                             if C == 2 {
                                 multiply!("tmm3", "tmm5", "tmm7");
@@ -381,15 +394,34 @@ mod amx {
                     new_right!(1);
                     new_left!(1);
                     new_right!(0);
-                    new_left!(0);
                     new_left!(2);
                 } else {
                     new_right!(0);
                     new_left!(1);
                 }
-                first = first.wrapping_add(P * BYTES);
-                right = right.wrapping_add(P * C * BYTES);
                 meanwhile();
+            }
+            if P == 3 {
+                for (index, &offset) in offsets.iter().enumerate() {
+                    let rows = |at: usize| left.wrapping_add(offset + at * part_step);
+                    let part = right.wrapping_add(index * step);
+                    load!("tmm6", part);
+                    if C == 2 {
+                        load!("tmm7", part.wrapping_add(BYTES));
+                    }
+                    load!("tmm4", rows(0));
+                    multiply!("tmm0", "tmm4", "tmm6");
+                    if C == 2 {
+                        multiply!("tmm1", "tmm4", "tmm7");
+                    }
+                    if R == 2 {
+                        load!("tmm5", rows(0).wrapping_add(TILE));
+                        multiply!("tmm2", "tmm5", "tmm6");
+                        if C == 2 {
+                            multiply!("tmm3", "tmm5", "tmm7");
+                        }
+                    }
+                }
             }
             store!("tmm0", 0);
             if R == 2 {
@@ -444,7 +476,7 @@ mod tests {
         let [low, high] = [0, 100].map(|seed| std::array::from_fn(|at| value(seed + at)));
         let mut out = [0_u16; 3 * TILE];
         // SAFETY: there are three tiles.
-        unsafe { split_row::<3>(&low, &high, out.as_mut_ptr()) };
+        unsafe { split_row::<3>(&low, &high, out.as_mut_ptr(), TILE) };
         for (part, channel) in (0..3).flat_map(|part| (0..ROWS).map(move |channel| (part, channel))) {
             let found = [out[part * TILE + 2 * channel], out[part * TILE + 2 * channel + 1]];
             assert_eq!(found, [low[channel], high[channel]].map(|value| parts::<3>(value)[part]));
@@ -469,7 +501,7 @@ mod tests {
             let (step, place) = (k / DEPTH, k % DEPTH);
             for m in 0..rows * ROWS {
                 for (i, part) in parts_of(split, a(m, k)).into_iter().enumerate() {
-                    left[((m / ROWS * steps + step) * count + i) * TILE + m % ROWS * DEPTH + place] = part;
+                    left[((step * count + i) * rows * ROWS + m) * DEPTH + place] = part;
                 }
             }
             for n in 0..columns * ROWS {
@@ -481,7 +513,9 @@ mod tests {
         }
         let mut out = vec![0.0_f32; columns * 2 * ROWS * ROWS];
         let (left, right) = (left.as_ptr(), right.as_ptr());
-        let operands = Operands { left, right, steps, split, out: out.as_mut_ptr() };
+        let part = rows * TILE;
+        let offsets: Vec<_> = (0..steps).map(|step| step * count * part).collect();
+        let operands = Operands { left, offsets: &offsets, part, right, split, out: out.as_mut_ptr() };
         let mut calls = 0;
         // SAFETY: lengths are as documented.
         unit.scope(|| unsafe { product(unit, rows, columns, &operands, &mut || calls += 1) });

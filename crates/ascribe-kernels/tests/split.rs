@@ -9,17 +9,26 @@ use ascribe_kernels::{Activation, ConvParams, ConvShape};
 use common::{blocked, clean, error, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
 
-fn shape(batch: usize, ic: usize, oc: usize, input: [usize; 2], stride: [usize; 2]) -> ConvShape {
-    let kernel = [1, 1];
-    let params =
-        ConvParams { batch, in_channels: ic, out_channels: oc, input, kernel, stride, ..Default::default() };
-    ConvShape::new(params).unwrap()
+fn shape(batch: usize, ic: usize, oc: usize, input: [usize; 2]) -> ConvParams {
+    ConvParams { batch, in_channels: ic, out_channels: oc, input, kernel: [1, 1], ..Default::default() }
 }
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
-    let stride = prop_oneof![3 => Just([1, 1]), 1 => (1_usize..3, 1_usize..4).prop_map(|(h, w)| [h, w])];
-    (0_usize..4, 1_usize..150, 1_usize..150, (1_usize..20, 1_usize..20), stride)
-        .prop_map(|(batch, ic, oc, (h, w), stride)| shape(batch, ic, oc, [h, w], stride))
+    let sides = || (1_usize..20, 1_usize..20);
+    let sizes = (0_usize..4, 1_usize..150, 1_usize..150, sides());
+    let pads = (0_usize..3, 0_usize..3, 0_usize..3, 0_usize..3);
+    let kernels = prop_oneof![
+        2 => Just(([1, 1], [1, 1])),
+        3 => ((1_usize..5, 1_usize..5), (1_usize..3, 1_usize..3)).prop_map(|((h, w), (y, x))| ([h, w], [y, x])),
+    ];
+    let strides = prop_oneof![Just([1, 1]), (1_usize..4, 1_usize..4).prop_map(|(h, w)| [h, w])];
+    (sizes, kernels, prop_oneof![Just((0, 0, 0, 0)), pads], strides).prop_filter_map(
+        "the kernel has to fit",
+        |((batch, ic, oc, (h, w)), (kernel, dilation), (t, l, b, r), stride)| {
+            let one = shape(batch, ic, oc, [h, w]);
+            ConvShape::new(ConvParams { kernel, dilation, padding: [t, l, b, r], stride, ..one }).ok()
+        },
+    )
 }
 
 fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
@@ -30,22 +39,19 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         } else {
             BlockedConv::forward_split(s, &w).unwrap()
         };
-        prop_assert_eq!(conv.is_some(), has_matrix_unit() && (!gradient || s.stride == [1, 1]));
+        let served = gradient || s.kernel == [1, 1] || s.stride == [1, 1];
+        prop_assert_eq!(conv.is_some(), has_matrix_unit() && served);
         let Some(conv) = conv else { continue };
         let pad = |bits: u64| [bits as usize % 2, bits as usize / 2 % 3];
-        let input = BlockedShape {
-            batch: s.batch,
-            channels: s.in_channels,
-            size: s.input,
-            pad: if seed.is_multiple_of(3) { [0, 0] } else { pad(seed) },
-        };
-        let output = BlockedShape {
-            channels: s.out_channels,
-            size: s.output(),
-            pad: if seed.is_multiple_of(3) { [0, 0] } else { pad(seed / 6) },
-            ..input
-        };
-        let (src, dst) = if gradient { (output, input) } else { (input, output) };
+        let input = BlockedShape { batch: s.batch, channels: s.in_channels, size: s.input, pad: pad(seed) };
+        let output = BlockedShape { channels: s.out_channels, size: s.output(), pad: pad(seed / 6), ..input };
+        let (mut src, mut dst) = if gradient { (output, input) } else { (input, output) };
+        // Without borders there is another way through rows.
+        if seed.is_multiple_of(3) {
+            (src.pad, dst.pad) = ([0, 0], [0, 0]);
+        }
+        let need = conv.source_pad();
+        src.pad = [0, 1].map(|axis| src.pad[axis].max(need[axis]));
         let x = values::<f32>(seed + 1, src.batch * src.channels * src.size[0] * src.size[1]);
         let mut bias = values::<f32>(seed + 2, dst.channels);
         let r = values::<f32>(seed + 3, dst.batch * dst.channels * dst.size[0] * dst.size[1]);
@@ -65,7 +71,8 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         bias.resize(dst.blocks() * BLOCK, 0.0);
         let run = |src: &BlockedShape, x: &[f32], r: &[f32], dst: &BlockedShape| {
             let (mut y, mut record) = (vec![f32::NAN; dst.len()], vec![0; dst.mask_len()]);
-            let residual_shape = BlockedShape { pad: [seed as usize % 2; 2], ..*dst };
+            let pad = [seed as usize / 3 % 2; 2];
+            let residual_shape = BlockedShape { pad, ..*dst };
             let residual = blocked(&residual_shape, r);
             let epilogue = BlockedEpilogue {
                 bias: Some(&bias),
@@ -88,8 +95,8 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         prop_assert!(worst < if gradient { 1e-5 } else { 1e-6 }, "error {}", worst);
         let (x_len, y_len) = (x.len() / s.batch.max(1), y.len() / s.batch.max(1));
         for n in 0..s.batch {
-            let one = |shape: BlockedShape| BlockedShape { batch: 1, pad: [0, 1], ..shape };
-            let (src, dst) = (one(src), one(dst));
+            let one = |shape: BlockedShape, pad| BlockedShape { batch: 1, pad, ..shape };
+            let (src, dst) = (one(src, need), one(dst, [0, 1]));
             let of = |values: &[f32], len: usize| values[n * len..][..len].to_vec();
             let (sample, _) = run(&src, &of(&x, x_len), &of(&r, y_len), &dst);
             prop_assert!(planar(&dst, &sample) == of(&y, y_len), "sample {}", n);
@@ -109,36 +116,39 @@ proptest! {
 
 #[test]
 fn real_layers_agree() {
-    for (seed, (ic, oc, size)) in
-        [(64, 256, 56), (130, 20, 14), (512, 130, 7), (24, 24, 28)].into_iter().enumerate()
+    for (seed, (ic, oc, size, kernel, stride)) in [
+        (64, 256, 56, 1, 1),
+        (130, 20, 14, 3, 1),
+        (512, 130, 7, 3, 1),
+        (24, 24, 28, 3, 2),
+        (40, 72, 28, 1, 2),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let s = shape(2, ic, oc, [size, size], [1, 1]);
+        let padding = [kernel / 2; 4];
+        let params = ConvParams {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding,
+            ..shape(2, ic, oc, [size, size])
+        };
+        let s = ConvShape::new(params).unwrap();
         agrees(&s, seed as u64).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
 }
 
 #[test]
 fn other_convolutions_are_left_to_other_kernels() {
-    let one = shape(1, 4, 6, [5, 5], [1, 1]);
-    let params = |kernel: usize, padding: usize, groups: usize| ConvParams {
-        in_channels: 4,
-        out_channels: 6,
-        input: [5, 5],
-        kernel: [kernel; 2],
-        padding: [padding; 4],
-        groups,
-        ..Default::default()
-    };
-    for params in [params(3, 1, 1), params(1, 1, 1), params(1, 0, 2)] {
-        let shape = ConvShape::new(params).unwrap();
-        let w = vec![1.0; shape.weight_len()];
-        assert!(BlockedConv::forward_split(&shape, &w).unwrap().is_none());
-        assert!(BlockedConv::input_grad_split(&shape, &w).unwrap().is_none());
-    }
+    let grouped = ConvShape::new(ConvParams { groups: 2, ..shape(1, 4, 6, [5, 5]) }).unwrap();
+    let w = vec![1.0; grouped.weight_len()];
+    assert!(BlockedConv::forward_split(&grouped, &w).unwrap().is_none());
+    assert!(BlockedConv::input_grad_split(&grouped, &w).unwrap().is_none());
     if has_matrix_unit() {
+        let one = ConvShape::new(shape(1, 4, 6, [5, 5])).unwrap();
         assert!(BlockedConv::forward_split(&one, &[0.0; 23]).is_err());
         assert!(BlockedConv::input_grad_split(&one, &[0.0; 25]).is_err());
         let conv = BlockedConv::forward_split(&one, &[0.0; 24]).unwrap().unwrap();
-        assert_eq!(conv.to_string(), "4×5×5 → 6×5×5, on the matrix unit");
+        assert_eq!(conv.to_string(), "4×5×5 → 6×5×5, 1 taps, on the matrix unit");
     }
 }

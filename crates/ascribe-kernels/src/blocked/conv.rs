@@ -319,7 +319,7 @@ impl Display for BlockedConv {
         let taps: usize = self.classes.iter().map(|class| class.lattice.taps.len()).sum();
         match (self.form, self.mode) {
             (Form::Minimal(minimal), _) => write!(f, ", {minimal}"),
-            (Form::Split(..), _) => write!(f, ", on the matrix unit"),
+            (Form::Split(..), _) => write!(f, ", {taps} taps, on the matrix unit"),
             (_, Mode::Depthwise(_)) => write!(f, ", depthwise, {taps} taps"),
             (_, Mode::Dense(_)) => write!(f, ", {taps} taps"),
         }

@@ -51,20 +51,29 @@ impl Work {
         Self { units_per_sample, units, strips, panels: 1, groups: 1 }
     }
 
-    /// Shares pairs of tiles of pixels, counted through the batch: each task prepares its pixels for all panels, so that
-    /// panels are only shared among threads where there are few pixels.
-    pub(super) fn pixels(pairs: usize, pair_bytes: usize, panels: usize, products: usize) -> Self {
+    /// Shares the lines of grids of `batch` samples, each `line_bytes` of what a task prepares of them: for all panels, which
+    /// are only shared where there are few lines.
+    pub(super) fn lines(
+        batch: usize,
+        grid: [usize; 2],
+        line_bytes: usize,
+        panels: usize,
+        products: usize,
+    ) -> Self {
+        /// Fewer pixels would read the weights too often.
+        const LEAST: usize = 96;
+        let units = batch * grid[0];
         let threads = rayon::current_num_threads();
         let wanted = if threads == 1 { 1 } else { (4 * threads).min(products / TASK).max(1) };
-        let fit = pairs.div_ceil((STRIP / pair_bytes.max(1)).max(1));
-        // Fewer than four pairs would read the weights too often.
-        let mut strips = fit.max(wanted.min(pairs / 4)).max(1);
+        let fit = units.div_ceil((STRIP / line_bytes.max(1)).max(1));
+        let mut strips = fit.min(units / LEAST.div_ceil(grid[1].max(1)).max(1));
+        strips = strips.max(wanted.min(units * grid[1] / (LEAST + LEAST / 2))).max(1);
         if strips >= threads {
             strips = strips.next_multiple_of(threads);
         }
-        let strips = strips.min(pairs);
+        let strips = strips.min(units);
         let groups = wanted.div_ceil(2 * strips.max(1)).min(panels);
-        Self { units_per_sample: pairs, units: pairs, strips, panels, groups }
+        Self { units_per_sample: grid[0], units, strips, panels, groups }
     }
 
     pub(super) fn tasks(&self) -> usize {

@@ -1,15 +1,16 @@
-//! Pointwise convolutions on the processor's matrix unit.
+//! Convolutions on the processor's matrix unit.
 //!
-//! The unit multiplies 16-bit floats only. Numbers are split into three of them each, and six of the nine products of
-//! parts are summed in single precision: see [`crate::matrix`]. Source values are split once per task, into memory that
+//! The unit multiplies 16-bit floats only. Numbers are split into two or three of them each, and the products of parts that
+//! matter are summed in single precision: see [`crate::matrix`]. Source values are split once per task, into memory that
 //! stays in the second-level cache, weights when they are packed.
 
+mod lines;
 mod task;
 
 use std::sync::Arc;
 
+use self::lines::Extent;
 use self::task::{Job, Memory, Task};
-
 use super::buffer::Buffer;
 use super::conv::{BlockedConv, Form};
 use super::epilogue::BlockedEpilogue;
@@ -31,12 +32,12 @@ const PAIR: usize = 2 * ROWS;
 const BLOCKS: usize = DEPTH / BLOCK;
 
 impl BlockedConv {
-    /// Packs a pointwise forward convolution for the processor's matrix unit, which multiplies several times as fast as
-    /// its vectors do, and no less precisely: numbers are split into three `bfloat16` each, whose products are summed in
-    /// single precision.
+    /// Packs a forward convolution for the processor's matrix unit, which multiplies several times as fast as its vectors
+    /// do, and no less precisely: numbers are split into three `bfloat16` each, whose products are summed in single
+    /// precision.
     ///
-    /// `None` where the processor has no such unit ([`has_matrix_unit`]), unless the kernel is 1 × 1, there is no
-    /// padding and one group. Numbers below 10⁻³³ lose precision, and infinite ones become NaN.
+    /// `None` where the processor has no such unit ([`has_matrix_unit`]), with groups, and with strides unless the kernel is
+    /// 1 × 1. Numbers below 10⁻³³ lose precision, and infinite ones become NaN.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -44,8 +45,7 @@ impl BlockedConv {
         Unit::detect().map_or(Ok(None), |unit| Self::forward_split_with(unit, shape, weight))
     }
 
-    /// Packs the input gradient of a pointwise convolution of stride 1 for the processor's matrix unit; see
-    /// [`BlockedConv::forward_split`].
+    /// Packs an input gradient for the processor's matrix unit; see [`BlockedConv::forward_split`]. There may be strides.
     ///
     /// Numbers are split into two `bfloat16` each, which takes half the products of three: errors are about 2·10⁻⁶ of the
     /// gradient's deviation, those of F(4 × 4) in [`BlockedConv::input_grad_winograd`].
@@ -58,15 +58,15 @@ impl BlockedConv {
 
     pub(super) fn forward_split_with(unit: Unit, shape: &ConvShape, weight: &[f32]) -> Result<Option<Self>> {
         check_len("split convolution", "weight", shape.weight_len(), weight.len())?;
-        let channels = shape.in_channels;
-        Ok(Self::split(
-            (unit, Split::Three),
-            shape,
-            channels,
-            shape.out_channels,
-            Lattice::forward(shape),
-            |row, channel| weight[row * channels + channel],
-        ))
+        let lattice = Lattice::forward(shape);
+        let (channels, taps) = (shape.in_channels, lattice.taps.len());
+        if shape.groups != 1 || (taps > 1 && shape.stride != [1, 1]) {
+            return Ok(None);
+        }
+        let sides = [(channels, shape.input), (shape.out_channels, shape.output())];
+        Ok(Self::split((unit, Split::Three), sides, vec![lattice], |_, row, channel, tap| {
+            weight[(row * channels + channel) * taps + tap]
+        }))
     }
 
     pub(super) fn input_grad_split_with(
@@ -75,41 +75,40 @@ impl BlockedConv {
         weight: &[f32],
     ) -> Result<Option<Self>> {
         check_len("split input gradient", "weight", shape.weight_len(), weight.len())?;
-        let rows = shape.in_channels;
-        let Some((lattice, _)) = Lattice::input_grad(shape).into_iter().next() else { return Ok(None) };
-        if shape.stride != [1, 1] {
+        if shape.groups != 1 {
             return Ok(None);
         }
-        Ok(Self::split((unit, Split::Two), shape, shape.out_channels, rows, lattice, |row, channel| {
-            weight[channel * rows + row]
+        let (lattices, elements): (Vec<_>, Vec<_>) = Lattice::input_grad(shape).into_iter().unzip();
+        let (rows, taps) = (shape.in_channels, shape.kernel[0] * shape.kernel[1]);
+        let sides = [(shape.out_channels, shape.output()), (rows, shape.input)];
+        Ok(Self::split((unit, Split::Two), sides, lattices, |class, row, channel, tap| {
+            weight[(channel * rows + row) * taps + elements[class][tap]]
         }))
     }
 
+    /// `weight` is that of (class, destination channel, source channel, tap).
     fn split(
         (unit, split): (Unit, Split),
-        shape: &ConvShape,
-        channels: usize,
-        rows: usize,
-        lattice: Lattice,
-        weight: impl Fn(usize, usize) -> f32,
+        [src, dst]: [(usize, [usize; 2]); 2],
+        lattices: Vec<Lattice>,
+        weight: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Option<Self> {
-        if shape.kernel != [1, 1] || shape.padding != [0; 4] || shape.groups != 1 {
-            return None;
-        }
-        let mut panels = panels(1, rows, channels, 2);
+        let source_pad = Extent::of(lattices.iter()).border(src.1)?;
+        let classes: Vec<_> = lattices.into_iter().map(|lattice| Class::blocked(lattice, src.0)).collect();
+        let mut panels = panels(1, dst.0, src.0, 2);
         let weights = match split {
-            Split::Two => pack::<2>(&mut panels, (rows, channels), weight),
-            Split::Three => pack::<3>(&mut panels, (rows, channels), weight),
+            Split::Two => pack::<2>(&mut panels, &classes, [src.0, dst.0], weight),
+            Split::Three => pack::<3>(&mut panels, &classes, [src.0, dst.0], weight),
         };
         Some(Self {
             isa: Isa::detect(),
             mode: Mode::Dense(BLOCK),
             form: Form::Split(unit, split),
-            src: (channels, lattice.src),
-            dst: (rows, lattice.dst),
-            source_pad: [0, 0],
-            depth: channels.div_ceil(BLOCK),
-            classes: vec![Class::blocked(lattice, channels)],
+            src,
+            dst,
+            source_pad,
+            depth: src.0.div_ceil(BLOCK),
+            classes,
             panels,
             weights: Arc::new(weights),
         })
@@ -125,31 +124,30 @@ impl BlockedConv {
         dst_shape: &BlockedShape,
         dst: &mut [f32],
     ) {
-        let lattice = &self.classes[0].lattice;
-        let pixels = dst_shape.batch * lattice.points();
         let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
-        let job = Job {
-            conv: self,
-            unit,
-            split,
-            lattice,
-            pixels,
-            steps: self.depth.div_ceil(BLOCKS),
-            src_shape,
-            src,
-            flat: lattice.is_pointwise() && [src_shape.pad, dst_shape.pad, residual_pad] == [[0; 2]; 3],
-            output: Output::new(epilogue, dst_shape, dst),
+        let flat = match self.classes.as_slice() {
+            [class] => {
+                class.lattice.is_pointwise() && [src_shape.pad, dst_shape.pad, residual_pad] == [[0; 2]; 3]
+            }
+            _ => false,
         };
-        let pair_bytes = job.pair_len() * size_of::<u16>();
-        let products = pixels * self.src.0 * self.dst.0;
-        let work = Work::pixels(pixels.div_ceil(PAIR), pair_bytes, self.panels.len(), products);
+        let output = Output::new(epilogue, dst_shape, dst);
+        let job = Job::new(self, unit, split, flat, (src_shape, src), output);
+        let work = Work::lines(
+            dst_shape.batch,
+            job.extent.grid,
+            job.line_bytes(),
+            self.panels.len(),
+            dst_shape.batch * self.products_per_sample(),
+        );
+        let stretches = job.stretches(work.longest_strip());
         run_tasks(
             work.tasks(),
-            || Memory::new(work.longest_strip() * job.pair_len()),
+            || Memory::new(job.left_len(work.longest_strip(), stretches)),
             |memory, task| {
-                let (pairs, panels) = work.task(task);
-                // SAFETY: the memory has room for the longest task; tasks have pixels or panels of their own.
-                unit.scope(|| unsafe { Task::new(&job, pairs, &self.panels[panels], memory).run() });
+                let (lines, panels) = work.task(task);
+                // SAFETY: the memory has room for the longest task; tasks have lines or panels of their own.
+                unit.scope(|| unsafe { Task::new(&job, lines, &self.panels[panels], memory).run() });
             },
         );
     }
@@ -160,38 +158,45 @@ pub fn has_matrix_unit() -> bool {
     Unit::detect().is_some()
 }
 
-/// The weights of each panel as right operands of [`product`]; a pair of values is the same channel of two blocks.
+/// The weights of each panel and class as right operands of [`crate::matrix::product`], tap by tap and 32 channels at a
+/// time; a pair of values is the same channel of two blocks.
 fn pack<const P: usize>(
     panels: &mut [Panel],
-    (rows, channels): (usize, usize),
-    weight: impl Fn(usize, usize) -> f32,
+    classes: &[Class],
+    [channels, rows]: [usize; 2],
+    weight: impl Fn(usize, usize, usize, usize) -> f32,
 ) -> Buffer {
     // Two 16-bit floats in the memory of one of 32 bits.
     const WORDS: usize = TILE / 2;
-    let steps = channels.div_ceil(DEPTH);
+    let chunks = channels.div_ceil(DEPTH);
     let blocks: usize = panels.iter().map(|panel| panel.blocks).sum();
-    let mut packed = Buffer::new(blocks * steps * P * WORDS);
+    let taps: usize = classes.iter().map(|class| class.lattice.taps.len()).sum();
+    let mut packed = Buffer::new(blocks * taps * chunks * P * WORDS);
     let mut start = 0;
     for panel in panels {
-        panel.weights.push(start);
-        let out = &mut packed[start..][..panel.blocks * steps * P * WORDS];
-        for (step, out) in out.chunks_exact_mut(panel.blocks * P * WORDS).enumerate() {
-            for (column, n) in (0..panel.blocks).flat_map(|column| (0..ROWS).map(move |n| (column, n))) {
-                let row = (panel.block + column) * BLOCK + n;
-                for k in 0..BLOCK {
-                    let pair = [0, 1].map(|block| {
-                        let channel = step * DEPTH + block * BLOCK + k;
-                        let inside = row < rows && channel < channels;
-                        parts::<P>(if inside { weight(row, channel) } else { 0.0 })
-                    });
-                    for part in 0..P {
-                        let word = u32::from(pair[0][part]) | u32::from(pair[1][part]) << 16;
-                        out[(part * panel.blocks + column) * WORDS + k * ROWS + n] = f32::from_bits(word);
+        for (index, class) in classes.iter().enumerate() {
+            panel.weights.push(start);
+            let steps = class.lattice.taps.len() * chunks;
+            let out = &mut packed[start..][..panel.blocks * steps * P * WORDS];
+            for (step, out) in out.chunks_exact_mut(panel.blocks * P * WORDS).enumerate() {
+                let (tap, chunk) = (step / chunks, step % chunks);
+                for (column, n) in (0..panel.blocks).flat_map(|column| (0..ROWS).map(move |n| (column, n))) {
+                    let row = (panel.block + column) * BLOCK + n;
+                    for k in 0..BLOCK {
+                        let pair = [0, 1].map(|block| {
+                            let channel = chunk * DEPTH + block * BLOCK + k;
+                            let inside = row < rows && channel < channels;
+                            parts::<P>(if inside { weight(index, row, channel, tap) } else { 0.0 })
+                        });
+                        for part in 0..P {
+                            let word = u32::from(pair[0][part]) | u32::from(pair[1][part]) << 16;
+                            out[(part * panel.blocks + column) * WORDS + k * ROWS + n] = f32::from_bits(word);
+                        }
                     }
                 }
             }
+            start += out.len();
         }
-        start += panel.blocks * steps * P * WORDS;
     }
     packed
 }

@@ -1,10 +1,11 @@
-//! One task of a pointwise convolution on the matrix unit.
+//! One task of a convolution on the matrix unit.
 //!
 //! The unit works beside the rest of the processor. While it multiplies a pair of tiles, the sums of the pair before are
 //! finished, and, for the first panel, the pixels of the next pair split.
 
 use std::ops::Range;
 
+use super::lines::{Extent, Lines, Stroke};
 use super::{BLOCKS, PAIR};
 use crate::blocked::conv::BlockedConv;
 use crate::blocked::finish::{PanelFinish, Sums, choose};
@@ -15,7 +16,7 @@ use crate::blocked::tile::MAX_BLOCKS;
 use crate::blocked::tiling::Tile;
 use crate::conv::lattice::Lattice;
 use crate::float::Float;
-use crate::matrix::{DEPTH, Operands, ROWS, Split, TILE, Unit, product, split_row};
+use crate::matrix::{DEPTH, Operands, ROWS, Split, Unit, product, split_row};
 use crate::parallel::Scratch;
 use crate::simd::{Kernel, Simd};
 
@@ -24,37 +25,69 @@ const SUMS: usize = PAIR * PAIR;
 
 /// What tasks share.
 pub(super) struct Job<'a> {
-    pub(super) conv: &'a BlockedConv,
-    pub(super) unit: Unit,
-    pub(super) split: Split,
-    pub(super) lattice: &'a Lattice,
-    /// Pixels of the destination, of all samples.
-    pub(super) pixels: usize,
-    /// Steps of [`product`].
-    pub(super) steps: usize,
-    pub(super) src_shape: &'a BlockedShape,
-    pub(super) src: &'a [f32],
+    conv: &'a BlockedConv,
+    unit: Unit,
+    split: Split,
+    lattices: Vec<&'a Lattice>,
+    pub(super) extent: Extent,
     /// Rows follow each other without a gap in every tensor.
-    pub(super) flat: bool,
-    pub(super) output: Output<'a>,
+    flat: bool,
+    src_shape: &'a BlockedShape,
+    src: &'a [f32],
+    output: Output<'a>,
 }
 
-impl Job<'_> {
-    /// Elements of a pair of left tiles.
-    pub(super) fn pair_len(&self) -> usize {
-        2 * self.steps * self.split.parts() * TILE
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        conv: &'a BlockedConv,
+        unit: Unit,
+        split: Split,
+        flat: bool,
+        (src_shape, src): (&'a BlockedShape, &'a [f32]),
+        output: Output<'a>,
+    ) -> Self {
+        let lattices: Vec<_> = conv.classes.iter().map(|class| &class.lattice).collect();
+        let extent = Extent::of(lattices.iter().copied());
+        Self { conv, unit, split, lattices, extent, flat, src_shape, src, output }
     }
+
+    /// Steps per tap.
+    fn chunks(&self) -> usize {
+        self.conv.depth.div_ceil(BLOCKS)
+    }
+
+    /// Bytes of a line when it is split.
+    pub(super) fn line_bytes(&self) -> usize {
+        self.extent.pitch() * self.chunks() * self.split.parts() * DEPTH * size_of::<u16>()
+    }
+
+    /// Most samples that so many lines can be of.
+    pub(super) fn stretches(&self, lines: usize) -> usize {
+        if self.extent.has_halo() { lines.div_ceil(self.extent.grid[0]) + 1 } else { 1 }
+    }
+
+    /// Elements that so many lines of so many samples take when they are split, and what is read behind them.
+    pub(super) fn left_len(&self, lines: usize, samples: usize) -> usize {
+        let positions = lines * self.extent.pitch() + samples * self.extent.positions(0);
+        spread(positions) * self.chunks() * self.split.parts() * DEPTH
+    }
+}
+
+/// Positions between the parts of a pixel: those of a task, what a pair reads behind the last, and no multiple of a power of
+/// two, so that parts do not compete for places in the first-level cache.
+fn spread(positions: usize) -> usize {
+    (positions + PAIR) | 1
 }
 
 /// The memory of a thread.
 pub(super) struct Memory {
-    /// The split pixels of a task.
+    /// The split pixels of a task, `[chunk][part][position][32]`.
     left: Scratch<u16>,
     /// The sums that are computed, and those that are finished.
     sums: Scratch<f32>,
-    pieces: Vec<Piece>,
-    /// The first piece of each pair, and the number of pieces.
-    starts: Vec<usize>,
+    lines: Lines,
+    /// Distance to the left operands of each step, for every class.
+    offsets: Vec<Vec<usize>>,
 }
 
 impl Memory {
@@ -62,40 +95,30 @@ impl Memory {
         Self {
             left: Scratch::new(left),
             sums: Scratch::new(2 * SUMS),
-            pieces: Vec::new(),
-            starts: Vec::new(),
+            lines: Lines::default(),
+            offsets: Vec::new(),
         }
     }
 }
 
-/// Consecutive pixels of one row of a sample (or of a sample without borders), within a pair of tiles.
-#[derive(Debug, Clone, Copy)]
-struct Piece {
-    /// The first pixel of the pair that it has.
-    at: usize,
-    pixels: usize,
-    sample: usize,
-    /// Row and column in the grid.
-    place: [usize; 2],
-}
-
-/// Some pairs of tiles for some panels.
+/// Some lines of the grid for some panels.
 pub(super) struct Task<'a> {
     job: &'a Job<'a>,
-    pairs: Range<usize>,
     panels: &'a [Panel],
-    pieces: &'a [Piece],
-    starts: &'a [usize],
+    lines: &'a Lines,
+    offsets: &'a [Vec<usize>],
+    /// Positions between parts.
+    spread: usize,
     left: *mut u16,
     sums: *mut f32,
-    /// The epilogue of a panel (by index) and a sample.
-    finishes: Option<(usize, usize, [PanelFinish; 2])>,
+    /// The epilogue of a panel, a sample and a class.
+    finishes: Option<([usize; 3], [PanelFinish; 2])>,
 }
 
-/// What is left to do while the unit works: steps of a pair to split, and pieces of a product to finish.
+/// What is left to do while the unit works: chunks of a group to split, and pieces of a product to finish.
 struct Meanwhile {
     fill: Option<usize>,
-    steps: Range<usize>,
+    chunks: Range<usize>,
     finish: Option<(usize, usize)>,
     parts: Range<usize>,
 }
@@ -104,48 +127,63 @@ impl<'a> Task<'a> {
     /// A task with as much memory as it needs.
     pub(super) fn new(
         job: &'a Job<'a>,
-        pairs: Range<usize>,
+        lines: Range<usize>,
         panels: &'a [Panel],
         memory: &'a mut Memory,
     ) -> Self {
-        let Memory { left, sums, pieces, starts } = memory;
-        cut(job, pairs.clone(), pieces, starts);
+        let Memory { left, sums, lines: cut, offsets } = memory;
+        cut.cut(&job.extent, &job.lattices, job.src_shape, job.flat, lines);
+        let spread = spread(cut.positions);
+        let chunk = job.split.parts() * spread;
+        let of_tap = |tap: &[isize; 2]| {
+            let distance = job.extent.distance(*tap);
+            (0..job.chunks()).map(move |at| (at * chunk + distance) * DEPTH)
+        };
+        offsets.clear();
+        offsets.extend(job.lattices.iter().map(|lattice| lattice.taps.iter().flat_map(of_tap).collect()));
         let (left, sums) = (left.pointer(), sums.pointer());
-        Self { job, pairs, panels, pieces, starts, left, sums, finishes: None }
+        Self { job, panels, lines: cut, offsets, spread, left, sums, finishes: None }
     }
 
-    /// Computes the destination of all pairs for all panels.
+    /// Computes the destination of all lines for all panels.
     ///
     /// # Safety
-    /// Within the scope of the job's unit; memory has room for the pairs, and no other task writes these panels of them.
+    /// Within the scope of the job's unit; memory has room for the lines, and no other task writes these panels of them.
     pub(super) unsafe fn run(mut self) {
-        let Job { unit, split, pixels, steps, .. } = *self.job;
-        let pairs = self.pairs.len();
-        // SAFETY: the caller's contract, here and below.
-        unsafe { self.fill(0, 0..steps) };
+        let job = self.job;
+        let (lines, count) = (self.lines, self.lines.pairs.len());
+        let groups = lines.stroke_starts.len() - 1;
+        if groups > 0 {
+            // SAFETY: the caller's contract, here and below.
+            unsafe { self.fill(0, 0..job.chunks()) };
+        }
         let mut before = None;
         for panel in 0..self.panels.len() {
-            for pair in 0..pairs {
-                let rows = (pixels - (self.pairs.start + pair) * PAIR).min(PAIR).div_ceil(ROWS);
+            for (index, pair) in lines.pairs.iter().enumerate() {
                 let current = &self.panels[panel];
+                let offsets = &self.offsets[pair.class];
                 let operands = Operands {
-                    left: self.left.wrapping_add(pair * self.job.pair_len()),
-                    right: self.job.conv.weights[current.weights[0]..].as_ptr().cast(),
-                    steps,
-                    split,
-                    out: self.sums_of(panel * pairs + pair),
+                    left: self.left.wrapping_add(pair.at * DEPTH),
+                    offsets,
+                    part: self.spread * DEPTH,
+                    right: job.conv.weights[current.weights[pair.class]..].as_ptr().cast(),
+                    split: job.split,
+                    out: self.sums_of(panel * count + index),
                 };
-                let mut rest = self.meanwhile(panel == 0 && pair + 1 < pairs, pair, before);
-                let items = (rest.steps.len() + rest.parts.len()).div_ceil(steps.max(1));
+                // Groups are the pairs of the first class, which come first, if there is more than one.
+                let fill = (panel == 0 && index + 1 < groups).then_some(index + 1);
+                let mut rest = self.meanwhile(fill, before);
+                let items = (rest.chunks.len() + rest.parts.len()).div_ceil(offsets.len().max(1));
                 // SAFETY: as above; what is done meanwhile splits another pair and finishes other sums.
                 unsafe {
-                    product(unit, rows, current.blocks, &operands, &mut || self.advance(&mut rest, items));
+                    let mut meanwhile = || self.advance(&mut rest, items);
+                    product(job.unit, pair.tiles, current.blocks, &operands, &mut meanwhile);
                     self.advance(&mut rest, usize::MAX);
                 }
-                before = Some((panel, pair));
+                before = Some((panel, index));
             }
         }
-        let mut rest = self.meanwhile(false, 0, before);
+        let mut rest = self.meanwhile(None, before);
         // SAFETY: as above.
         unsafe { self.advance(&mut rest, usize::MAX) };
     }
@@ -154,13 +192,13 @@ impl<'a> Task<'a> {
         self.sums.wrapping_add(product % 2 * SUMS)
     }
 
-    fn meanwhile(&self, fill: bool, pair: usize, finish: Option<(usize, usize)>) -> Meanwhile {
+    fn meanwhile(&self, fill: Option<usize>, finish: Option<(usize, usize)>) -> Meanwhile {
         let parts = finish.map_or(0..0, |(panel, pair)| {
-            let blocks = self.panels[panel].blocks;
-            self.starts[pair] * blocks..self.starts[pair + 1] * blocks
+            let (blocks, starts) = (self.panels[panel].blocks, &self.lines.piece_starts);
+            starts[pair] * blocks..starts[pair + 1] * blocks
         });
-        let steps = if fill { 0..self.job.steps } else { 0..0 };
-        Meanwhile { fill: fill.then_some(pair + 1), steps, finish, parts }
+        let chunks = if fill.is_some() { 0..self.job.chunks() } else { 0..0 };
+        Meanwhile { fill, chunks, finish, parts }
     }
 
     /// Does up to `items` of what is left.
@@ -168,14 +206,14 @@ impl<'a> Task<'a> {
     /// # Safety
     /// As [`Task::run`].
     unsafe fn advance(&mut self, rest: &mut Meanwhile, items: usize) {
-        let fills = items.min(rest.steps.len());
-        if let Some(pair) = rest.fill
+        let fills = items.min(rest.chunks.len());
+        if let Some(group) = rest.fill
             && fills > 0
         {
-            let end = rest.steps.start + fills;
+            let end = rest.chunks.start + fills;
             // SAFETY: the caller's contract.
-            unsafe { self.fill(pair, rest.steps.start..end) };
-            rest.steps.start = end;
+            unsafe { self.fill(group, rest.chunks.start..end) };
+            rest.chunks.start = end;
         }
         let Some((panel, pair)) = rest.finish else { return };
         for part in rest.parts.by_ref().take(items - fills) {
@@ -185,32 +223,28 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Splits the source of some steps of a pair.
-    unsafe fn fill(&self, pair: usize, steps: Range<usize>) {
-        let pieces = &self.pieces[self.starts[pair]..self.starts[pair + 1]];
-        let left = self.left.wrapping_add(pair * self.job.pair_len());
-        // SAFETY: the caller's contract.
-        match self.job.split {
-            Split::Two => f32::dispatch(self.job.conv.isa, Fill::<2> { job: self.job, pieces, steps, left }),
-            Split::Three => {
-                f32::dispatch(self.job.conv.isa, Fill::<3> { job: self.job, pieces, steps, left })
-            }
+    /// Splits some chunks of the channels of a group.
+    unsafe fn fill(&self, group: usize, chunks: Range<usize>) {
+        let starts = &self.lines.stroke_starts;
+        let strokes = &self.lines.strokes[starts[group]..starts[group + 1]];
+        let (job, left, spread) = (self.job, self.left, self.spread);
+        match job.split {
+            Split::Two => f32::dispatch(job.conv.isa, Fill::<2> { job, strokes, chunks, spread, left }),
+            Split::Three => f32::dispatch(job.conv.isa, Fill::<3> { job, strokes, chunks, spread, left }),
         }
     }
 
     /// Finishes the sums of a piece in one block of a panel.
-    unsafe fn finish(&mut self, panel: usize, pair: usize, piece: usize, column: usize) {
+    unsafe fn finish(&mut self, panel: usize, index: usize, piece: usize, column: usize) {
         let job = self.job;
         let (shape, current) = (job.output.shape, &self.panels[panel]);
-        let sums = self.sums_of(panel * self.pairs.len() + pair);
-        let piece = self.pieces[piece];
+        let sums = self.sums_of(panel * self.lines.pairs.len() + index);
+        let (class, piece) = (self.lines.pairs[index].class, self.lines.pieces[piece]);
         let [y, x] = piece.place;
+        let key = [panel, piece.sample, class];
         let finish = match &self.finishes {
-            Some((p, sample, finishes)) if (*p, *sample) == (panel, piece.sample) => &finishes[column],
-            _ => {
-                let new = (panel, piece.sample, finishes(job, piece.sample, current));
-                &self.finishes.insert(new).2[column]
-            }
+            Some((of, finishes)) if *of == key => &finishes[column],
+            _ => &self.finishes.insert((key, finishes(job, piece.sample, current, class))).1[column],
         };
         let tile = Tile {
             src: 0,
@@ -227,9 +261,9 @@ impl<'a> Task<'a> {
             blocks: 1,
             values: sums.wrapping_add((column * PAIR + piece.at) * BLOCK),
             dst: plane.wrapping_add(shape.at(y, x)),
-            dst_steps: [0, 0, BLOCK],
+            dst_steps: [0, 0, job.lattices[class].dst_stride[1] * BLOCK],
         };
-        // SAFETY: the caller's contract; each row begins in one task.
+        // SAFETY: the caller's contract; each row of the destination begins in one piece.
         unsafe {
             if x == 0 && shape.pad != [0, 0] {
                 shape.clear_rows(plane, y, y + 1);
@@ -239,33 +273,14 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Cuts the pixels of pairs into pieces.
-fn cut(job: &Job<'_>, pairs: Range<usize>, pieces: &mut Vec<Piece>, starts: &mut Vec<usize>) {
-    let (width, points) = (job.lattice.grid[1], job.lattice.points());
-    pieces.clear();
-    starts.clear();
-    for pair in pairs {
-        starts.push(pieces.len());
-        let (mut pixel, end) = (pair * PAIR, job.pixels.min((pair + 1) * PAIR));
-        while pixel < end {
-            let (sample, point) = (pixel / points, pixel % points);
-            let place = [point / width, point % width];
-            let room = if job.flat { points - point } else { width - place[1] };
-            let pixels = room.min(end - pixel);
-            pieces.push(Piece { at: pixel % PAIR, pixels, sample, place });
-            pixel += pixels;
-        }
-    }
-    starts.push(pieces.len());
-}
-
-fn finishes(job: &Job<'_>, sample: usize, panel: &Panel) -> [PanelFinish; 2] {
+fn finishes(job: &Job<'_>, sample: usize, panel: &Panel, class: usize) -> [PanelFinish; 2] {
+    let step = job.lattices[class].dst_stride[1];
     [0, panel.blocks - 1].map(|column| {
         let finish = job.output.finish(sample, panel.block + column);
         PanelFinish {
             blocks: [finish; MAX_BLOCKS],
-            residual_steps: [0, BLOCK],
-            bits_steps: [0, 1],
+            residual_steps: [0, step * BLOCK],
+            bits_steps: [0, step],
             run: choose(job.conv.isa, &finish, finish.lanes != u16::MAX),
         }
     })
@@ -274,9 +289,9 @@ fn finishes(job: &Job<'_>, sample: usize, panel: &Panel) -> [PanelFinish; 2] {
 /// Splits source pixels into left operands of [`product`], `P` parts each.
 struct Fill<'a, const P: usize> {
     job: &'a Job<'a>,
-    /// Those of a pair.
-    pieces: &'a [Piece],
-    steps: Range<usize>,
+    strokes: &'a [Stroke],
+    chunks: Range<usize>,
+    spread: usize,
     left: *mut u16,
 }
 
@@ -285,24 +300,22 @@ impl<const P: usize> Kernel<f32> for Fill<'_, P> {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
-        let Job { conv, lattice, src_shape, src, steps, .. } = self.job;
-        for step in self.steps {
+        let Job { conv, extent, src_shape, src, .. } = self.job;
+        let step = extent.stride[1] * BLOCK;
+        for chunk in self.chunks {
             // An odd number of blocks: the weights of the missing one are zeros, whatever stands beside them.
-            let blocks = [0, 1].map(|block| (step * BLOCKS + block).min(conv.depth - 1));
-            for piece in self.pieces {
-                let [y, x] = [0, 1].map(|axis| piece.place[axis] * lattice.src_stride[axis]);
-                let pixel = lattice.src_stride[1] * BLOCK;
+            let blocks = [0, 1].map(|block| (chunk * BLOCKS + block).min(conv.depth - 1));
+            for stroke in self.strokes {
                 let [low, high] = blocks.map(|block| {
-                    let start = (piece.sample * src_shape.blocks() + block) * src_shape.plane();
-                    &src[start + src_shape.at(y, x)..][..(piece.pixels - 1) * pixel + BLOCK]
+                    &src[stroke.offset + block * src_shape.plane()..][..(stroke.pixels - 1) * step + BLOCK]
                 });
-                for (at, (low, high)) in low.chunks(pixel).zip(high.chunks(pixel)).enumerate() {
-                    let row = piece.at + at;
-                    let tile = (row / ROWS * steps + step) * P * TILE;
-                    let out = self.left.wrapping_add(tile + row % ROWS * DEPTH);
-                    if let (Some(low), Some(high)) = (low.first_chunk(), high.first_chunk()) {
-                        // SAFETY: the caller provides room for the pair.
-                        unsafe { split_row::<P>(low, high, out) };
+                let out = self.left.wrapping_add((chunk * P * self.spread + stroke.at) * DEPTH);
+                for (at, (low, high)) in low.chunks(step).zip(high.chunks(step)).enumerate() {
+                    if let (Some(low), Some(high)) = (low.first_chunk::<ROWS>(), high.first_chunk()) {
+                        // SAFETY: the caller provides room for the task's positions.
+                        unsafe {
+                            split_row::<P>(low, high, out.wrapping_add(at * DEPTH), self.spread * DEPTH)
+                        };
                     }
                 }
             }

@@ -1,0 +1,238 @@
+//! The pixels of a task, in the order in which they are split and multiplied.
+//!
+//! A task computes some rows of the grid, of all classes. It splits the source pixels that these depend on, line by line,
+//! into one sequence of *positions*. A line has as many positions as the grid has columns, and those that taps reach
+//! beside them, so that the source of a tap is at a fixed distance from that of another, and sixteen positions that follow
+//! each other can be multiplied at a time, for any tap. Those at the end of a line yield sums that nobody wants.
+
+use std::ops::Range;
+
+use super::PAIR;
+use crate::blocked::layout::{BLOCK, BlockedShape};
+use crate::conv::lattice::Lattice;
+use crate::matrix::ROWS;
+
+/// A border wider than this would cost more than it saves.
+const WIDEST_BORDER: usize = 16;
+
+/// What the classes of a convolution have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Rows and columns of the largest grid.
+    pub(super) grid: [usize; 2],
+    /// Step in the source per grid point.
+    pub(super) stride: [usize; 2],
+    /// The first source row and column, relative to that of a grid point, that a tap reaches.
+    first: [isize; 2],
+    /// Rows and columns that taps reach beyond those.
+    reach: [usize; 2],
+}
+
+impl Extent {
+    pub(super) fn of<'a>(lattices: impl Iterator<Item = &'a Lattice> + Clone) -> Self {
+        let along = |axis: usize| lattices.clone().flat_map(move |l| l.taps.iter().map(move |tap| tap[axis]));
+        let first = [0, 1].map(|axis| along(axis).min().unwrap_or(0));
+        let last = [0, 1].map(|axis| along(axis).max().unwrap_or(0));
+        Self {
+            grid: [0, 1].map(|axis| lattices.clone().map(|l| l.grid[axis]).max().unwrap_or(0)),
+            stride: lattices.clone().next().map_or([1, 1], |l| l.src_stride),
+            first,
+            reach: [0, 1].map(|axis| (last[axis] - first[axis]) as usize),
+        }
+    }
+
+    /// The border that a source of this size needs; `None` where it would be too wide.
+    pub(super) fn border(&self, src: [usize; 2]) -> Option<[usize; 2]> {
+        let need = [0, 1].map(|axis| {
+            let last = self.grid[axis].saturating_sub(1) * self.stride[axis] + self.reach[axis];
+            (-self.first[axis]).max(last as isize + self.first[axis] + 1 - src[axis] as isize).max(0) as usize
+        });
+        need.iter().all(|&pad| pad <= WIDEST_BORDER).then_some(need)
+    }
+
+    /// Positions per line.
+    pub(super) fn pitch(&self) -> usize {
+        self.grid[1] + self.reach[1]
+    }
+
+    /// Whether lines of other rows are needed too.
+    pub(super) fn has_halo(&self) -> bool {
+        self.reach != [0, 0]
+    }
+
+    /// Positions of some rows of a sample.
+    pub(super) fn positions(&self, rows: usize) -> usize {
+        (rows + self.reach[0]) * self.pitch()
+    }
+
+    /// Distance in positions from a grid point to the source of a tap.
+    pub(super) fn distance(&self, tap: [isize; 2]) -> usize {
+        let [row, column] = [0, 1].map(|axis| (tap[axis] - self.first[axis]) as usize);
+        row * self.pitch() + column
+    }
+}
+
+/// Sixteen or thirty-two consecutive positions, and the class that is computed there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) class: usize,
+    /// The first position.
+    pub(super) at: usize,
+    /// Row tiles, 1 or 2.
+    pub(super) tiles: usize,
+}
+
+/// Consecutive pixels of a pair, in one row of a sample (or in a sample without borders).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    /// The first of them, counted from the pair's first position.
+    pub(super) at: usize,
+    pub(super) pixels: usize,
+    pub(super) sample: usize,
+    /// Row and column of the first in the destination.
+    pub(super) place: [usize; 2],
+}
+
+/// Source pixels that are split one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stroke {
+    /// Position of the first.
+    pub(super) at: usize,
+    pub(super) pixels: usize,
+    /// Its place in the source, for the first block of its sample.
+    pub(super) offset: usize,
+}
+
+/// What a task goes through.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) pairs: Vec<Pair>,
+    pub(super) pieces: Vec<Piece>,
+    /// The first piece of each pair, and the number of pieces.
+    pub(super) piece_starts: Vec<usize>,
+    pub(super) strokes: Vec<Stroke>,
+    /// The first stroke of each group that is split together, and the number of strokes. A group is a pair of the first
+    /// class, or, with a halo, everything.
+    pub(super) stroke_starts: Vec<usize>,
+    /// The number of positions.
+    pub(super) positions: usize,
+}
+
+impl Lines {
+    /// Cuts `lines` of the grid, counted through samples.
+    pub(super) fn cut(
+        &mut self,
+        extent: &Extent,
+        lattices: &[&Lattice],
+        src: &BlockedShape,
+        flat: bool,
+        lines: Range<usize>,
+    ) {
+        let Self { pairs, pieces, piece_starts, strokes, stroke_starts, positions } = self;
+        pairs.clear();
+        pieces.clear();
+        piece_starts.clear();
+        strokes.clear();
+        stroke_starts.clear();
+        *positions = 0;
+        let height = extent.grid[0];
+        // Lines whose positions follow each other: with a halo those of a sample, without one all.
+        let mut stretches: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut line = lines.start;
+        while line < lines.end {
+            let end = lines.end.min((line / height + 1) * height);
+            match stretches.last_mut() {
+                Some((_, stretch)) if !extent.has_halo() => stretch.end = end,
+                _ => stretches.push((*positions, line..end)),
+            }
+            *positions += extent.positions(end - line);
+            line = end;
+        }
+        for (class, lattice) in lattices.iter().enumerate() {
+            for (first, stretch) in &stretches {
+                Self::cut_class(extent, class, lattice, flat, *first, stretch, pairs, pieces, piece_starts);
+            }
+        }
+        piece_starts.push(pieces.len());
+        for (first, stretch) in &stretches {
+            if extent.has_halo() {
+                let sample = stretch.start / height;
+                for at in 0..stretch.len() + extent.reach[0] {
+                    let row = stretch.start % height + at;
+                    let offset = extent.source(src, sample, [row, 0]);
+                    let pitch = extent.pitch();
+                    strokes.push(Stroke { at: first + at * pitch, pixels: pitch, offset });
+                }
+            } else {
+                let end = stretch.len() * extent.grid[1];
+                for start in (0..end).step_by(PAIR) {
+                    stroke_starts.push(strokes.len());
+                    let mut at = start;
+                    while at < end.min(start + PAIR) {
+                        let (line, column) = (stretch.start + at / extent.grid[1], at % extent.grid[1]);
+                        let (sample, row) = (line / height, line % height);
+                        let room = if flat {
+                            (height - row) * extent.grid[1] - column
+                        } else {
+                            extent.grid[1] - column
+                        };
+                        let pixels = room.min(end.min(start + PAIR) - at);
+                        let offset = extent.source(src, sample, [row, column]);
+                        strokes.push(Stroke { at, pixels, offset });
+                        at += pixels;
+                    }
+                }
+            }
+        }
+        if extent.has_halo() {
+            stroke_starts.push(0);
+        }
+        stroke_starts.push(strokes.len());
+    }
+
+    fn cut_class(
+        extent: &Extent,
+        class: usize,
+        lattice: &Lattice,
+        flat: bool,
+        first: usize,
+        lines: &Range<usize>,
+        pairs: &mut Vec<Pair>,
+        pieces: &mut Vec<Piece>,
+        piece_starts: &mut Vec<usize>,
+    ) {
+        let (pitch, height) = (extent.pitch(), extent.grid[0]);
+        let end = lines.len() * pitch - extent.reach[1];
+        for start in (0..end).step_by(PAIR) {
+            piece_starts.push(pieces.len());
+            let stop = end.min(start + PAIR);
+            pairs.push(Pair { class, at: first + start, tiles: (stop - start).div_ceil(ROWS) });
+            let mut at = start;
+            while at < stop {
+                let (line, column) = (lines.start + at / pitch, at % pitch);
+                let (sample, row) = (line / height, line % height);
+                let room = if flat { (height - row) * pitch } else { pitch } - column;
+                let next = stop.min(at + room);
+                let width = if flat { room } else { lattice.grid[1].saturating_sub(column) };
+                let pixels = width.min(next - at);
+                if row < lattice.grid[0] && pixels > 0 {
+                    let place = [row, column];
+                    let place =
+                        [0, 1].map(|axis| place[axis] * lattice.dst_stride[axis] + lattice.dst_offset[axis]);
+                    pieces.push(Piece { at: at - start, pixels, sample, place });
+                }
+                at = next;
+            }
+        }
+    }
+}
+
+impl Extent {
+    /// Where the source of a grid point starts, in the first block of a sample.
+    fn source(&self, src: &BlockedShape, sample: usize, place: [usize; 2]) -> usize {
+        let [row, column] = [0, 1].map(|axis| {
+            (place[axis] * self.stride[axis] + src.pad[axis]).wrapping_add_signed(self.first[axis])
+        });
+        sample * src.sample() + row * src.pitch() + column * BLOCK
+    }
+}
