@@ -115,6 +115,9 @@ proptest! {
         if let Some(conv) = BlockedConv::forward_planar(&s, &w).unwrap() {
             agrees(&s, &conv, true, seed)?;
         }
+        if let Some(conv) = BlockedConv::forward_split(&s, &w).unwrap() {
+            agrees(&s, &conv, false, seed)?;
+        }
     }
 
     #[test]

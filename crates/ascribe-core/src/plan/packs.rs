@@ -138,52 +138,43 @@ type Found = Option<Arc<BlockedConv>>;
 const LARGE: [usize; 2] = [28, 14];
 /// The same for channels: the transforms cost as much for few of them.
 const MANY: usize = 32;
+/// Channels from which a matrix unit, if there is one, is faster than vectors.
+const WIDE: usize = 24;
 
 /// The side of the map, where minimal filtering is faster than the definition.
 fn filtered_side(shape: &ConvShape) -> Option<usize> {
     let side = shape.input[0].min(shape.input[1]);
-    let channels = shape.in_channels.min(shape.out_channels);
-    (shape.kernel == [3, 3] && channels >= MANY && side >= LARGE[1]).then_some(side)
+    let fits = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.groups == 1;
+    (fits && channels(shape) >= MANY && side >= LARGE[1]).then_some(side)
 }
 
-/// Channels from which a pointwise convolution is faster on a matrix unit, if there is one.
-const WIDE: usize = 24;
-
-fn is_pointwise(shape: &ConvShape) -> bool {
-    shape.kernel == [1, 1] && shape.in_channels.min(shape.out_channels) >= WIDE
+/// Channels of the thinner side.
+fn channels(shape: &ConvShape) -> usize {
+    shape.in_channels.min(shape.out_channels)
 }
 
-/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those
-/// of F(4 × 4), ten times as large, are not for it.
+/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) and of the matrix unit are nearly the
+/// definition's; those of F(4 × 4), ten times as large, are not for it.
 fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
-    if filtered_side(shape).is_some()
-        && let Some(packed) = BlockedConv::forward_winograd(shape, weight)?
-    {
-        return Ok(Some(packed));
-    }
-    if is_pointwise(shape)
-        && let Some(packed) = BlockedConv::forward_split(shape, weight)?
-    {
-        return Ok(Some(packed));
-    }
-    BlockedConv::forward(shape, weight)
+    let found = match filtered_side(shape) {
+        Some(_) => BlockedConv::forward_winograd(shape, weight)?,
+        None if shape.kernel == [1, 1] && channels(shape) >= WIDE => {
+            BlockedConv::forward_split(shape, weight)?
+        }
+        None => None,
+    };
+    found.map_or_else(|| BlockedConv::forward(shape, weight), |packed| Ok(Some(packed)))
 }
 
-/// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) (about 10⁻⁵
-/// of the largest gradient) stay what they are.
+/// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) and of numbers in
+/// two parts (about 10⁻⁵ of the largest gradient) stay what they are.
 fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
-    if let Some(side) = filtered_side(shape) {
-        let outputs = if side >= LARGE[0] { 4 } else { 2 };
-        if let Some(packed) = BlockedConv::input_grad_winograd(shape, outputs, weight)? {
-            return Ok(Some(packed));
-        }
-    }
-    if is_pointwise(shape)
-        && let Some(packed) = BlockedConv::input_grad_split(shape, weight)?
-    {
-        return Ok(Some(packed));
-    }
-    BlockedConv::input_grad(shape, weight)
+    let found = match filtered_side(shape) {
+        Some(side) => BlockedConv::input_grad_winograd(shape, if side >= LARGE[0] { 4 } else { 2 }, weight)?,
+        None if channels(shape) >= WIDE => BlockedConv::input_grad_split(shape, weight)?,
+        None => None,
+    };
+    found.map_or_else(|| BlockedConv::input_grad(shape, weight), |packed| Ok(Some(packed)))
 }
 
 /// The values of a constant, contiguous.
