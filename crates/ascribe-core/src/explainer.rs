@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use crate::attribution::{Attribution, Cost, Provenance, Values, totals};
 use crate::error::{Error, Result};
 use crate::inputs::{Inputs, check_finite};
+use crate::line::Line;
 use crate::model::{Differentiable, Gradient, Predictor};
 use crate::run::Run;
 use crate::target::{Target, to_f64};
@@ -264,6 +265,17 @@ impl<M: Differentiable + ?Sized> Task<'_, M> {
         let gradient = self.model.gradient(x, &self.target, samples)?;
         finite_scores(&to_f64(&gradient.scores)?)?;
         Ok(gradient)
+    }
+}
+
+impl<M: Differentiable + ?Sized> Task<'_, M> {
+    /// Adds gradients at nodes of a line to its sum, all at once; the arguments are those of [`Line::add`].
+    ///
+    /// # Errors
+    /// As [`Task::gradient`].
+    pub fn add_to_line(&self, line: &mut dyn Line, nodes: &[(f64, f64)], sample: usize) -> Result<()> {
+        self.count(Cost { forward: nodes.len(), backward: nodes.len() });
+        finite_scores(&to_f64(&line.add(nodes, &self.target, sample)?)?)
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Keep, NodeId};
 use crate::inputs::{Inputs, Outputs};
+use crate::line::Line;
 use crate::ops::Kind;
 pub use crate::plan::Walked;
 use crate::rule::Composite;
@@ -60,6 +61,17 @@ pub trait Differentiable: Predictor {
     /// # Errors
     /// If the inputs or the target do not fit the model.
     fn gradient(&self, x: &Inputs, target: &Target, samples: &[usize]) -> Result<Gradient>;
+
+    /// A cheaper way to sum gradients along the straight line between two samples, which may differ in their explained
+    /// inputs; `None` where the model has none, and [`Differentiable::gradient`] is to be used. The sums are the same
+    /// but for rounding.
+    ///
+    /// # Errors
+    /// If the samples do not fit the model.
+    fn line<'a>(&'a self, start: &Inputs, end: &Inputs) -> Result<Option<Box<dyn Line + 'a>>> {
+        let _ = (start, end);
+        Ok(None)
+    }
 }
 
 impl Predictor for Graph {
@@ -83,6 +95,10 @@ impl Predictor for Graph {
 impl Differentiable for Graph {
     fn gradient(&self, x: &Inputs, target: &Target, samples: &[usize]) -> Result<Gradient> {
         self.propagate(x, target, samples, &Composite::gradient())
+    }
+
+    fn line<'a>(&'a self, start: &Inputs, end: &Inputs) -> Result<Option<Box<dyn Line + 'a>>> {
+        Ok(self.planned_line(start, end)?.map(|line| Box::new(line) as _))
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::explainer::Task;
 use crate::inputs::Inputs;
+use crate::line::Line;
 use crate::model::{Differentiable, Predictor};
 use crate::target::to_f64;
 use crate::variations::Rectangle;
@@ -87,6 +88,28 @@ pub fn gradients<M: Differentiable + ?Sized>(
         done += chunk.len();
     }
     task.run.step(done, points.len())
+}
+
+/// Adds the gradients at all nodes of a sample's line to its sum ([`crate::Line::add`]). `done` and `total` count points for
+/// whoever watches the run.
+///
+/// # Errors
+/// Those of the model, or if the run is cancelled.
+pub fn line<M: Differentiable + ?Sized>(
+    task: &Task<'_, M>,
+    line: &mut dyn Line,
+    nodes: &[(f64, f64)],
+    sample: usize,
+    [mut done, total]: [usize; 2],
+) -> Result<()> {
+    // As few runs as the budget allows, of equal size.
+    let runs = nodes.len().div_ceil(task.run.get_batch());
+    for chunk in nodes.chunks(nodes.len().div_ceil(runs.max(1)).max(1)) {
+        task.run.step(done, total)?;
+        task.add_to_line(line, chunk, sample)?;
+        done += chunk.len();
+    }
+    task.run.step(done, total)
 }
 
 /// Scores at these points; `vary` and `take` as for [`gradients`].

@@ -122,6 +122,9 @@ impl IntegratedGradients {
         steps: usize,
     ) -> Result<Vec<Integral>> {
         let nodes = self.quadrature.nodes(steps)?;
+        if let Some(found) = integrate_lines(task, references, samples, &nodes)? {
+            return Ok(found);
+        }
         let count = references.count();
         let mut finished = Vec::with_capacity(samples.len());
         let mut line: Vec<(Tensor, Tensor)> = Vec::new();
@@ -147,11 +150,7 @@ impl IntegratedGradients {
                 accumulate(&mut sum, &found.gradient, weight)?;
                 if (point.index + 1) % steps == 0 {
                     let way: Vec<Tensor> = lines.borrow_mut().pop_front().unwrap_or_default();
-                    let gradient = std::mem::take(&mut sum);
-                    let product: Result<Vec<Tensor>> =
-                        way.iter().zip(&gradient).map(|(way, g)| Ok((way * g)?)).collect();
-                    accumulate(&mut total.product, &product?, 1.0 / count as f64)?;
-                    accumulate(&mut total.gradient, &gradient, 1.0 / count as f64)?;
+                    total.add_line(&way, &std::mem::take(&mut sum), count)?;
                 }
                 if point.index + 1 == count * steps {
                     finished.push(std::mem::take(&mut total));
@@ -161,6 +160,35 @@ impl IntegratedGradients {
         )?;
         Ok(finished)
     }
+}
+
+/// [`IntegratedGradients::integrate`] for models that share work along a line; `None` for others.
+fn integrate_lines<M: Differentiable + ?Sized>(
+    task: &Task<'_, M>,
+    references: &mut References<'_>,
+    samples: &[usize],
+    nodes: &[(f64, f64)],
+) -> Result<Option<Vec<Integral>>> {
+    let count = references.count();
+    let total = samples.len() * count * nodes.len();
+    let mut finished = Vec::with_capacity(samples.len());
+    let mut done = 0;
+    for &sample in samples {
+        let end = task.x.select(&[sample])?;
+        let mut integral = Integral::default();
+        for number in 0..count {
+            let start = end.with_explained(references.one(number, sample)?)?;
+            // Samples have one shape: the first line decides for all.
+            let Some(mut line) = task.model.line(&start, &end)? else { return Ok(None) };
+            sweep::line(task, line.as_mut(), nodes, sample, [done, total])?;
+            done += nodes.len();
+            let way: Result<Vec<Tensor>> =
+                end.explained().zip(start.explained()).map(|(x, s)| Ok((&x.value - &s.value)?)).collect();
+            integral.add_line(&way?, &line.sum()?, count)?;
+        }
+        finished.push(integral);
+    }
+    Ok(Some(finished))
 }
 
 /// What integration over the lines of one sample gives, for each explained input.
@@ -173,6 +201,13 @@ struct Integral {
 }
 
 impl Integral {
+    /// Adds one of `count` lines, given x − x′ and the integral of the gradient.
+    fn add_line(&mut self, way: &[Tensor], gradient: &[Tensor], count: usize) -> Result<()> {
+        let product: Result<Vec<Tensor>> = way.iter().zip(gradient).map(|(way, g)| Ok((way * g)?)).collect();
+        accumulate(&mut self.product, &product?, 1.0 / count as f64)?;
+        accumulate(&mut self.gradient, gradient, 1.0 / count as f64)
+    }
+
     /// The sum of the product over all values.
     fn total(&self) -> Result<f64> {
         let parts = self.product.iter().map(|p| Ok(to_f64(&p.flatten_all()?)?.iter().sum::<f64>()));

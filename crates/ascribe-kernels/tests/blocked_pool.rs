@@ -3,7 +3,7 @@
 mod common;
 
 use ascribe_kernels::blocked::{
-    BLOCK, BlockedEpilogue, BlockedShape, Redistribution, add_assign, apply, avg_pool, avg_pool_input_grad,
+    BLOCK, BlockedEpilogue, BlockedShape, Redistribution, accumulate, apply, avg_pool, avg_pool_input_grad,
     max_pool, max_pool_input_grad, redistribute, scale_shift, winners_len,
 };
 use ascribe_kernels::{
@@ -169,10 +169,23 @@ proptest! {
             prop_assert!((f64::from(y[at]) - expected).abs() < 1e-6);
             prop_assert!(passed[at] == passes);
         }
-        let mut sum = x_data.clone();
-        add_assign(&x_shape, &mut sum, &r_shape, &r_data).unwrap();
-        prop_assert!(clean(&x_shape, &sum));
-        prop_assert!(planar(&x_shape, &sum).iter().zip(x.iter().zip(&r)).all(|(sum, (x, r))| *sum == x + r));
+        // a ← a + Σ wₙ rₙ, in order, however the samples are shared among calls.
+        let one = BlockedShape { batch: 1, ..x_shape };
+        let start = values::<f32>(seed + 5, channels * h * w);
+        let weights: Vec<f32> = (0..batch).map(|n| n as f32 - 0.75).collect();
+        let mut sum = blocked(&one, &start);
+        accumulate(&one, &mut sum, &weights, &r_shape, &r_data).unwrap();
+        prop_assert!(clean(&one, &sum));
+        let single = BlockedShape { batch: 1, ..r_shape };
+        let (mut parts, mut expected) = (blocked(&one, &start), start);
+        for n in 0..batch {
+            let b = &r_data[n * single.len()..][..single.len()];
+            accumulate(&one, &mut parts, &weights[n..=n], &single, b).unwrap();
+            let r = r[n * expected.len()..].iter();
+            expected.iter_mut().zip(r).for_each(|(a, r)| *a += weights[n] * r);
+        }
+        prop_assert!(parts == sum);
+        prop_assert!(planar(&one, &sum).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
     #[test]
@@ -274,7 +287,8 @@ fn wrong_arguments_are_errors() {
     assert_eq!(length(apply(&shape, &x[1..], plain(), &shape, &mut y)), "x");
     assert_eq!(length(apply(&shape, &x, plain(), &shape, &mut y[1..])), "y");
     assert_eq!(length(scale_shift(&x[..3], &shape, &x, plain(), &shape, &mut y)), "scale");
-    assert_eq!(length(add_assign(&shape, &mut y, &shape, &x[1..])), "b");
+    assert_eq!(length(accumulate(&shape, &mut y, &[1.0], &shape, &x[1..])), "b");
+    assert_eq!(length(accumulate(&shape, &mut y, &[], &shape, &x)), "weights");
     let other = BlockedShape { channels: 4, ..shape };
-    assert!(matches!(add_assign(&shape, &mut y, &other, &x), Err(KernelError::Shape { .. })));
+    assert!(matches!(accumulate(&shape, &mut y, &[1.0], &other, &x), Err(KernelError::Shape { .. })));
 }

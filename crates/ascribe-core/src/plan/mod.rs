@@ -7,7 +7,8 @@
 //! per value of an activation, one byte per window of a maximum pooling. Operators that the blocked kernels do not
 //! know run on tensors, between two conversions.
 //!
-//! Variations of a sample in a rectangle run the forward half on the patches that change ([`patch`]).
+//! Variations of a sample in a rectangle run the forward half on the patches that change ([`patch`]); points of a straight
+//! line share the first layer and its transpose ([`line`]).
 //!
 //! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
 //! rules of a composite as long as all of them are among [`Planned`]; otherwise, and for other number types and
@@ -17,6 +18,7 @@ mod arena;
 mod budget;
 mod chain;
 mod compile;
+mod line;
 mod packs;
 mod patch;
 mod pool;
@@ -177,21 +179,29 @@ impl Plan {
         batch: usize,
         seed: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
+        self.with_workspace(|workspace| {
+            let runner = self.runner(graph, batch);
+            runner.forward(workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
+            let (found, seeds) = seed(&self.outputs(graph, workspace)?)?;
+            let kept = workspace.tensors(&self.program.kept)?;
+            let mut gradients = Vec::new();
+            if !self.key.wanted.is_empty() {
+                runner.backward(workspace, seeds)?;
+                gradients = runner.gradients(workspace)?;
+            }
+            let seconds = std::mem::take(&mut workspace.seconds);
+            Ok((found, Walked { kept, gradients, seconds }))
+        })
+    }
+
+    /// Lends the memory of a finished run.
+    fn with_workspace<T>(&self, run: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
         let mut workspace =
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let runner = self.runner(graph, batch);
-        runner.forward(&mut workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
-        let (found, seeds) = seed(&self.outputs(graph, &workspace)?)?;
-        let kept = workspace.tensors(&self.program.kept)?;
-        let mut gradients = Vec::new();
-        if !self.key.wanted.is_empty() {
-            runner.backward(&mut workspace, seeds)?;
-            gradients = runner.gradients(&workspace)?;
-        }
-        let seconds = std::mem::take(&mut workspace.seconds);
+        let found = run(&mut workspace)?;
         workspace.clear();
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
-        Ok((found, Walked { kept, gradients, seconds }))
+        Ok(found)
     }
 
     /// The graph's outputs after a forward half.

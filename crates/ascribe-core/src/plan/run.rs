@@ -20,7 +20,7 @@ use crate::rule::Site;
 pub(super) struct Workspace {
     pub(super) arena: Arena,
     pub(super) registers: Vec<Option<Tensor>>,
-    bits: Vec<Vec<u16>>,
+    pub(super) bits: Vec<Vec<u16>>,
     winners: Vec<Vec<u8>>,
     /// Wall time of each step so far.
     pub(super) seconds: Vec<f64>,
@@ -93,12 +93,18 @@ impl Runner<'_> {
 
     /// Runs the backward half from gradients of the outputs.
     pub(super) fn backward(&self, workspace: &mut Workspace, seeds: Vec<Tensor>) -> Result<()> {
+        self.seed(workspace, seeds)?;
+        self.steps(workspace, &self.program.backward, self.program.forward.len())
+    }
+
+    /// Sets the gradients of the outputs.
+    pub(super) fn seed(&self, workspace: &mut Workspace, seeds: Vec<Tensor>) -> Result<()> {
         for (register, seed) in self.program.seeds.iter().zip(seeds) {
             if let Some(register) = register {
                 workspace.registers[register.0] = Some(seed.contiguous()?);
             }
         }
-        self.steps(workspace, &self.program.backward, self.program.forward.len())
+        Ok(())
     }
 
     /// The gradients asked for; zeros where no signal arrived.
@@ -113,7 +119,8 @@ impl Runner<'_> {
         self.program.wanted.iter().map(gradient).collect()
     }
 
-    fn steps(&self, workspace: &mut Workspace, steps: &[Instruction], first: usize) -> Result<()> {
+    /// Runs some steps, of which `first` is the number of the first, counted through both halves.
+    pub(super) fn steps(&self, workspace: &mut Workspace, steps: &[Instruction], first: usize) -> Result<()> {
         for (number, step) in steps.iter().enumerate() {
             let started = Instant::now();
             self.step(workspace, step)?;

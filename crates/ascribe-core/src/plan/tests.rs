@@ -222,6 +222,51 @@ fn neither_threads_nor_batch_change_a_bit() {
 }
 
 #[test]
+fn lines_give_the_sums_of_their_gradients() {
+    let mut lines = 0;
+    for seed in 0..80 {
+        let (graph, code) = network(seed);
+        let ends = picture(seed, code, 2);
+        let [start, end] = [0, 1].map(|at| Inputs::single(ends.narrow(0, at, 1).unwrap()).unwrap());
+        let target = Target::Classes(vec![0, 2]);
+        let nodes = [(0.0, 0.3), (0.2, -0.7), (0.65, 1.0), (1.0, 0.25), (1.3, 0.5)];
+        let sum = |threads: usize, chunk: usize| {
+            let found = Run::new().threads(threads).install(|| {
+                let Some(mut line) = graph.line(&start, &end)? else { return Ok(None) };
+                let scores = nodes.chunks(chunk).map(|nodes| line.add(nodes, &target, 1));
+                let scores: Vec<Tensor> = scores.collect::<Result<_>>()?;
+                let found = line.sum()?;
+                assert_eq!(found.len(), 1);
+                Ok(Some((Tensor::cat(&scores, 0)?, found[0].clone())))
+            });
+            found.unwrap()
+        };
+        let Some((scores, found)) = sum(1, 5) else { continue };
+        lines += 1;
+        for (threads, chunk) in [(2, 5), (3, 1), (8, 2)] {
+            let again = sum(threads, chunk).unwrap();
+            let same = numbers(&again.0) == numbers(&scores) && numbers(&again.1) == numbers(&found);
+            assert!(same, "network {seed}, {threads} threads, {chunk} at a time");
+        }
+        let exact = graph.to_dtype(DType::F64).unwrap().with_backend(Backend::Portable);
+        let [from, to] = [&start, &end].map(|x| x.find("x").unwrap().to_dtype(DType::F64).unwrap());
+        let rows: Vec<Tensor> =
+            nodes.iter().map(|(at, _)| (&from + ((&to - &from).unwrap() * *at).unwrap()).unwrap()).collect();
+        let rows = Inputs::single(Tensor::cat(&rows, 0).unwrap()).unwrap();
+        let each = exact.gradient(&rows, &target, &[1; 5]).unwrap();
+        assert!(exact.line(&start, &end).is_err() || exact.line(&start, &end).unwrap().is_none());
+        let weighted = nodes
+            .iter()
+            .enumerate()
+            .map(|(row, (_, weight))| (each.values[0].narrow(0, row, 1).unwrap() * *weight).unwrap());
+        let expected = weighted.reduce(|a, b| (a + b).unwrap()).unwrap();
+        let (gap, score_gap) = (distance(&found, &expected), distance(&scores, &each.scores));
+        assert!(gap < 2e-5 && score_gap < 2e-5, "network {seed}: {gap:.1e}, {score_gap:.1e}");
+    }
+    assert!(lines >= 10, "only {lines} networks begin with a convolution of a picture");
+}
+
+#[test]
 fn images_that_live_at_the_same_time_do_not_overlap() {
     for seed in 0..20 {
         let (graph, code) = network(seed);

@@ -45,7 +45,7 @@ pub use conv::BlockedConv;
 pub use epilogue::BlockedEpilogue;
 pub use layout::{BLOCK, BlockedShape, copy_blocks, from_blocked, to_blocked};
 pub use patch::Reach;
-pub use pointwise::{add_assign, apply, scale_shift};
+pub use pointwise::{accumulate, apply, scale_shift};
 pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, winners_len};
 pub use redistribute::{Blocked, Redistribution, redistribute};
 pub use split::has_matrix_unit;

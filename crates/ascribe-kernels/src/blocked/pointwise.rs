@@ -48,23 +48,33 @@ pub fn scale_shift(
     scaled("blocked scale_shift", Some(scale), x_shape, x, epilogue, y_shape, y)
 }
 
-/// a ← a + b. Borders may differ; `a` keeps its own.
+/// a ← a + Σₙ weights\[n\] · bₙ over the samples of `b`, one after the other; `a` is one sample. Borders may differ, and `a`
+/// keeps its own.
 ///
 /// # Errors
-/// As [`apply`].
-pub fn add_assign(a_shape: &BlockedShape, a: &mut [f32], b_shape: &BlockedShape, b: &[f32]) -> Result<()> {
-    const KERNEL: &str = "blocked add_assign";
-    same_tensor(KERNEL, "b", a_shape, b_shape)?;
+/// As [`apply`]; [`crate::KernelError::Length`] when there is not one weight per sample.
+pub fn accumulate(
+    a_shape: &BlockedShape,
+    a: &mut [f32],
+    weights: &[f32],
+    b_shape: &BlockedShape,
+    b: &[f32],
+) -> Result<()> {
+    const KERNEL: &str = "blocked accumulate";
+    same_tensor(KERNEL, "a", &BlockedShape { batch: 1, ..*b_shape }, a_shape)?;
     check_len(KERNEL, "a", a_shape.len(), a.len())?;
+    check_len(KERNEL, "weights", b_shape.batch, weights.len())?;
     check_len(KERNEL, "b", b_shape.len(), b.len())?;
     let a = SharedMut::new(a);
     for_rows(a_shape, 0, |_, isa, plane, row, count| {
         for row in row..row + count {
             let len = a_shape.size[1] * BLOCK;
-            let b = &b[plane * b_shape.plane() + b_shape.at(row, 0)..][..len];
             // SAFETY: each row belongs to one task.
             let a = unsafe { a.range(plane * a_shape.plane() + a_shape.at(row, 0), len) };
-            f32::dispatch(isa, AddRow { a, b });
+            for (sample, &weight) in weights.iter().enumerate() {
+                let start = sample * b_shape.sample() + plane * b_shape.plane() + b_shape.at(row, 0);
+                f32::dispatch(isa, AddRow { a: &mut *a, weight, b: &b[start..][..len] });
+            }
         }
     });
     Ok(())
@@ -72,6 +82,7 @@ pub fn add_assign(a_shape: &BlockedShape, a: &mut [f32], b_shape: &BlockedShape,
 
 struct AddRow<'a> {
     a: &'a mut [f32],
+    weight: f32,
     b: &'a [f32],
 }
 
@@ -80,7 +91,8 @@ impl Kernel<f32> for AddRow<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
-        self.a.iter_mut().zip(self.b).for_each(|(a, &b)| *a += b);
+        let weight = self.weight;
+        self.a.iter_mut().zip(self.b).for_each(|(a, &b)| *a += weight * b);
     }
 }
 

@@ -1,0 +1,185 @@
+//! Gradients along a straight line, with the first layer's share computed once.
+//!
+//! A picture's first layer is affine: z(x) = W x + b. On the line x(α) = x′ + α (x − x′) it follows that
+//! z(α) = z(x′) + α W (x − x′), and the weighted sum of gradients is Σ_k w_k Wᵀ g_k = Wᵀ Σ_k w_k g_k, where g_k is the
+//! gradient at z(α_k). So the layer is evaluated twice and its transpose once, whatever the number of points; what is
+//! left of it is one multiplication and addition per value. That is exact but for rounding.
+
+use std::sync::Arc;
+
+use ascribe_kernels::blocked::{self, BlockedConv, BlockedEpilogue, BlockedShape, Buffer};
+use candle_core::{DType, Tensor};
+
+use super::Plan;
+use super::program::{ImageId, Instruction, Tail};
+use super::run::{Runner, Workspace};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::inputs::Inputs;
+use crate::line::Line;
+use crate::ops::fast;
+use crate::rule::Composite;
+use crate::target::Target;
+
+/// The two ends of a program that a line shares.
+struct Ends<'a> {
+    /// Position of the first layer among the forward instructions.
+    first: usize,
+    conv: &'a BlockedConv,
+    /// Its value, and what is done to it.
+    value: ImageId,
+    tail: &'a Tail,
+    /// The gradient there, and the last instruction, which takes it to the picture.
+    gradient: ImageId,
+    last: &'a Instruction,
+}
+
+impl Plan {
+    /// The ends, if a first layer alone reads the only input and its transpose alone makes the only gradient.
+    fn ends(&self) -> Option<Ends<'_>> {
+        let program = &self.program;
+        let ([input], [(Some(wanted), _)]) = (program.inputs.as_slice(), program.wanted.as_slice()) else {
+            return None;
+        };
+        let steps = || program.forward.iter().chain(&program.backward);
+        let mut readers = steps()
+            .enumerate()
+            .flat_map(|(at, step)| step.uses().registers.into_iter().map(move |register| (at, register)))
+            .filter(|(_, register)| register == input);
+        let ((first, _), None) = (readers.next()?, readers.next()) else { return None };
+        let results = [&program.outputs, &program.kept];
+        let Some(Instruction::PlanarConv { conv, dst: value, tail, .. }) = program.forward.get(first) else {
+            return None;
+        };
+        if results.iter().any(|of| of.contains(input)) || tail.residual.is_some() || tail.mask.is_some() {
+            return None;
+        }
+        let last = program.backward.last()?;
+        match last {
+            Instruction::PlanarGrad { src, dst, .. } | Instruction::PlainGrad { src, dst, .. }
+                if dst == wanted =>
+            {
+                Some(Ends { first, conv, value: *value, tail, gradient: *src, last })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A line of a graph with a plan.
+pub(crate) struct PlanLine<'a> {
+    graph: &'a Graph,
+    plan: Arc<Plan>,
+    /// z(x′) with the bias, and W (x − x′).
+    start: Buffer,
+    way: Buffer,
+    /// Σ_k w_k g_k so far.
+    sum: Buffer,
+}
+
+impl Graph {
+    /// The line between two samples, if a plan knows the graph's first layer.
+    pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
+        let wanted = self.explained_nodes(end)?;
+        let (from, to) = (self.bind(start)?, self.bind(end)?);
+        let ([(_, from)], [(_, to)]) = (from.as_slice(), to.as_slice()) else {
+            return Ok(None);
+        };
+        if wanted != self.inputs() || from.dims() != to.dims() || from.dims().first() != Some(&1) {
+            return Ok(None);
+        }
+        let Some(plan) = self.plan(end, &[], &wanted, &Composite::gradient())? else { return Ok(None) };
+        let Some(ends) = plan.ends() else { return Ok(None) };
+        let shape = plan.program.images[ends.value.0].shape(1);
+        let value = |x: &Tensor, bias: Option<&[f32]>| -> Result<Buffer> {
+            let x = x.to_dtype(DType::F32)?.contiguous()?;
+            let mut z = Buffer::new(shape.len());
+            let epilogue = BlockedEpilogue { bias, ..BlockedEpilogue::default() };
+            ends.conv.run_planar(1, &fast::slice::<f32>(&x)?, epilogue, &shape, &mut z)?;
+            Ok(z)
+        };
+        let bias = ends.tail.bias.as_ref().map(|bias| bias.as_slice());
+        let (start, way) = (value(from, bias)?, value(&(to - from)?, None)?);
+        let sum = Buffer::new(plan.program.images[ends.gradient.0].shape(1).len());
+        Ok(Some(PlanLine { graph: self, plan, start, way, sum }))
+    }
+}
+
+impl PlanLine<'_> {
+    fn ends(&self) -> Result<Ends<'_>> {
+        self.plan.ends().ok_or_else(|| {
+            crate::Error::invalid("plan", "its ends are not those of a line", "a plan that has made a line")
+        })
+    }
+
+    fn one(&self, image: ImageId) -> BlockedShape {
+        self.plan.program.images[image.0].shape(1)
+    }
+
+    /// What the first layer's instruction does, for points of the line.
+    fn first(
+        &self,
+        ends: &Ends<'_>,
+        runner: &Runner<'_>,
+        memory: &mut Workspace,
+        nodes: &[(f64, f64)],
+    ) -> Result<()> {
+        let shape = self.one(ends.value);
+        let mut bits = ends.tail.record.map(|bits| std::mem::take(&mut memory.bits[bits.0]));
+        let (_, value) = memory.arena.split::<0>([], runner.range(ends.value));
+        for (row, (value, (alpha, _))) in value.chunks_exact_mut(shape.len()).zip(nodes).enumerate() {
+            let scale = vec![*alpha as f32; shape.blocks() * blocked::BLOCK];
+            let len = shape.mask_len();
+            let epilogue = BlockedEpilogue {
+                residual: Some((&shape, &self.start)),
+                activation: ends.tail.activation,
+                record: bits.as_mut().map(|bits| &mut bits[row * len..][..len]),
+                ..BlockedEpilogue::default()
+            };
+            blocked::scale_shift(&scale, &shape, &self.way, epilogue, &shape, value)?;
+        }
+        if let (Some(place), Some(bits)) = (ends.tail.record, bits) {
+            memory.bits[place.0] = bits;
+        }
+        Ok(())
+    }
+}
+
+impl Line for PlanLine<'_> {
+    fn add(&mut self, nodes: &[(f64, f64)], target: &Target, sample: usize) -> Result<Tensor> {
+        let plan = Arc::clone(&self.plan);
+        let (runner, program) = (plan.runner(self.graph, nodes.len()), &plan.program);
+        let mut sum = std::mem::replace(&mut self.sum, Buffer::new(0));
+        let scores = plan.with_workspace(|memory| {
+            let ends = self.ends()?;
+            memory.prepare(&runner)?;
+            runner.steps(memory, &program.forward[..ends.first], 0)?;
+            self.first(&ends, &runner, memory, nodes)?;
+            runner.steps(memory, &program.forward[ends.first + 1..], ends.first + 1)?;
+            let outputs = plan.outputs(self.graph, memory)?;
+            let (scores, seeds) = target.seed(&outputs, &vec![sample; nodes.len()])?;
+            runner.seed(memory, seeds)?;
+            let steps = &program.backward[..program.backward.len() - 1];
+            runner.steps(memory, steps, program.forward.len())?;
+            let weights: Vec<f32> = nodes.iter().map(|(_, weight)| *weight as f32).collect();
+            let gradient = memory.arena.read(runner.range(ends.gradient));
+            let (one, all) = (self.one(ends.gradient), runner.shape(ends.gradient));
+            blocked::accumulate(&one, &mut sum, &weights, &all, gradient)?;
+            Ok(scores)
+        });
+        self.sum = sum;
+        scores
+    }
+
+    fn sum(&self) -> Result<Vec<Tensor>> {
+        let runner = self.plan.runner(self.graph, 1);
+        self.plan.with_workspace(|memory| {
+            let ends = self.ends()?;
+            memory.prepare(&runner)?;
+            let (_, image) = memory.arena.split::<0>([], runner.range(ends.gradient));
+            image.copy_from_slice(&self.sum);
+            runner.step(memory, ends.last)?;
+            runner.gradients(memory)
+        })
+    }
+}
