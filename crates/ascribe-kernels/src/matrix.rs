@@ -102,19 +102,14 @@ fn permitted() -> bool {
     false
 }
 
-/// The first of the `bfloat16` that sum to a number: eight bits of the significand, as a number of single precision.
+/// A number rounded to eight bits of significand: a `bfloat16`.
 ///
-/// The last of two parts is all that is left of the number, so that the first is rounded to nearest; of three parts no
-/// bit is lost either way.
+/// Veltkamp's splitting: the difference keeps 24 − 16 bits. To cut bits off instead would make all parts that products
+/// leave out of one sign, and results too small.
 #[inline(always)]
-fn first_part<const P: usize>(value: f32) -> f32 {
-    if P == 2 {
-        // Veltkamp's splitting: the difference keeps 24 - 16 bits.
-        let scaled = value * 65537.0;
-        scaled - (scaled - value)
-    } else {
-        f32::from_bits(value.to_bits() & 0xffff_0000)
-    }
+fn rounded(value: f32) -> f32 {
+    let scaled = value * 65537.0;
+    scaled - (scaled - value)
 }
 
 /// The upper halves of `P` numbers that sum to `value`: exactly for three (unless they are too small to be normal), to 2⁻¹⁷
@@ -125,7 +120,7 @@ fn first_part<const P: usize>(value: f32) -> f32 {
 pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     let mut rest = value;
     std::array::from_fn(|_| {
-        let part = first_part::<P>(rest);
+        let part = rounded(rest);
         rest -= part;
         (part.to_bits() >> 16) as u16
     })
@@ -148,7 +143,7 @@ pub(crate) unsafe fn split_row<const P: usize>(
         let mut words = [0_u32; ROWS];
         for ((word, low), high) in words.iter_mut().zip(&mut low).zip(&mut high) {
             let upper = [&mut *low, high].map(|rest| {
-                let part = first_part::<P>(*rest);
+                let part = rounded(*rest);
                 *rest -= part;
                 part.to_bits()
             });

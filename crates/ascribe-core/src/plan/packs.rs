@@ -138,8 +138,9 @@ type Found = Option<Arc<BlockedConv>>;
 const LARGE: [usize; 2] = [28, 14];
 /// The same for channels: the transforms cost as much for few of them.
 const MANY: usize = 32;
-/// Channels from which a matrix unit, if there is one, is faster than vectors.
-const WIDE: usize = 24;
+/// Channels from which a matrix unit, if there is one, is faster than vectors: with numbers in three parts, which take the
+/// time of six products and more memory than the numbers, and in two.
+const WIDE: [usize; 2] = [192, 24];
 
 /// The side of the map, where minimal filtering is faster than the definition.
 fn filtered_side(shape: &ConvShape) -> Option<usize> {
@@ -158,7 +159,7 @@ fn channels(shape: &ConvShape) -> usize {
 fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(_) => BlockedConv::forward_winograd(shape, weight)?,
-        None if shape.kernel == [1, 1] && channels(shape) >= WIDE => {
+        None if shape.kernel == [1, 1] && channels(shape) >= WIDE[0] => {
             BlockedConv::forward_split(shape, weight)?
         }
         None => None,
@@ -171,7 +172,7 @@ fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<
 fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(side) => BlockedConv::input_grad_winograd(shape, if side >= LARGE[0] { 4 } else { 2 }, weight)?,
-        None if channels(shape) >= WIDE => BlockedConv::input_grad_split(shape, weight)?,
+        None if channels(shape) >= WIDE[1] => BlockedConv::input_grad_split(shape, weight)?,
         None => None,
     };
     found.map_or_else(|| BlockedConv::input_grad(shape, weight), |packed| Ok(Some(packed)))
