@@ -1,8 +1,8 @@
 //! Gradients along a straight line, with the first layer's share computed once.
 //!
 //! A picture's first layer is affine: z(x) = W x + b. On the line x(α) = x′ + α (x − x′) it follows that
-//! z(α) = z(x′) + α W (x − x′), and the weighted sum of gradients is Σ_k w_k Wᵀ g_k = Wᵀ Σ_k w_k g_k, where g_k is the
-//! gradient at z(α_k). So the layer is evaluated twice and its transpose once, whatever the number of points; what is
+//! z(α) = z(x′) + α W (x − x′), and the weighted sum of gradients is `Σ w Wᵀ g = Wᵀ Σ w g`, where g is the
+//! gradient at z(α). So the layer is evaluated twice and its transpose once, whatever the number of points; what is
 //! left of it is one multiplication and addition per value. That is exact but for rounding.
 
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub(crate) struct PlanLine<'a> {
     /// z(x′) with the bias, and W (x − x′).
     start: Buffer,
     way: Buffer,
-    /// Σ_k w_k g_k so far.
+    /// `Σ w g` so far.
     sum: Buffer,
 }
 

@@ -8,6 +8,7 @@ use super::pool::{
 };
 use crate::error::Result;
 use crate::float::PORTABLE_FUSES;
+use crate::matrix::Unit;
 use crate::shape::{ConvParams, ConvShape, PoolParams, PoolShape};
 use crate::simd::Isa;
 
@@ -110,6 +111,55 @@ fn instruction_sets_agree() {
                 conv.run(&src, &x, epilogue, &dst, &mut y).unwrap();
                 y
             });
+        }
+    }
+}
+
+/// The emulated matrix unit against the definition's portable code, and the processor's own, if it has one, against that.
+#[test]
+fn matrix_units_agree() {
+    let layers =
+        [(40, 24, 17, 3, 1), (70, 84, 7, 1, 1), (30, 19, 9, 1, 2), (33, 48, 9, 3, 2), (6, 5, 4, 4, 1)];
+    for (ic, oc, size, kernel, stride) in layers {
+        let shape = ConvShape::new(ConvParams {
+            batch: 2,
+            in_channels: ic,
+            out_channels: oc,
+            input: [size, size + 1],
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [kernel / 2; 4],
+            ..Default::default()
+        })
+        .unwrap();
+        let weight = values(1, shape.weight_len());
+        let run = |conv: &BlockedConv| {
+            let of = |(channels, size), pad| BlockedShape { batch: 2, channels, size, pad };
+            let (src, dst) = (of(conv.src, conv.source_pad), of(conv.dst, [0, 1]));
+            let (mut x, mut y) = (vec![0.0; src.len()], vec![f32::NAN; dst.len()]);
+            crate::blocked::to_blocked(&src, &values(2, 2 * src.channels * src.pixels()), &mut x).unwrap();
+            let bias = values(3, dst.blocks() * BLOCK);
+            let epilogue = BlockedEpilogue { bias: Some(&bias), ..Default::default() };
+            conv.run(&src, &x, epilogue, &dst, &mut y).unwrap();
+            y
+        };
+        for gradient in [false, true] {
+            let packed = |unit| {
+                if gradient {
+                    BlockedConv::input_grad_split_with(unit, &shape, &weight).unwrap()
+                } else {
+                    BlockedConv::forward_split_with(unit, &shape, &weight).unwrap()
+                }
+            };
+            let Some(emulated) = packed(Unit::Emulated) else { continue };
+            let portable = if gradient { BlockedConv::input_grad_with } else { BlockedConv::forward_with };
+            let expected = run(&portable(Isa::Portable, &shape, &weight).unwrap().unwrap());
+            let found = run(&emulated);
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 3e-4, "{shape:?}: {worst}");
+            if let Some(unit) = Unit::detect() {
+                assert!(packed(unit).is_some_and(|conv| run(&conv) == found), "{shape:?}");
+            }
         }
     }
 }

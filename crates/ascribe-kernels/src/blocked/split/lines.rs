@@ -29,13 +29,13 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn of<'a>(lattices: impl Iterator<Item = &'a Lattice> + Clone) -> Self {
-        let along = |axis: usize| lattices.clone().flat_map(move |l| l.taps.iter().map(move |tap| tap[axis]));
+    pub(super) fn of(lattices: &[&Lattice]) -> Self {
+        let along = |axis: usize| lattices.iter().flat_map(move |l| l.taps.iter().map(move |tap| tap[axis]));
         let first = [0, 1].map(|axis| along(axis).min().unwrap_or(0));
         let last = [0, 1].map(|axis| along(axis).max().unwrap_or(0));
         Self {
-            grid: [0, 1].map(|axis| lattices.clone().map(|l| l.grid[axis]).max().unwrap_or(0)),
-            stride: lattices.clone().next().map_or([1, 1], |l| l.src_stride),
+            grid: [0, 1].map(|axis| lattices.iter().map(|l| l.grid[axis]).max().unwrap_or(0)),
+            stride: lattices.first().map_or([1, 1], |l| l.src_stride),
             first,
             reach: [0, 1].map(|axis| (last[axis] - first[axis]) as usize),
         }

@@ -93,7 +93,7 @@ impl BlockedConv {
         lattices: Vec<Lattice>,
         weight: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Option<Self> {
-        let source_pad = Extent::of(lattices.iter()).border(src.1)?;
+        let source_pad = Extent::of(&lattices.iter().collect::<Vec<_>>()).border(src.1)?;
         let classes: Vec<_> = lattices.into_iter().map(|lattice| Class::blocked(lattice, src.0)).collect();
         let mut panels = panels(1, dst.0, src.0, 2);
         let weights = match split {

@@ -47,7 +47,7 @@ impl<'a> Job<'a> {
         output: Output<'a>,
     ) -> Self {
         let lattices: Vec<_> = conv.classes.iter().map(|class| &class.lattice).collect();
-        let extent = Extent::of(lattices.iter().copied());
+        let extent = Extent::of(&lattices);
         Self { conv, unit, split, lattices, extent, flat, src_shape, src, output }
     }
 
@@ -312,10 +312,9 @@ impl<const P: usize> Kernel<f32> for Fill<'_, P> {
                 let out = self.left.wrapping_add((chunk * P * self.spread + stroke.at) * DEPTH);
                 for (at, (low, high)) in low.chunks(step).zip(high.chunks(step)).enumerate() {
                     if let (Some(low), Some(high)) = (low.first_chunk::<ROWS>(), high.first_chunk()) {
+                        let out = out.wrapping_add(at * DEPTH);
                         // SAFETY: the caller provides room for the task's positions.
-                        unsafe {
-                            split_row::<P>(low, high, out.wrapping_add(at * DEPTH), self.spread * DEPTH)
-                        };
+                        unsafe { split_row::<P>(low, high, out, self.spread * DEPTH) };
                     }
                 }
             }
