@@ -192,9 +192,9 @@ impl Graph {
         wanted: &[NodeId],
         start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
-        let plan = self.plan(x, keep, wanted, composite)?;
-        if let Some(plan) = plan {
-            return plan.run(self, self.bind(x)?, x.batch()?, start);
+        let inputs = self.bind(x)?;
+        if let Some(plan) = self.plans().get(self, &inputs, keep, wanted, composite)? {
+            return plan.run(self, inputs, x.batch()?, start);
         }
         let trace = self.trace(x, Keep::All)?;
         let (found, seeds) = start(&trace.outputs(self)?)?;

@@ -7,8 +7,9 @@
 //! - give bit-identical results for any number of threads;
 //! - give each sample bit-identical results whatever the batch it is part of;
 //! - check every length and report an error before they touch memory;
-//! - pick AVX-512, AVX2 with FMA, or portable code at run time ([`Isa`]). The two with fused
-//!   multiply-add agree bit for bit.
+//! - pick AVX-512, AVX2 with FMA, NEON or portable code at run time ([`Isa`]). Those with fused
+//!   multiply-add agree bit for bit. A matrix unit is used where it is asked for
+//!   ([`blocked::BlockedConv::forward_split`]).
 //!
 //! ```
 //! use ascribe_kernels::{ConvParams, ConvShape, conv2d, conv2d_input_grad};

@@ -9,6 +9,9 @@
 //! at most 192 products, and adds the chains. Where chains end depends on the layer alone: results are
 //! bit-identical for any number of threads, and a sample's for any batch.
 //!
+//! Processors with a matrix unit run some convolutions on it ([`BlockedConv::forward_split`]): numbers are split into
+//! parts that the unit can multiply.
+//!
 //! What an activation's gradient needs is one bit per value: [`BlockedEpilogue::record`] writes the bits in
 //! the pass that computes the values, [`BlockedEpilogue::mask`] applies them in the pass that computes the
 //! gradient.

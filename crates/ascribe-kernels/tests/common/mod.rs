@@ -143,6 +143,18 @@ pub fn fitting(batch: usize, (groups, ic, oc): (usize, usize, usize), h: Axis, w
     .ok()
 }
 
+/// Convolutions with channels of all kinds: within a block, across blocks, whole blocks; groups; depthwise.
+pub fn blocked_conv_shapes(batch: impl Strategy<Value = usize>) -> impl Strategy<Value = ConvShape> {
+    let axis = || (1_usize..24, 1_usize..6, 1_usize..3, 1_usize..3, 0_usize..4, 0_usize..4);
+    let channels = prop_oneof![
+        (Just(1_usize), 1_usize..40, 1_usize..120),
+        (1_usize..50, Just(1_usize), Just(1_usize)),
+        (2_usize..4, Just(16_usize), Just(32_usize)),
+    ];
+    (batch, channels, axis(), axis())
+        .prop_filter_map("the kernel has to fit", |(batch, channels, h, w)| fitting(batch, channels, h, w))
+}
+
 /// Two samples of a square layer, padded so that stride 1 keeps its size.
 pub fn layer(ic: usize, oc: usize, groups: usize, size: usize, k: usize, stride: usize) -> ConvShape {
     ConvShape::new(ConvParams {
