@@ -4,7 +4,9 @@ mod common;
 
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
 use ascribe_kernels::{Activation, ConvShape, KernelError, conv2d, conv2d_input_grad};
-use common::{bits, blocked, blocked_conv_shapes, clean, error, fitting, layer, on_threads, planar, to_f64, values};
+use common::{
+    bits, blocked, blocked_conv_shapes, clean, error, fitting, layer, on_threads, planar, to_f64, values,
+};
 use proptest::prelude::*;
 
 /// Source and destination of one direction, with borders beyond what is needed.

@@ -138,9 +138,8 @@ type Found = Option<Arc<BlockedConv>>;
 const LARGE: [usize; 2] = [28, 14];
 /// The same for channels: the transforms cost as much for few of them.
 const MANY: usize = 32;
-/// Channels from which a matrix unit, if there is one, is faster than vectors: with numbers in three parts, which take the
-/// time of six products and more memory than the numbers, and in two.
-const WIDE: [usize; 2] = [192, 24];
+/// Channels from which a matrix unit, if there is one, is faster than vectors for gradients.
+const WIDE: usize = 96;
 
 /// The side of the map, where minimal filtering is faster than the definition.
 fn filtered_side(shape: &ConvShape) -> Option<usize> {
@@ -154,17 +153,15 @@ fn channels(shape: &ConvShape) -> usize {
     shape.in_channels.min(shape.out_channels)
 }
 
-/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) and of the matrix unit are nearly the
-/// definition's; those of F(4 × 4), ten times as large, are not for it.
+/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those of
+/// F(4 × 4) and of numbers in two parts, ten times as large, are not for it.
 fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
-    let found = match filtered_side(shape) {
-        Some(_) => BlockedConv::forward_winograd(shape, weight)?,
-        None if shape.kernel == [1, 1] && channels(shape) >= WIDE[0] => {
-            BlockedConv::forward_split(shape, weight)?
-        }
-        None => None,
-    };
-    found.map_or_else(|| BlockedConv::forward(shape, weight), |packed| Ok(Some(packed)))
+    if filtered_side(shape).is_some()
+        && let Some(packed) = BlockedConv::forward_winograd(shape, weight)?
+    {
+        return Ok(Some(packed));
+    }
+    BlockedConv::forward(shape, weight)
 }
 
 /// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) and of numbers in
@@ -172,7 +169,7 @@ fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<
 fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(side) => BlockedConv::input_grad_winograd(shape, if side >= LARGE[0] { 4 } else { 2 }, weight)?,
-        None if channels(shape) >= WIDE[1] => BlockedConv::input_grad_split(shape, weight)?,
+        None if channels(shape) >= WIDE => BlockedConv::input_grad_split(shape, weight)?,
         None => None,
     };
     found.map_or_else(|| BlockedConv::input_grad(shape, weight), |packed| Ok(Some(packed)))
