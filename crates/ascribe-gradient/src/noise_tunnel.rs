@@ -174,7 +174,8 @@ impl Statistic {
     fn push(self, moments: &mut Moments, value: &Tensor) -> Result<()> {
         match self {
             Self::MeanSquare => moments.push(&value.sqr()?),
-            Self::Mean | Self::Variance => moments.push(value),
+            Self::Mean => moments.push(value),
+            Self::Variance => moments.push_for_variance(value),
         }
     }
 
