@@ -266,9 +266,7 @@ impl<M: Differentiable + ?Sized> Task<'_, M> {
         finite_scores(&to_f64(&gradient.scores)?)?;
         Ok(gradient)
     }
-}
 
-impl<M: Differentiable + ?Sized> Task<'_, M> {
     /// Adds gradients at nodes of a line to its sum, all at once; the arguments are those of [`Line::add`].
     ///
     /// # Errors

@@ -65,10 +65,10 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
                 "  by minimal filtering\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
             );
         }
-        if let (Some(forward), Some(gradient)) = (
-            BlockedConv::forward_split(&shape, &weights(&shape))?,
-            BlockedConv::input_grad_split(&shape, &weights(&shape))?,
-        ) {
+        let w = values(shape.weight_len());
+        if let (Some(forward), Some(gradient)) =
+            (BlockedConv::forward_split(&shape, &w)?, BlockedConv::input_grad_split(&shape, &w)?)
+        {
             let forward = time_forward(&shape, false, &forward)?;
             let gradient = time_gradient(&shape, false, &gradient)?;
             println!(
@@ -183,10 +183,6 @@ fn winograd(shape: &ConvShape) -> ascribe_kernels::Result<Option<[f64; 3]>> {
         time_gradient(shape, false, &small)?,
         time_gradient(shape, false, &large)?,
     ]))
-}
-
-fn weights(shape: &ConvShape) -> Buffer {
-    values(shape.weight_len())
 }
 
 fn values(len: usize) -> Buffer {

@@ -22,21 +22,20 @@ use crate::rule::Composite;
 use crate::target::Target;
 
 /// The two ends of a program that a line shares.
-struct Ends<'a> {
+struct Ends {
     /// Position of the first layer among the forward instructions.
     first: usize,
-    conv: &'a BlockedConv,
+    conv: Arc<BlockedConv>,
     /// Its value, and what is done to it.
     value: ImageId,
-    tail: &'a Tail,
-    /// The gradient there, and the last instruction, which takes it to the picture.
+    tail: Tail,
+    /// The gradient there, which the last instruction takes to the picture.
     gradient: ImageId,
-    last: &'a Instruction,
 }
 
 impl Plan {
     /// The ends, if a first layer alone reads the only input and its transpose alone makes the only gradient.
-    fn ends(&self) -> Option<Ends<'_>> {
+    fn ends(&self) -> Option<Ends> {
         let program = &self.program;
         let ([input], [(Some(wanted), _)]) = (program.inputs.as_slice(), program.wanted.as_slice()) else {
             return None;
@@ -54,15 +53,20 @@ impl Plan {
         if results.iter().any(|of| of.contains(input)) || tail.residual.is_some() || tail.mask.is_some() {
             return None;
         }
-        let last = program.backward.last()?;
-        match last {
+        match program.backward.last()? {
             Instruction::PlanarGrad { src, dst, .. } | Instruction::PlainGrad { src, dst, .. }
                 if dst == wanted =>
             {
-                Some(Ends { first, conv, value: *value, tail, gradient: *src, last })
+                let (conv, tail) = (conv.clone(), tail.clone());
+                Some(Ends { first, conv, value: *value, tail, gradient: *src })
             }
             _ => None,
         }
+    }
+
+    /// The shape of an image for one sample.
+    fn one(&self, image: ImageId) -> BlockedShape {
+        self.program.images[image.0].shape(1)
     }
 }
 
@@ -70,6 +74,7 @@ impl Plan {
 pub(crate) struct PlanLine<'a> {
     graph: &'a Graph,
     plan: Arc<Plan>,
+    ends: Ends,
     /// z(x′) with the bias, and W (x − x′).
     start: Buffer,
     way: Buffer,
@@ -81,16 +86,17 @@ impl Graph {
     /// The line between two samples, if a plan knows the graph's first layer.
     pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
         let wanted = self.explained_nodes(end)?;
-        let (from, to) = (self.bind(start)?, self.bind(end)?);
-        let ([(_, from)], [(_, to)]) = (from.as_slice(), to.as_slice()) else {
+        let (from, bound) = (self.bind(start)?, self.bind(end)?);
+        let ([(_, from)], [(_, to)]) = (from.as_slice(), bound.as_slice()) else {
             return Ok(None);
         };
         if wanted != self.inputs() || from.dims() != to.dims() || from.dims().first() != Some(&1) {
             return Ok(None);
         }
-        let Some(plan) = self.plan(end, &[], &wanted, &Composite::gradient())? else { return Ok(None) };
+        let composite = Composite::gradient();
+        let Some(plan) = self.plans().get(self, &bound, &[], &wanted, &composite)? else { return Ok(None) };
         let Some(ends) = plan.ends() else { return Ok(None) };
-        let shape = plan.program.images[ends.value.0].shape(1);
+        let shape = plan.one(ends.value);
         let value = |x: &Tensor, bias: Option<&[f32]>| -> Result<Buffer> {
             let x = x.to_dtype(DType::F32)?.contiguous()?;
             let mut z = Buffer::new(shape.len());
@@ -100,31 +106,15 @@ impl Graph {
         };
         let bias = ends.tail.bias.as_ref().map(|bias| bias.as_slice());
         let (start, way) = (value(from, bias)?, value(&(to - from)?, None)?);
-        let sum = Buffer::new(plan.program.images[ends.gradient.0].shape(1).len());
-        Ok(Some(PlanLine { graph: self, plan, start, way, sum }))
+        let sum = Buffer::new(plan.one(ends.gradient).len());
+        Ok(Some(PlanLine { graph: self, plan, ends, start, way, sum }))
     }
 }
 
 impl PlanLine<'_> {
-    fn ends(&self) -> Result<Ends<'_>> {
-        self.plan.ends().ok_or_else(|| {
-            crate::Error::invalid("plan", "its ends are not those of a line", "a plan that has made a line")
-        })
-    }
-
-    fn one(&self, image: ImageId) -> BlockedShape {
-        self.plan.program.images[image.0].shape(1)
-    }
-
     /// What the first layer's instruction does, for points of the line.
-    fn first(
-        &self,
-        ends: &Ends<'_>,
-        runner: &Runner<'_>,
-        memory: &mut Workspace,
-        nodes: &[(f64, f64)],
-    ) -> Result<()> {
-        let shape = self.one(ends.value);
+    fn first(&self, runner: &Runner<'_>, memory: &mut Workspace, nodes: &[(f64, f64)]) -> Result<()> {
+        let (ends, shape) = (&self.ends, self.plan.one(self.ends.value));
         let mut bits = ends.tail.record.map(|bits| std::mem::take(&mut memory.bits[bits.0]));
         let (_, value) = memory.arena.split::<0>([], runner.range(ends.value));
         for (row, (value, (alpha, _))) in value.chunks_exact_mut(shape.len()).zip(nodes).enumerate() {
@@ -147,14 +137,13 @@ impl PlanLine<'_> {
 
 impl Line for PlanLine<'_> {
     fn add(&mut self, nodes: &[(f64, f64)], target: &Target, sample: usize) -> Result<Tensor> {
-        let plan = Arc::clone(&self.plan);
+        let (plan, ends) = (&self.plan, &self.ends);
         let (runner, program) = (plan.runner(self.graph, nodes.len()), &plan.program);
         let mut sum = std::mem::replace(&mut self.sum, Buffer::new(0));
         let scores = plan.with_workspace(|memory| {
-            let ends = self.ends()?;
             memory.prepare(&runner)?;
             runner.steps(memory, &program.forward[..ends.first], 0)?;
-            self.first(&ends, &runner, memory, nodes)?;
+            self.first(&runner, memory, nodes)?;
             runner.steps(memory, &program.forward[ends.first + 1..], ends.first + 1)?;
             let outputs = plan.outputs(self.graph, memory)?;
             let (scores, seeds) = target.seed(&outputs, &vec![sample; nodes.len()])?;
@@ -163,7 +152,7 @@ impl Line for PlanLine<'_> {
             runner.steps(memory, steps, program.forward.len())?;
             let weights: Vec<f32> = nodes.iter().map(|(_, weight)| *weight as f32).collect();
             let gradient = memory.arena.read(runner.range(ends.gradient));
-            let (one, all) = (self.one(ends.gradient), runner.shape(ends.gradient));
+            let (one, all) = (plan.one(ends.gradient), runner.shape(ends.gradient));
             blocked::accumulate(&one, &mut sum, &weights, &all, gradient)?;
             Ok(scores)
         });
@@ -174,11 +163,10 @@ impl Line for PlanLine<'_> {
     fn sum(&self) -> Result<Vec<Tensor>> {
         let runner = self.plan.runner(self.graph, 1);
         self.plan.with_workspace(|memory| {
-            let ends = self.ends()?;
             memory.prepare(&runner)?;
-            let (_, image) = memory.arena.split::<0>([], runner.range(ends.gradient));
+            let (_, image) = memory.arena.split::<0>([], runner.range(self.ends.gradient));
             image.copy_from_slice(&self.sum);
-            runner.step(memory, ends.last)?;
+            self.plan.program.backward.last().map_or(Ok(()), |last| runner.step(memory, last))?;
             runner.gradients(memory)
         })
     }

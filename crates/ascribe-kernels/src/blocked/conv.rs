@@ -22,7 +22,7 @@ use crate::shape::ConvShape;
 use crate::simd::Isa;
 
 /// A border wider than this would cost more than it saves.
-const WIDEST_BORDER: usize = 16;
+pub(super) const WIDEST_BORDER: usize = 16;
 
 /// A convolution, or its input gradient, on blocked tensors, with the weights packed once.
 ///

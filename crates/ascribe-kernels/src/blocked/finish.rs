@@ -37,6 +37,18 @@ pub(super) struct PanelFinish {
     pub(super) run: Run,
 }
 
+impl PanelFinish {
+    /// The epilogue of one block, for pixels of a row that are `step` apart.
+    pub(super) fn of_row(isa: Isa, finish: Finish, step: usize) -> Self {
+        Self {
+            blocks: [finish; MAX_BLOCKS],
+            residual_steps: [0, step * BLOCK],
+            bits_steps: [0, step],
+            run: choose(isa, &finish, finish.lanes != u16::MAX),
+        }
+    }
+}
+
 /// A tile to finish: its sums, `[row][pixel][block][16]`, and where they go.
 pub(super) struct Sums<'a> {
     pub(super) finish: &'a PanelFinish,

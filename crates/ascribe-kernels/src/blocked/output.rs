@@ -1,8 +1,9 @@
 //! The destination of a kernel, with everything that its epilogue reads and writes.
 
 use super::epilogue::BlockedEpilogue;
-use super::finish::Finish;
+use super::finish::{Finish, PanelFinish, Sums};
 use super::layout::{BLOCK, BlockedShape};
+use super::tiling::Tile;
 use crate::epilogue::Activation;
 use crate::parallel::SharedMut;
 
@@ -52,5 +53,39 @@ impl<'a> Output<'a> {
             activation: self.activation,
             lanes: self.shape.lanes(block),
         }
+    }
+
+    /// Finishes the sums of `pixels` pixels of one block, `[pixel][16]`, that lie in a row from `place` on, as far apart as
+    /// [`PanelFinish::of_row`] was told.
+    ///
+    /// # Safety
+    /// `finish` and `plane` are of the same block of a sample; the pixels exist, `values` has as many, and no other task
+    /// writes them.
+    pub(super) unsafe fn finish_row(
+        &self,
+        finish: &PanelFinish,
+        plane: *mut f32,
+        [y, x]: [usize; 2],
+        pixels: usize,
+        values: *const f32,
+    ) {
+        let tile = Tile {
+            src: 0,
+            dst: 0,
+            residual: self.residual.map_or(0, |(shape, _)| shape.at(y, x)),
+            bits: y * self.shape.size[1] + x,
+            pixels,
+            rows: 1,
+        };
+        let sums = Sums {
+            finish,
+            tile: &tile,
+            blocks: 1,
+            values,
+            dst: plane.wrapping_add(self.shape.at(y, x)),
+            dst_steps: [0, 0, finish.bits_steps[1] * BLOCK],
+        };
+        // SAFETY: the caller's contract.
+        unsafe { (finish.run)(&sums) };
     }
 }

@@ -1,11 +1,9 @@
 //! Element-wise operations on blocked tensors, for what does not fit a convolution's epilogue.
 
 use super::epilogue::{BlockedEpilogue, same_tensor};
-use super::finish::{PanelFinish, Sums, choose};
+use super::finish::PanelFinish;
 use super::layout::{BLOCK, BlockedShape};
 use super::output::Output;
-use super::tile::MAX_BLOCKS;
-use super::tiling::Tile;
 use crate::error::{Result, check_len};
 use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
@@ -112,7 +110,7 @@ fn scaled(
     if let Some(scale) = scale {
         check_len(kernel, "scale", y_shape.blocks() * BLOCK, scale.len())?;
     }
-    let (bias, residual) = (epilogue.bias, epilogue.residual);
+    let bias = epilogue.bias;
     let output = Output::new(epilogue, y_shape, y);
     let blocks = y_shape.blocks();
     let sums_len = if scale.is_some() { y_shape.size[1] * BLOCK } else { 0 };
@@ -123,12 +121,7 @@ fn scaled(
             // The scaled sum takes the bias along.
             finish.bias = std::ptr::null();
         }
-        let finish = PanelFinish {
-            blocks: [finish; MAX_BLOCKS],
-            residual_steps: [0, BLOCK],
-            bits_steps: [0, 1],
-            run: choose(isa, &finish, finish.lanes != u16::MAX),
-        };
+        let finish = PanelFinish::of_row(isa, finish, 1);
         let width = y_shape.size[1];
         // SAFETY: lengths are checked, each row belongs to one task, and `sums` has room for a row.
         unsafe {
@@ -143,23 +136,7 @@ fn scaled(
                     f32::dispatch(isa, ScaleRow { scale, shift, x, sums: sums.pointer() });
                     from = sums.pointer();
                 }
-                let tile = Tile {
-                    src: 0,
-                    dst: 0,
-                    residual: residual.map_or(0, |(shape, _)| shape.at(row, 0)),
-                    bits: row * width,
-                    pixels: width,
-                    rows: 1,
-                };
-                let sums = Sums {
-                    finish: &finish,
-                    tile: &tile,
-                    blocks: 1,
-                    values: from,
-                    dst: to.add(y_shape.at(row, 0)),
-                    dst_steps: [0, 0, BLOCK],
-                };
-                (finish.run)(&sums);
+                output.finish_row(&finish, to, [row, 0], width, from);
             }
         }
     });

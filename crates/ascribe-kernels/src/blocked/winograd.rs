@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::conv::{BlockedConv, Form};
 use super::epilogue::BlockedEpilogue;
-use super::finish::{PanelFinish, Sums, choose};
+use super::finish::PanelFinish;
 use super::layout::{BLOCK, BlockedShape};
 use super::output::Output;
 use super::pack::{Class, pack, panels};
@@ -248,13 +248,7 @@ impl BlockedConv {
     ) {
         let shape = output.shape;
         let columns = self.classes[0].lattice.grid[1];
-        let finish = output.finish(sample, block);
-        let finish = PanelFinish {
-            blocks: [finish; MAX_BLOCKS],
-            residual_steps: [0, BLOCK],
-            bits_steps: [0, 1],
-            run: choose(self.isa, &finish, finish.lanes != u16::MAX),
-        };
+        let finish = PanelFinish::of_row(self.isa, output.finish(sample, block), 1);
         let plane = output.plane(sample, block);
         let end = (rows.end * outputs).min(shape.size[0]);
         // SAFETY: the length is checked, these rows belong to one task.
@@ -270,24 +264,9 @@ impl BlockedConv {
             f32::dispatch(self.isa, transform);
             for i in 0..outputs.min(shape.size[0] - tile_row * outputs) {
                 let y = tile_row * outputs + i;
-                let tile = Tile {
-                    src: 0,
-                    dst: 0,
-                    residual: output.residual.map_or(0, |(shape, _)| shape.at(y, 0)),
-                    bits: y * shape.size[1],
-                    pixels: shape.size[1],
-                    rows: 1,
-                };
-                let sums = Sums {
-                    finish: &finish,
-                    tile: &tile,
-                    blocks: 1,
-                    values: row.wrapping_add(i * columns * outputs * BLOCK),
-                    dst: plane.wrapping_add(shape.at(y, 0)),
-                    dst_steps: [0, 0, BLOCK],
-                };
+                let values = row.wrapping_add(i * columns * outputs * BLOCK);
                 // SAFETY: as above; `row` holds whole rows of tiles.
-                unsafe { (finish.run)(&sums) };
+                unsafe { output.finish_row(&finish, plane, [y, 0], shape.size[1], values) };
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The processor's matrix unit: products of 16-bit floats in tiles of registers, summed in single precision.
 //!
-//! Of x86-64's AMX this uses what multiplies `bfloat16` ([`amx`]). [`Unit::Emulated`] does the same operations one by one, for tests on
-//! other processors.
+//! Of x86-64's AMX this uses what multiplies `bfloat16` ([`amx`]). [`Unit::Emulated`] does the same operations one by one,
+//! for tests on other processors.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -177,7 +177,8 @@ pub(crate) struct Operands<'a> {
 /// Multiplies one or two row tiles by one or two column tiles of numbers that are split into [`parts`].
 ///
 /// Of the products of parts it takes those that matter: with three parts, the three of nine that are left out are below
-/// 2⁻²³ of the product; with two, the one of four is below 2⁻¹⁸. Each step's products are summed apart from the sums of earlier steps, so that rounding errors stay small.
+/// 2⁻²³ of the product; with two, the one of four is below 2⁻¹⁸. Each step's products are summed apart from the sums of
+/// earlier steps, so that rounding errors stay small.
 ///
 /// The method is that of Henry, Tang and Heinecke 2019, *Leveraging the bfloat16 Artificial Intelligence Datatype For
 /// Higher-Precision Computations*.

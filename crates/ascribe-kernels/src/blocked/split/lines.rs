@@ -8,12 +8,10 @@
 use std::ops::Range;
 
 use super::PAIR;
+use crate::blocked::conv::WIDEST_BORDER;
 use crate::blocked::layout::{BLOCK, BlockedShape};
 use crate::conv::lattice::Lattice;
 use crate::matrix::ROWS;
-
-/// A border wider than this would cost more than it saves.
-const WIDEST_BORDER: usize = 16;
 
 /// What the classes of a convolution have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +67,37 @@ impl Extent {
     pub(super) fn distance(&self, tap: [isize; 2]) -> usize {
         let [row, column] = [0, 1].map(|axis| (tap[axis] - self.first[axis]) as usize);
         row * self.pitch() + column
+    }
+
+    /// Where the source of a grid point starts, in the first block of a sample.
+    fn source(&self, src: &BlockedShape, sample: usize, place: [usize; 2]) -> usize {
+        let [row, column] = [0, 1].map(|axis| {
+            (place[axis] * self.stride[axis] + src.pad[axis]).wrapping_add_signed(self.first[axis])
+        });
+        sample * src.sample() + row * src.pitch() + column * BLOCK
+    }
+
+    /// Cuts positions of some lines where lines end, or samples if rows follow each other: the first position of each part,
+    /// how many there are, the sample, and the row and column of the first.
+    fn parts(
+        self,
+        flat: bool,
+        lines: &Range<usize>,
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, usize, [usize; 2])> {
+        let (pitch, height, first) = (self.pitch(), self.grid[0], lines.start);
+        let mut at = positions.start;
+        std::iter::from_fn(move || {
+            if at >= positions.end {
+                return None;
+            }
+            let (line, column) = (first + at / pitch, at % pitch);
+            let (sample, row) = (line / height, line % height);
+            let room = if flat { (height - row) * pitch } else { pitch } - column;
+            let len = room.min(positions.end - at);
+            at += len;
+            Some((at - len, len, sample, [row, column]))
+        })
     }
 }
 
@@ -149,38 +178,43 @@ impl Lines {
             line = end;
         }
         for (class, lattice) in lattices.iter().enumerate() {
-            for (first, stretch) in &stretches {
-                Self::cut_class(extent, class, lattice, flat, *first, stretch, pairs, pieces, piece_starts);
+            for (first, lines) in &stretches {
+                let end = lines.len() * extent.pitch() - extent.reach[1];
+                for start in (0..end).step_by(PAIR) {
+                    let stop = end.min(start + PAIR);
+                    piece_starts.push(pieces.len());
+                    pairs.push(Pair { class, at: first + start, tiles: (stop - start).div_ceil(ROWS) });
+                    for (at, len, sample, place) in extent.parts(flat, lines, start..stop) {
+                        let width = if flat { len } else { lattice.grid[1].saturating_sub(place[1]) };
+                        let pixels = width.min(len);
+                        if place[0] < lattice.grid[0] && pixels > 0 {
+                            let place = [0, 1].map(|axis| {
+                                place[axis] * lattice.dst_stride[axis] + lattice.dst_offset[axis]
+                            });
+                            pieces.push(Piece { at: at - start, pixels, sample, place });
+                        }
+                    }
+                }
             }
         }
         piece_starts.push(pieces.len());
-        for (first, stretch) in &stretches {
+        for (first, lines) in &stretches {
             if extent.has_halo() {
-                let sample = stretch.start / height;
-                for at in 0..stretch.len() + extent.reach[0] {
-                    let row = stretch.start % height + at;
-                    let offset = extent.source(src, sample, [row, 0]);
-                    let pitch = extent.pitch();
+                let (sample, row, pitch) = (lines.start / height, lines.start % height, extent.pitch());
+                for at in 0..lines.len() + extent.reach[0] {
+                    let offset = extent.source(src, sample, [row + at, 0]);
                     strokes.push(Stroke { at: first + at * pitch, pixels: pitch, offset });
                 }
             } else {
-                let end = stretch.len() * extent.grid[1];
+                let end = lines.len() * extent.pitch();
                 for start in (0..end).step_by(PAIR) {
                     stroke_starts.push(strokes.len());
-                    let mut at = start;
-                    while at < end.min(start + PAIR) {
-                        let (line, column) = (stretch.start + at / extent.grid[1], at % extent.grid[1]);
-                        let (sample, row) = (line / height, line % height);
-                        let room = if flat {
-                            (height - row) * extent.grid[1] - column
-                        } else {
-                            extent.grid[1] - column
-                        };
-                        let pixels = room.min(end.min(start + PAIR) - at);
-                        let offset = extent.source(src, sample, [row, column]);
-                        strokes.push(Stroke { at, pixels, offset });
-                        at += pixels;
-                    }
+                    let parts = extent.parts(flat, lines, start..end.min(start + PAIR));
+                    strokes.extend(parts.map(|(at, pixels, sample, place)| Stroke {
+                        at,
+                        pixels,
+                        offset: extent.source(src, sample, place),
+                    }));
                 }
             }
         }
@@ -188,51 +222,5 @@ impl Lines {
             stroke_starts.push(0);
         }
         stroke_starts.push(strokes.len());
-    }
-
-    fn cut_class(
-        extent: &Extent,
-        class: usize,
-        lattice: &Lattice,
-        flat: bool,
-        first: usize,
-        lines: &Range<usize>,
-        pairs: &mut Vec<Pair>,
-        pieces: &mut Vec<Piece>,
-        piece_starts: &mut Vec<usize>,
-    ) {
-        let (pitch, height) = (extent.pitch(), extent.grid[0]);
-        let end = lines.len() * pitch - extent.reach[1];
-        for start in (0..end).step_by(PAIR) {
-            piece_starts.push(pieces.len());
-            let stop = end.min(start + PAIR);
-            pairs.push(Pair { class, at: first + start, tiles: (stop - start).div_ceil(ROWS) });
-            let mut at = start;
-            while at < stop {
-                let (line, column) = (lines.start + at / pitch, at % pitch);
-                let (sample, row) = (line / height, line % height);
-                let room = if flat { (height - row) * pitch } else { pitch } - column;
-                let next = stop.min(at + room);
-                let width = if flat { room } else { lattice.grid[1].saturating_sub(column) };
-                let pixels = width.min(next - at);
-                if row < lattice.grid[0] && pixels > 0 {
-                    let place = [row, column];
-                    let place =
-                        [0, 1].map(|axis| place[axis] * lattice.dst_stride[axis] + lattice.dst_offset[axis]);
-                    pieces.push(Piece { at: at - start, pixels, sample, place });
-                }
-                at = next;
-            }
-        }
-    }
-}
-
-impl Extent {
-    /// Where the source of a grid point starts, in the first block of a sample.
-    fn source(&self, src: &BlockedShape, sample: usize, place: [usize; 2]) -> usize {
-        let [row, column] = [0, 1].map(|axis| {
-            (place[axis] * self.stride[axis] + src.pad[axis]).wrapping_add_signed(self.first[axis])
-        });
-        sample * src.sample() + row * src.pitch() + column * BLOCK
     }
 }

@@ -124,15 +124,8 @@ impl BlockedConv {
         dst_shape: &BlockedShape,
         dst: &mut [f32],
     ) {
-        let residual_pad = epilogue.residual.map_or([0; 2], |(shape, _)| shape.pad);
-        let flat = match self.classes.as_slice() {
-            [class] => {
-                class.lattice.is_pointwise() && [src_shape.pad, dst_shape.pad, residual_pad] == [[0; 2]; 3]
-            }
-            _ => false,
-        };
         let output = Output::new(epilogue, dst_shape, dst);
-        let job = Job::new(self, unit, split, flat, (src_shape, src), output);
+        let job = Job::new(self, unit, split, (src_shape, src), output);
         let work = Work::lines(
             dst_shape.batch,
             job.extent.grid,
@@ -140,10 +133,9 @@ impl BlockedConv {
             self.panels.len(),
             dst_shape.batch * self.products_per_sample(),
         );
-        let stretches = job.stretches(work.longest_strip());
         run_tasks(
             work.tasks(),
-            || Memory::new(job.left_len(work.longest_strip(), stretches)),
+            || Memory::new(job.left_len(work.longest_strip())),
             |memory, task| {
                 let (lines, panels) = work.task(task);
                 // SAFETY: the memory has room for the longest task; tasks have lines or panels of their own.

@@ -8,12 +8,10 @@ use std::ops::Range;
 use super::lines::{Extent, Lines, Stroke};
 use super::{BLOCKS, PAIR};
 use crate::blocked::conv::BlockedConv;
-use crate::blocked::finish::{PanelFinish, Sums, choose};
+use crate::blocked::finish::PanelFinish;
 use crate::blocked::layout::{BLOCK, BlockedShape};
 use crate::blocked::output::Output;
 use crate::blocked::pack::Panel;
-use crate::blocked::tile::MAX_BLOCKS;
-use crate::blocked::tiling::Tile;
 use crate::conv::lattice::Lattice;
 use crate::float::Float;
 use crate::matrix::{DEPTH, Operands, ROWS, Split, Unit, product, split_row};
@@ -42,11 +40,12 @@ impl<'a> Job<'a> {
         conv: &'a BlockedConv,
         unit: Unit,
         split: Split,
-        flat: bool,
         (src_shape, src): (&'a BlockedShape, &'a [f32]),
         output: Output<'a>,
     ) -> Self {
         let lattices: Vec<_> = conv.classes.iter().map(|class| &class.lattice).collect();
+        let pads = [src_shape.pad, output.shape.pad, output.residual.map_or([0; 2], |(shape, _)| shape.pad)];
+        let flat = matches!(lattices.as_slice(), [one] if one.is_pointwise()) && pads == [[0; 2]; 3];
         let extent = Extent::of(&lattices);
         Self { conv, unit, split, lattices, extent, flat, src_shape, src, output }
     }
@@ -61,13 +60,10 @@ impl<'a> Job<'a> {
         self.extent.pitch() * self.chunks() * self.split.parts() * DEPTH * size_of::<u16>()
     }
 
-    /// Most samples that so many lines can be of.
-    pub(super) fn stretches(&self, lines: usize) -> usize {
-        if self.extent.has_halo() { lines.div_ceil(self.extent.grid[0]) + 1 } else { 1 }
-    }
-
-    /// Elements that so many lines of so many samples take when they are split, and what is read behind them.
-    pub(super) fn left_len(&self, lines: usize, samples: usize) -> usize {
+    /// Elements that so many lines take when they are split, and what is read behind them.
+    pub(super) fn left_len(&self, lines: usize) -> usize {
+        // Lines of another sample have rows above and below of their own.
+        let samples = lines.div_ceil(self.extent.grid[0].max(1)) + 1;
         let positions = lines * self.extent.pitch() + samples * self.extent.positions(0);
         spread(positions) * self.chunks() * self.split.parts() * DEPTH
     }
@@ -246,29 +242,14 @@ impl<'a> Task<'a> {
             Some((of, finishes)) if *of == key => &finishes[column],
             _ => &self.finishes.insert((key, finishes(job, piece.sample, current, class))).1[column],
         };
-        let tile = Tile {
-            src: 0,
-            dst: 0,
-            residual: job.output.residual.map_or(0, |(shape, _)| shape.at(y, x)),
-            bits: y * shape.size[1] + x,
-            pixels: piece.pixels,
-            rows: 1,
-        };
         let plane = job.output.plane(piece.sample, current.block + column);
-        let sums = Sums {
-            finish,
-            tile: &tile,
-            blocks: 1,
-            values: sums.wrapping_add((column * PAIR + piece.at) * BLOCK),
-            dst: plane.wrapping_add(shape.at(y, x)),
-            dst_steps: [0, 0, job.lattices[class].dst_stride[1] * BLOCK],
-        };
+        let values = sums.wrapping_add((column * PAIR + piece.at) * BLOCK);
         // SAFETY: the caller's contract; each row of the destination begins in one piece.
         unsafe {
             if x == 0 && shape.pad != [0, 0] {
                 shape.clear_rows(plane, y, y + 1);
             }
-            (finish.run)(&sums);
+            job.output.finish_row(finish, plane, piece.place, piece.pixels, values);
         }
     }
 }
@@ -276,13 +257,7 @@ impl<'a> Task<'a> {
 fn finishes(job: &Job<'_>, sample: usize, panel: &Panel, class: usize) -> [PanelFinish; 2] {
     let step = job.lattices[class].dst_stride[1];
     [0, panel.blocks - 1].map(|column| {
-        let finish = job.output.finish(sample, panel.block + column);
-        PanelFinish {
-            blocks: [finish; MAX_BLOCKS],
-            residual_steps: [0, step * BLOCK],
-            bits_steps: [0, step],
-            run: choose(job.conv.isa, &finish, finish.lanes != u16::MAX),
-        }
+        PanelFinish::of_row(job.conv.isa, job.output.finish(sample, panel.block + column), step)
     })
 }
 
