@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::values::signs;
 
 /// Number of rows pushed through a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,15 +107,13 @@ impl Attribution {
     pub fn findings(&self) -> Result<Vec<String>> {
         let mut findings = Vec::new();
         for part in &self.parts {
-            let rows = part.values.dim(0)?;
-            let flat = part.values.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.reshape((rows, ()))?;
-            for (sample, values) in flat.to_vec2::<f64>()?.into_iter().enumerate() {
-                let of = if part.name.is_empty() { String::new() } else { format!(" of '{}'", part.name) };
-                if values.iter().all(|v| *v == 0.0) {
-                    findings.push(format!("the attribution{of} is zero everywhere for sample {sample}"));
-                } else if values.iter().all(|v| *v <= 0.0) {
-                    findings.push(format!("the attribution{of} is positive nowhere for sample {sample}"));
+            let of = if part.name.is_empty() { String::new() } else { format!(" of '{}'", part.name) };
+            for (sample, signs) in signs(&part.values)?.into_iter().enumerate() {
+                if signs.positive {
+                    continue;
                 }
+                let what = if signs.negative { "positive nowhere" } else { "zero everywhere" };
+                findings.push(format!("the attribution{of} is {what} for sample {sample}"));
             }
         }
         Ok(findings)

@@ -1,8 +1,9 @@
 //! What goes into a model and what comes out.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::values;
 
 /// Whether a method may vary an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,8 +236,7 @@ pub(crate) fn rows(value: &Tensor, samples: &[usize]) -> Result<Tensor> {
 /// # Errors
 /// Names the value and the position of the first NaN or infinity.
 pub fn check_finite(what: &str, value: &Tensor) -> Result<()> {
-    let flat = value.flatten_all()?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
-    let Some(at) = flat.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let Some((at, found)) = values::first_not_finite(value)? else { return Ok(()) };
     let mut index = Vec::with_capacity(value.rank());
     let mut rest = at;
     for &side in value.dims().iter().rev() {
@@ -244,7 +244,7 @@ pub fn check_finite(what: &str, value: &Tensor) -> Result<()> {
         rest /= side;
     }
     index.reverse();
-    Err(Error::invalid(what, format!("is {} at {index:?}", flat[at]), "finite values"))
+    Err(Error::invalid(what, format!("is {found} at {index:?}"), "finite values"))
 }
 
 /// The named outputs of a model.

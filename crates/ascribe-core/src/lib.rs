@@ -24,6 +24,7 @@ mod run;
 mod suggest;
 pub mod sweep;
 mod target;
+mod values;
 mod variations;
 
 pub use adapters::{Autograd, BlackBox};

@@ -3,10 +3,11 @@
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{D, Device, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::inputs::Outputs;
+use crate::values;
 
 /// A function from the outputs and the samples' positions in the original batch to one score per row.
 pub type ScoreFn = Arc<dyn Fn(&Outputs, &[usize]) -> Result<Tensor> + Send + Sync>;
@@ -280,5 +281,6 @@ fn classes_of(all: &[usize], samples: &[usize]) -> Result<Vec<usize>> {
 /// # Errors
 /// If it has another number of axes.
 pub fn to_f64(scores: &Tensor) -> Result<Vec<f64>> {
-    Ok(scores.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1()?)
+    scores.dims1()?;
+    values::numbers(scores)
 }

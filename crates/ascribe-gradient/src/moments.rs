@@ -1,75 +1,104 @@
 //! Mean, variance and the spread of both, one value at a time.
 
-use ascribe_core::{Result, Tensor};
+use ascribe_core::{DType, Device, Result, Tensor, to_f64};
+use rayon::prelude::*;
 
-/// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two): unlike
-/// sums of powers, they do not cancel.
+/// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two), in double
+/// precision: unlike sums of powers, they do not cancel.
 #[derive(Default)]
 pub(crate) struct Moments {
     count: f64,
-    /// Mean, Σ(g − mean)².
-    low: Option<[Tensor; 2]>,
+    /// Shape, type and place of the values.
+    like: Option<(Vec<usize>, DType, Device)>,
+    mean: Vec<f64>,
+    /// Σ(g − mean)².
+    m2: Vec<f64>,
     /// Σ(g − mean)³, Σ(g − mean)⁴, which only the variance's error needs.
-    high: Option<[Tensor; 2]>,
+    high: Vec<[f64; 2]>,
 }
+
+/// Values that are worth a task of their own.
+const TASK: usize = 16 * 1024;
 
 impl Moments {
     /// Adds a value, for means only.
     pub(crate) fn push(&mut self, value: &Tensor) -> Result<()> {
-        self.add(value, false)
+        let (n, value) = self.next(value)?;
+        let low = self.mean.par_iter_mut().zip(&mut self.m2);
+        low.zip(&value).with_min_len(TASK).for_each(|((mean, m2), value)| {
+            let delta = value - *mean;
+            *mean += delta / n;
+            *m2 += delta * (delta / n) * (n - 1.0);
+        });
+        Ok(())
     }
 
     /// Adds a value, for variances too.
     pub(crate) fn push_for_variance(&mut self, value: &Tensor) -> Result<()> {
-        self.add(value, true)
+        let (n, value) = self.next(value)?;
+        self.high.resize(value.len(), [0.0; 2]);
+        let all = self.mean.par_iter_mut().zip(&mut self.m2).zip(&mut self.high);
+        all.zip(&value).with_min_len(TASK).for_each(|(((mean, m2), [m3, m4]), value)| {
+            let delta = value - *mean;
+            let part = delta / n;
+            let term = delta * part * (n - 1.0);
+            *m4 += term * part * part * (n * n - 3.0 * n + 3.0) + 6.0 * part * part * *m2 - 4.0 * part * *m3;
+            *m3 += term * part * (n - 2.0) - 3.0 * part * *m2;
+            *m2 += term;
+            *mean += part;
+        });
+        Ok(())
     }
 
-    fn add(&mut self, value: &Tensor, high: bool) -> Result<()> {
+    /// The number of values with this one, and this one's numbers.
+    fn next(&mut self, value: &Tensor) -> Result<(f64, Vec<f64>)> {
         self.count += 1.0;
-        let n = self.count;
-        let Some([mean, m2]) = self.low.take() else {
-            let zero = value.zeros_like()?;
-            self.low = Some([value.clone(), zero.clone()]);
-            self.high = high.then(|| [zero.clone(), zero]);
-            return Ok(());
-        };
-        let delta = (value - &mean)?;
-        let part = (&delta / n)?;
-        let term = ((&delta * &part)? * (n - 1.0))?;
-        if let Some([m3, m4]) = self.high.take() {
-            let part2 = part.sqr()?;
-            let m4 = (m4 + ((&term * &part2)? * (n * n - 3.0 * n + 3.0))?)?;
-            let m4 = ((m4 + ((&part2 * &m2)? * 6.0)?)? - ((&part * &m3)? * 4.0)?)?;
-            let m3 = ((m3 + ((&term * &part)? * (n - 2.0))?)? - ((&part * &m2)? * 3.0)?)?;
-            self.high = Some([m3, m4]);
-        }
-        self.low = Some([(mean + part)?, (m2 + term)?]);
-        Ok(())
+        let numbers = to_f64(&value.flatten_all()?)?;
+        self.like.get_or_insert_with(|| (value.dims().to_vec(), value.dtype(), value.device().clone()));
+        self.mean.resize(numbers.len(), 0.0);
+        self.m2.resize(numbers.len(), 0.0);
+        Ok((self.count, numbers))
     }
 
     /// The mean and its standard error; the latter needs two values.
     pub(crate) fn mean(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
-        let Some([mean, m2]) = &self.low else { return Ok(None) };
-        let error =
-            if self.count > 1.0 { Some((m2 / (self.count * (self.count - 1.0)))?.sqrt()?) } else { None };
-        Ok(Some((mean.clone(), error)))
+        let n = self.count;
+        self.results(self.mean.clone(), || self.m2.iter().map(|m2| (m2 / (n * (n - 1.0))).sqrt()).collect())
     }
 
     /// The variance (divided by n) and its large-sample standard error √((m₄ − m₂²) / n), of values that were added for
     /// that.
     pub(crate) fn variance(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
-        let (Some([_, m2]), Some([_, m4])) = (&self.low, &self.high) else { return Ok(None) };
-        let variance = (m2 / self.count)?;
-        let excess = ((m4 / self.count)? - variance.sqr()?)?.relu()?;
-        let error = if self.count > 1.0 { Some((excess / self.count)?.sqrt()?) } else { None };
-        Ok(Some((variance, error)))
+        if self.high.is_empty() {
+            return Ok(None);
+        }
+        let n = self.count;
+        let error = |(m2, [_, m4]): (&f64, &[f64; 2])| {
+            let variance = m2 / n;
+            ((m4 / n - variance * variance).max(0.0) / n).sqrt()
+        };
+        let errors = || self.m2.iter().zip(&self.high).map(error).collect();
+        self.results(self.m2.iter().map(|m2| m2 / n).collect(), errors)
+    }
+
+    /// Both as tensors like the values.
+    fn results(
+        &self,
+        value: Vec<f64>,
+        error: impl FnOnce() -> Vec<f64>,
+    ) -> Result<Option<(Tensor, Option<Tensor>)>> {
+        let Some((dims, dtype, device)) = &self.like else { return Ok(None) };
+        let tensor = |numbers: Vec<f64>| -> Result<Tensor> {
+            let tensor = Tensor::from_vec(numbers, dims.as_slice(), &Device::Cpu)?;
+            Ok(tensor.to_dtype(*dtype)?.to_device(device)?)
+        };
+        let error = if self.count > 1.0 { Some(tensor(error())?) } else { None };
+        Ok(Some((tensor(value)?, error)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ascribe_core::Device;
-
     use super::*;
 
     #[test]

@@ -18,6 +18,7 @@ use ascribe_core::{
     Attribution, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target, Tensor,
     explain, random, sweep, to_f64,
 };
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::moments::Moments;
@@ -136,15 +137,36 @@ impl<E> NoiseTunnel<E> {
 }
 
 impl Noise {
-    /// Noisy copy number `draw` of one sample's explained inputs.
-    fn copy(&self, one: &[Tensor], draw: usize, seed: u64) -> Result<Vec<Tensor>> {
+    /// The noisy copies of some points, drawn side by side, and the sample of each.
+    fn copies(
+        &self,
+        x: &Inputs,
+        sigmas: &[Vec<f64>],
+        points: &[sweep::Point],
+        seed: u64,
+    ) -> Result<(Inputs, Vec<usize>)> {
+        let copy = |point: &sweep::Point| {
+            let sigmas = sigmas.get(point.sample).into_iter().flatten();
+            self.copy(&one(x, point.sample)?, sigmas, point.index, seed)
+        };
+        let copies: Result<Vec<Vec<Tensor>>> = points.par_iter().map(copy).collect();
+        let mut copies = copies?.into_iter();
+        sweep::rows(x, points, &mut |_, _| Ok(copies.next().unwrap_or_default()))
+    }
+
+    /// Noisy copy number `draw` of one sample's explained inputs, with a standard deviation for each.
+    fn copy<'a>(
+        &self,
+        one: &[Tensor],
+        sigmas: impl IntoIterator<Item = &'a f64>,
+        draw: usize,
+        seed: u64,
+    ) -> Result<Vec<Tensor>> {
         let mut rng = random::stream(seed, draw as u64);
         one.iter()
-            .map(|x| {
-                let Some(rows) = &self.given else {
-                    let noise = random::normal(&mut rng, x.dims(), x.dtype(), x.device())?;
-                    return Ok((x + (noise * self.sigma(x)?)?)?);
-                };
+            .zip(sigmas)
+            .map(|(x, sigma)| {
+                let Some(rows) = &self.given else { return random::normal_around(&mut rng, x, *sigma) };
                 let noise = rows.narrow(0, draw, 1)?.to_dtype(x.dtype())?;
                 if noise.dims() != x.dims() {
                     let problem = format!("has rows of shape {:?}", &noise.dims()[1..]);
@@ -153,6 +175,11 @@ impl Noise {
                 Ok((x + noise)?)
             })
             .collect()
+    }
+
+    /// The standard deviation for each sample and explained input.
+    fn sigmas(&self, x: &Inputs) -> Result<Vec<Vec<f64>>> {
+        (0..x.batch()?).map(|s| one(x, s)?.iter().map(|x| self.sigma(x)).collect()).collect()
     }
 
     /// The standard deviation for one sample.
@@ -168,6 +195,11 @@ impl Noise {
         };
         Ok(self.sigma * range)
     }
+}
+
+/// The explained inputs of one sample.
+fn one(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
+    x.explained().map(|input| Ok(input.value.narrow(0, sample, 1)?)).collect()
 }
 
 impl Statistic {
@@ -240,12 +272,11 @@ impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
             let mut values: Vec<Vec<Tensor>> = Vec::new();
             let mut spread: Vec<Vec<Tensor>> = Vec::new();
             let mut moments: Vec<Moments> = Vec::new();
+            let sigmas = self.noise.sigmas(x)?;
             let mut done = 0;
             for chunk in all.chunks(run.get_batch()) {
                 run.step(done, all.len())?;
-                let mut vary =
-                    |p: sweep::Point, one: &[Tensor]| self.noise.copy(one, p.index, run.get_seed());
-                let (noisy, samples) = sweep::rows(x, chunk, &mut vary)?;
+                let (noisy, samples) = self.noise.copies(x, &sigmas, chunk, run.get_seed())?;
                 let target = task.target.for_rows(&samples)?;
                 let found = self.explainer.explain(task.model, &noisy, &target, &inner)?;
                 task.count(found.provenance.cost);
@@ -326,7 +357,7 @@ mod tests {
         let noise = Noise { sigma: 0.5, ..Noise::default() };
         let x = Tensor::new(&[[-1_f64, 3.0]], &Device::Cpu)?;
         assert_eq!(noise.sigma(&x)?, 2.0);
-        let drawn = noise.copy(std::slice::from_ref(&x), 3, 7)?;
+        let drawn = noise.copy(std::slice::from_ref(&x), &[2.0], 3, 7)?;
         let normal = random::normal(&mut random::stream(7, 3), &[1, 2], x.dtype(), &Device::Cpu)?;
         assert_eq!(flat(&drawn[0]), flat(&(x + (normal * 2.0)?)?));
         Ok(())
