@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use crate::attribution::{Attribution, Cost, Provenance, Values, totals};
 use crate::error::{Error, Result};
+use crate::gradient_sum::GradientSum;
 use crate::inputs::{Inputs, check_finite};
 use crate::line::Line;
 use crate::model::{Differentiable, Gradient, Predictor};
@@ -46,6 +47,16 @@ pub trait Explainer<M: ?Sized>: Method {
     /// # Errors
     /// If the configuration, the inputs or the target do not fit the model, or a value is not finite.
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution>;
+
+    /// A cheaper way to sum this method's attributions of inputs like `x`, where they are gradients and the model has
+    /// one: see [`Differentiable::gradient_sum`].
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn gradient_sum<'a>(&self, model: &'a M, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
+        let _ = (model, x);
+        Ok(None)
+    }
 }
 
 impl<T: Method + ?Sized> Method for Box<T> {
@@ -69,6 +80,10 @@ impl<T: Method + ?Sized> Method for Box<T> {
 impl<M: ?Sized, T: Explainer<M> + ?Sized> Explainer<M> for Box<T> {
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         (**self).explain(model, x, target, run)
+    }
+
+    fn gradient_sum<'a>(&self, model: &'a M, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
+        (**self).gradient_sum(model, x)
     }
 }
 
@@ -204,6 +219,15 @@ impl<M: ?Sized> Task<'_, M> {
     /// Never for inputs made through [`Inputs`].
     pub fn samples(&self) -> Result<Vec<usize>> {
         Ok((0..self.x.batch()?).collect())
+    }
+
+    /// Adds gradients at inputs to a sum, and counts them; `samples` as in [`Differentiable::gradient`].
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn add_to_sum(&self, sum: &mut dyn GradientSum, x: &Inputs, samples: &[usize]) -> Result<()> {
+        self.count(Cost { forward: samples.len(), backward: samples.len() });
+        finite_scores(&to_f64(&sum.add(x, &self.target, samples)?)?)
     }
 }
 

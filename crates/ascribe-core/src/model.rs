@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::gradient_sum::GradientSum;
 use crate::graph::{Graph, Keep, NodeId};
 use crate::inputs::{Inputs, Outputs};
 use crate::line::Line;
@@ -72,6 +73,16 @@ pub trait Differentiable: Predictor {
         let _ = (start, end);
         Ok(None)
     }
+
+    /// A cheaper way to sum gradients at inputs shaped like `x`, whose first axis does not count; `None` where the model
+    /// has none, and [`Differentiable::gradient`] is to be used. The sums are the same but for rounding.
+    ///
+    /// # Errors
+    /// If such inputs do not fit the model.
+    fn gradient_sum<'a>(&'a self, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
+        let _ = x;
+        Ok(None)
+    }
 }
 
 impl Predictor for Graph {
@@ -99,6 +110,10 @@ impl Differentiable for Graph {
 
     fn line<'a>(&'a self, start: &Inputs, end: &Inputs) -> Result<Option<Box<dyn Line + 'a>>> {
         Ok(self.planned_line(start, end)?.map(|line| Box::new(line) as _))
+    }
+
+    fn gradient_sum<'a>(&'a self, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
+        Ok(self.planned_sum(x)?.map(|sum| Box::new(sum) as _))
     }
 }
 

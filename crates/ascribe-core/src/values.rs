@@ -83,7 +83,9 @@ mod tests {
                     values[at] = bad;
                     let tensor = Tensor::new(values, &Device::Cpu)?.to_dtype(dtype)?;
                     let found = first_not_finite(&tensor)?;
-                    assert!(found.is_some_and(|(i, v)| i == at && v.is_nan() == bad.is_nan() && !v.is_finite()));
+                    assert!(
+                        found.is_some_and(|(i, v)| i == at && v.is_nan() == bad.is_nan() && !v.is_finite())
+                    );
                 }
             }
             let all = Tensor::ones(3 * CHUNK + 1, dtype, &Device::Cpu)?;

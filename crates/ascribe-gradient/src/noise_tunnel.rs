@@ -15,13 +15,13 @@
 //! Cost: n times that of the method inside, and one evaluation.
 
 use ascribe_core::{
-    Attribution, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target, Tensor,
-    explain, random, sweep, to_f64,
+    Attribution, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target, Task, Tensor,
+    explain, sweep,
 };
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::moments::Moments;
+use crate::noise::{Noise, NoiseUnit};
 
 /// What is computed from the attributions of the noisy copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,39 +34,6 @@ pub enum Statistic {
     MeanSquare,
     /// Their variance: `var-grad`.
     Variance,
-}
-
-/// What σ is measured in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoiseUnit {
-    /// The range x_max − x_min of each sample, for each explained input.
-    #[default]
-    Range,
-    /// The input's own unit.
-    Absolute,
-}
-
-/// Configuration of the noise.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Noise {
-    /// Number n of noisy copies.
-    pub samples: usize,
-    /// Standard deviation σ.
-    pub sigma: f64,
-    /// What σ is measured in.
-    pub unit: NoiseUnit,
-    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample.
-    #[serde(skip)]
-    pub given: Option<Tensor>,
-}
-
-impl Default for Noise {
-    /// 50 copies with 15 % noise, the middle of what Smilkov et al. recommend.
-    fn default() -> Self {
-        Self { samples: 50, sigma: 0.15, unit: NoiseUnit::Range, given: None }
-    }
 }
 
 /// An explainer, asked about noisy copies of the input. The attribution is shaped like the explainer's.
@@ -122,6 +89,11 @@ impl<E> NoiseTunnel<E> {
         Self { noise: Noise { sigma, unit: NoiseUnit::Absolute, ..self.noise }, ..self }
     }
 
+    /// Sets whether the standard error of each value is estimated.
+    pub fn spread(self, spread: bool) -> Self {
+        Self { noise: Noise { spread, ..self.noise }, ..self }
+    }
+
     /// Adds these rows to every sample, one after the other, instead of random draws.
     ///
     /// # Errors
@@ -134,72 +106,6 @@ impl<E> NoiseTunnel<E> {
             _ => Err(Error::invalid("noise", format!("has shape {:?}", rows.dims()), "at least one row")),
         }
     }
-}
-
-impl Noise {
-    /// The noisy copies of some points, drawn side by side, and the sample of each.
-    fn copies(
-        &self,
-        x: &Inputs,
-        sigmas: &[Vec<f64>],
-        points: &[sweep::Point],
-        seed: u64,
-    ) -> Result<(Inputs, Vec<usize>)> {
-        let copy = |point: &sweep::Point| {
-            let sigmas = sigmas.get(point.sample).into_iter().flatten();
-            self.copy(&one(x, point.sample)?, sigmas, point.index, seed)
-        };
-        let copies: Result<Vec<Vec<Tensor>>> = points.par_iter().map(copy).collect();
-        let mut copies = copies?.into_iter();
-        sweep::rows(x, points, &mut |_, _| Ok(copies.next().unwrap_or_default()))
-    }
-
-    /// Noisy copy number `draw` of one sample's explained inputs, with a standard deviation for each.
-    fn copy<'a>(
-        &self,
-        one: &[Tensor],
-        sigmas: impl IntoIterator<Item = &'a f64>,
-        draw: usize,
-        seed: u64,
-    ) -> Result<Vec<Tensor>> {
-        let mut rng = random::stream(seed, draw as u64);
-        one.iter()
-            .zip(sigmas)
-            .map(|(x, sigma)| {
-                let Some(rows) = &self.given else { return random::normal_around(&mut rng, x, *sigma) };
-                let noise = rows.narrow(0, draw, 1)?.to_dtype(x.dtype())?;
-                if noise.dims() != x.dims() {
-                    let problem = format!("has rows of shape {:?}", &noise.dims()[1..]);
-                    return Err(Error::invalid("noise", problem, format!("{:?}", &x.dims()[1..])));
-                }
-                Ok((x + noise)?)
-            })
-            .collect()
-    }
-
-    /// The standard deviation for each sample and explained input.
-    fn sigmas(&self, x: &Inputs) -> Result<Vec<Vec<f64>>> {
-        (0..x.batch()?).map(|s| one(x, s)?.iter().map(|x| self.sigma(x)).collect()).collect()
-    }
-
-    /// The standard deviation for one sample.
-    fn sigma(&self, x: &Tensor) -> Result<f64> {
-        let range = match self.unit {
-            NoiseUnit::Absolute => return Ok(self.sigma),
-            NoiseUnit::Range => {
-                let flat = x.flatten_all()?;
-                let ends = Tensor::stack(&[flat.max(0)?, flat.min(0)?], 0)?;
-                let ends = to_f64(&ends)?;
-                ends[0] - ends[1]
-            }
-        };
-        Ok(self.sigma * range)
-    }
-}
-
-/// The explained inputs of one sample.
-fn one(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
-    x.explained().map(|input| Ok(input.value.narrow(0, sample, 1)?)).collect()
 }
 
 impl Statistic {
@@ -250,66 +156,104 @@ impl<E: Method> Method for NoiseTunnel<E> {
             let problem = self.noise.samples.to_string();
             return Err(Error::invalid("samples", problem, format!("at least {least} for {}", self.id())));
         }
-        if !(self.noise.sigma >= 0.0 && self.noise.sigma.is_finite()) {
-            return Err(Error::invalid("sigma", self.noise.sigma.to_string(), "0 or a positive number"));
-        }
-        match self.noise.given.as_ref().map(Tensor::dims) {
-            Some(dims) if dims.first() != Some(&self.noise.samples) => {
-                let problem = format!("given with shape {dims:?}");
-                Err(Error::invalid("noise", problem, format!("{} rows", self.noise.samples)))
-            }
-            _ => Ok(()),
-        }
+        self.noise.check()
     }
+}
+
+impl<E: Method> NoiseTunnel<E> {
+    /// The mean where the model sums gradients for less than one by one; `None` elsewhere.
+    fn summed<M: Predictor + ?Sized>(&self, task: &Task<'_, M>, sigmas: &[Vec<f64>]) -> Result<Option<Found>>
+    where
+        E: Explainer<M>,
+    {
+        let samples = task.samples()?;
+        let (total, mut done) = (samples.len() * self.noise.samples, 0);
+        let mut columns: Vec<Vec<Tensor>> = Vec::new();
+        for sample in samples {
+            // Samples have one shape: the first decides for all.
+            let one = task.x.select(&[sample])?;
+            let Some(mut sum) = self.explainer.gradient_sum(task.model, &one)? else { return Ok(None) };
+            for chunk in sweep::every(&[sample], self.noise.samples).chunks(task.run.get_batch()) {
+                task.run.step(done, total)?;
+                let (noisy, samples) = self.noise.copies(task.x, sigmas, chunk, task.run.get_seed())?;
+                task.add_to_sum(sum.as_mut(), &noisy, &samples)?;
+                done += chunk.len();
+            }
+            let sums = sum.sum()?;
+            columns.resize(sums.len(), Vec::new());
+            for (column, sum) in columns.iter_mut().zip(sums) {
+                column.push((sum / self.noise.samples as f64)?);
+            }
+        }
+        task.run.step(done, total)?;
+        Ok(Some(Found { values: joined(&columns)?, ..Found::default() }))
+    }
+
+    /// The statistic from attributions one by one.
+    fn collected<M: Predictor + ?Sized>(&self, task: &Task<'_, M>, sigmas: &[Vec<f64>]) -> Result<Found>
+    where
+        E: Explainer<M>,
+    {
+        let (run, inner) = (task.run, task.run.quiet());
+        let all = sweep::every(&task.samples()?, self.noise.samples);
+        // Per part of the attribution, the rows of the samples that are done.
+        let mut values: Vec<Vec<Tensor>> = Vec::new();
+        let mut spread: Vec<Vec<Tensor>> = Vec::new();
+        let mut moments: Vec<Moments> = Vec::new();
+        let mut done = 0;
+        for chunk in all.chunks(run.get_batch()) {
+            run.step(done, all.len())?;
+            let (noisy, samples) = self.noise.copies(task.x, sigmas, chunk, run.get_seed())?;
+            let target = task.target.for_rows(&samples)?;
+            let found = self.explainer.explain(task.model, &noisy, &target, &inner)?;
+            task.count(found.provenance.cost);
+            for (row, point) in chunk.iter().enumerate() {
+                moments.resize_with(found.parts.len(), Moments::default);
+                for (moments, part) in moments.iter_mut().zip(&found.parts) {
+                    self.statistic.push(moments, &part.values.narrow(0, row, 1)?)?;
+                }
+                if point.index + 1 == self.noise.samples {
+                    values.resize(moments.len(), Vec::new());
+                    spread.resize(moments.len(), Vec::new());
+                    for (i, moments) in moments.drain(..).enumerate() {
+                        let Some((value, error)) = self.statistic.of(&moments)? else { continue };
+                        values[i].push(value);
+                        spread[i].extend(error);
+                    }
+                }
+            }
+            done += chunk.len();
+        }
+        run.step(done, all.len())?;
+        let known = self.noise.spread && self.noise.samples > 1;
+        let spread = if known { Some(joined(&spread)?) } else { None };
+        Ok(Found { values: joined(&values)?, spread, ..Found::default() })
+    }
+}
+
+/// The rows of each column as one tensor.
+fn joined(columns: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
+    columns.iter().map(|rows| Ok(Tensor::cat(rows, 0)?)).collect()
 }
 
 impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
     fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
         explain(self, model, x, target, run, |task| {
-            let inner = run.quiet();
-            let all = sweep::every(&task.samples()?, self.noise.samples);
-            // Per part of the attribution, the rows of the samples that are done.
-            let mut values: Vec<Vec<Tensor>> = Vec::new();
-            let mut spread: Vec<Vec<Tensor>> = Vec::new();
-            let mut moments: Vec<Moments> = Vec::new();
             let sigmas = self.noise.sigmas(x)?;
-            let mut done = 0;
-            for chunk in all.chunks(run.get_batch()) {
-                run.step(done, all.len())?;
-                let (noisy, samples) = self.noise.copies(x, &sigmas, chunk, run.get_seed())?;
-                let target = task.target.for_rows(&samples)?;
-                let found = self.explainer.explain(task.model, &noisy, &target, &inner)?;
-                task.count(found.provenance.cost);
-                for (row, point) in chunk.iter().enumerate() {
-                    moments.resize_with(found.parts.len(), Moments::default);
-                    for (moments, part) in moments.iter_mut().zip(&found.parts) {
-                        self.statistic.push(moments, &part.values.narrow(0, row, 1)?)?;
-                    }
-                    if point.index + 1 == self.noise.samples {
-                        values.resize(moments.len(), Vec::new());
-                        spread.resize(moments.len(), Vec::new());
-                        for (i, moments) in moments.drain(..).enumerate() {
-                            let Some((value, error)) = self.statistic.of(&moments)? else { continue };
-                            values[i].push(value);
-                            spread[i].extend(error);
-                        }
-                    }
-                }
-                done += chunk.len();
+            if !self.noise.spread
+                && self.statistic == Statistic::Mean
+                && let Some(found) = self.summed(task, &sigmas)?
+            {
+                return Ok(found);
             }
-            run.step(done, all.len())?;
-            let join = |parts: Vec<Vec<Tensor>>| -> Result<Vec<Tensor>> {
-                parts.iter().map(|rows| Ok(Tensor::cat(rows, 0)?)).collect()
-            };
-            let spread = if self.noise.samples > 1 { Some(join(spread)?) } else { None };
-            Ok(Found { values: join(values)?, spread, ..Found::default() })
+            self.collected(task, &sigmas)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ascribe_core::{Autograd, Device};
+    use ascribe_core::{Autograd, Device, to_f64};
 
     use super::*;
     use crate::{InputXGradient, IntegratedGradients, Saliency};
@@ -349,17 +293,6 @@ mod tests {
         assert_eq!(variance.provenance.method, "var-grad");
         assert_eq!(variance.provenance.config["explainer"]["method"], "saliency");
         assert_eq!(variance.provenance.cost, Cost { forward: 6 + 2, backward: 6 });
-        Ok(())
-    }
-
-    #[test]
-    fn sigma_is_a_fraction_of_the_range() -> Result<()> {
-        let noise = Noise { sigma: 0.5, ..Noise::default() };
-        let x = Tensor::new(&[[-1_f64, 3.0]], &Device::Cpu)?;
-        assert_eq!(noise.sigma(&x)?, 2.0);
-        let drawn = noise.copy(std::slice::from_ref(&x), &[2.0], 3, 7)?;
-        let normal = random::normal(&mut random::stream(7, 3), &[1, 2], x.dtype(), &Device::Cpu)?;
-        assert_eq!(flat(&drawn[0]), flat(&(x + (normal * 2.0)?)?));
         Ok(())
     }
 

@@ -11,7 +11,8 @@
 //! Cost: one evaluation and one backward walk.
 
 use ascribe_core::{
-    Attribution, Cost, Differentiable, Explainer, Found, Inputs, Method, Result, Run, Target, Tensor, explain,
+    Attribution, Cost, Differentiable, Explainer, Found, GradientSum, Inputs, Method, Result, Run, Target,
+    Tensor, explain,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,5 +74,9 @@ impl<M: Differentiable + ?Sized> Explainer<M> for Saliency {
                 if self.abs { found.values.iter().map(|g| Ok(g.abs()?)).collect() } else { Ok(found.values) };
             Ok(Found { values: values?, scores: Some(found.scores), ..Found::default() })
         })
+    }
+
+    fn gradient_sum<'a>(&self, model: &'a M, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
+        if self.abs { Ok(None) } else { model.gradient_sum(x) }
     }
 }

@@ -1,8 +1,8 @@
 //! Rules in compiled plans (f32) against the walk from node to node in double precision.
 
 use ascribe_core::ops::Backend;
-use ascribe_core::{DType, Explainer, Graph, Inputs, Result, Run, Target};
-use ascribe_gradient::{Bias, DeconvNet, GuidedBackprop, Lrp, LrpComposite, LrpRule};
+use ascribe_core::{DType, Differentiable, Explainer, Graph, Inputs, Result, Run, Target};
+use ascribe_gradient::{Bias, DeconvNet, GuidedBackprop, Lrp, LrpComposite, LrpRule, NoiseTunnel, Saliency};
 use ascribe_testing::net::{self, Kind, Net, Style};
 use ascribe_testing::{distance, flat};
 use proptest::prelude::*;
@@ -58,5 +58,23 @@ proptest! {
                 prop_assert!(found == other, "{name}, {style:?}: batch and threads");
             }
         }
+    }
+
+    #[test]
+    fn sums_of_noisy_gradients_are_their_mean(seed in any::<u64>()) {
+        let graph = Net::draw(seed, Kind::default()).unwrap().graph(Style::Plain).unwrap().canonical().unwrap();
+        let graph = graph.to_dtype(DType::F32).unwrap();
+        let x = net::inputs(seed, 2).unwrap();
+        let x = Inputs::single(x.explained().next().unwrap().value.to_dtype(DType::F32).unwrap()).unwrap();
+        prop_assert!(graph.gradient_sum(&x).unwrap().is_some(), "the network has a plan");
+        let explain = |spread: bool| {
+            let method = NoiseTunnel::smooth_grad(Saliency::new()).samples(5).spread(spread);
+            method.explain(&graph, &x, &Target::Classes(vec![1, 0]), &Run::new().seed(seed).batch(3)).unwrap()
+        };
+        let (each, summed) = (explain(true), explain(false));
+        prop_assert!(each.parts[0].spread.is_some() && summed.parts[0].spread.is_none());
+        prop_assert_eq!(each.provenance.cost, summed.provenance.cost);
+        let gap = distance(&flat(summed.values()).unwrap(), &flat(each.values()).unwrap());
+        prop_assert!(gap < 1e-5, "{gap:e}");
     }
 }

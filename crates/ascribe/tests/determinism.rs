@@ -57,26 +57,27 @@ fn record(found: &Attribution) -> Result<(Vec<u64>, Value), Failure> {
 #[test]
 fn methods() -> Result<(), Failure> {
     for (name, graph, x) in networks()? {
-        for entry in catalogue::methods()? {
-            let method = catalogue::explainer(&entry.id, &config(&entry.id))?;
-            let target = catalogue::score(&entry.id, &config(&entry.id))?.of(Target::Classes(vec![1, 3]));
+        let plain = catalogue::methods()?.iter().map(|entry| (entry.id.as_str(), config(&entry.id)));
+        let summed = ("smooth-grad", json!({ "samples": 5, "spread": false }));
+        for (id, config) in plain.chain([summed]) {
+            let method = catalogue::explainer(id, &config)?;
+            let target = catalogue::score(id, &config)?.of(Target::Classes(vec![1, 3]));
             let explain = |x: &Inputs, target: &Target, run: &Run| method.explain(&graph, x, target, run);
             let run = Run::new().seed(11);
             let expected = record(&explain(&x, &target, &run)?)?;
-            assert!(expected.0.iter().any(|b| *b != 0), "{} of {name}: nothing to compare", entry.id);
+            assert!(expected.0.iter().any(|b| *b != 0), "{id} of {name}: nothing to compare");
             for threads in THREADS {
                 for budget in BUDGETS {
                     let found = explain(&x, &target, &run.clone().threads(threads).batch(budget))?;
                     assert!(
                         record(&found)? == expected,
-                        "{} of {name}: {threads} threads, budget {budget}",
-                        entry.id
+                        "{id} of {name}: {threads} threads, budget {budget}"
                     );
                 }
             }
             let mut alone = Vec::new();
             for (sample, class) in [1, 3].into_iter().enumerate() {
-                let target = catalogue::score(&entry.id, &config(&entry.id))?.of(Target::Class(class));
+                let target = catalogue::score(id, &config)?.of(Target::Class(class));
                 alone.push(explain(&x.select(&[sample])?, &target, &run)?);
             }
             let (first, second) = (&alone[0].parts[0], &alone[1].parts[0]);
@@ -85,7 +86,7 @@ fn methods() -> Result<(), Failure> {
             both.parts[0].values = joined(&first.values, &second.values)?;
             both.parts[0].spread =
                 first.spread.as_ref().zip(second.spread.as_ref()).map(|(a, b)| joined(a, b)).transpose()?;
-            assert!(bits(&both)? == expected.0, "{} of {name}: a batch is not its samples", entry.id);
+            assert!(bits(&both)? == expected.0, "{id} of {name}: a batch is not its samples");
         }
     }
     Ok(())

@@ -55,7 +55,10 @@ fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
     Ok(match workload {
         "saliency" => Box::new(Saliency::new()),
         "ig-50" => Box::new(IntegratedGradients::new().steps(50).quadrature(Quadrature::GaussLegendre)),
-        "smooth-grad-50" => Box::new(NoiseTunnel::smooth_grad(Saliency::new()).samples(50).sigma(0.15)),
+        // Like the peer, without standard errors.
+        "smooth-grad-50" => {
+            Box::new(NoiseTunnel::smooth_grad(Saliency::new()).samples(50).sigma(0.15).spread(false))
+        }
         "grad-cam" => Box::new(GradCam::new().relu(true)),
         "lrp" => Box::new(Lrp::new().composite(LrpComposite::EpsilonPlus)),
         "rise-1000" => Box::new(Rise::new(1000)),

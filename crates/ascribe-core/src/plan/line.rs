@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
-use ascribe_kernels::blocked::{self, BlockedConv, BlockedEpilogue, BlockedShape, Buffer};
+use ascribe_kernels::blocked::{self, BlockedConv, BlockedEpilogue, Buffer};
 use candle_core::{DType, Tensor};
 
 use super::Plan;
 use super::program::{ImageId, Instruction, Tail};
 use super::run::{Runner, Workspace};
+use super::total::Total;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::inputs::Inputs;
@@ -29,17 +30,15 @@ struct Ends {
     /// Its value, and what is done to it.
     value: ImageId,
     tail: Tail,
-    /// The gradient there, which the last instruction takes to the picture.
-    gradient: ImageId,
+    total: Total,
 }
 
 impl Plan {
     /// The ends, if a first layer alone reads the only input and its transpose alone makes the only gradient.
     fn ends(&self) -> Option<Ends> {
         let program = &self.program;
-        let ([input], [(Some(wanted), _)]) = (program.inputs.as_slice(), program.wanted.as_slice()) else {
-            return None;
-        };
+        let total = Total::of(self)?;
+        let [input] = program.inputs.as_slice() else { return None };
         let steps = || program.forward.iter().chain(&program.backward);
         let mut readers = steps()
             .enumerate()
@@ -53,20 +52,7 @@ impl Plan {
         if results.iter().any(|of| of.contains(input)) || tail.residual.is_some() || tail.mask.is_some() {
             return None;
         }
-        match program.backward.last()? {
-            Instruction::PlanarGrad { src, dst, .. } | Instruction::PlainGrad { src, dst, .. }
-                if dst == wanted =>
-            {
-                let (conv, tail) = (conv.clone(), tail.clone());
-                Some(Ends { first, conv, value: *value, tail, gradient: *src })
-            }
-            _ => None,
-        }
-    }
-
-    /// The shape of an image for one sample.
-    fn one(&self, image: ImageId) -> BlockedShape {
-        self.program.images[image.0].shape(1)
+        Some(Ends { first, conv: conv.clone(), value: *value, tail: tail.clone(), total })
     }
 }
 
@@ -78,8 +64,6 @@ pub(crate) struct PlanLine<'a> {
     /// z(x′) with the bias, and W (x − x′).
     start: Buffer,
     way: Buffer,
-    /// `Σ w g` so far.
-    sum: Buffer,
 }
 
 impl Graph {
@@ -106,8 +90,7 @@ impl Graph {
         };
         let bias = ends.tail.bias.as_ref().map(|bias| bias.as_slice());
         let (start, way) = (value(from, bias)?, value(&(to - from)?, None)?);
-        let sum = Buffer::new(plan.one(ends.gradient).len());
-        Ok(Some(PlanLine { graph: self, plan, ends, start, way, sum }))
+        Ok(Some(PlanLine { graph: self, plan, ends, start, way }))
     }
 }
 
@@ -137,37 +120,22 @@ impl PlanLine<'_> {
 
 impl Line for PlanLine<'_> {
     fn add(&mut self, nodes: &[(f64, f64)], target: &Target, sample: usize) -> Result<Tensor> {
-        let (plan, ends) = (&self.plan, &self.ends);
+        let (plan, first) = (self.plan.clone(), self.ends.first);
         let (runner, program) = (plan.runner(self.graph, nodes.len()), &plan.program);
-        let mut sum = std::mem::replace(&mut self.sum, Buffer::new(0));
-        let scores = plan.with_workspace(|memory| {
+        plan.with_workspace(|memory| {
             memory.prepare(&runner)?;
-            runner.steps(memory, &program.forward[..ends.first], 0)?;
+            runner.steps(memory, &program.forward[..first], 0)?;
             self.first(&runner, memory, nodes)?;
-            runner.steps(memory, &program.forward[ends.first + 1..], ends.first + 1)?;
+            runner.steps(memory, &program.forward[first + 1..], first + 1)?;
             let outputs = plan.outputs(self.graph, memory)?;
             let (scores, seeds) = target.seed(&outputs, &vec![sample; nodes.len()])?;
-            runner.seed(memory, seeds)?;
-            let steps = &program.backward[..program.backward.len() - 1];
-            runner.steps(memory, steps, program.forward.len())?;
             let weights: Vec<f32> = nodes.iter().map(|(_, weight)| *weight as f32).collect();
-            let gradient = memory.arena.read(runner.range(ends.gradient));
-            let (one, all) = (plan.one(ends.gradient), runner.shape(ends.gradient));
-            blocked::accumulate(&one, &mut sum, &weights, &all, gradient)?;
+            self.ends.total.add(&runner, memory, seeds, &weights)?;
             Ok(scores)
-        });
-        self.sum = sum;
-        scores
+        })
     }
 
     fn sum(&self) -> Result<Vec<Tensor>> {
-        let runner = self.plan.runner(self.graph, 1);
-        self.plan.with_workspace(|memory| {
-            memory.prepare(&runner)?;
-            let (_, image) = memory.arena.split::<0>([], runner.range(self.ends.gradient));
-            image.copy_from_slice(&self.sum);
-            self.plan.program.backward.last().map_or(Ok(()), |last| runner.step(memory, last))?;
-            runner.gradients(memory)
-        })
+        self.ends.total.gradient(self.graph, &self.plan)
     }
 }

@@ -8,7 +8,7 @@
 //! know run on tensors, between two conversions.
 //!
 //! Variations of a sample in a rectangle run the forward half on the patches that change ([`patch`]); points of a straight
-//! line share the first layer and its transpose ([`line`]).
+//! line share the first layer ([`line`]), and sums of gradients share its transpose ([`total`]).
 //!
 //! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
 //! rules of a composite as long as all of them are among [`Planned`]; otherwise, and for other number types and
@@ -31,6 +31,7 @@ mod run;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod total;
 mod unit;
 
 use std::fmt::{self, Debug};

@@ -267,6 +267,43 @@ fn lines_give_the_sums_of_their_gradients() {
 }
 
 #[test]
+fn sums_of_gradients_share_the_last_step() {
+    let mut sums = 0;
+    for seed in 0..80 {
+        let (graph, code) = network(seed);
+        let x = Inputs::single(picture(seed, code, 5)).unwrap();
+        let (target, samples) = (Target::Classes(vec![0, 2]), [1, 0, 1, 1, 0]);
+        let sum = |threads: usize, chunk: usize| {
+            let found = Run::new().threads(threads).install(|| {
+                let Some(mut sum) = graph.gradient_sum(&x)? else { return Ok(None) };
+                let scores = [0, 1, 2, 3, 4].chunks(chunk).map(|rows| {
+                    let of: Vec<usize> = rows.iter().map(|&row| samples[row]).collect();
+                    sum.add(&x.select(rows)?, &target, &of)
+                });
+                let scores: Vec<Tensor> = scores.collect::<Result<_>>()?;
+                Ok(Some((Tensor::cat(&scores, 0)?, sum.sum()?.remove(0))))
+            });
+            found.unwrap()
+        };
+        let Some((scores, found)) = sum(1, 5) else { continue };
+        sums += 1;
+        for (threads, chunk) in [(2, 5), (3, 1), (8, 2)] {
+            let again = sum(threads, chunk).unwrap();
+            let same = numbers(&again.0) == numbers(&scores) && numbers(&again.1) == numbers(&found);
+            assert!(same, "network {seed}, {threads} threads, {chunk} at a time");
+        }
+        let exact = graph.to_dtype(DType::F64).unwrap().with_backend(Backend::Portable);
+        let rows = Inputs::single(x.find("x").unwrap().to_dtype(DType::F64).unwrap()).unwrap();
+        assert!(exact.gradient_sum(&rows).unwrap().is_none());
+        let each = exact.gradient(&rows, &target, &samples).unwrap();
+        let expected = each.values[0].sum_keepdim(0).unwrap();
+        let (gap, score_gap) = (distance(&found, &expected), distance(&scores, &each.scores));
+        assert!(gap < 2e-5 && score_gap < 2e-5, "network {seed}: {gap:.1e}, {score_gap:.1e}");
+    }
+    assert!(sums >= 10, "only {sums} networks begin with a convolution of a picture");
+}
+
+#[test]
 fn images_that_live_at_the_same_time_do_not_overlap() {
     for seed in 0..20 {
         let (graph, code) = network(seed);
