@@ -1,5 +1,7 @@
 //! Element types as they stand in files, and how they become tensors.
 
+use std::io::{self, Read};
+
 use candle_core::{DType, Device, Tensor};
 
 /// The type of one number in a file.
@@ -67,6 +69,33 @@ impl Element {
             DType::F64 => (Self::F64, D::F64),
             _ => return None,
         })
+    }
+
+    /// [`Element::tensor`] of the next `length` bytes. Numbers of single precision go into the tensor's memory piece by piece.
+    ///
+    /// # Errors
+    /// Outside, of the reader; inside, those of [`Element::tensor`].
+    pub(crate) fn read(
+        self,
+        from: &mut impl Read,
+        length: usize,
+        shape: &[usize],
+    ) -> io::Result<Result<Tensor, String>> {
+        const PIECE: usize = 1 << 20;
+        let mut piece = vec![0; if self == Self::F32 { length.min(PIECE) } else { length }];
+        if self != Self::F32 || piece.len() == length {
+            from.read_exact(&mut piece)?;
+            return Ok(self.tensor(&piece, shape));
+        }
+        let mut values = Vec::with_capacity(length / 4);
+        let mut rest = length;
+        while rest > 0 {
+            let part = &mut piece[..rest.min(PIECE)];
+            from.read_exact(part)?;
+            values.extend(chunks::<4>(part).map(f32::from_le_bytes));
+            rest -= part.len();
+        }
+        Ok(tensor(values, shape))
     }
 
     /// Little-endian bytes in row-major order, as a tensor on the CPU.
@@ -163,6 +192,21 @@ mod tests {
         let t = Element::Bool.tensor(&[0, 1, 7], &[3]).unwrap();
         assert_eq!(t.to_vec1::<u8>().unwrap(), [0, 1, 1]);
         assert!(Element::U64.tensor(&[0xff; 8], &[1]).unwrap_err().contains("2^63"));
+    }
+
+    #[test]
+    fn reading_piece_by_piece_gives_what_reading_at_once_gives() {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let shape = [250, 3000];
+        let all = Element::F32.tensor(&bytes, &shape).unwrap().to_vec2::<f32>().unwrap();
+        let read = |length: usize, shape: &[usize]| Element::F32.read(&mut bytes.as_slice(), length, shape);
+        let found = read(bytes.len(), &shape).unwrap().unwrap().to_vec2::<f32>().unwrap();
+        let bits = |values: Vec<Vec<f32>>| values.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(found), bits(all));
+        assert!(read(bytes.len() - 4, &shape).unwrap().is_err(), "the shape does not go with the length");
+        assert!(read(bytes.len() - 1, &shape).unwrap().is_err(), "not a whole number of values");
+        let shape = [250, 3001];
+        assert!(read(bytes.len() + 1000, &shape).is_err(), "the end comes too early");
     }
 
     #[test]

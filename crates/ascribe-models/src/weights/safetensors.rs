@@ -17,7 +17,7 @@ const FORMAT: &str = "safetensors file";
 /// The limit of the reference implementation.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads tensor by tensor, so that the peak is the size of the tensors, not twice that.
+/// Reads each tensor straight into its own memory, so that the peak is the size of the tensors and no more.
 ///
 /// The file is not memory-mapped: another process that truncates a mapped file kills this one,
 /// and each tensor has to be copied out of the map anyway.
@@ -51,7 +51,6 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<StateDict
         )));
     }
     let mut dict = StateDict::new();
-    let mut buffer = Vec::new();
     for name in header.offset_keys() {
         let Some(TensorInfo { dtype, shape, data_offsets: (start, end) }) = header.info(&name) else {
             return Err(bad(format!("tensor '{name}' has no description")));
@@ -61,9 +60,8 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<StateDict
                 "tensor '{name}' has type {dtype:?}; supported are BOOL, integers, F16, BF16, F32 and F64"
             )));
         };
-        buffer.resize(end - start, 0);
-        file.read_exact(&mut buffer).map_err(io)?;
-        let tensor = element.tensor(&buffer, shape).map_err(|e| bad(format!("tensor '{name}': {e}")))?;
+        let tensor = element.read(&mut file, end - start, shape).map_err(io)?;
+        let tensor = tensor.map_err(|e| bad(format!("tensor '{name}': {e}")))?;
         dict.insert(name, tensor);
     }
     if let Some(metadata) = header.metadata() {
