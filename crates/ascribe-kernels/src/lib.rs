@@ -32,6 +32,7 @@
 
 pub mod blocked;
 mod conv;
+mod copy;
 mod elementwise;
 mod epilogue;
 mod error;
@@ -45,6 +46,7 @@ mod simd;
 mod tile;
 
 pub use conv::{PackedConv, conv2d, conv2d_input_grad, conv2d_weight_grad};
+pub use copy::strided_copy;
 pub use elementwise::{
     add, add_assign, add_scaled, clip, clip_input_grad, fill, map, map_in_place, relu, relu_input_grad,
     zip_in_place, zip_map,

@@ -92,6 +92,25 @@ pub(crate) fn slice<T: Element>(tensor: &Tensor) -> Result<Slice<impl Deref<Targ
     Ok(Slice { guard, start, len: end - start, number: std::marker::PhantomData })
 }
 
+/// The tensor in row-major order; does not copy one that is.
+pub(crate) fn contiguous(tensor: &Tensor, backend: Backend) -> Result<Tensor> {
+    if tensor.is_contiguous() {
+        return Ok(tensor.clone());
+    }
+    dispatch!(backend, [tensor], T => {
+        let (guard, layout) = tensor.storage_and_layout();
+        let all = match &*guard {
+            Storage::Cpu(storage) => T::cpu_storage_as_slice(storage)?,
+            _ => &[],
+        };
+        let mut values = vec![T::zero_(); tensor.elem_count()];
+        let from = all.get(layout.start_offset()..).unwrap_or(&[]);
+        ascribe_kernels::strided_copy(from, tensor.dims(), layout.stride(), &mut values)?;
+        return self::tensor(values, tensor.dims());
+    });
+    Ok(tensor.contiguous()?)
+}
+
 /// A CPU tensor from values in row-major order; does not copy.
 pub(crate) fn tensor<T: Element>(values: Vec<T>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)

@@ -24,7 +24,7 @@ pub struct MatMul;
 fn product(a: &Tensor, b: &Tensor, b_transposed: bool, backend: Backend) -> Result<Tensor> {
     let (rows, k) = a.dims2()?;
     let n = if b_transposed { b.dim(0)? } else { b.dim(1)? };
-    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let (a, b) = (fast::contiguous(a, backend)?, fast::contiguous(b, backend)?);
     fast::dispatch!(backend, [&a, &b], T => {
         let (a, b) = (fast::slice::<T>(&a)?, fast::slice::<T>(&b)?);
         let mut c = vec![<T as fast::Element>::zero_(); rows * n];
@@ -108,30 +108,42 @@ impl Operator for Linear {
 }
 
 impl MatMul {
-    /// Brings both sides to the same batch axes and calls the product of 3-axis tensors.
-    fn product(a: &Tensor, b: &Tensor, backend: Backend) -> Result<Tensor> {
-        let (batch, m, k, n) = Self::sizes(a.dims(), b.dims())?;
-        if b.rank() == 2 {
+    /// `op(a) · op(b)`, where op exchanges the last two axes of those in `transposed`; brings both sides to the same batch
+    /// axes.
+    fn product(a: &Tensor, b: &Tensor, transposed: [bool; 2], backend: Backend) -> Result<Tensor> {
+        let dims = |t: &Tensor, transposed: bool| {
+            let mut dims = t.dims().to_vec();
+            let rank = dims.len();
+            if transposed && rank > 1 {
+                dims.swap(rank - 2, rank - 1);
+            }
+            dims
+        };
+        let (batch, m, k, n) = Self::sizes(&dims(a, transposed[0]), &dims(b, transposed[1]))?;
+        if b.rank() == 2 && !transposed[0] {
             let mut shape = a.dims()[..a.rank() - 1].to_vec();
             shape.push(n);
-            return Ok(product(&a.reshape(((), k))?, b, false, backend)?.reshape(shape)?);
+            return Ok(product(&a.reshape(((), k))?, b, transposed[1], backend)?.reshape(shape)?);
         }
-        let side = |t: &Tensor, rows: usize, cols: usize| -> Result<Tensor> {
-            let mut shape = batch.clone();
-            shape.extend([rows, cols]);
-            Ok(t.broadcast_as(shape)?.reshape(((), rows, cols))?.contiguous()?)
+        let side = |t: &Tensor| -> Result<Tensor> {
+            let own = &t.dims()[t.rank() - 2..];
+            let whole: Vec<usize> = batch.iter().chain(own).copied().collect();
+            Ok(fast::contiguous(&t.broadcast_as(whole)?, backend)?.reshape(((), own[0], own[1]))?)
         };
-        let (left, right) = (side(a, m, k)?, side(b, k, n)?);
+        let (left, right) = (side(a)?, side(b)?);
         let count = left.dim(0)?;
-        let mut shape = batch;
+        let mut shape = batch.clone();
         shape.extend([m, n]);
+        let [trans_a, trans_b] = transposed;
         fast::dispatch!(backend, [&left, &right], T => {
             let (a, b) = (fast::slice::<T>(&left)?, fast::slice::<T>(&right)?);
             let mut c = vec![<T as fast::Element>::zero_(); count * m * n];
-            kernels::matmul(&kernels::MatmulShape { batch: count, m, n, k, trans_a: false, trans_b: false }, &a, &b, &mut c)?;
+            kernels::matmul(&kernels::MatmulShape { batch: count, m, n, k, trans_a, trans_b }, &a, &b, &mut c)?;
             return fast::tensor(c, &shape);
         });
-        Ok(left.matmul(&right)?.reshape(shape)?)
+        let [left, right] = [(left, trans_a), (right, trans_b)]
+            .map(|(t, transposed)| if transposed { t.transpose(1, 2)?.contiguous() } else { Ok(t) });
+        Ok(left?.matmul(&right?)?.reshape(shape)?)
     }
 
     /// Broadcast batch axes, m, k and n.
@@ -175,19 +187,18 @@ impl Operator for MatMul {
     }
 
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
-        Self::product(input(inputs, 0)?, input(inputs, 1)?, backend)
+        Self::product(input(inputs, 0)?, input(inputs, 1)?, [false, false], backend)
     }
 
     fn vjp(&self, args: &Vjp<'_>) -> Result<Grads> {
         let (a, b) = (args.input(0)?, args.input(1)?);
-        let transposed = |t: &Tensor| Ok::<_, Error>(t.transpose(t.rank() - 2, t.rank() - 1)?.contiguous()?);
         let da = if args.wants(0) {
-            Some(sum_to(&Self::product(args.grad, &transposed(b)?, args.backend)?, a.dims())?)
+            Some(sum_to(&Self::product(args.grad, b, [false, true], args.backend)?, a.dims())?)
         } else {
             None
         };
         let db = if args.wants(1) {
-            Some(sum_to(&Self::product(&transposed(a)?, args.grad, args.backend)?, b.dims())?)
+            Some(sum_to(&Self::product(a, args.grad, [true, false], args.backend)?, b.dims())?)
         } else {
             None
         };

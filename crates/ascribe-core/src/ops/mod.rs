@@ -6,6 +6,7 @@ mod conv;
 mod depth_to_space;
 pub(crate) mod fast;
 mod gather;
+mod lanes;
 mod linear;
 mod logic;
 mod norm;

@@ -1,8 +1,13 @@
 //! Softmax and its logarithm.
 
+use ascribe_kernels::Float;
 use candle_core::Tensor;
+use rayon::prelude::*;
 
+use super::fast::{self, Element};
+use super::lanes::{largest, sum_pairs};
 use super::operator::{Backend, Grads, Kind, Operator, Vjp, input, shapes};
+use super::single;
 use crate::error::{Error, Result};
 
 /// `yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ}` along an axis, or its logarithm.
@@ -35,8 +40,12 @@ impl Operator for Softmax {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor], _: Backend) -> Result<Tensor> {
+    fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let x = input(inputs, 0)?;
+        if !self.log && self.axis + 1 == x.rank() {
+            let x = fast::contiguous(x, backend)?;
+            fast::dispatch!(backend, [&x], T => { return rows::<T>(&x); });
+        }
         Ok(match self.log {
             true => candle_nn::ops::log_softmax(x, self.axis)?,
             // One pass over each row instead of five over the tensor.
@@ -50,6 +59,10 @@ impl Operator for Softmax {
             return Ok(vec![None]);
         }
         let (y, grad) = (args.output, args.grad);
+        if !self.log && self.axis + 1 == y.rank() {
+            let (y, grad) = (y.contiguous()?, grad.contiguous()?);
+            fast::dispatch!(args.backend, [&y, &grad], T => { return Ok(vec![Some(rows_grad::<T>(&y, &grad)?)]); });
+        }
         let dx = if self.log {
             (grad - y.exp()?.broadcast_mul(&grad.sum_keepdim(self.axis)?)?)?
         } else {
@@ -59,8 +72,59 @@ impl Operator for Softmax {
     }
 }
 
+/// The exponential of an element type.
+trait Exponential: Element {
+    fn exponential(self) -> Self;
+}
+
+impl Exponential for f32 {
+    #[inline]
+    fn exponential(self) -> Self {
+        single::exp(self)
+    }
+}
+
+impl Exponential for f64 {
+    #[inline]
+    fn exponential(self) -> Self {
+        self.exp()
+    }
+}
+
+/// Values that are worth a task of their own.
+const TASK: usize = 8 * 1024;
+
+/// Softmax along the last axis.
+fn rows<T: Exponential>(x: &Tensor) -> Result<Tensor> {
+    let values = fast::slice::<T>(x)?;
+    let (values, len): (&[T], usize) = (&values, x.dims()[x.rank() - 1]);
+    let mut y = vec![T::zero_(); values.len()];
+    let rows = y.par_chunks_mut(len).zip(values.par_chunks(len));
+    rows.with_min_len(TASK.div_ceil(len)).for_each(|(y, x)| {
+        let most = largest(x);
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - most).exponential());
+        let inverse = <T as Float>::from_f64(1.0) / sum_pairs(y, y, |y, _| y);
+        y.iter_mut().for_each(|y| *y *= inverse);
+    });
+    fast::tensor(y, x.dims())
+}
+
+/// `dx = y (g − Σ g y)` along the last axis.
+fn rows_grad<T: Element>(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let (values, grads) = (fast::slice::<T>(y)?, fast::slice::<T>(grad)?);
+    let (values, grads, len): (&[T], &[T], usize) = (&values, &grads, y.dims()[y.rank() - 1]);
+    let mut dx = vec![T::zero_(); values.len()];
+    let rows = dx.par_chunks_mut(len).zip(values.par_chunks(len)).zip(grads.par_chunks(len));
+    rows.with_min_len(TASK.div_ceil(len)).for_each(|((dx, y), g)| {
+        let along = sum_pairs(g, y, |g, y| g * y);
+        dx.iter_mut().zip(y.iter().zip(g)).for_each(|(dx, (&y, &g))| *dx = y * (g - along));
+    });
+    fast::tensor(dx, y.dims())
+}
+
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
     use proptest::prelude::*;
 
     use super::*;
@@ -74,6 +138,37 @@ mod tests {
             let op = Softmax { axis: axis % shape.len(), log };
             check(&op, &[random(&shape, -3.0, 3.0, seed)], &[true], seed);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_agree_with_the_portable_path(rows in 1_usize..40, len in 1_usize..300, scale in 0.1_f64..30.0, seed: u64) {
+            let op = Softmax { axis: 1, log: false };
+            let (x, grad) = (random(&[rows, len], -scale, scale, seed), random(&[rows, len], -1.0, 1.0, seed ^ 1));
+            let run = |dtype, backend| {
+                let (x, grad) = (x.to_dtype(dtype).unwrap(), grad.to_dtype(dtype).unwrap());
+                let y = op.forward(&[&x], backend).unwrap();
+                let args = Vjp { inputs: &[&x], output: &y, grad: &grad, needs: &[true], backend };
+                let dx = op.vjp(&args).unwrap().remove(0).unwrap();
+                [y, dx].map(|t| t.to_dtype(DType::F64).unwrap())
+            };
+            let exact = run(DType::F64, Backend::Portable);
+            for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 3e-6)] {
+                for (found, exact) in run(dtype, Backend::Auto).iter().zip(&exact) {
+                    prop_assert!(distance(found, exact) < tolerance, "{dtype:?}: {}", distance(found, exact));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masked_places_get_nothing() {
+        let x = Tensor::new(&[[f32::NEG_INFINITY, 1.0, 1.0]], &candle_core::Device::Cpu).unwrap();
+        let y = Softmax { axis: 1, log: false }.forward(&[&x], Backend::Auto).unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[0.0, 0.5, 0.5]]);
+        let x = Tensor::new(&[[f32::NAN, 1.0]], &candle_core::Device::Cpu).unwrap();
+        let y = Softmax { axis: 1, log: false }.forward(&[&x], Backend::Auto).unwrap();
+        assert!(y.to_vec2::<f32>().unwrap()[0].iter().all(|v| v.is_nan()), "what is no number stays none");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::binary::{broadcast_shape, sum_to};
+use super::fast;
 use super::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input, shapes};
 use crate::error::{Error, Result};
 
@@ -254,13 +255,13 @@ impl Operator for Structure {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor], _: Backend) -> Result<Tensor> {
+    fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let x = input(inputs, 0)?;
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.dims()).collect();
         Ok(match self {
             Self::Identity => x.clone(),
             Self::Reshape { .. } | Self::Flatten { .. } => x.reshape(self.output_shape(&shapes)?)?,
-            Self::Transpose { order } => x.permute(order.as_slice())?.contiguous()?,
+            Self::Transpose { order } => fast::contiguous(&x.permute(order.as_slice())?, backend)?,
             Self::Concat { axis } => {
                 let batch = Self::concat_batch(*axis, &shapes);
                 let parts: Result<Vec<Tensor>> = inputs
@@ -316,7 +317,7 @@ impl Operator for Structure {
                 for (i, &axis) in order.iter().enumerate() {
                     inverse[axis] = i;
                 }
-                grad.permute(inverse)?.contiguous()?
+                fast::contiguous(&grad.permute(inverse)?, args.backend)?
             }
             Self::Slice { axis, start, len, step } => {
                 let indices = Self::indices(*start, *len, *step, grad)?;

@@ -20,7 +20,7 @@ pub(super) struct Block<'a, T> {
     pub(super) columns: *mut T,
     /// Packed lanes of all of k, where they are packed ahead.
     pub(super) ahead: Option<*mut T>,
-    /// Room for the rows of a tile.
+    /// Room for the rows of the block, a tile after the other.
     pub(super) packed_rows: *mut T,
     pub(super) sums: *mut T,
 }
@@ -28,6 +28,74 @@ pub(super) struct Block<'a, T> {
 impl<T: Float> Block<'_, T> {
     fn vectors(&self, lanes: usize) -> usize {
         self.lanes.div_ceil(lanes)
+    }
+
+    /// The first row of the block.
+    fn row_start(&self) -> *const T {
+        let view = self.product.rows;
+        view.pointer.wrapping_add(self.entry * view.batch + self.first_row * view.row)
+    }
+
+    /// The lanes for `k` products from `start` on, packed.
+    ///
+    /// # Safety
+    /// They lie within the operand, and the scratch has room.
+    #[inline(always)]
+    unsafe fn columns<S: Simd<T = T>>(&self, start: usize, k: usize) -> *const T {
+        if let Some(ahead) = self.ahead {
+            return ahead.wrapping_add(start * self.vectors(S::LANES) * S::LANES);
+        }
+        let from = self.lane_start().wrapping_add(start * self.product.lanes.k);
+        // SAFETY: the caller's contract.
+        unsafe { pack_lanes::<S>(self, from, k, self.columns) };
+        self.columns
+    }
+
+    /// Packs the rows of a tile for `k` products from `start` on, unless they are read where they lie.
+    ///
+    /// # Safety
+    /// As [`Block::columns`].
+    #[inline(always)]
+    unsafe fn pack_tile<S: Simd<T = T>>(&self, tile: usize, start: usize, k: usize, in_place: bool) {
+        let (view, row) = (self.product.rows, tile * S::TILE_ROWS);
+        let count = S::TILE_ROWS.min(self.rows - row);
+        if count == S::TILE_ROWS && in_place {
+            return;
+        }
+        let from = self.row_start().wrapping_add(row * view.row + start * view.k);
+        let out = self.packed_rows.wrapping_add(row * K_BLOCK);
+        // SAFETY: the caller's contract.
+        unsafe {
+            match S::TILE_ROWS {
+                8 => pack_rows::<S, 8>(view, from, count, k, out),
+                _ => pack_rows::<S, 4>(view, from, count, k, out),
+            }
+        }
+    }
+
+    /// Sums a tile of `width` vectors from `first` on over one block of k, and writes it after the last.
+    ///
+    /// # Safety
+    /// `rows` and `panel` are the tile's, and its place in C belongs to this task.
+    #[inline(always)]
+    unsafe fn tile<S: Simd<T = T>>(
+        &self,
+        number: usize,
+        rows: Rows<T>,
+        [first, width]: [usize; 2],
+        panel: *const T,
+        k: usize,
+        [block, blocks]: [usize; 2],
+    ) {
+        let row = number * S::TILE_ROWS;
+        let sums = self.sums.wrapping_add((row * self.vectors(S::LANES) + first * S::TILE_ROWS) * S::LANES);
+        // SAFETY: the caller's contract.
+        unsafe {
+            tile::<S>(width, k, rows, panel, sums, block > 0);
+            if block + 1 == blocks {
+                store::<S>(self, row, S::TILE_ROWS.min(self.rows - row), first, width, sums);
+            }
+        }
     }
 
     /// The first lane of the block.
@@ -64,52 +132,49 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
         let p = self.product;
         let vectors = self.vectors(S::LANES);
         let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
-        let a = p.rows.pointer.wrapping_add(self.entry * p.rows.batch + self.first_row * p.rows.row);
-        let (row_tiles, k_blocks) = (self.rows.div_ceil(S::TILE_ROWS), p.k.div_ceil(K_BLOCK).max(1));
-        // With few lanes the rows are the traffic: finish one tile after the other, so that each row is read
-        // in one go. With many, a packed block of lanes serves all rows while it is in the cache.
-        let rows_first = self.ahead.is_some() && vectors <= TILE_VECTORS;
-        for step in 0..row_tiles * k_blocks {
-            let (tile_index, k_block) = if rows_first {
-                (step / k_blocks, step % k_blocks)
-            } else {
-                (step % row_tiles, step / row_tiles)
-            };
-            let (row, start) = (tile_index * S::TILE_ROWS, k_block * K_BLOCK);
-            let k = K_BLOCK.min(p.k - start);
-            let count = S::TILE_ROWS.min(self.rows - row);
-            // SAFETY: blocks lie within the operands; scratch has room for a block; sums and the block of
-            // C belong to this task.
-            unsafe {
-                let columns = if let Some(ahead) = self.ahead {
-                    ahead.wrapping_add(start * vectors * S::LANES)
-                } else {
-                    if tile_index == 0 {
-                        let from = self.lane_start().wrapping_add(start * p.lanes.k);
-                        pack_lanes::<S>(&self, from, k, self.columns);
+        let tiles = self.rows.div_ceil(S::TILE_ROWS);
+        let k_blocks = p.k.div_ceil(K_BLOCK).max(1);
+        // A copy of the rows is repaid by many lanes; the last few rows need one to fill the tile.
+        let in_place = p.rows.row == 1 || vectors <= DIRECT_VECTORS;
+        let rows_of = |tile: usize, start: usize| {
+            let count = S::TILE_ROWS.min(self.rows - tile * S::TILE_ROWS);
+            let from = self.row_start().wrapping_add(tile * S::TILE_ROWS * p.rows.row + start * p.rows.k);
+            if count == S::TILE_ROWS && in_place {
+                return Rows { pointer: from, row_step: p.rows.row, k_step: p.rows.k };
+            }
+            let packed = self.packed_rows.wrapping_add(tile * S::TILE_ROWS * K_BLOCK);
+            Rows { pointer: packed.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
+        };
+        // SAFETY: blocks lie within the operands; scratch has room for a block; sums and the block of C belong to this
+        // task.
+        unsafe {
+            // With few lanes the rows are the traffic: finish one tile after the other, so that each row is read in one go.
+            if self.ahead.is_some() && vectors <= TILE_VECTORS {
+                for tile in 0..tiles {
+                    for block in 0..k_blocks {
+                        let k = K_BLOCK.min(p.k - block * K_BLOCK);
+                        let columns = self.columns::<S>(block * K_BLOCK, k);
+                        self.pack_tile::<S>(tile, block * K_BLOCK, k, in_place);
+                        let rows = rows_of(tile, block * K_BLOCK);
+                        self.tile::<S>(tile, rows, [0, vectors], columns, k, [block, k_blocks]);
                     }
-                    self.columns
-                };
-                let from = a.wrapping_add(row * p.rows.row + start * p.rows.k);
-                // A copy of the rows is repaid by many lanes; the last few rows need one to fill the tile.
-                let in_place = p.rows.row == 1 || vectors <= DIRECT_VECTORS;
-                let rows = if count == S::TILE_ROWS && in_place {
-                    Rows { pointer: from, row_step: p.rows.row, k_step: p.rows.k }
-                } else {
-                    match S::TILE_ROWS {
-                        8 => pack_rows::<S, 8>(p.rows, from, count, k, self.packed_rows),
-                        _ => pack_rows::<S, 4>(p.rows, from, count, k, self.packed_rows),
-                    }
-                    Rows { pointer: self.packed_rows.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
-                };
+                }
+                return;
+            }
+            // With many, a packed panel of lanes serves all rows while it is in the first-level cache.
+            for block in 0..k_blocks {
+                let (start, k) = (block * K_BLOCK, K_BLOCK.min(p.k - block * K_BLOCK));
+                let columns = self.columns::<S>(start, k);
+                for tile in 0..tiles {
+                    self.pack_tile::<S>(tile, start, k, in_place);
+                }
                 let mut first = 0;
                 while first < vectors {
                     let width = panel_vectors.min(vectors - first);
-                    let panel = columns.add(first * k * S::LANES);
-                    let sums = self.sums.add((row * vectors + first * S::TILE_ROWS) * S::LANES);
-                    tile::<S>(width, k, rows, panel, sums, k_block > 0);
-                    if k_block + 1 == k_blocks {
-                        store::<S>(&self, row, count, first, width, sums);
+                    let panel = columns.wrapping_add(first * k * S::LANES);
+                    for tile in 0..tiles {
+                        let rows = rows_of(tile, start);
+                        self.tile::<S>(tile, rows, [first, width], panel, k, [block, k_blocks]);
                     }
                     first += width;
                 }

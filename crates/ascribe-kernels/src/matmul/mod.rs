@@ -174,14 +174,19 @@ struct Blocks {
 
 impl<T: Float> Product<'_, T> {
     fn blocks(&self, tile_rows: usize, lanes: usize) -> Blocks {
+        /// Vectors of lanes that a task packs at least, if it packs them: they are packed again for other rows.
+        const LEAST: usize = 4 * TILE_VECTORS;
         let vectors = self.lane_count.div_ceil(lanes);
         let wanted = 4 * rayon::current_num_threads();
         let mut lane_blocks = vectors.div_ceil(BLOCK_VECTORS);
         let mut row_blocks = self.row_count.div_ceil(BLOCK_ROWS);
         while self.batch * lane_blocks * row_blocks < wanted {
-            if self.row_count.div_ceil(row_blocks) > 8 * tile_rows {
+            let wide = vectors.div_ceil(lane_blocks);
+            if !self.ahead() && wide > LEAST {
+                lane_blocks *= 2;
+            } else if self.row_count.div_ceil(row_blocks) > 8 * tile_rows {
                 row_blocks *= 2;
-            } else if vectors.div_ceil(lane_blocks) > TILE_VECTORS {
+            } else if wide > TILE_VECTORS {
                 lane_blocks *= 2;
             } else {
                 break;
@@ -197,14 +202,18 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
+    /// Lanes that have to be transposed are packed once, not by every task that needs them. These are the activations
+    /// of a linear layer, or as small.
+    fn ahead(&self) -> bool {
+        self.lanes.row != 1
+    }
+
     fn run(&self) {
         let Geometry { tile_rows, lanes } = Geometry::of::<T>(self.isa);
         let blocks = self.blocks(tile_rows, lanes);
         let block_lanes = blocks.vectors * lanes;
         let block_len = block_lanes * self.k;
-        // Lanes that have to be transposed are packed once, not by every task that needs them. These are
-        // the activations of a linear layer, or as small.
-        let ahead = self.lanes.row != 1;
+        let ahead = self.ahead();
         let mut packed =
             Scratch::<T>::new(if ahead { self.batch * blocks.lane_count * block_len } else { 0 });
         let packed = SharedPointer(packed.pointer());
@@ -247,7 +256,7 @@ impl<T: Float> Product<'_, T> {
             || {
                 (
                     Scratch::<T>::new(if ahead { 0 } else { K_BLOCK.min(self.k) * block_lanes }),
-                    Scratch::<T>::new(K_BLOCK * tile_rows),
+                    Scratch::<T>::new(K_BLOCK * blocks.rows),
                     Scratch::<T>::new(blocks.rows * block_lanes),
                 )
             },

@@ -7,29 +7,8 @@ use rayon::prelude::*;
 use super::chunks_per_task;
 use crate::error::Result;
 use crate::ops::fast::{self, Element};
+use crate::ops::lanes::mean;
 use crate::ops::operator::Backend;
-
-/// Number of independent partial sums: enough for the widest vector registers, and fixed, so that the result is
-/// the same on every machine.
-const LANES: usize = 16;
-
-/// `Σ f(aᵢ, bᵢ)` with [`LANES`] partial sums.
-fn sum_pairs<T: Element>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [T::zero_(); LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let rest = rest.fold(T::zero_(), |sum, (&a, &b)| sum + f(a, b));
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f(a, b);
-        }
-    }
-    lanes.into_iter().fold(rest, |sum, lane| sum + lane)
-}
-
-fn mean<T: Element>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
-    sum_pairs(a, b, f) / <T as Float>::from_f64(a.len() as f64)
-}
 
 /// Writes `(x − mean) / √(variance + ε)` of a row and returns `1 / √(variance + ε)`.
 fn standardise_row<T: Element>(x: &[T], y: &mut [T], epsilon: f64) -> T {
