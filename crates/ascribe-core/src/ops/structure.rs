@@ -319,6 +319,9 @@ impl Operator for Structure {
                 }
                 fast::contiguous(&grad.permute(inverse)?, args.backend)?
             }
+            Self::Slice { axis, start, len, step: 1 } if *len > 0 => {
+                grad.pad_with_zeros(*axis, *start, x.dim(*axis)? - start - len)?
+            }
             Self::Slice { axis, start, len, step } => {
                 let indices = Self::indices(*start, *len, *step, grad)?;
                 x.zeros_like()?.index_add(&indices, &grad.contiguous()?, *axis)?
