@@ -139,6 +139,28 @@ fn real_layers_agree() {
 }
 
 #[test]
+fn large_and_small_numbers_keep_their_precision() {
+    let s = ConvShape::new(shape(1, 48, 40, [5, 7])).unwrap();
+    let w = values::<f32>(1, s.weight_len());
+    for conv in [BlockedConv::forward_split(&s, &w), BlockedConv::input_grad_split(&s, &w)] {
+        let Some(conv) = conv.unwrap() else { continue };
+        let [src, dst] = if conv.to_string().starts_with("48") { [48, 40] } else { [40, 48] }
+            .map(|channels| BlockedShape { batch: 1, channels, size: [5, 7], pad: [0, 0] });
+        let x = values::<f32>(2, src.channels * 35);
+        let scaled = |power: i32| {
+            let scale = 2.0_f32.powi(power);
+            let x: Vec<f32> = x.iter().map(|x| x * scale).collect();
+            let mut y = vec![0.0; dst.len()];
+            conv.run(&src, &blocked(&src, &x), BlockedEpilogue::default(), &dst, &mut y).unwrap();
+            y.into_iter().map(|y| y / scale).collect::<Vec<f32>>()
+        };
+        let plain = scaled(0);
+        assert!(scaled(118) == plain, "{conv}: near the largest numbers");
+        assert!(scaled(-60) == plain, "{conv}: small numbers");
+    }
+}
+
+#[test]
 fn other_convolutions_are_left_to_other_kernels() {
     let grouped = ConvShape::new(ConvParams { groups: 2, ..shape(1, 4, 6, [5, 5]) }).unwrap();
     let w = vec![1.0; grouped.weight_len()];

@@ -16,6 +16,7 @@ enum Direction {
     Forward,
     Planar,
     InputGrad,
+    Relevance,
     PlanarGrad,
 }
 
@@ -78,6 +79,21 @@ impl Packs {
         shape: &ConvShape,
     ) -> Result<Found> {
         self.blocked(graph, (weight.index(), Direction::InputGrad, part, *shape), input_grad)
+    }
+
+    /// The input gradient for quotients of relevance and what it came from, whose size knows no bounds: those below what a
+    /// matrix unit takes for zero count too.
+    pub(super) fn relevance(
+        &self,
+        graph: &Graph,
+        weight: NodeId,
+        part: Part,
+        shape: &ConvShape,
+    ) -> Result<Found> {
+        if !is_split(shape) {
+            return self.input_grad(graph, weight, part, shape);
+        }
+        self.blocked(graph, (weight.index(), Direction::Relevance, part, *shape), BlockedConv::input_grad)
     }
 
     /// The input gradient as a plain image.
@@ -148,6 +164,11 @@ fn filtered_side(shape: &ConvShape) -> Option<usize> {
     (fits && channels(shape) >= MANY && side >= LARGE[1]).then_some(side)
 }
 
+/// Whether an input gradient goes to a matrix unit, if there is one.
+fn is_split(shape: &ConvShape) -> bool {
+    filtered_side(shape).is_none() && channels(shape) >= WIDE
+}
+
 /// Channels of the thinner side.
 fn channels(shape: &ConvShape) -> usize {
     shape.in_channels.min(shape.out_channels)
@@ -169,7 +190,7 @@ fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<
 fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(side) => BlockedConv::input_grad_winograd(shape, if side >= LARGE[0] { 4 } else { 2 }, weight)?,
-        None if channels(shape) >= WIDE => BlockedConv::input_grad_split(shape, weight)?,
+        None if is_split(shape) => BlockedConv::input_grad_split(shape, weight)?,
         None => None,
     };
     found.map_or_else(|| BlockedConv::input_grad(shape, weight), |packed| Ok(Some(packed)))

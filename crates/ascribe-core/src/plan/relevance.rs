@@ -28,7 +28,7 @@ impl Compiler<'_> {
             return Ok(false);
         }
         let forward = self.packs.forward(self.graph, weight, Part::Positive, shape)?;
-        Ok(forward.is_some() && self.packs.input_grad(self.graph, weight, Part::Positive, shape)?.is_some())
+        Ok(forward.is_some() && self.packs.relevance(self.graph, weight, Part::Positive, shape)?.is_some())
     }
 
     /// A value that the forward half has as an image.
@@ -65,7 +65,7 @@ impl Compiler<'_> {
         });
         let mut sum = None;
         for (at, &(value, part)) in terms.iter().enumerate() {
-            let conv = served(self.packs.input_grad(self.graph, weight, part, shape)?)?;
+            let conv = served(self.packs.relevance(self.graph, weight, part, shape)?)?;
             self.want_border(s, conv.source_pad());
             let dst = self.image_like(x);
             self.program.backward.push(Instruction::Conv { conv, src: s, dst, tail: Tail::default() });

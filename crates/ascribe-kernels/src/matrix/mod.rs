@@ -104,20 +104,23 @@ fn permitted() -> bool {
     false
 }
 
-/// A number rounded to eight bits of significand: a `bfloat16`.
+/// A number rounded to eight bits of significand, ties to even: a `bfloat16`.
 ///
-/// Veltkamp's splitting: the difference keeps 24 − 16 bits. To cut bits off instead would make all parts that products
-/// leave out of one sign, and results too small.
+/// To cut bits off instead would make all parts that products leave out of one sign, and results too small. Rounding by
+/// multiplication (Veltkamp's) would overflow far below the largest number.
 #[inline(always)]
 fn rounded(value: f32) -> f32 {
-    let scaled = value * 65537.0;
-    scaled - (scaled - value)
+    let bits = value.to_bits();
+    let even = bits >> 16 & 1;
+    // The bits of a NaN could run over.
+    let up = if value.is_nan() { 0x7fc0_0000 } else { bits.wrapping_add(0x7fff + even) };
+    f32::from_bits(up & 0xffff_0000)
 }
 
 /// The upper halves of `P` numbers that sum to `value`: exactly for three (unless they are too small to be normal), to 2⁻¹⁷
 /// of it for two.
 ///
-/// Infinities and NaN give parts that sum to NaN.
+/// Infinities, NaN and the last numbers before them (from 3.39·10³⁸ on) give parts that sum to NaN.
 #[inline(always)]
 pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     let mut rest = value;
@@ -261,7 +264,8 @@ mod tests {
 
     #[test]
     fn parts_sum_to_the_number() {
-        for value in (0..10_000).map(value).chain([0.0, -0.0, 1.0, f32::MIN_POSITIVE]) {
+        let far = [3.38e38, -3.38e38, 1e-30, 2.0_f32.powi(127), 0.0, -0.0, 1.0, f32::MIN_POSITIVE];
+        for value in (0..10_000).map(value).chain(far) {
             let [a, b, c] = parts::<3>(value).map(widened);
             assert_eq!(c + b + a, value);
             let [a, b] = parts::<2>(value).map(|part| f64::from(widened(part)));

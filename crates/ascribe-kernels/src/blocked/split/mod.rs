@@ -37,7 +37,7 @@ impl BlockedConv {
     /// precision.
     ///
     /// `None` where the processor has no such unit ([`has_matrix_unit`]), with groups, and with strides unless the kernel is
-    /// 1 × 1. Numbers below 10⁻³³ lose precision, and those above 10³³ become NaN.
+    /// 1 × 1. Numbers below 10⁻³³ lose precision, since the unit takes numbers that are too small to be normal for zero.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
