@@ -1,5 +1,6 @@
 //! Both sides in turn, A B A B, on the same machine in the same run.
 
+use std::fmt::{self, Display};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -97,7 +98,8 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
-/// Measures and prints the table; stores it in `target/peers/table.json`.
+/// Measures and prints the table row by row; stores it in `target/peers/table.json`. What cannot be measured is reported at
+/// the end, and does not keep the other rows from being.
 pub fn run(args: &Bench) -> anyhow::Result<()> {
     ensure!(args.pairs > 0, "--pairs must be at least 1");
     let networks = chosen(&args.networks, &NETWORKS)?;
@@ -108,36 +110,43 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     python::run(Command::new(&python).arg(scripts.join("networks.py")).arg(&folder).args(&networks))?;
 
-    let mut peer = Command::new(&python);
-    peer.arg(scripts.join("worker.py")).env("OMP_NUM_THREADS", "2");
-    let mut peer = Side::start(peer)?;
-    let mut own = Command::new(std::env::current_exe()?);
-    own.arg("bench-worker");
-    let mut own = Side::start(own)?;
-
     let bar = ProgressBar::new((networks.len() * workloads.len() * (args.pairs + 1)) as u64);
     bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {eta} left")?);
-    let mut rows = Vec::new();
+    println!(
+        "| network | workload | ours, s | peer, s | ratio (lowest to highest) | memory | peer channels last, s | \
+         ratio | distance |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for network in networks {
         for workload in &workloads {
             if network == VISION_TRANSFORMER && !GRADIENTS.contains(workload) {
                 continue;
             }
             bar.set_message(format!("{workload}, {network}"));
-            rows.push(pairs(args.pairs, network, workload, &folder, &mut own, &mut peer, &bar)?);
+            let sides = Sides::start(&python, &scripts.join("worker.py"));
+            match sides.and_then(|mut sides| sides.pairs(args.pairs, network, workload, &folder, &bar)) {
+                Ok(row) => {
+                    bar.suspend(|| println!("{row}"));
+                    rows.push(row);
+                }
+                Err(error) => failures.push(format!("{workload} on {network}: {error:#}")),
+            }
+            let text = serde_json::to_string_pretty(&rows)?;
+            ascribe::core::file::write(&folder.join("table.json"), text.as_bytes())?;
         }
     }
     bar.finish_and_clear();
-    let text = serde_json::to_string_pretty(&rows)?;
-    ascribe::core::file::write(&folder.join("table.json"), text.as_bytes())?;
-    println!(
-        "| network | workload | ours, s | peer, s | ratio (lowest to highest) | memory | peer channels last, s | \
-         ratio | distance |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for Row { network, workload, ours_seconds, default, channels_last, distance } in &rows {
+    ensure!(failures.is_empty(), "not measured:\n{}", failures.join("\n"));
+    Ok(())
+}
+
+impl Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, workload, ours_seconds, default, channels_last, distance } = self;
         let distance = distance.map_or_else(String::new, |d| format!("{d:.1e}"));
-        println!(
+        write!(
+            f,
             "| {network} | {workload} | {ours_seconds:.3} | {:.3} | {:.2} ({:.2} to {:.2}) | {:.2} | {:.3} | \
              {:.2} ({:.2} to {:.2}) | {distance} |",
             default.seconds,
@@ -149,53 +158,72 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
             channels_last.ratio,
             channels_last.lowest_ratio,
             channels_last.highest_ratio,
-        );
+        )
     }
-    Ok(())
 }
 
-fn pairs(
-    count: usize,
-    network: &str,
-    workload: &str,
-    folder: &Path,
-    own: &mut Side,
-    peer: &mut Side,
-    bar: &ProgressBar,
-) -> anyhow::Result<Row> {
-    let path = |name: String| folder.join(name).display().to_string();
-    let request = |output: Option<PathBuf>, channels_last: bool| Request {
-        weights: path(format!("{network}.safetensors")),
-        architecture: network.to_string(),
-        input: path("input.safetensors".into()),
-        class: 285,
-        workload: workload.to_string(),
-        channels_last,
-        output: output.map(|p| p.display().to_string()),
-    };
-    // The first round warms all sides up, and shows that they compute the same.
-    let files = [folder.join("own.safetensors"), folder.join("peer.safetensors")];
-    own.ask(&request(Some(files[0].clone()), false))?;
-    peer.ask(&request(None, true))?;
-    peer.ask(&request(Some(files[1].clone()), false))?;
-    let distance =
-        if INCOMPARABLE.contains(&workload) { None } else { Some(distance(&files[0], &files[1])?) };
-    bar.inc(1);
-    let (mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..count {
-        ours.push(own.ask(&request(None, false))?);
-        theirs.push(peer.ask(&request(None, false))?);
-        last.push(peer.ask(&request(None, true))?);
-        bar.inc(1);
+/// Processes of their own for each row of the table, so that none holds memory of another.
+struct Sides {
+    own: Side,
+    peer: Side,
+    channels_last: Side,
+}
+
+impl Sides {
+    fn start(python: &Path, script: &Path) -> anyhow::Result<Self> {
+        let peer = || {
+            let mut command = Command::new(python);
+            command.arg(script).env("OMP_NUM_THREADS", "2");
+            Side::start(command)
+        };
+        let mut own = Command::new(std::env::current_exe()?);
+        own.arg("bench-worker");
+        Ok(Self { own: Side::start(own)?, peer: peer()?, channels_last: peer()? })
     }
-    Ok(Row {
-        network: network.into(),
-        workload: workload.into(),
-        ours_seconds: seconds(&ours),
-        default: Against::of(&ours, &theirs),
-        channels_last: Against::of(&ours, &last),
-        distance,
-    })
+
+    fn pairs(
+        &mut self,
+        count: usize,
+        network: &str,
+        workload: &str,
+        folder: &Path,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Row> {
+        let Self { own, peer, channels_last: other } = self;
+        let path = |name: String| folder.join(name).display().to_string();
+        let request = |output: Option<PathBuf>, channels_last: bool| Request {
+            weights: path(format!("{network}.safetensors")),
+            architecture: network.to_string(),
+            input: path("input.safetensors".into()),
+            class: 285,
+            workload: workload.to_string(),
+            channels_last,
+            output: output.map(|p| p.display().to_string()),
+        };
+        // The first round warms all sides up, and shows that they compute the same.
+        let files = [folder.join("own.safetensors"), folder.join("peer.safetensors")];
+        own.ask(&request(Some(files[0].clone()), false))?;
+        other.ask(&request(None, true))?;
+        peer.ask(&request(Some(files[1].clone()), false))?;
+        let distance =
+            if INCOMPARABLE.contains(&workload) { None } else { Some(distance(&files[0], &files[1])?) };
+        bar.inc(1);
+        let (mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..count {
+            ours.push(own.ask(&request(None, false))?);
+            theirs.push(peer.ask(&request(None, false))?);
+            last.push(other.ask(&request(None, true))?);
+            bar.inc(1);
+        }
+        Ok(Row {
+            network: network.into(),
+            workload: workload.into(),
+            ours_seconds: seconds(&ours),
+            default: Against::of(&ours, &theirs),
+            channels_last: Against::of(&ours, &last),
+            distance,
+        })
+    }
 }
 
 fn seconds(answers: &[Answer]) -> f64 {
