@@ -36,7 +36,8 @@ pub(crate) fn signs(value: &Tensor) -> Result<Vec<Signs>> {
     fn of<T: Element>(values: &[T]) -> Signs {
         let mut found = Signs::default();
         for chunk in values.chunks(CHUNK) {
-            found.positive |= chunk.iter().fold(false, |any, v| any | !(number(*v) <= 0.0));
+            found.positive |=
+                chunk.iter().fold(false, |any, v| any | (number(*v) > 0.0) | number(*v).is_nan());
             found.negative |= chunk.iter().fold(false, |any, v| any | (number(*v) < 0.0));
             if found.positive && found.negative {
                 break;

@@ -31,6 +31,7 @@
 //! ```
 
 pub mod blocked;
+mod ceiling;
 mod conv;
 mod copy;
 mod elementwise;
@@ -45,6 +46,7 @@ mod shape;
 mod simd;
 mod tile;
 
+pub use ceiling::arithmetic_ceiling;
 pub use conv::{PackedConv, conv2d, conv2d_input_grad, conv2d_weight_grad};
 pub use copy::strided_copy;
 pub use elementwise::{

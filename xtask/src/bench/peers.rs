@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, ensure};
+use ascribe::core::Run;
 use ascribe::models::tensors;
+use ascribe_kernels::arithmetic_ceiling;
 use candle_core::{DType, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::work::{Answer, Request};
+use super::work::{Answer, Request, products_per_row};
 use super::{Bench, NETWORKS, VISION_TRANSFORMER};
 use crate::{paths, python};
 
@@ -64,6 +66,8 @@ struct Row {
     network: String,
     workload: String,
     ours_seconds: f64,
+    /// Arithmetic per second, counted as the definitions say, over that of multiply-adds in registers in the same run.
+    ceiling_fraction: f64,
     /// The peer in PyTorch's default layout.
     default: Against,
     /// The peer with channels last.
@@ -113,10 +117,10 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let bar = ProgressBar::new((networks.len() * workloads.len() * (args.pairs + 1)) as u64);
     bar.set_style(ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {eta} left")?);
     println!(
-        "| network | workload | ours, s | peer, s | ratio (lowest to highest) | memory | peer channels last, s | \
-         ratio | distance |"
+        "| network | workload | ours, s | peer, s | ratio (lowest to highest) | memory | of the ceiling | \
+         peer channels last, s | ratio | distance |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for network in networks {
         for workload in &workloads {
@@ -143,12 +147,13 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
 
 impl Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { network, workload, ours_seconds, default, channels_last, distance } = self;
+        let Self { network, workload, ours_seconds, ceiling_fraction, default, channels_last, distance } =
+            self;
         let distance = distance.map_or_else(String::new, |d| format!("{d:.1e}"));
         write!(
             f,
-            "| {network} | {workload} | {ours_seconds:.3} | {:.3} | {:.2} ({:.2} to {:.2}) | {:.2} | {:.3} | \
-             {:.2} ({:.2} to {:.2}) | {distance} |",
+            "| {network} | {workload} | {ours_seconds:.3} | {:.3} | {:.2} ({:.2} to {:.2}) | {:.2} | \
+             {ceiling_fraction:.2} | {:.3} | {:.2} ({:.2} to {:.2}) | {distance} |",
             default.seconds,
             default.ratio,
             default.lowest_ratio,
@@ -209,16 +214,25 @@ impl Sides {
             if INCOMPARABLE.contains(&workload) { None } else { Some(distance(&files[0], &files[1])?) };
         bar.inc(1);
         let (mut ours, mut theirs, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ceilings = Vec::new();
         for _ in 0..count {
+            ceilings.push(Run::new().threads(2).install(|| Ok(arithmetic_ceiling()))?);
             ours.push(own.ask(&request(None, false))?);
             theirs.push(peer.ask(&request(None, false))?);
             last.push(other.ask(&request(None, true))?);
             bar.inc(1);
         }
+        let each = products_per_row(network, &folder.join("input.safetensors"))?;
+        let fractions: Vec<f64> = ours
+            .iter()
+            .zip(&ceilings)
+            .map(|(a, ceiling)| 2e-9 * each * a.rows as f64 / a.seconds / ceiling)
+            .collect();
         Ok(Row {
             network: network.into(),
             workload: workload.into(),
             ours_seconds: seconds(&ours),
+            ceiling_fraction: median(&fractions),
             default: Against::of(&ours, &theirs),
             channels_last: Against::of(&ours, &last),
             distance,

@@ -3,11 +3,12 @@
 //! Requests and answers are JSON objects, one per line; the Python side (`benches/peers/worker.py`) speaks the same.
 
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ascribe::Model;
-use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Run, Target, Tensor};
+use ascribe::core::{DType, Device, Explainer, Graph, Inputs, Keep, Run, Target, Tensor};
 use ascribe::gradient::{GradCam, IntegratedGradients, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency};
 use ascribe::models::tensors;
 use ascribe::perturb::{Occlusion, Rise};
@@ -41,6 +42,9 @@ pub struct Answer {
     pub peak_mib: f64,
     /// Resident memory before it, in MiB.
     pub before_mib: f64,
+    /// Rows that were evaluated or walked back; 0 if not counted.
+    #[serde(default)]
+    pub rows: usize,
 }
 
 /// A line of `/proc/self/status` in MiB; 0 where there is no such file.
@@ -75,6 +79,24 @@ fn target(request: &Request) -> Target {
     }
 }
 
+/// Multiplications of convolutions, linear layers and matrix products for one row; an input gradient takes as many.
+pub fn products_per_row(network: &str, input: &Path) -> anyhow::Result<f64> {
+    let graph = super::open(network, false)?.graph;
+    let x = Inputs::single(tensors::read(input)?.get("input")?.to_dtype(DType::F32)?)?;
+    let trace = graph.trace(&x, Keep::All)?;
+    let mut products = 0.0;
+    for (id, node) in graph.nodes() {
+        let inputs: Vec<&Tensor> = node.inputs().iter().map(|i| trace.value(*i)).collect::<Result<_, _>>()?;
+        let each = match (node.op_name(), inputs.as_slice()) {
+            ("Conv" | "Linear", [_, weight, ..]) => weight.elem_count() / weight.dim(0)?.max(1),
+            ("MatMul", [a, ..]) => a.dims().last().copied().unwrap_or(0),
+            _ => continue,
+        };
+        products += trace.value(id)?.elem_count() as f64 * each as f64;
+    }
+    Ok(products / x.batch()? as f64)
+}
+
 /// Answers requests from standard input until it ends.
 pub fn worker() -> anyhow::Result<()> {
     let mut loaded: Option<(String, Model)> = None;
@@ -97,7 +119,9 @@ pub fn worker() -> anyhow::Result<()> {
         if let Some(path) = &request.output {
             found.save(path)?;
         }
-        let answer = Answer { seconds, peak_mib: status("VmHWM:"), before_mib };
+        let peak_mib = status("VmHWM:");
+        let rows = found.provenance.cost.forward + found.provenance.cost.backward;
+        let answer = Answer { seconds, peak_mib, before_mib, rows };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string(&answer)?)?;
         out.flush()?;

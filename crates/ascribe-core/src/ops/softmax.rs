@@ -104,7 +104,9 @@ fn rows<T: Exponential>(x: &Tensor) -> Result<Tensor> {
         let most = largest(x);
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - most).exponential());
         let inverse = <T as Float>::from_f64(1.0) / sum_pairs(y, y, |y, _| y);
-        y.iter_mut().for_each(|y| *y *= inverse);
+        for y in y {
+            *y *= inverse;
+        }
     });
     fast::tensor(y, x.dims())
 }
