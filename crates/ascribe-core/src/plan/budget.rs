@@ -17,7 +17,7 @@ fn rows(program: &Program, cache: usize) -> usize {
     let bytes = |step: &Instruction| -> usize {
         let uses = step.uses();
         let images = uses.reads.iter().chain(&uses.writes);
-        images.map(|image| program.images[image.0].shape(1).len() * size_of::<f32>()).sum()
+        images.map(|image| program.one(*image).len() * size_of::<f32>()).sum()
     };
     let largest = program.forward.iter().map(bytes).max().unwrap_or(0);
     (cache / 2).checked_div(largest).unwrap_or(MOST).clamp(FEWEST, MOST)

@@ -288,7 +288,7 @@ impl Compiler<'_> {
         let mut dst_block = 0;
         for &input in inputs {
             let src = self.image_of(input);
-            let blocks = self.program.images[src.0].shape(1).blocks();
+            let blocks = self.program.one(src).blocks();
             let copy = Instruction::Copy { src, src_block: 0, dst, dst_block, blocks };
             self.program.forward.push(copy);
             dst_block += blocks;

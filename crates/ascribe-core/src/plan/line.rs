@@ -80,7 +80,7 @@ impl Graph {
         let composite = Composite::gradient();
         let Some(plan) = self.plans().get(self, &bound, &[], &wanted, &composite)? else { return Ok(None) };
         let Some(ends) = plan.ends() else { return Ok(None) };
-        let shape = plan.one(ends.value);
+        let shape = plan.program.one(ends.value);
         let value = |x: &Tensor, bias: Option<&[f32]>| -> Result<Buffer> {
             let x = x.to_dtype(DType::F32)?.contiguous()?;
             let mut z = Buffer::new(shape.len());
@@ -97,7 +97,7 @@ impl Graph {
 impl PlanLine<'_> {
     /// What the first layer's instruction does, for points of the line.
     fn first(&self, runner: &Runner<'_>, memory: &mut Workspace, nodes: &[(f64, f64)]) -> Result<()> {
-        let (ends, shape) = (&self.ends, self.plan.one(self.ends.value));
+        let (ends, shape) = (&self.ends, self.plan.program.one(self.ends.value));
         let mut bits = ends.tail.record.map(|bits| std::mem::take(&mut memory.bits[bits.0]));
         let (_, value) = memory.arena.split::<0>([], runner.range(ends.value));
         for (row, (value, (alpha, _))) in value.chunks_exact_mut(shape.len()).zip(nodes).enumerate() {

@@ -183,3 +183,10 @@ pub(super) struct Program {
     /// Registers of the gradients asked for, and the shape of one sample; `None` where no signal arrives.
     pub(super) wanted: Vec<(Option<Register>, Vec<usize>)>,
 }
+
+impl Program {
+    /// The shape of an image for one sample.
+    pub(super) fn one(&self, image: ImageId) -> BlockedShape {
+        self.images[image.0].shape(1)
+    }
+}

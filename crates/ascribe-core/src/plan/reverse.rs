@@ -199,7 +199,7 @@ impl Compiler<'_> {
                 let mut src_block = 0;
                 for &input in inputs {
                     let dst = self.image_like(input);
-                    let blocks = self.program.images[dst.0].shape(1).blocks();
+                    let blocks = self.program.one(dst).blocks();
                     if walk.on_path[input.index()] {
                         let copy = Instruction::Copy { src: dy, src_block, dst, dst_block: 0, blocks };
                         self.program.backward.push(copy);

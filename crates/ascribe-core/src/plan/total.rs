@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ascribe_kernels::blocked::{self, BlockedShape, Buffer};
+use ascribe_kernels::blocked::{self, Buffer};
 use candle_core::Tensor;
 
 use super::Plan;
@@ -25,13 +25,6 @@ pub(super) struct Total {
     sum: Buffer,
 }
 
-impl Plan {
-    /// The shape of an image for one sample.
-    pub(super) fn one(&self, image: ImageId) -> BlockedShape {
-        self.program.images[image.0].shape(1)
-    }
-}
-
 impl Total {
     /// Nothing yet; `None` unless the last instruction of the plan alone makes its only gradient.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
@@ -40,7 +33,7 @@ impl Total {
             Instruction::PlanarGrad { src, dst, .. } | Instruction::PlainGrad { src, dst, .. }
                 if dst == wanted =>
             {
-                Some(Self { at: *src, sum: Buffer::new(plan.one(*src).len()) })
+                Some(Self { at: *src, sum: Buffer::new(plan.program.one(*src).len()) })
             }
             _ => None,
         }
@@ -57,7 +50,7 @@ impl Total {
         let program = runner.program;
         runner.seed(memory, seeds)?;
         runner.steps(memory, &program.backward[..program.backward.len() - 1], program.forward.len())?;
-        let (one, all) = (program.images[self.at.0].shape(1), runner.shape(self.at));
+        let (one, all) = (program.one(self.at), runner.shape(self.at));
         let gradient = memory.arena.read(runner.range(self.at));
         Ok(blocked::accumulate(&one, &mut self.sum, weights, &all, gradient)?)
     }

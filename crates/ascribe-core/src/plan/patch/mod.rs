@@ -61,7 +61,7 @@ impl Base {
 
     /// An image that was kept.
     fn image(&self, program: &Program, image: ImageId) -> (BlockedShape, &[f32]) {
-        let shape = program.images[image.0].shape(1);
+        let shape = program.one(image);
         let start = self.placement.offsets[image.0];
         (shape, self.workspace.arena.read(start..start + shape.len()))
     }
