@@ -3,6 +3,7 @@
 mod common;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape, cut_planar, cut_windows};
 use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError};
@@ -113,6 +114,7 @@ proptest! {
     fn filtered_patches_have_the_bits_of_the_whole(s in winograd_shapes(), seed in 0_u64..1000) {
         let w = values::<f32>(seed + 3, s.weight_len());
         agrees(&s, &BlockedConv::forward_winograd(&s, &w).unwrap().unwrap(), false, seed)?;
+        agrees(&s, &BlockedConv::forward_winograd_lent(&s, Arc::new(w)).unwrap(), false, seed)?;
     }
 }
 

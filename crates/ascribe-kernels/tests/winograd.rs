@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
 use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError};
 use common::{bits, blocked, clean, error, on_threads, planar, to_f64, values};
@@ -27,13 +29,25 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
         .prop_map(|(batch, ic, oc, (h, w), (t, l, b, r))| shape(batch, ic, oc, [h, w], [t, l, b, r]))
 }
 
-/// The ways to run a 3 × 3 convolution: whether it is a gradient, and what packs it.
-type Way = (bool, fn(&ConvShape, &[f32]) -> Result<Option<BlockedConv>, KernelError>);
+/// The ways to run a 3 × 3 convolution: whether it is a gradient, what packs it, and what leaves its weights where they are.
+type Way = (
+    bool,
+    fn(&ConvShape, &[f32]) -> Result<Option<BlockedConv>, KernelError>,
+    fn(&ConvShape, Arc<Vec<f32>>) -> Option<BlockedConv>,
+);
 
 const WAYS: [Way; 3] = [
-    (false, BlockedConv::forward_winograd),
-    (true, |s, w| BlockedConv::input_grad_winograd(s, 2, w)),
-    (true, |s, w| BlockedConv::input_grad_winograd(s, 4, w)),
+    (false, BlockedConv::forward_winograd, |s, w| BlockedConv::forward_winograd_lent(s, w)),
+    (
+        true,
+        |s, w| BlockedConv::input_grad_winograd(s, 2, w),
+        |s, w| BlockedConv::input_grad_winograd_lent(s, 2, w),
+    ),
+    (
+        true,
+        |s, w| BlockedConv::input_grad_winograd(s, 4, w),
+        |s, w| BlockedConv::input_grad_winograd_lent(s, 4, w),
+    ),
 ];
 
 fn sides(s: &ConvShape, gradient: bool, pad: usize) -> (BlockedShape, BlockedShape) {
@@ -52,7 +66,8 @@ fn run(conv: &BlockedConv, src: &BlockedShape, x: &[f32], dst: &BlockedShape) ->
 
 fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     let w = values::<f32>(seed, s.weight_len());
-    for (gradient, pack) in WAYS {
+    let lent_w = Arc::new(w.clone());
+    for (gradient, pack, lend) in WAYS {
         let conv = pack(s, &w).unwrap().unwrap();
         let (src, dst) = sides(s, gradient, seed as usize);
         let x = values::<f32>(seed + 1, src.batch * src.channels * src.size[0] * src.size[1]);
@@ -66,6 +81,12 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         for threads in [2, 3, 8] {
             prop_assert!(on_threads(threads, || run(&conv, &src, &x, &dst)) == found, "{} threads", threads);
         }
+        // Twice: the filters may be kept.
+        let lent = lend(s, Arc::clone(&lent_w)).unwrap();
+        for threads in [1, 2, 3, 8, 1] {
+            let found_lent = on_threads(threads, || run(&lent, &src, &x, &dst));
+            prop_assert!(found_lent == found, "lent, {} threads", threads);
+        }
         let y = planar(&dst, &found);
         let worst = error(&y, &expected);
         prop_assert!(worst < 1e-5, "error {}", worst);
@@ -73,8 +94,11 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         for n in 0..s.batch {
             let one = |shape: BlockedShape| BlockedShape { batch: 1, pad: [0, 1], ..shape };
             let (src, dst) = (one(src), one(dst));
-            let sample = planar(&dst, &run(&conv, &src, &x[n * x_len..][..x_len], &dst));
-            prop_assert!(sample == y[n * y_len..][..y_len], "sample {}", n);
+            let lent = lend(s, Arc::clone(&lent_w)).unwrap();
+            for conv in [&conv, &lent] {
+                let sample = planar(&dst, &run(conv, &src, &x[n * x_len..][..x_len], &dst));
+                prop_assert!(sample == y[n * y_len..][..y_len], "sample {}", n);
+            }
         }
     }
     Ok(())
@@ -133,8 +157,10 @@ fn errors_are_those_that_the_documentation_states() {
 fn the_epilogue_is_applied() {
     let s = shape(2, 20, 40, [9, 10], [1; 4]);
     let w = values::<f32>(1, s.weight_len());
-    for (gradient, pack) in WAYS {
-        let conv = pack(&s, &w).unwrap().unwrap();
+    let convs = WAYS.into_iter().flat_map(|(gradient, pack, lend)| {
+        [pack(&s, &w).unwrap(), lend(&s, Arc::new(w.clone()))].map(|conv| (gradient, conv.unwrap()))
+    });
+    for (gradient, conv) in convs {
         let (src, dst) = sides(&s, gradient, 1);
         let x = values::<f32>(2, src.batch * src.channels * 90);
         let plain = planar(&dst, &run(&conv, &src, &x, &dst));
@@ -185,10 +211,24 @@ fn other_layers_are_declined_and_lengths_checked() {
         let s = ConvShape::new(params).unwrap();
         let w = vec![0.0; s.weight_len()];
         assert!(BlockedConv::forward_winograd(&s, &w).unwrap().is_none());
+        assert!(BlockedConv::forward_winograd_lent(&s, Arc::new(w.clone())).is_none());
+        assert!(BlockedConv::input_grad_winograd_lent(&s, 4, Arc::new(w)).is_none());
     }
     let conv = BlockedConv::forward_winograd(&s, &w).unwrap().unwrap();
     let tensor = BlockedShape { batch: 1, channels: 4, size: [8, 8], pad: [0, 0] };
     let (x, mut y) = (vec![0.0; tensor.len()], vec![0.0; tensor.len()]);
     let result = conv.run(&tensor, &x[1..], BlockedEpilogue::default(), &tensor, &mut y);
     assert!(matches!(result, Err(KernelError::Length { argument: "src", .. })));
+    // Few pixels and many, of which the second would keep the filters.
+    for size in [[2, 2], [30, 30]] {
+        let s = shape(1, 4, 4, size, [1; 4]);
+        let conv = BlockedConv::forward_winograd_lent(&s, Arc::new(w[1..].to_vec())).unwrap();
+        let tensor = BlockedShape { size, ..tensor };
+        let (x, mut y) = (vec![0.0; tensor.len()], vec![0.0; tensor.len()]);
+        let result = conv.run(&tensor, &x, BlockedEpilogue::default(), &tensor, &mut y);
+        assert!(matches!(
+            result,
+            Err(KernelError::Length { argument: "weights", expected: 144, found: 143, .. })
+        ));
+    }
 }

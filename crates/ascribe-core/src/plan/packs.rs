@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ascribe_kernels::blocked::{BLOCK, BlockedConv};
+use ascribe_kernels::blocked::{BLOCK, BlockedConv, Weights};
 use ascribe_kernels::{ConvShape, PackedConv};
 use candle_core::Tensor;
 
@@ -40,6 +40,37 @@ impl Part {
     }
 }
 
+/// A weight of the graph, where it lies.
+#[derive(Clone)]
+struct Stored {
+    tensor: Tensor,
+    part: Part,
+}
+
+impl Stored {
+    fn new(graph: &Graph, weight: NodeId, part: Part) -> Result<Self> {
+        let tensor = values(graph, weight)?;
+        // That it can be read is known from here on.
+        fast::slice::<f32>(&tensor)?;
+        Ok(Self { tensor, part })
+    }
+
+    fn with<T>(&self, reader: impl FnOnce(&[f32]) -> T) -> T {
+        let values = fast::slice::<f32>(&self.tensor);
+        let values = values.as_deref().unwrap_or_default();
+        match self.part {
+            Part::All => reader(values),
+            part => reader(&part.of(values)),
+        }
+    }
+}
+
+impl Weights for Stored {
+    fn read(&self, reader: &mut dyn FnMut(&[f32])) {
+        self.with(reader);
+    }
+}
+
 type Key = (usize, Direction, Part, ConvShape);
 
 /// Packed weights, shared by all plans of a graph. A plan packs what it is the first to need.
@@ -50,7 +81,7 @@ pub(super) struct Packs {
     plain: Mutex<HashMap<Key, Arc<PackedConv<f32>>>>,
 }
 
-type Pack = fn(&ConvShape, &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>>;
+type Pack = fn(&ConvShape, &Stored) -> ascribe_kernels::Result<Option<BlockedConv>>;
 
 impl Packs {
     pub(super) fn forward(
@@ -64,11 +95,9 @@ impl Packs {
     }
 
     pub(super) fn planar(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(
-            graph,
-            (weight.index(), Direction::Planar, Part::All, *shape),
-            BlockedConv::forward_planar,
-        )
+        self.blocked(graph, (weight.index(), Direction::Planar, Part::All, *shape), |shape, weight| {
+            weight.with(|w| BlockedConv::forward_planar(shape, w))
+        })
     }
 
     pub(super) fn input_grad(
@@ -93,16 +122,16 @@ impl Packs {
         if !is_split(shape) {
             return self.input_grad(graph, weight, part, shape);
         }
-        self.blocked(graph, (weight.index(), Direction::Relevance, part, *shape), BlockedConv::input_grad)
+        self.blocked(graph, (weight.index(), Direction::Relevance, part, *shape), |shape, weight| {
+            weight.with(|w| BlockedConv::input_grad(shape, w))
+        })
     }
 
     /// The input gradient as a plain image.
     pub(super) fn planar_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(
-            graph,
-            (weight.index(), Direction::PlanarGrad, Part::All, *shape),
-            BlockedConv::input_grad_planar,
-        )
+        self.blocked(graph, (weight.index(), Direction::PlanarGrad, Part::All, *shape), |shape, weight| {
+            weight.with(|w| BlockedConv::input_grad_planar(shape, w))
+        })
     }
 
     fn blocked(&self, graph: &Graph, key: Key, pack: Pack) -> Result<Found> {
@@ -110,13 +139,7 @@ impl Packs {
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
-        let weight = values(graph, NodeId(key.0))?;
-        let weight = fast::slice::<f32>(&weight)?;
-        let packed = match key.2 {
-            Part::All => pack(&key.3, &weight)?,
-            part => pack(&key.3, &part.of(&weight))?,
-        };
-        let packed = packed.map(Arc::new);
+        let packed = pack(&key.3, &Stored::new(graph, NodeId(key.0), key.2)?)?.map(Arc::new);
         all.insert(key, packed.clone());
         Ok(packed)
     }
@@ -174,26 +197,42 @@ fn channels(shape: &ConvShape) -> usize {
     shape.in_channels.min(shape.out_channels)
 }
 
+/// Bytes of transformed filters from which they are not kept as long as few pixels need them.
+const HEAVY: usize = 8 << 20;
+
+/// Whether the transformed filters of F(`outputs` × `outputs`) weigh much.
+fn is_heavy(shape: &ConvShape, outputs: usize) -> bool {
+    let points = (outputs + 2) * (outputs + 2);
+    shape.weight_len() / 9 * points * size_of::<f32>() >= HEAVY
+}
+
 /// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those of
 /// F(4 × 4) and of numbers in two parts, ten times as large, are not for it.
-fn forward(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
-    if filtered_side(shape).is_some()
-        && let Some(packed) = BlockedConv::forward_winograd(shape, weight)?
-    {
-        return Ok(Some(packed));
-    }
-    BlockedConv::forward(shape, weight)
+fn forward(shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
+    let found = match filtered_side(shape) {
+        Some(_) if is_heavy(shape, 2) => BlockedConv::forward_winograd_lent(shape, Arc::new(weight.clone())),
+        Some(_) => weight.with(|w| BlockedConv::forward_winograd(shape, w))?,
+        None => None,
+    };
+    found.map_or_else(|| weight.with(|w| BlockedConv::forward(shape, w)), |packed| Ok(Some(packed)))
 }
 
 /// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) and of numbers in
 /// two parts (about 10⁻⁵ of the largest gradient) stay what they are.
-fn input_grad(shape: &ConvShape, weight: &[f32]) -> ascribe_kernels::Result<Option<BlockedConv>> {
+fn input_grad(shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
-        Some(side) => BlockedConv::input_grad_winograd(shape, if side >= LARGE[0] { 4 } else { 2 }, weight)?,
-        None if is_split(shape) => BlockedConv::input_grad_split(shape, weight)?,
+        Some(side) => {
+            let outputs = if side >= LARGE[0] { 4 } else { 2 };
+            if is_heavy(shape, outputs) {
+                BlockedConv::input_grad_winograd_lent(shape, outputs, Arc::new(weight.clone()))
+            } else {
+                weight.with(|w| BlockedConv::input_grad_winograd(shape, outputs, w))?
+            }
+        }
+        None if is_split(shape) => weight.with(|w| BlockedConv::input_grad_split(shape, w))?,
         None => None,
     };
-    found.map_or_else(|| BlockedConv::input_grad(shape, weight), |packed| Ok(Some(packed)))
+    found.map_or_else(|| weight.with(|w| BlockedConv::input_grad(shape, w)), |packed| Ok(Some(packed)))
 }
 
 /// The values of a constant, contiguous.

@@ -12,7 +12,7 @@ use super::pack::{Class, Panel, Step, pack, panels};
 use super::tile::{Entry, Mode, SUMS, most_blocks};
 use super::tiling::Source;
 use super::to_planar::Fold;
-use super::winograd::Minimal;
+use super::winograd::{Lent, Minimal};
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
@@ -63,8 +63,9 @@ pub struct BlockedConv {
     pub(super) depth: usize,
     pub(super) classes: Vec<Class>,
     pub(super) panels: Vec<Panel>,
-    /// Shared with the convolutions of patches.
+    /// Shared with the convolutions of patches. Empty where weights are lent.
     pub(super) weights: Arc<Buffer>,
+    pub(super) lent: Option<Lent>,
 }
 
 /// Where source and destination are.
@@ -173,7 +174,19 @@ impl BlockedConv {
         });
         let depth = if depthwise { 1 } else { channels.div_ceil(BLOCK) };
         let weights = Arc::new(weights);
-        Some(Self { isa, mode, form: Form::Blocked, src, dst, source_pad, depth, classes, panels, weights })
+        Some(Self {
+            isa,
+            mode,
+            form: Form::Blocked,
+            src,
+            dst,
+            source_pad,
+            depth,
+            classes,
+            panels,
+            weights,
+            lent: None,
+        })
     }
 
     /// Products of the definition for one sample, whatever way they are computed.
@@ -215,8 +228,7 @@ impl BlockedConv {
             return Ok(());
         }
         if let Form::Minimal(minimal) = self.form {
-            self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
-            return Ok(());
+            return self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
         }
         if let Form::Split(unit, split) = self.form {
             self.run_split((unit, split), src_shape, src, epilogue, dst_shape, dst);

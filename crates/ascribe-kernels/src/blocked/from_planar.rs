@@ -115,6 +115,7 @@ impl BlockedConv {
             classes,
             panels,
             weights: Arc::new(weights),
+            lent: None,
         }))
     }
 

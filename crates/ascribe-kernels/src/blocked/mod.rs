@@ -38,7 +38,6 @@ mod tests;
 mod tile;
 mod tiling;
 mod to_planar;
-mod transform;
 mod window;
 mod winograd;
 mod work;
@@ -53,3 +52,4 @@ pub use pool::{avg_pool, avg_pool_input_grad, max_pool, max_pool_input_grad, win
 pub use redistribute::{Blocked, Redistribution, redistribute};
 pub use split::has_matrix_unit;
 pub use window::{Patches, cut_planar, cut_windows};
+pub use winograd::Weights;

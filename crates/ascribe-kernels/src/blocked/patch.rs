@@ -44,7 +44,7 @@ impl BlockedConv {
     pub fn reach(&self) -> Option<Reach> {
         match (self.form, self.classes.as_slice()) {
             (Form::ToPlanar(_), _) => None,
-            (Form::Minimal(Minimal { outputs, origin }), _) => {
+            (Form::Minimal(Minimal { outputs, origin, .. }), _) => {
                 (outputs == 2).then_some(Reach { stride: [1, 1], first: origin, extent: [3, 3] })
             }
             (_, [Class { lattice, .. }]) if lattice.dst_stride == [1, 1] => {
@@ -108,6 +108,7 @@ impl BlockedConv {
             classes: self.classes.iter().map(class).collect(),
             panels: self.panels.clone(),
             weights: Arc::clone(&self.weights),
+            lent: self.lent.clone(),
             ..*self
         }))
     }

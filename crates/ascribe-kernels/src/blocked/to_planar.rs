@@ -116,6 +116,7 @@ impl BlockedConv {
             classes: classes_of,
             panels,
             weights: Arc::new(weights),
+            lent: None,
         }))
     }
 

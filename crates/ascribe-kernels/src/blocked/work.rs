@@ -51,6 +51,15 @@ impl Work {
         Self { units_per_sample, units, strips, panels: 1, groups: 1 }
     }
 
+    /// Gives each panel to a task, or to several, each with some of the units, where there are fewer panels than threads ask for.
+    pub(super) fn panels(batch: usize, units_per_sample: usize, panels: usize) -> Self {
+        let units = batch * units_per_sample;
+        let threads = rayon::current_num_threads();
+        let wanted = if threads == 1 { 1 } else { 2 * threads };
+        let strips = wanted.div_ceil(panels.max(1)).min(units);
+        Self { units_per_sample, units, strips, panels, groups: panels }
+    }
+
     /// Shares the lines of grids of `batch` samples, each `line_bytes` of what a task prepares of them: for all panels, which
     /// are only shared where there are few lines.
     pub(super) fn lines(

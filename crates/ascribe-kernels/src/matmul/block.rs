@@ -2,7 +2,7 @@
 
 use super::{K_BLOCK, Product, View};
 use crate::float::Float;
-use crate::simd::{Kernel, Simd, TILE_VECTORS, low_mask, transpose};
+use crate::simd::{Kernel, Simd, TILE_VECTORS, columns, low_mask, transpose};
 use crate::tile::{Rows, tile};
 
 /// Up to this many vectors of lanes, rows are read where they lie.
@@ -222,47 +222,10 @@ unsafe fn pack_lanes<S: Simd>(block: &Block<'_, S::T>, b: *const S::T, k: usize,
             // SAFETY: as the function's.
             unsafe {
                 let out = out.add((first * k + v) * S::LANES);
-                match S::LANES {
-                    16 => transpose_lanes::<S, 16>(view.row, from, count, k, out, width),
-                    8 => transpose_lanes::<S, 8>(view.row, from, count, k, out, width),
-                    4 => transpose_lanes::<S, 4>(view.row, from, count, k, out, width),
-                    _ => transpose_lanes::<S, 2>(view.row, from, count, k, out, width),
-                }
+                columns::<S>(view.row, from, count, k, out, width);
             }
         }
         first += width;
-    }
-}
-
-/// Packs one vector of lanes, each contiguous along k, into every `width`-th vector of `out`.
-///
-/// # Safety
-/// `from` has `count` ≤ `L` = `S::LANES` lanes of `k` elements, `row` apart; `out` has room.
-#[inline(always)]
-unsafe fn transpose_lanes<S: Simd, const L: usize>(
-    row: usize,
-    from: *const S::T,
-    count: usize,
-    k: usize,
-    out: *mut S::T,
-    width: usize,
-) {
-    // SAFETY: the caller's contract; masks keep reads within k.
-    unsafe {
-        for start in (0..k).step_by(L) {
-            let mask = low_mask(L.min(k - start));
-            let mut lanes = [S::zero(); L];
-            for (l, lane) in lanes.iter_mut().enumerate() {
-                if l < count {
-                    *lane = S::merge(S::zero(), from.wrapping_add(l * row + start), mask);
-                }
-            }
-            for (i, column) in transpose::<S, L>(lanes).into_iter().enumerate() {
-                if start + i < k {
-                    S::store(out.add((start + i) * width * S::LANES), column);
-                }
-            }
-        }
     }
 }
 

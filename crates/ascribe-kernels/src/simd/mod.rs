@@ -321,6 +321,63 @@ pub(crate) unsafe fn transpose<S: Simd, const R: usize>(mut rows: [S::V; R]) -> 
     rows
 }
 
+/// Reads `count` ≤ `S::LANES` rows of `k` elements, `row` apart, and writes column after column: one vector each, `step`
+/// vectors apart, with zeros in the lanes beyond `count`.
+///
+/// # Safety
+/// The processor has the instructions of `S`; the rows are readable, and `out` has room.
+#[inline(always)]
+pub(crate) unsafe fn columns<S: Simd>(
+    row: usize,
+    from: *const S::T,
+    count: usize,
+    k: usize,
+    out: *mut S::T,
+    step: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match S::LANES {
+            16 => columns_of::<S, 16>(row, from, count, k, out, step),
+            8 => columns_of::<S, 8>(row, from, count, k, out, step),
+            4 => columns_of::<S, 4>(row, from, count, k, out, step),
+            _ => columns_of::<S, 2>(row, from, count, k, out, step),
+        }
+    }
+}
+
+/// [`columns`] for `L` = `S::LANES`.
+///
+/// # Safety
+/// As [`columns`].
+#[inline(always)]
+unsafe fn columns_of<S: Simd, const L: usize>(
+    row: usize,
+    from: *const S::T,
+    count: usize,
+    k: usize,
+    out: *mut S::T,
+    step: usize,
+) {
+    // SAFETY: the caller's contract; masks keep reads within k.
+    unsafe {
+        for start in (0..k).step_by(L) {
+            let mask = low_mask(L.min(k - start));
+            let mut lanes = [S::zero(); L];
+            for (l, lane) in lanes.iter_mut().enumerate() {
+                if l < count {
+                    *lane = S::merge(S::zero(), from.wrapping_add(l * row + start), mask);
+                }
+            }
+            for (i, column) in transpose::<S, L>(lanes).into_iter().enumerate() {
+                if start + i < k {
+                    S::store(out.add((start + i) * step * S::LANES), column);
+                }
+            }
+        }
+    }
+}
+
 /// Undoes [`transpose`]: 16 vectors that hold column after column of 16 elements become 16 rows.
 ///
 /// # Safety

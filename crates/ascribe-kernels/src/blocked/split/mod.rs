@@ -111,6 +111,7 @@ impl BlockedConv {
             classes,
             panels,
             weights: Arc::new(weights),
+            lent: None,
         })
     }
 

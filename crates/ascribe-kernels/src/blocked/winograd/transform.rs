@@ -5,29 +5,8 @@
 
 use std::ops::Range;
 
-use super::layout::{BLOCK, BlockedShape};
-use crate::simd::{Kernel, Simd};
-
-/// G g Gᵀ in double precision, row by row, for tiles of `outputs` × `outputs` pixels.
-pub(super) fn filter(outputs: usize, g: impl Fn(usize, usize) -> f64, out: &mut [f32]) {
-    let axis = |g: [f64; 3]| -> [f64; 6] {
-        let [a, b, c] = g;
-        if outputs == 2 {
-            [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c, 0.0, 0.0]
-        } else {
-            let (even, odd) = (a / 24.0 + c / 6.0, b / 12.0);
-            [a / 4.0, -(a + b + c) / 6.0, -(a - b + c) / 6.0, even + odd, even - odd, c]
-        }
-    };
-    let n = outputs + 2;
-    let columns = [0, 1, 2].map(|j| axis([0, 1, 2].map(|i| g(i, j))));
-    for i in 0..n {
-        let row = axis([0, 1, 2].map(|j| columns[j][i]));
-        for j in 0..n {
-            out[i * n + j] = row[j] as f32;
-        }
-    }
-}
+use super::super::layout::{BLOCK, BlockedShape};
+use crate::simd::{Kernel, Simd, columns};
 
 /// x − y.
 ///
@@ -47,6 +26,44 @@ unsafe fn sub<S: Simd<T = f32>>(x: S::V, y: S::V) -> S::V {
 unsafe fn axpy<S: Simd<T = f32>>(x: S::V, a: f32, y: S::V) -> S::V {
     // SAFETY: the caller's contract.
     unsafe { S::fma(S::splat(a), y, x) }
+}
+
+/// a · x.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn scale<S: Simd<T = f32>>(a: f32, x: S::V) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe { S::fma(S::splat(a), x, S::zero()) }
+}
+
+/// G g; the first N are the result.
+///
+/// # Safety
+/// The processor has the instructions of `S`; N is 4 or 6.
+#[inline(always)]
+unsafe fn filter<S: Simd<T = f32>, const N: usize>([a, b, c]: [S::V; 3]) -> [S::V; N] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut t = [S::zero(); N];
+        let outer = S::add(a, c);
+        if N == 4 {
+            let (outer, inner) = (scale::<S>(0.5, outer), scale::<S>(0.5, b));
+            t[0] = a;
+            t[1] = S::add(outer, inner);
+            t[2] = sub::<S>(outer, inner);
+        } else {
+            t[0] = scale::<S>(0.25, a);
+            t[1] = scale::<S>(-1.0 / 6.0, S::add(outer, b));
+            t[2] = scale::<S>(-1.0 / 6.0, sub::<S>(outer, b));
+            let (even, odd) = (axpy::<S>(scale::<S>(1.0 / 24.0, a), 1.0 / 6.0, c), scale::<S>(1.0 / 12.0, b));
+            t[3] = S::add(even, odd);
+            t[4] = sub::<S>(even, odd);
+        }
+        t[N - 1] = c;
+        t
+    }
 }
 
 /// Bᵀ d.
@@ -240,6 +257,92 @@ impl OutputTransform {
                     }
                 }
                 lane += S::LANES;
+            }
+        }
+    }
+}
+
+/// G g Gᵀ for the filters of some destination channels.
+#[derive(Clone, Copy)]
+pub(super) struct FilterTransform<'a> {
+    pub(super) outputs: usize,
+    /// The whole weight, `[out, in, 3, 3]`.
+    pub(super) weight: &'a [f32],
+    /// Destination channels are inputs, and filters turned by half a turn.
+    pub(super) gradient: bool,
+    /// Destination and source channels of the whole.
+    pub(super) channels: [usize; 2],
+    /// First destination channel.
+    pub(super) first: usize,
+    /// Destination channels, a multiple of [`BLOCK`]; filters of those that do not exist are zeros.
+    pub(super) lanes: usize,
+    /// `[point][source channel][lane]`.
+    pub(super) out: *mut f32,
+}
+
+impl Kernel<f32> for FilterTransform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if self.outputs == 2 {
+                self.filters::<S, 4>();
+            } else {
+                self.filters::<S, 6>();
+            }
+        }
+    }
+}
+
+impl FilterTransform<'_> {
+    #[inline(always)]
+    unsafe fn filters<S: Simd<T = f32>, const N: usize>(&self) {
+        const TAPS: usize = 9;
+        let [rows, channels] = self.channels;
+        // The taps of some source channels, `[channel][tap][lane]`.
+        let mut taps = [0.0_f32; BLOCK * TAPS * BLOCK];
+        for lane in (0..self.lanes).step_by(S::LANES) {
+            let row = (self.first + lane).min(rows);
+            let count = S::LANES.min(rows - row);
+            for start in (0..channels).step_by(BLOCK) {
+                let together = BLOCK.min(channels - start);
+                // SAFETY: the filters of `count` rows lie within the weight, and masks keep reads within them; `taps` has room
+                // for a block of channels, `out` for all.
+                unsafe {
+                    if self.gradient {
+                        for channel in 0..together {
+                            let from =
+                                self.weight.as_ptr().wrapping_add(((start + channel) * rows + row) * TAPS);
+                            let out = taps.as_mut_ptr().add(channel * TAPS * S::LANES);
+                            columns::<S>(TAPS, from, count, TAPS, out, 1);
+                        }
+                    } else {
+                        let from = self.weight.as_ptr().wrapping_add((row * channels + start) * TAPS);
+                        columns::<S>(channels * TAPS, from, count, together * TAPS, taps.as_mut_ptr(), 1);
+                    }
+                    for channel in 0..together {
+                        let tap = |at: usize| {
+                            let at = if self.gradient { TAPS - 1 - at } else { at };
+                            S::load(taps.as_ptr().add((channel * TAPS + at) * S::LANES))
+                        };
+                        let mut t = [[S::zero(); 3]; N];
+                        for j in 0..3 {
+                            let column = filter::<S, N>([tap(j), tap(3 + j), tap(6 + j)]);
+                            for i in 0..N {
+                                t[i][j] = column[i];
+                            }
+                        }
+                        let out = self.out.add((start + channel) * self.lanes + lane);
+                        for i in 0..N {
+                            let points = filter::<S, N>(t[i]);
+                            for j in 0..N {
+                                S::store(out.add((i * N + j) * channels * self.lanes), points[j]);
+                            }
+                        }
+                    }
+                }
             }
         }
     }

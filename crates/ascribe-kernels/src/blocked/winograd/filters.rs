@@ -1,0 +1,104 @@
+//! The transformed filters of a convolution by minimal filtering.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::super::buffer::Buffer;
+use super::super::conv::BlockedConv;
+use super::super::layout::BLOCK;
+use super::super::pack::Panel;
+use super::Minimal;
+use super::transform::FilterTransform;
+use crate::error::{KernelError, Result};
+use crate::float::Float;
+use crate::parallel::{SharedMut, run_tasks};
+
+/// Weights that stay where they are, to be read when a convolution runs.
+pub trait Weights: Send + Sync {
+    /// Calls `reader` once with all of them, `[out, in / groups, kh, kw]`.
+    fn read(&self, reader: &mut dyn FnMut(&[f32]));
+}
+
+impl Weights for Vec<f32> {
+    fn read(&self, reader: &mut dyn FnMut(&[f32])) {
+        reader(self);
+    }
+}
+
+/// Weights that a convolution does not own.
+#[derive(Clone)]
+pub(in super::super) struct Lent {
+    pub(super) weights: Arc<dyn Weights>,
+    /// The transformed filters, once there were tiles enough to keep them.
+    pub(super) packed: Arc<OnceLock<Buffer>>,
+}
+
+impl Lent {
+    pub(super) fn new(weights: Arc<dyn Weights>) -> Self {
+        Self { weights, packed: Arc::default() }
+    }
+
+    /// Calls `reader` with all `len` weights.
+    pub(super) fn read<T>(&self, len: usize, mut reader: impl FnMut(&[f32]) -> T) -> Result<T> {
+        let (mut found, mut result) = (0, None);
+        self.weights.read(&mut |weights| {
+            found = weights.len();
+            if found == len {
+                result = Some(reader(weights));
+            }
+        });
+        match result {
+            Some(result) => Ok(result),
+            None => Err(KernelError::Length {
+                kernel: "winograd convolution",
+                argument: "weights",
+                expected: len,
+                found,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent").field("packed", &self.packed.get().is_some()).finish_non_exhaustive()
+    }
+}
+
+impl BlockedConv {
+    /// The filters of one panel to transform to `out`.
+    pub(super) fn filters<'a>(
+        &self,
+        minimal: Minimal,
+        weight: &'a [f32],
+        panel: &Panel,
+        out: *mut f32,
+    ) -> FilterTransform<'a> {
+        FilterTransform {
+            outputs: minimal.outputs,
+            weight,
+            gradient: minimal.gradient,
+            channels: [self.dst.0, self.src.0],
+            first: panel.block * BLOCK,
+            lanes: panel.blocks * BLOCK,
+            out,
+        }
+    }
+
+    /// The filters of all panels, one after the other.
+    pub(super) fn pack_filters(&self, minimal: Minimal, weight: &[f32]) -> Buffer {
+        let lanes: usize = self.panels.iter().map(|panel| panel.blocks * BLOCK).sum();
+        let mut packed = Buffer::new(minimal.points() * self.src.0 * lanes);
+        let all = SharedMut::new(&mut packed);
+        run_tasks(
+            self.panels.len(),
+            || (),
+            |(), at| {
+                let panel = &self.panels[at];
+                let out = all.pointer().wrapping_add(panel.weights[0]);
+                f32::dispatch(self.isa, self.filters(minimal, weight, panel, out));
+            },
+        );
+        packed
+    }
+}
