@@ -243,3 +243,6 @@ fn values(graph: &Graph, id: NodeId) -> Result<Tensor> {
         .ok_or_else(|| Error::invalid(format!("node '{}'", node.name()), "is computed", "a stored value"))?;
     Ok(value.contiguous()?)
 }
+
+#[cfg(test)]
+mod tests;

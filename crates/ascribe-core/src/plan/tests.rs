@@ -140,12 +140,12 @@ fn picture(seed: u64, code: usize, batch: usize) -> Tensor {
         .unwrap()
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f64> {
+pub(super) fn numbers(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// ‖a − b‖ / ‖b‖.
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
+pub(super) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (numbers(a), numbers(b));
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
