@@ -1,6 +1,7 @@
 //! Evaluating many variations of each sample under the run's batch budget.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::explainer::Task;
@@ -11,7 +12,7 @@ use crate::target::to_f64;
 use crate::variations::Rectangle;
 
 /// One variation of one sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Point {
     /// Position of the sample in the batch.
     pub sample: usize,
@@ -33,22 +34,23 @@ pub fn every(samples: &[usize], count: usize) -> Vec<Point> {
     samples.iter().flat_map(|&sample| (0..count).map(move |index| Point { sample, index })).collect()
 }
 
-/// The inputs of some rows and the sample that each varies. `vary` makes a variation from the sample's explained
-/// inputs (first axis of length 1).
+/// The explained inputs of one sample, with a first axis of length 1.
 ///
 /// # Errors
-/// Those of `vary`, or if a point's sample is not one of `x`.
-pub fn rows(
-    x: &Inputs,
-    points: &[Point],
-    vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
-) -> Result<(Inputs, Vec<usize>)> {
+/// If there is no such sample.
+pub fn explained(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
+    x.explained().map(|input| Ok(input.value.narrow(0, sample, 1)?)).collect()
+}
+
+/// The inputs of some rows and the sample that each varies; of each point, the variation of its explained inputs
+/// (first axis of length 1).
+///
+/// # Errors
+/// If the variations do not fit, or a point's sample is not one of `x`.
+pub fn rows(x: &Inputs, points: &[Point], variations: Vec<Vec<Tensor>>) -> Result<(Inputs, Vec<usize>)> {
     let samples: Vec<usize> = points.iter().map(|p| p.sample).collect();
     let mut columns: Vec<Vec<Tensor>> = Vec::new();
-    for point in points {
-        let one: Result<Vec<Tensor>> =
-            x.explained().map(|i| Ok(i.value.narrow(0, point.sample, 1)?)).collect();
-        let varied = vary(*point, &one?)?;
+    for varied in variations {
         columns.resize(varied.len(), Vec::new());
         columns.iter_mut().zip(varied).for_each(|(column, value)| column.push(value));
     }
@@ -64,7 +66,8 @@ pub fn rows(
 
 /// Gradients at these points.
 ///
-/// `vary` as for [`rows`]; `take` receives the results one by one, in the order of the points, whatever the batch
+/// `vary` makes a variation from the explained inputs of a point's sample ([`explained`]); it is called in the order of the
+/// points. `take` receives the results one by one, in the order of the points, whatever the batch
 /// budget: what it adds up is added up in the same order in every run.
 ///
 /// # Errors
@@ -78,7 +81,9 @@ pub fn gradients<M: Differentiable + ?Sized>(
     let mut done = 0;
     for chunk in points.chunks(task.run.get_batch()) {
         task.run.step(done, points.len())?;
-        let (inputs, samples) = rows(task.x, chunk, &mut vary)?;
+        let varied: Result<Vec<Vec<Tensor>>> =
+            chunk.iter().map(|&point| vary(point, &explained(task.x, point.sample)?)).collect();
+        let (inputs, samples) = rows(task.x, chunk, varied?)?;
         let found = task.gradient(&inputs, &samples)?;
         for (row, (point, score)) in chunk.iter().zip(to_f64(&found.scores)?).enumerate() {
             let gradient: Result<Vec<Tensor>> =
@@ -112,17 +117,17 @@ pub fn line<M: Differentiable + ?Sized>(
     task.run.step(done, total)
 }
 
-/// Scores at these points; `vary` and `take` as for [`gradients`].
+/// Scores at these points; `vary` and `take` as for [`gradients`], but that variations are made side by side.
 ///
 /// # Errors
 /// Those of the model and the closures, or if the run is cancelled.
 pub fn scores<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
-    mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    vary: impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
-    remaining(task, points, 0, &mut vary, &mut take)
+    remaining(task, points, 0, &vary, &mut take)
 }
 
 /// As [`scores`], the same numbers, where variation number i of a sample differs from it within `rectangles[i]` at
@@ -138,7 +143,7 @@ pub fn scores_within<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
     rectangles: &[Rectangle],
-    mut vary: impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    vary: impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
     let mut done = 0;
@@ -147,7 +152,7 @@ pub fn scores_within<M: Predictor + ?Sized>(
         let base = task.x.select(&[of_sample[0].sample])?;
         let Some(variations) = task.model.variations(&base, rectangles)? else {
             // All samples have one shape: there are none for the others either.
-            return remaining(task, points, done, &mut vary, &mut take);
+            return remaining(task, points, done, &vary, &mut take);
         };
         // Evaluated by groups, taken in order.
         let group = |at: usize| variations.group(of_sample[at].index);
@@ -158,7 +163,7 @@ pub fn scores_within<M: Predictor + ?Sized>(
             for chunk in part.chunks(task.run.get_batch()) {
                 task.run.step(done, points.len())?;
                 let varied: Vec<Point> = chunk.iter().map(|&at| of_sample[at]).collect();
-                let (inputs, samples) = rows(task.x, &varied, &mut vary)?;
+                let (inputs, samples) = side_by_side(task.x, &varied, &vary)?;
                 let numbers: Vec<usize> = varied.iter().map(|point| point.index).collect();
                 let found = task.score_variations(variations.as_ref(), &inputs, &numbers, &samples)?;
                 chunk.iter().zip(found).for_each(|(&at, score)| scores[at] = score);
@@ -170,17 +175,28 @@ pub fn scores_within<M: Predictor + ?Sized>(
     task.run.step(done, points.len())
 }
 
+/// [`rows`] with variations made side by side.
+fn side_by_side(
+    x: &Inputs,
+    points: &[Point],
+    vary: &(impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync),
+) -> Result<(Inputs, Vec<usize>)> {
+    let variation = |point: &Point| vary(*point, &explained(x, point.sample)?);
+    let variations: Result<Vec<Vec<Tensor>>> = points.par_iter().map(variation).collect();
+    rows(x, points, variations?)
+}
+
 /// Scores the points behind the first `done`.
 fn remaining<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
     mut done: usize,
-    vary: &mut impl FnMut(Point, &[Tensor]) -> Result<Vec<Tensor>>,
+    vary: &(impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync),
     take: &mut impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
     for chunk in points[done..].chunks(task.run.get_batch()) {
         task.run.step(done, points.len())?;
-        let (inputs, samples) = rows(task.x, chunk, vary)?;
+        let (inputs, samples) = side_by_side(task.x, chunk, vary)?;
         for (point, score) in chunk.iter().zip(task.score(&inputs, &samples)?) {
             take(*point, score)?;
         }

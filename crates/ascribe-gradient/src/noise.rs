@@ -64,11 +64,10 @@ impl Noise {
     ) -> Result<(Inputs, Vec<usize>)> {
         let copy = |point: &sweep::Point| {
             let sigmas = sigmas.get(point.sample).into_iter().flatten();
-            self.copy(&one(x, point.sample)?, sigmas, point.index, seed)
+            self.copy(&sweep::explained(x, point.sample)?, sigmas, point.index, seed)
         };
         let copies: Result<Vec<Vec<Tensor>>> = points.par_iter().map(copy).collect();
-        let mut copies = copies?.into_iter();
-        sweep::rows(x, points, &mut |_, _| Ok(copies.next().unwrap_or_default()))
+        sweep::rows(x, points, copies?)
     }
 
     /// Noisy copy number `draw` of one sample's explained inputs, with a standard deviation for each.
@@ -96,7 +95,7 @@ impl Noise {
 
     /// The standard deviation for each sample and explained input.
     pub(crate) fn sigmas(&self, x: &Inputs) -> Result<Vec<Vec<f64>>> {
-        (0..x.batch()?).map(|s| one(x, s)?.iter().map(|x| self.sigma(x)).collect()).collect()
+        (0..x.batch()?).map(|s| sweep::explained(x, s)?.iter().map(|x| self.sigma(x)).collect()).collect()
     }
 
     /// The standard deviation for one sample.
@@ -112,11 +111,6 @@ impl Noise {
         };
         Ok(self.sigma * range)
     }
-}
-
-/// The explained inputs of one sample.
-fn one(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
-    x.explained().map(|input| Ok(input.value.narrow(0, sample, 1)?)).collect()
 }
 
 #[cfg(test)]

@@ -153,24 +153,28 @@ impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
 
 /// `x` with the window's values taken from `reference`.
 fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
-    match (x.dtype(), x.device().is_cpu()) {
-        (DType::F32, true) => return splice::<f32>(x, reference, window),
-        (DType::F64, true) => return splice::<f64>(x, reference, window),
-        _ => {}
-    }
     let inner = window.start.iter().zip(&window.len).map(|(&start, &len)| start..start + len);
     let ranges: Vec<std::ops::Range<usize>> = std::iter::once(0..1).chain(inner).collect();
     let mut patch = reference.clone();
     for (axis, range) in ranges.iter().enumerate().skip(1) {
         patch = patch.narrow(axis, range.start, range.len())?;
     }
-    Ok(x.contiguous()?.slice_assign(&ranges, &patch.contiguous()?)?)
+    match (x.dtype(), x.device().is_cpu()) {
+        (DType::F32, true) => splice::<f32>(x, &patch, window),
+        (DType::F64, true) => splice::<f64>(x, &patch, window),
+        _ => Ok(x.contiguous()?.slice_assign(&ranges, &patch.contiguous()?)?),
+    }
 }
 
 /// [`fill`] on the CPU: one copy of the values, where candle's assignment makes masks of the whole input.
-fn splice<T: WithDType>(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
-    let (mut values, from) = (x.flatten_all()?.to_vec1::<T>()?, reference.flatten_all()?.to_vec1::<T>()?);
-    window.runs(&x.dims()[1..], |at, len| values[at..at + len].copy_from_slice(&from[at..at + len]));
+fn splice<T: WithDType>(x: &Tensor, patch: &Tensor, window: &Window) -> Result<Tensor> {
+    let (mut values, patch) = (x.flatten_all()?.to_vec1::<T>()?, patch.flatten_all()?.to_vec1::<T>()?);
+    let mut rest = patch.as_slice();
+    window.runs(&x.dims()[1..], |at, len| {
+        let (run, behind) = rest.split_at(len);
+        values[at..at + len].copy_from_slice(run);
+        rest = behind;
+    });
     Ok(Tensor::from_vec(values, x.shape(), x.device())?)
 }
 

@@ -11,11 +11,16 @@
 //!
 //! Cost: n evaluations, and one for S(x).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use ascribe_core::ops::{Backend, Binary, Operator};
 use ascribe_core::{
     Attribution, Baseline, Cost, DType, Device, Error, Explainer, Found, Inputs, Method, Predictor, Result,
     Run, Target, Tensor, explain, random, sweep,
 };
 use rand::Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of RISE. The attribution is `[N, 1, H, W]`: one map for all channels.
@@ -176,33 +181,39 @@ impl<M: Predictor + ?Sized> Explainer<M> for Rise {
             let references = references?;
             // Sums of S·M and of (S·M)², for the mean and its standard error.
             let mut sums = vec![[0.0_f64; 2]; batch * area];
+            // Masks from their making until the scores of what they left are known.
+            let pending = Mutex::new(HashMap::new());
             sweep::scores(
                 task,
                 &sweep::every(&task.samples()?, self.masks),
                 |point, inputs| {
                     let mask = self.mask(point.index, size, seed)?;
+                    let values = Tensor::from_slice(&mask, (1, 1, size[0], size[1]), &Device::Cpu)?;
+                    pending.lock().unwrap_or_else(PoisonError::into_inner).insert(point, mask);
+                    let masked =
+                        |x: &Tensor, values: &Tensor| Binary::Mul.forward(&[x, values], Backend::Auto);
                     inputs
                         .iter()
                         .zip(&references)
                         .map(|(x, reference)| {
-                            let mask = Tensor::from_slice(&mask, (1, 1, size[0], size[1]), x.device())?;
-                            let mask = mask.to_dtype(x.dtype())?;
+                            let values = values.to_dtype(x.dtype())?.to_device(x.device())?;
                             if matches!(self.baseline, Baseline::Zero) {
-                                return Ok(x.broadcast_mul(&mask)?);
+                                return masked(x, &values);
                             }
                             let reference = reference.narrow(0, point.sample, 1)?;
-                            Ok((&reference + (x - &reference)?.broadcast_mul(&mask)?)?)
+                            Ok((&reference + masked(&(x - &reference)?, &values)?)?)
                         })
                         .collect()
                 },
                 |point, score| {
-                    let mask = self.mask(point.index, size, seed)?;
+                    let made = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+                    let mask = made.map_or_else(|| self.mask(point.index, size, seed), Ok)?;
                     let sums = &mut sums[point.sample * area..][..area];
-                    for (sum, m) in sums.iter_mut().zip(mask) {
+                    sums.par_iter_mut().zip(&mask).with_min_len(4096).for_each(|(sum, m)| {
                         let term = score * m / self.probability;
                         sum[0] += term;
                         sum[1] += term * term;
-                    }
+                    });
                     Ok(())
                 },
             )?;
