@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::rows::{standardise, standardise_grad};
 use super::{channel_sum, channels, check_parameters, per_channel, scale_bias_slot};
 use crate::error::{Error, Result};
-use crate::ops::binary::{broadcast_shape, sum_to};
+use crate::ops::binary::{Binary, broadcast_shape, sum_to};
 use crate::ops::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input, shapes};
 
 /// Layer normalisation (Ba 2016): standardises each sample over the axes from `axis` on, with the biased variance,
@@ -90,9 +90,9 @@ impl Operator for LayerNorm {
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let (x, scale) = (input(inputs, 0)?, input(inputs, 1)?);
         let y = standardise(&self.rows(x)?, self.epsilon, backend)?.reshape(x.shape())?;
-        let y = y.broadcast_mul(scale)?;
+        let y = Binary::Mul.forward(&[&y, scale], backend)?;
         match inputs.get(2) {
-            Some(bias) => Ok(y.broadcast_add(bias)?),
+            Some(bias) => Binary::Add.forward(&[&y, bias], backend),
             None => Ok(y),
         }
     }
@@ -102,7 +102,7 @@ impl Operator for LayerNorm {
         let rows = self.rows(x)?;
         let mut grads = vec![None; args.inputs.len()];
         if args.wants(0) {
-            let inner = self.rows(&args.grad.broadcast_mul(scale)?)?;
+            let inner = self.rows(&Binary::Mul.forward(&[args.grad, scale], args.backend)?)?;
             let dx = standardise_grad(&rows, &inner, self.epsilon, args.backend)?;
             grads[0] = Some(dx.reshape(x.shape())?);
         }
@@ -146,8 +146,8 @@ impl Grouped {
     fn forward(self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let (x, scale, bias) = (input(inputs, 0)?, input(inputs, 1)?, input(inputs, 2)?);
         let y = standardise(&self.rows(x)?, self.epsilon, backend)?.reshape(x.shape())?;
-        let y = y.broadcast_mul(&per_channel(scale, x.rank())?)?;
-        Ok(y.broadcast_add(&per_channel(bias, x.rank())?)?)
+        let y = Binary::Mul.forward(&[&y, &per_channel(scale, x.rank())?], backend)?;
+        Binary::Add.forward(&[&y, &per_channel(bias, x.rank())?], backend)
     }
 
     fn vjp(self, args: &Vjp<'_>) -> Result<Grads> {
@@ -155,7 +155,8 @@ impl Grouped {
         let rows = self.rows(x)?;
         let mut grads = vec![None; 3];
         if args.wants(0) {
-            let inner = self.rows(&args.grad.broadcast_mul(&per_channel(scale, x.rank())?)?)?;
+            let scale = per_channel(scale, x.rank())?;
+            let inner = self.rows(&Binary::Mul.forward(&[args.grad, &scale], args.backend)?)?;
             let dx = standardise_grad(&rows, &inner, self.epsilon, args.backend)?;
             grads[0] = Some(dx.reshape(x.shape())?);
         }
