@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ascribe_kernels::blocked::BLOCK;
+use ascribe_kernels::blocked::{BLOCK, BlockedConv};
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
 
 use super::chain::{Chain, activation};
-use super::packs::{Packs, Part, padded_bias};
+use super::packs::{Packs, Part, Use, padded_bias};
 use super::pool::Pool;
 use super::program::{Bits, Image, ImageId, Instruction, Operand, Program, Register, Tail, Winners};
 use super::rules::Rules;
@@ -122,6 +122,17 @@ impl Compiler<'_> {
         }
     }
 
+    /// A convolution on blocked images with its weights; `None` where there is no kernel for it.
+    pub(super) fn packed(
+        &self,
+        purpose: Use,
+        weight: NodeId,
+        part: Part,
+        shape: &ConvShape,
+    ) -> Result<Option<Arc<BlockedConv>>> {
+        self.packs.blocked(self.graph, purpose, weight, part, shape)
+    }
+
     fn convolution(&mut self, id: NodeId, conv: &Conv, inputs: &[NodeId]) -> Result<bool> {
         let &[x, weight, ref bias @ ..] = inputs else { return Ok(false) };
         let (&[channels, height, width], &[out, oh, ow]) =
@@ -151,10 +162,10 @@ impl Compiler<'_> {
             return Ok(false);
         }
         let plain = !self.homes[x.index()].blocked && channels < BLOCK;
-        let on_plain = if plain { self.packs.planar(self.graph, weight, &shape)? } else { None };
+        let on_plain = if plain { self.packed(Use::Planar, weight, Part::All, &shape)? } else { None };
         let planar = on_plain.is_some();
         let found = match on_plain {
-            None => self.packs.forward(self.graph, weight, Part::All, &shape)?,
+            None => self.packed(Use::Forward, weight, Part::All, &shape)?,
             found => found,
         };
         let Some(packed) = found else { return Ok(false) };

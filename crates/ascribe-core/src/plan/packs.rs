@@ -11,13 +11,30 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::fast;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Direction {
+/// What a convolution is packed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Use {
     Forward,
+    /// Forward from a plain image.
     Planar,
     InputGrad,
+    /// The input gradient for quotients of relevance and what it came from, whose size knows no bounds: those below what
+    /// a matrix unit takes for zero count too.
     Relevance,
+    /// The input gradient as a plain image.
     PlanarGrad,
+}
+
+impl Use {
+    fn pack(self, shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
+        match self {
+            Self::Forward => forward(shape, weight),
+            Self::Planar => weight.with(|w| BlockedConv::forward_planar(shape, w)),
+            Self::InputGrad => input_grad(shape, weight),
+            Self::Relevance => weight.with(|w| BlockedConv::input_grad(shape, w)),
+            Self::PlanarGrad => weight.with(|w| BlockedConv::input_grad_planar(shape, w)),
+        }
+    }
 }
 
 /// Which weights.
@@ -71,7 +88,7 @@ impl Weights for Stored {
     }
 }
 
-type Key = (usize, Direction, Part, ConvShape);
+type Key = (usize, Use, Part, ConvShape);
 
 /// Packed weights, shared by all plans of a graph. A plan packs what it is the first to need.
 #[derive(Default)]
@@ -81,65 +98,26 @@ pub(super) struct Packs {
     plain: Mutex<HashMap<Key, Arc<PackedConv<f32>>>>,
 }
 
-type Pack = fn(&ConvShape, &Stored) -> ascribe_kernels::Result<Option<BlockedConv>>;
-
 impl Packs {
-    pub(super) fn forward(
+    /// The convolution on blocked images; `None` where there is no kernel for the shape.
+    pub(super) fn blocked(
         &self,
         graph: &Graph,
+        purpose: Use,
         weight: NodeId,
         part: Part,
         shape: &ConvShape,
-    ) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::Forward, part, *shape), forward)
-    }
-
-    pub(super) fn planar(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::Planar, Part::All, *shape), |shape, weight| {
-            weight.with(|w| BlockedConv::forward_planar(shape, w))
-        })
-    }
-
-    pub(super) fn input_grad(
-        &self,
-        graph: &Graph,
-        weight: NodeId,
-        part: Part,
-        shape: &ConvShape,
-    ) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::InputGrad, part, *shape), input_grad)
-    }
-
-    /// The input gradient for quotients of relevance and what it came from, whose size knows no bounds: those below what a
-    /// matrix unit takes for zero count too.
-    pub(super) fn relevance(
-        &self,
-        graph: &Graph,
-        weight: NodeId,
-        part: Part,
-        shape: &ConvShape,
-    ) -> Result<Found> {
-        if !is_split(shape) {
-            return self.input_grad(graph, weight, part, shape);
-        }
-        self.blocked(graph, (weight.index(), Direction::Relevance, part, *shape), |shape, weight| {
-            weight.with(|w| BlockedConv::input_grad(shape, w))
-        })
-    }
-
-    /// The input gradient as a plain image.
-    pub(super) fn planar_grad(&self, graph: &Graph, weight: NodeId, shape: &ConvShape) -> Result<Found> {
-        self.blocked(graph, (weight.index(), Direction::PlanarGrad, Part::All, *shape), |shape, weight| {
-            weight.with(|w| BlockedConv::input_grad_planar(shape, w))
-        })
-    }
-
-    fn blocked(&self, graph: &Graph, key: Key, pack: Pack) -> Result<Found> {
+    ) -> Result<Option<Arc<BlockedConv>>> {
+        let purpose = match purpose {
+            Use::Relevance if !is_split(shape) => Use::InputGrad,
+            purpose => purpose,
+        };
         let mut all = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (weight.index(), purpose, part, *shape);
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
-        let packed = pack(&key.3, &Stored::new(graph, NodeId(key.0), key.2)?)?.map(Arc::new);
+        let packed = purpose.pack(shape, &Stored::new(graph, weight, part)?)?.map(Arc::new);
         all.insert(key, packed.clone());
         Ok(packed)
     }
@@ -152,7 +130,7 @@ impl Packs {
         shape: &ConvShape,
     ) -> Result<Arc<PackedConv<f32>>> {
         let mut all = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (weight.index(), Direction::InputGrad, Part::All, *shape);
+        let key = (weight.index(), Use::InputGrad, Part::All, *shape);
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
@@ -170,8 +148,6 @@ pub(super) fn padded_bias(graph: &Graph, bias: NodeId, part: Part, channels: usi
     padded.resize(channels.next_multiple_of(BLOCK), 0.0);
     Ok(Arc::new(padded))
 }
-
-type Found = Option<Arc<BlockedConv>>;
 
 /// Sides of maps from which minimal filtering F(4 × 4) and F(2 × 2) are faster than the definition.
 const LARGE: [usize; 2] = [28, 14];

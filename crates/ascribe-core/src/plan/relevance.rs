@@ -6,7 +6,7 @@ use ascribe_kernels::blocked::BlockedConv;
 use ascribe_kernels::{Activation, ConvShape};
 
 use super::compile::Compiler;
-use super::packs::{Part, padded_bias};
+use super::packs::{Part, Use, padded_bias};
 use super::program::{ImageId, Instruction, Operand, Register, Tail};
 use super::reverse::Walk;
 use crate::error::{Error, Result};
@@ -27,8 +27,8 @@ impl Compiler<'_> {
         if !self.homes[x.index()].blocked {
             return Ok(false);
         }
-        let forward = self.packs.forward(self.graph, weight, Part::Positive, shape)?;
-        Ok(forward.is_some() && self.packs.relevance(self.graph, weight, Part::Positive, shape)?.is_some())
+        let forward = self.packed(Use::Forward, weight, Part::Positive, shape)?;
+        Ok(forward.is_some() && self.packed(Use::Relevance, weight, Part::Positive, shape)?.is_some())
     }
 
     /// A value that the forward half has as an image.
@@ -65,7 +65,7 @@ impl Compiler<'_> {
         });
         let mut sum = None;
         for (at, &(value, part)) in terms.iter().enumerate() {
-            let conv = served(self.packs.relevance(self.graph, weight, part, shape)?)?;
+            let conv = served(self.packed(Use::Relevance, weight, part, shape)?)?;
             self.want_border(s, conv.source_pad());
             let dst = self.image_like(x);
             self.program.backward.push(Instruction::Conv { conv, src: s, dst, tail: Tail::default() });
@@ -114,7 +114,7 @@ impl Compiler<'_> {
         }
         let mut sum = None;
         for &(src, part) in terms {
-            let conv = served(self.packs.forward(self.graph, inputs[1], part, shape)?)?;
+            let conv = served(self.packed(Use::Forward, inputs[1], part, shape)?)?;
             self.want_border(src, conv.source_pad());
             let dst = self.image_like(node);
             let tail = Tail { bias: bias.take(), residual: sum, ..Tail::default() };

@@ -3,7 +3,7 @@
 use ascribe_kernels::ConvShape;
 
 use super::compile::Compiler;
-use super::packs::Part;
+use super::packs::{Part, Use};
 use super::program::{ImageId, Instruction, Operand, Register};
 use super::relevance::AffineRule;
 use super::unit::{Gate, Home, Unit, UnitKind};
@@ -223,11 +223,10 @@ impl Compiler<'_> {
     ) -> Result<()> {
         let weight = self.graph.node(node).inputs()[1];
         let home = self.homes[x.index()];
-        let packed =
-            if home.blocked { self.packs.input_grad(self.graph, weight, Part::All, shape)? } else { None };
+        let packed = if home.blocked { self.packed(Use::InputGrad, weight, Part::All, shape)? } else { None };
         let Some(conv) = packed else {
             let dst = self.register();
-            if let Some(conv) = self.packs.planar_grad(self.graph, weight, shape)? {
+            if let Some(conv) = self.packed(Use::PlanarGrad, weight, Part::All, shape)? {
                 let sides = [shape.in_channels, shape.input[0], shape.input[1]];
                 self.want_border(dy, conv.source_pad());
                 self.program.backward.push(Instruction::PlanarGrad { conv, src: dy, dst, sides });
