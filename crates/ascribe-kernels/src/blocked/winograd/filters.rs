@@ -11,7 +11,6 @@ use super::Minimal;
 use super::transform::FilterTransform;
 use crate::error::{KernelError, Result};
 use crate::float::Float;
-use crate::parallel::{SharedMut, run_tasks};
 
 /// Weights that stay where they are, to be read when a convolution runs.
 pub trait Weights: Send + Sync {
@@ -85,20 +84,15 @@ impl BlockedConv {
         }
     }
 
-    /// The filters of all panels, one after the other.
+    /// The filters of all panels, one after the other. On one thread: who packs may hold a lock, and a thread that waits for
+    /// others may be given work that asks for the same.
     pub(super) fn pack_filters(&self, minimal: Minimal, weight: &[f32]) -> Buffer {
         let lanes: usize = self.panels.iter().map(|panel| panel.blocks * BLOCK).sum();
         let mut packed = Buffer::new(minimal.points() * self.src.0 * lanes);
-        let all = SharedMut::new(&mut packed);
-        run_tasks(
-            self.panels.len(),
-            || (),
-            |(), at| {
-                let panel = &self.panels[at];
-                let out = all.pointer().wrapping_add(panel.weights[0]);
-                f32::dispatch(self.isa, self.filters(minimal, weight, panel, out));
-            },
-        );
+        for panel in &self.panels {
+            let out = packed[panel.weights[0]..].as_mut_ptr();
+            f32::dispatch(self.isa, self.filters(minimal, weight, panel, out));
+        }
         packed
     }
 }
