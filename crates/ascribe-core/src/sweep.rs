@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::explainer::Task;
 use crate::inputs::Inputs;
 use crate::line::Line;
@@ -47,11 +47,16 @@ pub fn explained(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
 ///
 /// # Errors
 /// If the variations do not fit, or a point's sample is not one of `x`.
-pub fn rows(x: &Inputs, points: &[Point], variations: Vec<Vec<Tensor>>) -> Result<(Inputs, Vec<usize>)> {
+fn rows(x: &Inputs, points: &[Point], variations: Vec<Vec<Tensor>>) -> Result<(Inputs, Vec<usize>)> {
     let samples: Vec<usize> = points.iter().map(|p| p.sample).collect();
-    let mut columns: Vec<Vec<Tensor>> = Vec::new();
+    let inputs = x.explained().count();
+    if variations.len() != points.len() || variations.iter().any(|varied| varied.len() != inputs) {
+        let found: Vec<usize> = variations.iter().map(Vec::len).collect();
+        let expected = format!("{} with {inputs} tensors each, one per explained input", points.len());
+        return Err(Error::invalid("variations", format!("have {found:?} tensors"), expected));
+    }
+    let mut columns = vec![Vec::with_capacity(points.len()); inputs];
     for varied in variations {
-        columns.resize(varied.len(), Vec::new());
         columns.iter_mut().zip(varied).for_each(|(column, value)| column.push(value));
     }
     let values: Result<Vec<Tensor>> = columns
@@ -117,7 +122,7 @@ pub fn line<M: Differentiable + ?Sized>(
     task.run.step(done, total)
 }
 
-/// Scores at these points; `vary` and `take` as for [`gradients`], but that variations are made side by side.
+/// Scores at these points; `vary` and `take` as for [`gradients`], but that variations are made several at a time.
 ///
 /// # Errors
 /// Those of the model and the closures, or if the run is cancelled.
@@ -175,15 +180,19 @@ pub fn scores_within<M: Predictor + ?Sized>(
     task.run.step(done, points.len())
 }
 
-/// [`rows`] with variations made side by side.
-fn side_by_side(
+/// The inputs of some rows and the sample that each varies; `vary` makes a variation from the explained inputs of a point's
+/// sample ([`explained`]), several at a time.
+///
+/// # Errors
+/// Those of `vary`, of the first point with one; if the variations do not fit, or a point's sample is not one of `x`.
+pub fn side_by_side(
     x: &Inputs,
     points: &[Point],
     vary: &(impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync),
 ) -> Result<(Inputs, Vec<usize>)> {
     let variation = |point: &Point| vary(*point, &explained(x, point.sample)?);
-    let variations: Result<Vec<Vec<Tensor>>> = points.par_iter().map(variation).collect();
-    rows(x, points, variations?)
+    let variations: Vec<Result<Vec<Tensor>>> = points.par_iter().map(variation).collect();
+    rows(x, points, variations.into_iter().collect::<Result<_>>()?)
 }
 
 /// Scores the points behind the first `done`.

@@ -1,7 +1,6 @@
 //! Noisy copies of inputs.
 
 use ascribe_core::{Error, Inputs, Result, Tensor, random, sweep, to_f64};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What σ is measured in.
@@ -62,12 +61,9 @@ impl Noise {
         points: &[sweep::Point],
         seed: u64,
     ) -> Result<(Inputs, Vec<usize>)> {
-        let copy = |point: &sweep::Point| {
-            let sigmas = sigmas.get(point.sample).into_iter().flatten();
-            self.copy(&sweep::explained(x, point.sample)?, sigmas, point.index, seed)
-        };
-        let copies: Result<Vec<Vec<Tensor>>> = points.par_iter().map(copy).collect();
-        sweep::rows(x, points, copies?)
+        sweep::side_by_side(x, points, &|point, one| {
+            self.copy(one, sigmas.get(point.sample).into_iter().flatten(), point.index, seed)
+        })
     }
 
     /// Noisy copy number `draw` of one sample's explained inputs, with a standard deviation for each.

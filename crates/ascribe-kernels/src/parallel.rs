@@ -86,7 +86,7 @@ impl<T: Copy> Scratch<T> {
     pub(crate) fn new(len: usize) -> Self {
         const LINE: usize = 64;
         let bytes = (len * size_of::<T>()).max(LINE).next_multiple_of(LINE);
-        // Block sizes are bounded by the cache, not by the user's shapes.
+        // Bounded by the cache, or smaller than tensors that exist.
         let Ok(layout) = Layout::from_size_align(bytes, LINE) else { panic!("scratch of {bytes} bytes") };
         // SAFETY: the size is not zero.
         let Some(pointer) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };

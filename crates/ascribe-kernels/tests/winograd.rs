@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
+use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape, Weights};
 use ascribe_kernels::{Activation, ConvParams, ConvShape, KernelError};
 use common::{bits, blocked, clean, error, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
@@ -186,6 +186,33 @@ fn the_epilogue_is_applied() {
             assert_eq!(passed[at], sum > 0.0);
             assert_eq!(y[at], if kept[at] { sum.max(0.0) } else { 0.0 });
         }
+    }
+}
+
+/// Weights of which only those above 0 count.
+struct Positive(Vec<f32>);
+
+impl Weights for Positive {
+    fn read(&self, reader: &mut dyn FnMut(&[f32])) {
+        reader(&self.0);
+    }
+
+    fn bounds(&self) -> [f32; 2] {
+        [0.0, f32::INFINITY]
+    }
+}
+
+#[test]
+fn lent_weights_are_clipped() {
+    for size in [[4, 4], [20, 20]] {
+        let s = shape(1, 20, 33, size, [1; 4]);
+        let w = values::<f32>(1, s.weight_len());
+        let clipped: Vec<f32> = w.iter().map(|v| v.max(0.0)).collect();
+        let (src, dst) = sides(&s, false, 0);
+        let x = values::<f32>(2, s.input_len());
+        let packed = BlockedConv::forward_winograd(&s, &clipped).unwrap().unwrap();
+        let lent = BlockedConv::forward_winograd_lent(&s, Arc::new(Positive(w))).unwrap();
+        assert_eq!(run(&lent, &src, &x, &dst), run(&packed, &src, &x, &dst));
     }
 }
 

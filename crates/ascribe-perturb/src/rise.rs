@@ -207,7 +207,13 @@ impl<M: Predictor + ?Sized> Explainer<M> for Rise {
                 },
                 |point, score| {
                     let made = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
-                    let mask = made.map_or_else(|| self.mask(point.index, size, seed), Ok)?;
+                    let mask = made.ok_or_else(|| {
+                        Error::invalid(
+                            "mask",
+                            format!("{} was not shown", point.index),
+                            "scores of rows that were",
+                        )
+                    })?;
                     let sums = &mut sums[point.sample * area..][..area];
                     sums.par_iter_mut().zip(&mask).with_min_len(4096).for_each(|(sum, m)| {
                         let term = score * m / self.probability;

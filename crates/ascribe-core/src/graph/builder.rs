@@ -64,7 +64,8 @@ impl GraphBuilder {
         self.push(name, Body::Input(InputSpec { sides: sides.to_vec(), integer: true }), &[])
     }
 
-    /// Adds a stored value.
+    /// Adds a stored value. Its numbers have to stay what they are (those of a `Var` can change: give a copy), since plans keep what
+    /// they made of them.
     pub fn constant(&mut self, name: &str, value: Tensor) -> NodeId {
         self.push(name, Body::Constant(value), &[])
     }

@@ -35,7 +35,7 @@ mod total;
 mod unit;
 
 use std::fmt::{self, Debug};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Tensor};
 
@@ -126,19 +126,34 @@ impl Plans {
         let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();
         let key =
             Key { inputs: sides, keep: keep.to_vec(), wanted: wanted.to_vec(), rules: rules.key().to_vec() };
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = plans.iter().position(|(known, _)| *known == key) {
-            let found = plans.remove(at);
-            let plan = found.1.clone();
-            plans.push(found);
+        if let Some(plan) = self.known(&key) {
             return Ok(plan);
         }
+        // Not under the lock: a thread that waits for others may be given work that asks for the same.
         let plan = Plan::compile(graph, &self.packs, inputs, key.clone(), rules)?.map(Arc::new);
+        if let Some(plan) = self.known(&key) {
+            return Ok(plan);
+        }
+        let mut plans = self.lock();
         if plans.len() == REMEMBERED {
             plans.remove(0);
         }
         plans.push((key, plan.clone()));
         Ok(plan)
+    }
+
+    /// What is remembered of a key; from now on it is the most recently used one.
+    fn known(&self, key: &Key) -> Option<Option<Arc<Plan>>> {
+        let mut plans = self.lock();
+        let at = plans.iter().position(|(known, _)| known == key)?;
+        let found = plans.remove(at);
+        let plan = found.1.clone();
+        plans.push(found);
+        Some(plan)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Key, Option<Arc<Plan>>)>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Weights packed for the kernels, once per graph.
+//! Weights for the kernels: packed once per graph, or, where they would weigh much, where they lie.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ pub(super) enum Use {
 }
 
 impl Use {
-    fn pack(self, shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
+    fn pack(self, shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
         match self {
             Self::Forward => forward(shape, weight),
             Self::Planar => weight.with(|w| BlockedConv::forward_planar(shape, w)),
@@ -48,12 +48,18 @@ pub(super) enum Part {
 }
 
 impl Part {
-    fn of(self, values: &[f32]) -> Vec<f32> {
+    /// What values are clipped to.
+    fn bounds(self) -> [f32; 2] {
         match self {
-            Self::All => values.to_vec(),
-            Self::Positive => values.iter().map(|v| v.max(0.0)).collect(),
-            Self::Negative => values.iter().map(|v| v.min(0.0)).collect(),
+            Self::All => [f32::NEG_INFINITY, f32::INFINITY],
+            Self::Positive => [0.0, f32::INFINITY],
+            Self::Negative => [f32::NEG_INFINITY, 0.0],
         }
+    }
+
+    fn of(self, values: &[f32]) -> Vec<f32> {
+        let [low, high] = self.bounds();
+        values.iter().map(|v| v.max(low).min(high)).collect()
     }
 }
 
@@ -66,36 +72,52 @@ struct Stored {
 
 impl Stored {
     fn new(graph: &Graph, weight: NodeId, part: Part) -> Result<Self> {
-        let tensor = values(graph, weight)?;
-        // That it can be read is known from here on.
-        fast::slice::<f32>(&tensor)?;
-        Ok(Self { tensor, part })
+        Ok(Self { tensor: values(graph, weight)?, part })
     }
 
-    fn with<T>(&self, reader: impl FnOnce(&[f32]) -> T) -> T {
-        let values = fast::slice::<f32>(&self.tensor);
-        let values = values.as_deref().unwrap_or_default();
-        match self.part {
-            Part::All => reader(values),
-            part => reader(&part.of(values)),
-        }
+    /// Packs its part.
+    fn with<T>(&self, pack: impl FnOnce(&[f32]) -> ascribe_kernels::Result<T>) -> Result<T> {
+        let values = fast::slice::<f32>(&self.tensor)?;
+        Ok(match self.part {
+            Part::All => pack(&values)?,
+            part => pack(&part.of(&values))?,
+        })
     }
 }
 
 impl Weights for Stored {
     fn read(&self, reader: &mut dyn FnMut(&[f32])) {
-        self.with(reader);
+        // Its length was right, and values of graphs stay what they are.
+        if let Ok(values) = fast::slice::<f32>(&self.tensor) {
+            reader(&values);
+        }
+    }
+
+    fn bounds(&self) -> [f32; 2] {
+        self.part.bounds()
     }
 }
 
 type Key = (usize, Use, Part, ConvShape);
 
-/// Packed weights, shared by all plans of a graph. A plan packs what it is the first to need.
+/// The weights of convolutions, shared by all plans of a graph. A plan packs what it is the first to need.
+///
+/// Nothing is packed under a lock: a thread that waits for others may be given work that asks for the same.
 #[derive(Default)]
 pub(super) struct Packs {
     /// `None` for shapes that the blocked kernels do not serve.
     blocked: Mutex<HashMap<Key, Option<Arc<BlockedConv>>>>,
     plain: Mutex<HashMap<Key, Arc<PackedConv<f32>>>>,
+}
+
+/// The value of a key, made where there is none yet. Of several that are made at the same time, one is kept.
+fn entry<V: Clone>(all: &Mutex<HashMap<Key, V>>, key: Key, make: impl FnOnce() -> Result<V>) -> Result<V> {
+    let lock = || all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = lock().get(&key) {
+        return Ok(found.clone());
+    }
+    let made = make()?;
+    Ok(lock().entry(key).or_insert(made).clone())
 }
 
 impl Packs {
@@ -112,14 +134,10 @@ impl Packs {
             Use::Relevance if !is_split(shape) => Use::InputGrad,
             purpose => purpose,
         };
-        let mut all = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (weight.index(), purpose, part, *shape);
-        if let Some(found) = all.get(&key) {
-            return Ok(found.clone());
-        }
-        let packed = purpose.pack(shape, &Stored::new(graph, weight, part)?)?.map(Arc::new);
-        all.insert(key, packed.clone());
-        Ok(packed)
+        entry(&self.blocked, key, || {
+            Ok(purpose.pack(shape, &Stored::new(graph, weight, part)?)?.map(Arc::new))
+        })
     }
 
     /// The input gradient by the kernels for plain images, which serve every shape.
@@ -129,15 +147,10 @@ impl Packs {
         weight: NodeId,
         shape: &ConvShape,
     ) -> Result<Arc<PackedConv<f32>>> {
-        let mut all = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (weight.index(), Use::InputGrad, Part::All, *shape);
-        if let Some(found) = all.get(&key) {
-            return Ok(found.clone());
-        }
-        let weight = values(graph, weight)?;
-        let packed = Arc::new(PackedConv::input_grad(shape, &fast::slice::<f32>(&weight)?)?);
-        all.insert(key, packed.clone());
-        Ok(packed)
+        entry(&self.plain, (weight.index(), Use::InputGrad, Part::All, *shape), || {
+            let weight = values(graph, weight)?;
+            Ok(Arc::new(PackedConv::input_grad(shape, &fast::slice::<f32>(&weight)?)?))
+        })
     }
 }
 
@@ -184,7 +197,7 @@ fn is_heavy(shape: &ConvShape, outputs: usize) -> bool {
 
 /// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those of
 /// F(4 × 4) and of numbers in two parts, ten times as large, are not for it.
-fn forward(shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
+fn forward(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(_) if is_heavy(shape, 2) => BlockedConv::forward_winograd_lent(shape, Arc::new(weight.clone())),
         Some(_) => weight.with(|w| BlockedConv::forward_winograd(shape, w))?,
@@ -195,7 +208,7 @@ fn forward(shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option
 
 /// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) and of numbers in
 /// two parts (about 10⁻⁵ of the largest gradient) stay what they are.
-fn input_grad(shape: &ConvShape, weight: &Stored) -> ascribe_kernels::Result<Option<BlockedConv>> {
+fn input_grad(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(side) => {
             let outputs = if side >= LARGE[0] { 4 } else { 2 };

@@ -13,6 +13,7 @@ use super::tile::{Entry, Mode, SUMS, most_blocks};
 use super::tiling::Source;
 use super::to_planar::Fold;
 use super::winograd::{Lent, Minimal};
+
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
@@ -24,7 +25,7 @@ use crate::simd::Isa;
 /// A border wider than this would cost more than it saves.
 pub(super) const WIDEST_BORDER: usize = 16;
 
-/// A convolution, or its input gradient, on blocked tensors, with the weights packed once.
+/// A convolution, or its input gradient, on blocked tensors, with the weights packed once, or lent ([`super::Weights`]).
 ///
 /// Batch, border of the source and border of the destination may differ from call to call; none has an
 /// influence on the numbers.
@@ -209,7 +210,7 @@ impl BlockedConv {
     /// # Errors
     /// [`KernelError::Shape`] when a shape has other channels or another size than the convolution, the
     /// batches differ, or the source's border is narrower than [`BlockedConv::source_pad`];
-    /// [`KernelError::Length`] when a slice does not have the length of its shape.
+    /// [`KernelError::Length`] when a slice does not have the length of its shape, or lent weights not theirs.
     pub fn run(
         &self,
         src_shape: &BlockedShape,

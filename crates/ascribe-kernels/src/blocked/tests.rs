@@ -1,5 +1,7 @@
 //! The instruction sets against each other.
 
+use std::sync::Arc;
+
 use super::conv::BlockedConv;
 use super::epilogue::BlockedEpilogue;
 use super::layout::{BLOCK, BlockedShape};
@@ -18,13 +20,19 @@ fn values(seed: usize, len: usize) -> Vec<f32> {
 
 type Packed = fn(Isa, &ConvShape, &[f32]) -> Result<Option<BlockedConv>>;
 
-const DIRECTIONS: [Packed; 5] = [
+const DIRECTIONS: [Packed; 7] = [
     BlockedConv::forward_with,
     BlockedConv::input_grad_with,
     BlockedConv::forward_winograd_with,
     |isa, shape, weight| BlockedConv::input_grad_winograd_with(isa, shape, 2, weight),
     |isa, shape, weight| BlockedConv::input_grad_winograd_with(isa, shape, 4, weight),
+    |isa, shape, weight| Ok(lent(BlockedConv::forward_winograd_with(isa, shape, weight)?, weight)),
+    |isa, shape, weight| Ok(lent(BlockedConv::input_grad_winograd_with(isa, shape, 4, weight)?, weight)),
 ];
+
+fn lent(conv: Option<BlockedConv>, weight: &[f32]) -> Option<BlockedConv> {
+    conv.map(|conv| conv.lent(Arc::new(weight.to_vec())))
+}
 
 fn agree(shape: &ConvShape, run: impl Fn(Isa) -> Vec<f32>) {
     let reference = run(Isa::Portable);

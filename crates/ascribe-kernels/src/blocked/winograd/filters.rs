@@ -12,11 +12,18 @@ use super::transform::FilterTransform;
 use crate::error::{KernelError, Result};
 use crate::float::Float;
 
-/// Weights that stay where they are, to be read when a convolution runs.
+/// Weights that stay where they are, to be read when a convolution runs; their values must stay the same.
 pub trait Weights: Send + Sync {
-    /// Calls `reader` once with all of them, `[out, in / groups, kh, kw]`.
+    /// Calls `reader` with all of them, `[out, in / groups, kh, kw]`.
     fn read(&self, reader: &mut dyn FnMut(&[f32]));
+
+    /// What they are to be clipped to.
+    fn bounds(&self) -> [f32; 2] {
+        NO_BOUNDS
+    }
 }
+
+const NO_BOUNDS: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 impl Weights for Vec<f32> {
     fn read(&self, reader: &mut dyn FnMut(&[f32])) {
@@ -38,23 +45,31 @@ impl Lent {
     }
 
     /// Calls `reader` with all `len` weights.
-    pub(super) fn read<T>(&self, len: usize, mut reader: impl FnMut(&[f32]) -> T) -> Result<T> {
+    pub(super) fn read<T>(&self, len: usize, mut reader: impl FnMut(Raw<'_>) -> T) -> Result<T> {
         let (mut found, mut result) = (0, None);
-        self.weights.read(&mut |weights| {
-            found = weights.len();
+        self.weights.read(&mut |values| {
+            found = values.len();
             if found == len {
-                result = Some(reader(weights));
+                result = Some(reader(Raw { values, bounds: self.weights.bounds() }));
             }
         });
-        match result {
-            Some(result) => Ok(result),
-            None => Err(KernelError::Length {
-                kernel: "winograd convolution",
-                argument: "weights",
-                expected: len,
-                found,
-            }),
-        }
+        let (kernel, argument) = ("winograd convolution", "weights");
+        result.ok_or(KernelError::Length { kernel, argument, expected: len, found })
+    }
+}
+
+/// Weights as the network has them.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'a> {
+    /// `[out, in, 3, 3]`.
+    pub(super) values: &'a [f32],
+    /// What they are clipped to.
+    pub(super) bounds: [f32; 2],
+}
+
+impl<'a> From<&'a [f32]> for Raw<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self { values, bounds: NO_BOUNDS }
     }
 }
 
@@ -69,7 +84,7 @@ impl BlockedConv {
     pub(super) fn filters<'a>(
         &self,
         minimal: Minimal,
-        weight: &'a [f32],
+        weight: Raw<'a>,
         panel: &Panel,
         out: *mut f32,
     ) -> FilterTransform<'a> {
@@ -84,9 +99,8 @@ impl BlockedConv {
         }
     }
 
-    /// The filters of all panels, one after the other. On one thread: who packs may hold a lock, and a thread that waits for
-    /// others may be given work that asks for the same.
-    pub(super) fn pack_filters(&self, minimal: Minimal, weight: &[f32]) -> Buffer {
+    /// The filters of all panels, one after the other.
+    pub(super) fn pack_filters(&self, minimal: Minimal, weight: Raw<'_>) -> Buffer {
         let lanes: usize = self.panels.iter().map(|panel| panel.blocks * BLOCK).sum();
         let mut packed = Buffer::new(minimal.points() * self.src.0 * lanes);
         for panel in &self.panels {

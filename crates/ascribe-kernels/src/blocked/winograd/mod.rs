@@ -81,11 +81,11 @@ impl BlockedConv {
         Ok(Self::minimal(isa, Minimal::forward(shape), shape).map(|conv| conv.packed(weight)))
     }
 
-    /// [`BlockedConv::forward_winograd`] with weights that stay where they are.
+    /// [`BlockedConv::forward_winograd`] with weights that stay where they are; `None` for the same shapes.
     ///
-    /// Transformed filters take 16 / 9 of the memory of the weights. With few pixels, as many tiles as destination channels,
-    /// each run transforms the filters anew, which costs less than reading them; they are kept from the first run with
-    /// more on. The numbers are the same.
+    /// Transformed filters take 16 / 9 of the memory of the weights. With few pixels, at most as many tiles as destination
+    /// channels, each run transforms the filters anew, which costs less than reading them; they are kept from the first run
+    /// with more on. The numbers are the same. Weights of a wrong length are an error of [`BlockedConv::run`].
     pub fn forward_winograd_lent(shape: &ConvShape, weights: Arc<dyn Weights>) -> Option<Self> {
         Self::minimal(Isa::detect(), Minimal::forward(shape), shape).map(|conv| conv.lent(weights))
     }
@@ -173,12 +173,12 @@ impl BlockedConv {
 
     fn packed(mut self, weight: &[f32]) -> Self {
         if let Form::Minimal(minimal) = self.form {
-            self.weights = Arc::new(self.pack_filters(minimal, weight));
+            self.weights = Arc::new(self.pack_filters(minimal, weight.into()));
         }
         self
     }
 
-    fn lent(mut self, weights: Arc<dyn Weights>) -> Self {
+    pub(super) fn lent(mut self, weights: Arc<dyn Weights>) -> Self {
         self.lent = Some(Lent::new(weights));
         self
     }

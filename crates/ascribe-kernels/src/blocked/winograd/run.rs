@@ -8,10 +8,11 @@ use super::super::finish::PanelFinish;
 use super::super::layout::{BLOCK, BlockedShape};
 use super::super::output::Output;
 use super::super::pack::Panel;
-use super::super::tile::{Call, Entry, MAX_BLOCKS, run, sizes};
+use super::super::tile::{Call, Entry, MAX_BLOCKS, most_blocks, run, sizes};
 use super::super::tiling::{Tile, split};
 use super::super::work::Work;
 use super::Minimal;
+use super::filters::Raw;
 use super::transform::{InputTransform, OutputTransform};
 use crate::error::Result;
 use crate::float::Float;
@@ -39,15 +40,19 @@ impl BlockedConv {
             return Ok(());
         };
         let len = self.src.0 * self.dst.0 * 9;
-        if lent.packed.get().is_none() {
+        let packed = match lent.packed.get() {
+            Some(packed) => packed,
             // What weighs less, transformed source or transformed filters, is kept.
-            if src_shape.batch * grid[0] * grid[1] <= self.dst.0 {
+            None if src_shape.batch * grid[0] * grid[1] <= self.dst.0 => {
                 return lent.read(len, |weight| pass.by_panels(weight));
             }
-            // Whoever comes second has packed in vain.
-            drop(lent.packed.set(lent.read(len, |weight| self.pack_filters(minimal, weight))?));
-        }
-        pass.by_strips(lent.packed.get().map_or(&[], |packed| packed));
+            None => {
+                // Whoever comes second has packed in vain.
+                let made = lent.read(len, |weight| self.pack_filters(minimal, weight))?;
+                lent.packed.get_or_init(|| made)
+            }
+        };
+        pass.by_strips(packed);
         Ok(())
     }
 }
@@ -120,7 +125,7 @@ impl Pass<'_> {
                     }
                 }
                 for panel in &self.conv.panels {
-                    let filters = filters[panel.weights[0]..].as_ptr();
+                    let filters = filters[panel.weights[0]..][..self.filters_len(panel.blocks)].as_ptr();
                     self.panel(panel, filters, source, (&work, units.clone()), sums, most);
                 }
             },
@@ -128,7 +133,7 @@ impl Pass<'_> {
     }
 
     /// The source is transformed first; then each task transforms the filters of a panel, for some rows of tiles or all.
-    fn by_panels(&self, weight: &[f32]) {
+    fn by_panels(&self, weight: Raw<'_>) {
         let (depth, columns, points) = (self.conv.depth, self.grid[1], self.minimal.points());
         let work = Work::panels(self.src_shape.batch, self.grid[0], self.conv.panels.len());
         let tiles = self.src_shape.batch * self.grid[0] * columns;
@@ -146,7 +151,7 @@ impl Pass<'_> {
         let most = work.longest_strip() * columns;
         run_tasks(
             work.tasks(),
-            || (Scratch::new(points * self.conv.src.0 * MAX_BLOCKS * BLOCK), self.sums(most)),
+            || (Scratch::new(self.filters_len(most_blocks(self.conv.isa, self.conv.mode))), self.sums(most)),
             |(filters, sums), task| {
                 let (units, panels) = work.task(task);
                 for panel in &self.conv.panels[panels] {
@@ -157,6 +162,11 @@ impl Pass<'_> {
                 }
             },
         );
+    }
+
+    /// Floats of the filters of a panel.
+    fn filters_len(&self, blocks: usize) -> usize {
+        self.minimal.points() * self.conv.src.0 * blocks * BLOCK
     }
 
     fn sums(&self, most: usize) -> Sums {

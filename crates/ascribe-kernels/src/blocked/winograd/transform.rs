@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::super::layout::{BLOCK, BlockedShape};
+use super::filters::Raw;
 use crate::simd::{Kernel, Simd, columns};
 
 /// x − y.
@@ -266,8 +267,7 @@ impl OutputTransform {
 #[derive(Clone, Copy)]
 pub(super) struct FilterTransform<'a> {
     pub(super) outputs: usize,
-    /// The whole weight, `[out, in, 3, 3]`.
-    pub(super) weight: &'a [f32],
+    pub(super) weight: Raw<'a>,
     /// Destination channels are inputs, and filters turned by half a turn.
     pub(super) gradient: bool,
     /// Destination and source channels of the whole.
@@ -301,6 +301,7 @@ impl FilterTransform<'_> {
     unsafe fn filters<S: Simd<T = f32>, const N: usize>(&self) {
         const TAPS: usize = 9;
         let [rows, channels] = self.channels;
+        let (values, [low, high]) = (self.weight.values.as_ptr(), self.weight.bounds);
         // The taps of some source channels, `[channel][tap][lane]`.
         let mut taps = [0.0_f32; BLOCK * TAPS * BLOCK];
         for lane in (0..self.lanes).step_by(S::LANES) {
@@ -313,19 +314,20 @@ impl FilterTransform<'_> {
                 unsafe {
                     if self.gradient {
                         for channel in 0..together {
-                            let from =
-                                self.weight.as_ptr().wrapping_add(((start + channel) * rows + row) * TAPS);
+                            let from = values.wrapping_add(((start + channel) * rows + row) * TAPS);
                             let out = taps.as_mut_ptr().add(channel * TAPS * S::LANES);
                             columns::<S>(TAPS, from, count, TAPS, out, 1);
                         }
                     } else {
-                        let from = self.weight.as_ptr().wrapping_add((row * channels + start) * TAPS);
+                        let from = values.wrapping_add((row * channels + start) * TAPS);
                         columns::<S>(channels * TAPS, from, count, together * TAPS, taps.as_mut_ptr(), 1);
                     }
                     for channel in 0..together {
                         let tap = |at: usize| {
                             let at = if self.gradient { TAPS - 1 - at } else { at };
-                            S::load(taps.as_ptr().add((channel * TAPS + at) * S::LANES))
+                            let tap = S::load(taps.as_ptr().add((channel * TAPS + at) * S::LANES));
+                            // What is no number stays none.
+                            S::min(S::splat(high), S::max(S::splat(low), tap))
                         };
                         let mut t = [[S::zero(); 3]; N];
                         for j in 0..3 {
