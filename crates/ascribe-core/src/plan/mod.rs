@@ -73,11 +73,14 @@ pub(crate) struct Plan {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
+/// `None` where the graph cannot be planned.
+type Compiled = Option<Arc<Plan>>;
+
 /// The plans of a graph and the weights that they share.
 #[derive(Default)]
 pub(crate) struct Plans {
-    /// `None` where the graph cannot be planned; most recently used last.
-    plans: Mutex<Vec<(Key, Option<Arc<Plan>>)>>,
+    /// Most recently used last.
+    plans: Mutex<Vec<(Key, Compiled)>>,
     packs: Packs,
 }
 
@@ -143,7 +146,7 @@ impl Plans {
     }
 
     /// What is remembered of a key; from now on it is the most recently used one.
-    fn known(&self, key: &Key) -> Option<Option<Arc<Plan>>> {
+    fn known(&self, key: &Key) -> Option<Compiled> {
         let mut plans = self.lock();
         let at = plans.iter().position(|(known, _)| known == key)?;
         let found = plans.remove(at);
@@ -152,7 +155,7 @@ impl Plans {
         Some(plan)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Key, Option<Arc<Plan>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Key, Compiled)>> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
