@@ -21,7 +21,7 @@ pub trait Predictor: Send + Sync {
     /// If the inputs do not fit the model or it cannot compute.
     fn predict(&self, x: &Inputs) -> Result<Outputs>;
 
-    /// How many rows like those of `x` the model evaluates fastest together, if it knows. It has no influence on
+    /// How many rows like those of `x` the model is best given together, if it knows. It has no influence on
     /// results.
     fn preferred_batch(&self, _x: &Inputs) -> Option<usize> {
         None
@@ -91,7 +91,7 @@ impl Predictor for Graph {
     }
 
     fn preferred_batch(&self, x: &Inputs) -> Option<usize> {
-        self.planned_batch(x)
+        self.suitable_batch(x)
     }
 
     fn variations<'a>(

@@ -3,7 +3,7 @@
 use gemm_common::cache::CACHE_INFO;
 
 use super::program::{Instruction, Program};
-use crate::graph::Graph;
+use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
 use crate::rule::Composite;
 
@@ -23,10 +23,28 @@ fn rows(program: &Program, cache: usize) -> usize {
     (cache / 2).checked_div(largest).unwrap_or(MOST).clamp(FEWEST, MOST)
 }
 
+/// Bytes of values up to which a walk from node to node takes more rows together: it keeps them all, and runs no faster.
+const KEPT: usize = 512 << 20;
+
+/// The least number of rows with which `of_row` bytes for each fill [`KEPT`].
+fn walked(of_row: usize) -> usize {
+    KEPT.div_ceil(of_row.max(1)).min(MOST)
+}
+
 impl Graph {
+    /// The batch that suits inputs like these: a plan's, or one whose values a walk from node to node can keep.
+    pub(crate) fn suitable_batch(&self, x: &Inputs) -> Option<usize> {
+        self.planned_batch(x).or_else(|| {
+            let shapes = self.shapes(x).ok()?;
+            let values = shapes.iter().enumerate().filter(|(at, _)| self.is_dynamic(NodeId(*at)));
+            let values: usize = values.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+            Some(walked(values * self.dtype().size_in_bytes() / x.batch().ok()?.max(1)))
+        })
+    }
+
     /// The batch with which a plan for inputs like these goes through its steps fastest; `None` where there is no
     /// plan.
-    pub(crate) fn planned_batch(&self, x: &Inputs) -> Option<usize> {
+    fn planned_batch(&self, x: &Inputs) -> Option<usize> {
         // Inputs that do not fit are reported by whoever runs the graph.
         let plan = self.plan(x, &[], &[], &Composite::gradient()).ok().flatten()?;
         let last = CACHE_INFO.iter().map(|level| level.cache_bytes).max().unwrap_or(0);
@@ -36,8 +54,12 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device, Tensor};
+
     use super::super::program::{Image, ImageId, Tail};
     use super::*;
+    use crate::graph::GraphBuilder;
+    use crate::ops::{Backend, Pointwise};
 
     #[test]
     fn large_images_run_in_smaller_batches() {
@@ -49,5 +71,22 @@ mod tests {
         assert_eq!(rows(&program, 2 * 6 * bytes), 6);
         assert_eq!(rows(&program, 0), FEWEST);
         assert_eq!(rows(&Program::default(), 0), MOST);
+    }
+
+    #[test]
+    fn walks_that_keep_much_take_fewer_rows() {
+        assert_eq!([1 << 20, 200 << 20, 300 << 20, 4 << 30].map(walked), [MOST, 3, 2, 1]);
+        let mut builder = GraphBuilder::new();
+        let x = builder.input("x", &[Some(1 << 20)]);
+        let mut y = x;
+        for at in 0..63 {
+            y = builder.op(&format!("y{at}"), Pointwise::Tanh, &[y]).unwrap();
+        }
+        // 64 values of 4 MiB, whatever the batch is.
+        let graph = builder.finish(&[y]).unwrap().with_backend(Backend::Portable);
+        for batch in [1, 2] {
+            let x = Tensor::zeros((batch, 1 << 20), DType::F32, &Device::Cpu).unwrap();
+            assert_eq!(graph.suitable_batch(&Inputs::single(x).unwrap()), Some(2));
+        }
     }
 }
