@@ -59,7 +59,8 @@ impl Part {
 
     fn of(self, values: &[f32]) -> Vec<f32> {
         let [low, high] = self.bounds();
-        values.iter().map(|v| v.max(low).min(high)).collect()
+        // What is no number stays none.
+        values.iter().map(|v| v.clamp(low, high)).collect()
     }
 }
 

@@ -95,3 +95,11 @@ fn parts_of_weights_are_those_of_their_signs() {
         assert_eq!(read, expected);
     }
 }
+
+#[test]
+fn what_is_no_number_stays_none_in_every_part() {
+    for part in [Part::All, Part::Positive, Part::Negative] {
+        let found = part.of(&[f32::NAN, 2.0, -3.0]);
+        assert!(found[0].is_nan() && found[1..].iter().all(|v| v.is_finite()), "{part:?}: {found:?}");
+    }
+}
