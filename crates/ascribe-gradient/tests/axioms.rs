@@ -14,10 +14,6 @@ use proptest::prelude::*;
 
 type Boxed = Box<dyn Explainer<Graph>>;
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 fn explain(method: &dyn Explainer<Graph>, graph: &Graph, x: &Inputs, target: &Target) -> Result<Attribution> {
     method.explain(graph, x, target, &Run::new())
 }
@@ -49,7 +45,7 @@ fn all_methods() -> Vec<Boxed> {
 }
 
 proptest! {
-    #![proptest_config(config(16))]
+    #![proptest_config(ascribe_proptest::config(16))]
 
     #[test]
     fn integrated_gradients_are_complete(seed in any::<u64>()) {
@@ -202,7 +198,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(3))]
+    #![proptest_config(ascribe_proptest::config(3))]
 
     #[test]
     fn batches_threads_and_budgets_change_nothing(seed in any::<u64>(), single in any::<bool>()) {

@@ -27,7 +27,7 @@ fn answer(method: &dyn Explainer<Graph>, graph: &Graph, x: &Inputs, run: &Run) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ascribe_proptest::config(24))]
 
     #[test]
     fn rules_in_plans_are_those_of_the_walk(seed in any::<u64>(), bias in any::<bool>(), positive in any::<bool>()) {

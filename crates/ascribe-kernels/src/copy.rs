@@ -156,6 +156,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ascribe_proptest::config(256))]
+
         #[test]
         fn any_order_of_axes(
             sides in prop::collection::vec(1_usize..40, 0..4),

@@ -46,6 +46,16 @@ pub enum KernelError {
         /// Exclusive upper bound of valid indices.
         limit: usize,
     },
+    /// An environment variable has a value that means nothing here.
+    #[error("the environment variable {variable} is '{value}'; it has to be {expected}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
 }
 
 /// Result of a kernel.

@@ -31,7 +31,7 @@ fn masked(shape: &BlockedShape, mask: Option<&[u16]>, x: Vec<f32>) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ascribe_proptest::config(128))]
 
     #[test]
     fn maxima_agree_with_those_on_nchw(s in common::small_and_large_pool_shapes(1..40), seed in 0_u64..1000) {

@@ -3,7 +3,7 @@
 mod common;
 
 use ascribe_kernels::{KernelError, MatmulShape, matmul};
-use common::{error, on_threads, to_f64, values};
+use common::{bounds, on_threads, to_f64, values};
 use proptest::prelude::*;
 
 fn product(s: &MatmulShape, a: &[f32], b: &[f32]) -> Vec<f32> {
@@ -20,7 +20,7 @@ fn shapes() -> impl Strategy<Value = MatmulShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ascribe_proptest::config(64))]
 
     #[test]
     fn agrees_with_the_naive_reference(
@@ -30,11 +30,13 @@ proptest! {
         let a = values::<f32>(seed, entries(share_a) * s.m * s.k);
         let b = values::<f32>(seed + 1, entries(share_b) * s.k * s.n);
         let c = product(&s, &a, &b);
-        prop_assert!(error(&c, &common::matmul(&s, &to_f64(&a), &to_f64(&b))) < 3e-6);
         let (a, b) = (to_f64(&a), to_f64(&b));
+        let expected = common::matmul(&s, &a, &b);
+        let magnitudes = common::matmul(&s, &bounds::magnitudes(&a), &bounds::magnitudes(&b));
+        bounds::within(&c, &expected, &bounds::of_sums::<f32>(s.k, &magnitudes))?;
         let mut c = vec![7.0; s.batch * s.m * s.n];
         matmul(&s, &a, &b, &mut c).unwrap();
-        prop_assert!(error(&c, &common::matmul(&s, &a, &b)) < 1e-14);
+        bounds::within(&c, &expected, &bounds::of_sums::<f64>(s.k, &magnitudes))?;
     }
 
     #[test]

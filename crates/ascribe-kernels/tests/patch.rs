@@ -94,7 +94,7 @@ fn agrees(s: &ConvShape, conv: &BlockedConv, plain: bool, seed: u64) -> Result<(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ascribe_proptest::config(200))]
 
     #[test]
     fn direct_patches_have_the_bits_of_the_whole(s in blocked_conv_shapes(1_usize..2), seed in 0_u64..1000) {

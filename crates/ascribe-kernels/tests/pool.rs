@@ -22,7 +22,7 @@ fn divisors(s: &PoolShape, include_pad: bool) -> Vec<f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ascribe_proptest::config(128))]
 
     #[test]
     fn average_and_its_gradient_agree_with_the_definition(

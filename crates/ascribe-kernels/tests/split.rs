@@ -6,7 +6,8 @@ mod common;
 
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape, has_matrix_unit};
 use ascribe_kernels::{Activation, ConvParams, ConvShape};
-use common::{blocked, clean, error, on_threads, planar, to_f64, values};
+use common::bounds::{self, gamma};
+use common::{blocked, clean, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
 
 fn shape(batch: usize, ic: usize, oc: usize, input: [usize; 2]) -> ConvParams {
@@ -29,6 +30,19 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
             ConvShape::new(ConvParams { kernel, dilation, padding: [t, l, b, r], stride, ..one }).ok()
         },
     )
+}
+
+/// The relative error of a sum of products of numbers split into parts of `bfloat16`.
+///
+/// Each part takes its unit roundoff, 2⁻⁸, of what the parts before it left. Two parts, for gradients, leave 2⁻¹⁶ of each
+/// factor, and the product of the two second parts is not computed: 3 · 2⁻¹⁶, and less than one more for products of these.
+/// Three parts leave 2⁻²⁴ of each factor, and three products are not computed, of at most 2⁻²⁴, 2⁻²⁴ and 2⁻³².
+/// To that comes the sum of three or six times as many products.
+fn split_error(s: &ConvShape, gradient: bool) -> f64 {
+    let (parts, products) = if gradient { (2, 3) } else { (3, 6) };
+    let terms = if gradient { bounds::input_grad_terms(s) } else { bounds::forward_terms(s) };
+    let missing = if gradient { 4.0 } else { 5.0 } * bounds::BFLOAT16.powi(parts);
+    missing + (1.0 + missing) * gamma(products * terms + 1, bounds::SINGLE)
 }
 
 fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
@@ -91,8 +105,19 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
             prop_assert!(again == (found.clone(), record.clone()), "{} threads", threads);
         }
         let y = planar(&dst, &found);
-        let worst = error(&y, &expected);
-        prop_assert!(worst < if gradient { 1e-5 } else { 1e-6 }, "error {}", worst);
+        // ReLU enlarges no error.
+        let [x_size, w_size, bias_size, r_size] = [&x, &w, &bias[..dst.channels].to_vec(), &r]
+            .map(|values| bounds::magnitudes(&to_f64(values)));
+        let sums = if gradient {
+            common::conv_input_grad(s, &x_size, &w_size)
+        } else {
+            common::conv(s, &x_size, &w_size, &vec![0.0; s.out_channels])
+        };
+        let bounds = sums.iter().zip(&r_size).enumerate().map(|(at, (sum, r))| {
+            let added = r + bias_size[at / plane % dst.channels];
+            split_error(s, gradient) * sum + gamma(3, bounds::SINGLE) * (sum + added)
+        });
+        bounds::within(&y, &expected, &bounds.collect::<Vec<_>>())?;
         let (x_len, y_len) = (x.len() / s.batch.max(1), y.len() / s.batch.max(1));
         for n in 0..s.batch {
             let one = |shape: BlockedShape, pad| BlockedShape { batch: 1, pad, ..shape };
@@ -106,7 +131,7 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ascribe_proptest::config(96))]
 
     #[test]
     fn agrees_with_the_definition_and_keeps_its_bits(s in shapes(), seed in 0_u64..1000) {

@@ -13,10 +13,6 @@ use ascribe_testing::net::{Kind, Net, Style, inputs};
 use ascribe_testing::{attribution, flat};
 use proptest::prelude::*;
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 fn draw(seed: u64, kind: Kind) -> Result<Graph> {
     Net::draw(seed, kind)?.graph(Style::Plain)
 }
@@ -47,7 +43,7 @@ fn watched(graph: &Graph, x: &Inputs, target: &Target) -> Result<Vec<f64>> {
 }
 
 proptest! {
-    #![proptest_config(config(12))]
+    #![proptest_config(ascribe_proptest::config(12))]
 
     #[test]
     fn curves_lead_from_one_picture_to_the_other(seed in any::<u64>(), step in 1..20_usize) {

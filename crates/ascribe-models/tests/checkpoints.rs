@@ -183,7 +183,7 @@ fn damaged(bytes: &[u8], flips: &[(usize, u8)], keep: usize) -> Result<StateDict
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ascribe_proptest::config(150))]
 
     #[test]
     fn damaged_files_are_read_or_refused_but_never_panic(

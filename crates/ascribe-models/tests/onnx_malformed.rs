@@ -80,7 +80,7 @@ fn truncated_files_are_errors() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ascribe_proptest::config(400))]
 
     #[test]
     fn flipped_bits_do_not_panic(

@@ -9,10 +9,6 @@ use ascribe_testing::net::{DUMMY, Kind, Net, SIDES, Style, inputs};
 use ascribe_testing::{distance, flat};
 use proptest::prelude::*;
 
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 fn draw(seed: u64, kind: Kind) -> Result<Graph> {
     Net::draw(seed, kind)?.graph(Style::Plain)
 }
@@ -50,7 +46,7 @@ fn mixed() -> Target {
 }
 
 proptest! {
-    #![proptest_config(config(12))]
+    #![proptest_config(ascribe_proptest::config(12))]
 
     #[test]
     fn channels_that_do_not_matter_get_nothing(seed in any::<u64>(), side in 1..4_usize, stride in 1..4_usize) {

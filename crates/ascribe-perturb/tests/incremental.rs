@@ -169,7 +169,7 @@ fn progress_counts_all_windows_and_the_run_can_be_cancelled() -> Result<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ascribe_proptest::config(48))]
 
     #[test]
     fn no_bit_differs_on_random_networks(seed in any::<u64>(), window in 1_usize..4, stride in 1_usize..3) {

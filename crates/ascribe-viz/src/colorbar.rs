@@ -157,7 +157,7 @@ mod tests {
     use crate::ScaleKind;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn nothing_overlaps_and_everything_stays_inside(

@@ -256,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn resizing_stays_in_range_and_keeps_constants(

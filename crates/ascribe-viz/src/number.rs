@@ -149,6 +149,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ascribe_proptest::config(256))]
+
         #[test]
         fn any_range_has_few_ticks_inside_it(low in -1e300..1e300f64, span in 1e-300..1e300f64) {
             let high = low + span;

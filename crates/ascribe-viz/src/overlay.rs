@@ -290,7 +290,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ascribe_proptest::config(24))]
 
         #[test]
         fn nothing_overlaps_whatever_the_words(

@@ -213,7 +213,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(ascribe_proptest::config(32))]
 
         #[test]
         fn nothing_overlaps_and_everything_stays_inside(

@@ -346,7 +346,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ascribe_proptest::config(128))]
 
         #[test]
         fn positions_are_monotone_bounded_and_zero_is_neutral(

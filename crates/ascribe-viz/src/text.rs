@@ -209,7 +209,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn wrapped_lines_fit_and_lose_nothing_but_spaces(text in "\\PC{0,60}", width in 40u32..300) {

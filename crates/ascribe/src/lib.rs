@@ -33,6 +33,7 @@ pub mod target;
 pub use ascribe_core as core;
 #[cfg(feature = "gradient")]
 pub use ascribe_gradient as gradient;
+pub use ascribe_kernels as kernels;
 #[cfg(feature = "metrics")]
 pub use ascribe_metrics as metrics;
 #[cfg(feature = "models")]

@@ -7,11 +7,14 @@ mod explain;
 mod inspect;
 mod models;
 
+use ascribe::kernels::Isa;
+
 use crate::args::{Args, Command};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// Runs a command; what it returns goes to standard output.
 pub fn run(args: Args) -> Result<String> {
+    Isa::from_environment().map_err(|error| Failure::request(error.to_string()))?;
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -132,3 +132,12 @@ fn models_and_commands_say_what_is_wrong() -> Test {
     assert!(place.written()?.is_empty());
     Ok(())
 }
+
+#[test]
+fn an_unknown_instruction_set_is_refused() -> Test {
+    let output = Place::new()?.command(&["methods"]).env("ASCRIBE_ISA", "sse").output()?;
+    let message = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("ASCRIBE_ISA is 'sse'") && message.contains("portable"), "{message}");
+    Ok(())
+}

@@ -64,8 +64,8 @@ impl Place {
         Ok(names)
     }
 
-    /// Runs the program: no network, no cache, nothing of the user's.
-    fn run(&self, args: &[&str]) -> Result<Output, Failure> {
+    /// The program: no network, no cache, nothing of the user's.
+    fn command(&self, args: &[&str]) -> Command {
         let nowhere = "http://127.0.0.1:9";
         let mut command = Command::new(env!("CARGO_BIN_EXE_ascribe"));
         command.args(args).current_dir(self.folder.path());
@@ -74,7 +74,12 @@ impl Place {
             command.env(name, nowhere);
         }
         command.env("PIP_INDEX_URL", nowhere).env("PIP_CONFIG_FILE", "/dev/null");
-        let output = command.output()?;
+        command
+    }
+
+    /// Runs the program.
+    fn run(&self, args: &[&str]) -> Result<Output, Failure> {
+        let output = self.command(args).output()?;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes);
         Ok(Output { status: output.status.code(), out: text(output.stdout)?, err: text(output.stderr)? })
     }

@@ -84,7 +84,7 @@ mod tests {
     use crate::ops::testing::{check, random};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ascribe_proptest::config(24))]
         #[test]
         fn derivatives(
             sides in (1_usize..3, 1_usize..4, 1_usize..4, 1_usize..4),

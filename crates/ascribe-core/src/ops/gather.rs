@@ -137,7 +137,7 @@ mod tests {
     use crate::ops::testing::{check, random};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ascribe_proptest::config(48))]
         #[test]
         fn derivatives(
             data in prop::collection::vec(1_usize..5, 1..4),

@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(ascribe_proptest::config(32))]
         #[test]
         fn derivatives_of_where(
             shape in prop::collection::vec(1_usize..4, 1..4),

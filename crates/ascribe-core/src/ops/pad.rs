@@ -151,7 +151,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ascribe_proptest::config(48))]
         #[test]
         fn derivatives(
             sides in prop::collection::vec((1_usize..5, 0_usize..4, 0_usize..4), 1..5),

@@ -70,7 +70,7 @@ mod tests {
     use crate::ops::testing::{check, random};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ascribe_proptest::config(24))]
 
         #[test]
         fn gradients(n in 1_usize..3, c in 1_usize..4, side in 1_usize..4, form in 0_usize..4, seed: u64) {

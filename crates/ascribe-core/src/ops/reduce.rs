@@ -237,7 +237,7 @@ mod tests {
     const ALL: [ReduceFn; 5] = [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::Min, ReduceFn::L2];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ascribe_proptest::config(48))]
         #[test]
         fn derivatives(
             shape in prop::collection::vec(1_usize..5, 1..5),

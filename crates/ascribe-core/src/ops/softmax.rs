@@ -133,7 +133,7 @@ mod tests {
     use crate::ops::testing::{check, distance, random};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ascribe_proptest::config(24))]
 
         #[test]
         fn gradients(shape in prop::collection::vec(1_usize..5, 1..4), axis in 0_usize..3, log: bool, seed: u64) {
@@ -143,6 +143,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ascribe_proptest::config(256))]
+
         #[test]
         fn kernels_agree_with_the_portable_path(rows in 1_usize..40, len in 1_usize..300, scale in 0.1_f64..30.0, seed: u64) {
             let op = Softmax { axis: 1, log: false };

@@ -91,6 +91,10 @@ fn permitted() -> bool {
     const REQUEST_PERMISSION: libc::c_ulong = 0x1023;
     const TILE_DATA: libc::c_ulong = 18;
     const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
+    // Who names an instruction set wants that one alone.
+    if Isa::from_environment() != Ok(None) {
+        return false;
+    }
     // The number 7 exists where AVX-512 does.
     if Isa::detect() != Isa::Avx512 || __cpuid_count(7, 0).edx & BF16_AND_TILES != BF16_AND_TILES {
         return false;

@@ -11,6 +11,10 @@ mod avx512;
 mod neon;
 mod portable;
 
+use std::env;
+use std::sync::OnceLock;
+
+use crate::error::{KernelError, Result};
 use crate::float::Float;
 
 /// Instruction sets that kernels are compiled for.
@@ -27,9 +31,55 @@ pub enum Isa {
     Neon,
 }
 
+/// Names the widest instruction set that kernels may use: [`Isa::from_environment`].
+const VARIABLE: &str = "ASCRIBE_ISA";
+
 impl Isa {
-    /// The best instruction set of this processor.
+    /// The best instruction set of this processor, or the one that the environment variable `ASCRIBE_ISA` names.
+    ///
+    /// # Panics
+    /// If `ASCRIBE_ISA` names none of this processor's: a program asks [`Isa::from_environment`] first.
     pub fn detect() -> Self {
+        static FOUND: OnceLock<Isa> = OnceLock::new();
+        *FOUND.get_or_init(|| match Self::from_environment() {
+            Ok(named) => named.unwrap_or_else(Self::best),
+            Err(error) => panic!("{error}"),
+        })
+    }
+
+    /// What the environment variable `ASCRIBE_ISA` names: `portable`, `avx2`, `avx512` or `neon`.
+    ///
+    /// It serves to see on one machine what another would compute. With it, the matrix unit is not used.
+    ///
+    /// # Errors
+    /// [`KernelError::Environment`] when it is none of these, or one that this processor does not have.
+    pub fn from_environment() -> Result<Option<Self>> {
+        env::var_os(VARIABLE).map(|name| Self::named(&name.to_string_lossy())).transpose()
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        Self::best().and_below().iter().copied().find(|isa| isa.id() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::best().and_below().iter().map(|isa| isa.id()).collect();
+            KernelError::Environment {
+                variable: VARIABLE,
+                value: name.to_owned(),
+                expected: format!("an instruction set of this processor: {}", known.join(", ")),
+            }
+        })
+    }
+
+    /// The name in `ASCRIBE_ISA`.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+        }
+    }
+
+    /// The best instruction set of this processor.
+    fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -52,9 +102,14 @@ impl Isa {
         Self::Portable
     }
 
-    /// The instruction sets that this processor can run, best first.
+    /// The instruction sets that kernels may use on this processor, best first.
     pub fn available() -> &'static [Self] {
-        match Self::detect() {
+        Self::detect().and_below()
+    }
+
+    /// This instruction set and those that every processor with it has, best first.
+    fn and_below(self) -> &'static [Self] {
+        match self {
             Self::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
             Self::Avx2 => &[Self::Avx2, Self::Portable],
             Self::Neon => &[Self::Neon, Self::Portable],
@@ -401,4 +456,18 @@ pub(crate) unsafe fn transpose_back<S: Simd>(mut columns: [S::V; 16]) -> [S::V; 
 #[inline(always)]
 pub(crate) const fn low_mask(count: usize) -> u32 {
     if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_this_processor_have_names() {
+        for &isa in Isa::best().and_below() {
+            assert_eq!(Isa::named(isa.id()), Ok(isa));
+        }
+        let error = Isa::named("sse").unwrap_err().to_string();
+        assert!(error.contains("ASCRIBE_ISA is 'sse'") && error.contains("portable"), "{error}");
+    }
 }

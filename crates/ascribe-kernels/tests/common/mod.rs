@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod bounds;
+
 use ascribe_kernels::blocked::{BLOCK, BlockedShape, from_blocked, to_blocked};
 use ascribe_kernels::{ConvParams, ConvShape, Float, MatmulShape, PoolParams, PoolShape};
 use proptest::prelude::*;

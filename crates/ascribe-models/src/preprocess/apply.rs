@@ -230,7 +230,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ascribe_proptest::config(24))]
 
         #[test]
         fn the_tensor_shows_the_picture((w, h) in (1u32..60, 1u32..60), size in 1usize..40, preset in 0usize..3) {

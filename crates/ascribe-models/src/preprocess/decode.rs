@@ -252,7 +252,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn corrupt_pictures_never_panic(at in any::<usize>(), value: u8, cut in any::<usize>()) {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn boxes_come_back(

@@ -173,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ascribe_proptest::config(48))]
 
         #[test]
         fn a_constant_picture_stays_constant(

@@ -271,7 +271,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ascribe_proptest::config(64))]
 
         #[test]
         fn corrupt_files_never_panic(at in 0usize..80, value: u8, keep in 0usize..90) {

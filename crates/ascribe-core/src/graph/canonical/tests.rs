@@ -99,7 +99,7 @@ impl Net {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ascribe_proptest::config(48))]
 
     #[test]
     fn common_names_carry_the_same_values(seed: u64, steps in 1_usize..14) {

@@ -14,7 +14,7 @@ fn thin(shape: &[usize], mask: u8) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ascribe_proptest::config(48))]
     #[test]
     fn derivatives_with_broadcasting(
         shape in prop::collection::vec(1_usize..4, 1..5),

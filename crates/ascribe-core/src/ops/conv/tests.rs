@@ -40,7 +40,7 @@ fn operands(x: Vec<usize>, weight: Vec<usize>, bias: Option<usize>, seed: u64) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ascribe_proptest::config(40))]
 
     #[test]
     fn derivatives(

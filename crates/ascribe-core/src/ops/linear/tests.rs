@@ -10,7 +10,7 @@ fn thin(shape: &[usize], mask: u8) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ascribe_proptest::config(32))]
 
     #[test]
     fn derivatives_of_linear(

@@ -16,7 +16,7 @@ fn parameter(shape: &[usize], seed: u64) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ascribe_proptest::config(32))]
 
     #[test]
     fn batch_norm(shape in shapes(), seed: u64) {

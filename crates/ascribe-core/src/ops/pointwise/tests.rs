@@ -57,7 +57,7 @@ fn avoid(x: &Tensor, kinks: &[f64]) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ascribe_proptest::config(24))]
     #[test]
     fn derivatives(
         shape in prop::collection::vec(1_usize..5, 1..4),

@@ -32,7 +32,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ascribe_proptest::config(48))]
 
     #[test]
     fn max_pool(window in windows(), n in 1_usize..3, h in 3_usize..8, w in 3_usize..8, seed: u64) {
@@ -52,7 +52,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ascribe_proptest::config(24))]
 
     #[test]
     fn one_dimension(mut window in windows(), length in 4_usize..9, seed: u64) {

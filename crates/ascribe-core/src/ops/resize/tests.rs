@@ -33,7 +33,7 @@ fn size(axes: usize) -> impl Strategy<Value = ResizeSize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ascribe_proptest::config(48))]
     #[test]
     fn derivatives(
         spatial in prop::collection::vec(1_usize..6, 2),

@@ -16,7 +16,7 @@ fn count(shape: &[usize]) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ascribe_proptest::config(32))]
 
     #[test]
     fn derivatives(

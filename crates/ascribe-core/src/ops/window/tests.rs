@@ -41,7 +41,7 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ascribe_proptest::config(32))]
     #[test]
     fn scattering_is_the_transpose_of_gathering(
         kernel in [1_usize..4, 1_usize..4],
