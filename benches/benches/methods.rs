@@ -15,10 +15,10 @@ fn methods(c: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("forward", |b| b.iter(|| graph.forward(black_box(x)).expect("forward")));
     let cases: [(&str, Box<dyn Explainer<Graph>>); 5] = [
-        ("saliency", Box::new(Saliency::new())),
-        ("grad-cam", Box::new(GradCam::new())),
+        ("saliency", Box::new(Saliency::default())),
+        ("grad-cam", Box::new(GradCam::default())),
         ("lrp", Box::new(Lrp::default())),
-        ("integrated-gradients-20", Box::new(IntegratedGradients::new().steps(20))),
+        ("integrated-gradients-20", Box::new(IntegratedGradients::exactly(20))),
         ("occlusion-32-32", Box::new(Occlusion::new(32, 32))),
     ];
     for (name, method) in cases {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod features;
 mod fetch;
 mod golden;
 mod paths;
@@ -41,6 +42,8 @@ enum Task {
     /// Measure one workload, for `bench --peers`
     #[command(hide = true)]
     BenchWorker,
+    /// Check that each crate builds without default features, and with each of its features alone
+    Features,
     /// Run what the gate runs
     Ci,
 }
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Task::Profile(args) => bench::profile(&args),
         Task::Accuracy(args) => bench::accuracy(&args),
         Task::BenchWorker => bench::worker(),
+        Task::Features => features::run(),
         Task::Ci => ci::run(),
     }
 }

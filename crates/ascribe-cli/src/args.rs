@@ -37,7 +37,7 @@ pub enum Command {
     Compare(Compare),
     /// Evaluate methods by metrics on a folder of pictures.
     #[command(
-        after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nThe pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures."
+        after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nSome metrics need boxes: boxes.json or Pascal-VOC XML files beside the pictures."
     )]
     Evaluate(Evaluate),
     /// Show the nodes of a model: name, operator, kind, output shape, parameters.
@@ -48,6 +48,9 @@ pub enum Command {
         after_help = "Examples:\n  ascribe methods\n  ascribe methods integrated-gradients\n  ascribe methods --timeline"
     )]
     Methods(Methods),
+    /// Show the catalogue of metrics, or one metric's page.
+    #[command(after_help = "Examples:\n  ascribe metrics\n  ascribe metrics insertion")]
+    Metrics(Metrics),
     /// Show the models that are known by name.
     #[command(after_help = "Example:\n  ascribe models --json")]
     Models(Models),
@@ -134,7 +137,7 @@ pub struct Explain {
     /// Picture or tensor file
     pub input: PathBuf,
     /// Identifier of the method (see `ascribe methods`)
-    #[arg(long, default_value = "integrated-gradients", value_name = "ID")]
+    #[arg(long, default_value = ascribe::catalogue::DEFAULT_METHOD, value_name = "ID")]
     pub method: String,
     /// One field of the method's configuration; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
@@ -209,13 +212,13 @@ pub struct Evaluate {
     /// Identifiers of the methods
     #[arg(long, value_delimiter = ',', required = true, value_name = "ID,…")]
     pub methods: Vec<String>,
-    /// Identifiers of the metrics: completeness, pointing-game, insertion, deletion, model-randomisation
+    /// Identifiers of the metrics (see `ascribe metrics`)
     #[arg(long, value_delimiter = ',', required = true, value_name = "ID,…")]
     pub metrics: Vec<String>,
     /// One field of a configuration, as METHOD.KEY=VALUE or METRIC.KEY=VALUE; repeatable
     #[arg(long, value_name = "ID.KEY=VALUE")]
     pub set: Vec<String>,
-    /// What is explained; the pointing game explains the annotated classes instead
+    /// What is explained; metrics that need boxes look at the annotated classes instead
     #[arg(long, default_value = "top1", value_name = "T")]
     pub target: String,
     /// Where results go, by ending: .json, .csv or .html; repeatable
@@ -254,6 +257,16 @@ pub struct Methods {
     /// Print the methods by year
     #[arg(long, conflicts_with = "id")]
     pub timeline: bool,
+}
+
+/// `ascribe metrics`.
+#[derive(Debug, ClapArgs)]
+pub struct Metrics {
+    /// Show this metric's page
+    pub id: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `ascribe models`.

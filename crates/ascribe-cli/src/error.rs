@@ -44,7 +44,6 @@ impl From<ascribe::Error> for Failure {
             ascribe::Error::Core(error) => error.into(),
             ascribe::Error::Models(error) => error.into(),
             ascribe::Error::Viz(error) => error.into(),
-            ascribe::Error::Catalogue(_) => Self::Other(message),
             _ => Self::Request(message),
         }
     }

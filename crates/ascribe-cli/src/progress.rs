@@ -79,3 +79,10 @@ pub fn note(text: &str) {
     // Nothing can be done if standard error is gone.
     let _ = writeln!(std::io::stderr().lock(), "ascribe: {text}");
 }
+
+/// A warning on standard error, in red on terminals.
+pub fn warn(text: &str) {
+    let red = anstyle::AnsiColor::Red.on_default().effects(anstyle::Effects::BOLD);
+    // Nothing can be done if standard error is gone.
+    let _ = writeln!(anstream::stderr().lock(), "{red}ascribe: warning: {text}{red:#}");
+}

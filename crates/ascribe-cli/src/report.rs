@@ -36,6 +36,13 @@ pub fn explanation(
     let config = serde_json::to_string_pretty(&p.config).map_err(|e| Failure::Other(e.to_string()))?;
     let mut explanation =
         Section::new("Attribution").figure(Figure::new(picture, format!("{} of {target}", args.method))?);
+    for warning in &p.warnings {
+        explanation = explanation.text(format!("Warning: {warning}."));
+    }
+    if !p.details.is_empty() {
+        let details = serde_json::to_string_pretty(&p.details).map_err(|e| Failure::Other(e.to_string()))?;
+        explanation = explanation.code(details);
+    }
     for note in &p.notes {
         explanation = explanation.text(format!("Note: {note}."));
     }

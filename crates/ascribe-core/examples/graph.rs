@@ -8,7 +8,7 @@ use ascribe_core::{
 };
 
 fn main() -> Result<()> {
-    let mut rng = random::stream(1, 0);
+    let mut rng = random::stream(1, random::Domain::DATA, 0);
     let mut draw = |shape: &[usize]| random::normal(&mut rng, shape, DType::F32, &Device::Cpu);
 
     // Every use of an operator is a node with a name; weights are constants.

@@ -1,6 +1,6 @@
 //! The result of an explanation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -17,6 +17,14 @@ pub struct Cost {
     pub forward: usize,
     /// Rows walked backwards.
     pub backward: usize,
+}
+
+impl Cost {
+    /// One evaluation and one backward walk per sample.
+    pub fn once(x: &crate::Inputs) -> Self {
+        let samples = x.batch().unwrap_or(0);
+        Self { forward: samples, backward: samples }
+    }
 }
 
 impl std::ops::Add for Cost {
@@ -45,6 +53,9 @@ pub struct Provenance {
     pub method: String,
     /// The method's full configuration.
     pub config: serde_json::Value,
+    /// Whether zero has no meaning in the values, only differences have: [`crate::Method::is_relative`].
+    #[serde(default)]
+    pub relative: bool,
     /// Target of each sample.
     pub targets: Vec<String>,
     /// Score of each sample.
@@ -59,8 +70,14 @@ pub struct Provenance {
     pub seconds: f64,
     /// Seed of the run.
     pub seed: u64,
+    /// Further results of the method by name: rules, a local R², steps of a path, …
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub details: serde_json::Map<String, serde_json::Value>,
     /// Remarks: why a map is zero, steps taken by an adaptive method, …
     pub notes: Vec<String>,
+    /// What makes the result doubtful, and what to do about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Attribution of one input.
@@ -79,6 +96,8 @@ pub struct Values {
 pub struct Attribution {
     /// One entry per explained input.
     pub parts: Vec<Values>,
+    /// Further results of the method by name, first axis the batch: superpixels, coefficients, relevance of layers, …
+    pub extras: BTreeMap<String, Tensor>,
     /// What produced them.
     pub provenance: Provenance,
 }
@@ -120,21 +139,29 @@ impl Attribution {
     }
 
     /// Serialises values and provenance to the safetensors format: tensors `attribution` (or one per input,
-    /// `attribution.NAME`), f32 or f64, and the provenance as JSON in the metadata entry `provenance`.
+    /// `attribution.NAME`), `spread` likewise, `extra.NAME`, all f32 or f64, and the provenance as JSON in the metadata
+    /// entry `provenance`.
     ///
     /// # Errors
     /// If the values cannot be read or serialised.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let fail = |problem: String| Error::Serialise { what: "attribution".into(), problem };
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut push = |name: String, tensor: &Tensor| -> Result<()> {
+            let (dtype, bytes) = le_bytes(tensor)?;
+            tensors.push((name, dtype, tensor.dims().to_vec(), bytes));
+            Ok(())
+        };
         for part in &self.parts {
             let suffix = if self.parts.len() == 1 { String::new() } else { format!(".{}", part.name) };
             for (kind, tensor) in [("attribution", Some(&part.values)), ("spread", part.spread.as_ref())] {
                 if let Some(tensor) = tensor {
-                    let (dtype, bytes) = le_bytes(tensor)?;
-                    tensors.push((format!("{kind}{suffix}"), dtype, tensor.dims().to_vec(), bytes));
+                    push(format!("{kind}{suffix}"), tensor)?;
                 }
             }
+        }
+        for (name, tensor) in &self.extras {
+            push(format!("extra.{name}"), tensor)?;
         }
         let views: Result<Vec<(&str, TensorView<'_>)>> = tensors
             .iter()

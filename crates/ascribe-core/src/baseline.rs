@@ -122,7 +122,7 @@ impl Baseline {
         let noise = |draw: fn(&mut _, &[usize], DType, &candle_core::Device) -> Result<Tensor>| {
             let mut shape = x.dims().to_vec();
             shape[0] = 1;
-            draw(&mut random::stream(seed, BASELINE_STREAM), &shape, x.dtype(), x.device())
+            draw(&mut random::stream(seed, random::Domain::BASELINE, 0), &shape, x.dtype(), x.device())
         };
         self.check()?;
         let value = match self {
@@ -167,9 +167,6 @@ impl Baseline {
 
 /// Beyond this, a blur of any picture is its mean, and the kernel only takes time.
 const MAX_SIGMA: f64 = 10_000.0;
-
-/// The stream of random baselines: apart from those of the methods' own draws, which count from 0.
-const BASELINE_STREAM: u64 = u64::MAX;
 
 /// Gaussian blur over the last two axes with reflected borders; the kernel reaches 4 standard deviations.
 ///

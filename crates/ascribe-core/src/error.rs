@@ -30,6 +30,26 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// A method or a metric that does not exist.
+    #[error("there is no {what} '{name}'; {}", near(suggestion.as_deref(), candidates))]
+    Unknown {
+        /// What was looked for.
+        what: String,
+        /// The name.
+        name: String,
+        /// The most similar existing name.
+        suggestion: Option<String>,
+        /// All existing names.
+        candidates: Vec<String>,
+    },
+    /// A configuration cannot be read.
+    #[error("configuration of '{id}': {problem}")]
+    Config {
+        /// The method or metric.
+        id: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A node name that the graph does not have.
     #[error("no node is called '{name}'{}", suggestion.as_ref().map(|s| format!("; did you mean '{s}'?")).unwrap_or_default())]
     UnknownNode {
@@ -97,6 +117,19 @@ impl Error {
         Self::Invalid { what: what.into(), problem: problem.into(), expected: expected.into() }
     }
 
+    /// An [`Error::Unknown`] that suggests a name: the given one, or the most similar of the candidates.
+    pub fn unknown<'a>(
+        what: &str,
+        name: &str,
+        suggestion: Option<&str>,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let candidates: Vec<String> = candidates.into_iter().map(str::to_string).collect();
+        let similar = || crate::nearest(name, candidates.iter().map(String::as_str));
+        let suggestion = suggestion.map(str::to_string).or_else(similar);
+        Self::Unknown { what: what.into(), name: name.into(), suggestion, candidates }
+    }
+
     /// Says at which node of a graph this error happened.
     #[must_use]
     pub fn at(self, node: &str, op: &str) -> Self {
@@ -104,5 +137,13 @@ impl Error {
             already @ (Self::Node { .. } | Self::UndefinedRule { .. } | Self::Cancelled { .. }) => already,
             source => Self::Node { node: node.into(), op: op.into(), source: Box::new(source) },
         }
+    }
+}
+
+/// The most similar name, or all of them.
+fn near(suggestion: Option<&str>, candidates: &[String]) -> String {
+    match suggestion {
+        Some(name) => format!("did you mean '{name}'?"),
+        None => format!("there are {}", candidates.join(", ")),
     }
 }

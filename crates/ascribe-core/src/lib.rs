@@ -6,8 +6,11 @@
 //! [`Differentiable`], and `Graph` itself, say what a method needs of a model.
 
 mod adapters;
+mod at;
 mod attribution;
 mod baseline;
+mod card;
+pub mod config;
 mod error;
 mod explainer;
 pub mod file;
@@ -15,32 +18,39 @@ mod gradient_sum;
 mod graph;
 mod inputs;
 mod line;
+mod method;
 mod model;
 pub mod ops;
 mod plan;
 pub mod random;
 mod reduction;
+mod registry;
 mod rule;
 mod run;
 mod suggest;
 pub mod sweep;
 mod target;
+mod task;
 mod values;
 mod variations;
 
 pub use adapters::{Autograd, BlackBox};
+pub use at::{Location, explain_at};
 pub use attribution::{Attribution, Cost, Provenance, Values};
 pub use baseline::{Baseline, blur};
 pub use candle_core::{DType, Device, Tensor};
+pub use card::{Card, Domain, Family, Methodology, Needs, Place, Scope, Score, Takes, Usage};
 pub use error::{Error, Result};
-pub use explainer::{Explainer, Found, Method, Task, explain};
+pub use explainer::{Explainer, Found};
 pub use gradient_sum::GradientSum;
 pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
 pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
 pub use line::Line;
+pub use method::{Configured, Method};
 pub use model::{Differentiable, Gradient, Predictor, Propagated, Walked};
 pub use plan::StepTime;
 pub use reduction::Reduction;
+pub use registry::{Boxed, Build, Entry, Registry, Spec};
 pub use rule::{
     Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
     is_first_affine,
@@ -48,6 +58,7 @@ pub use rule::{
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
 pub use target::{ScoreFn, Target, to_f64};
+pub use task::{Samples, Task};
 pub use variations::{Rectangle, Variations};
 
 /// Compiles and runs the example of the README.

@@ -11,12 +11,53 @@ use crate::ops::Backend;
 use crate::ops::fast::{self, dispatch};
 use crate::values;
 
-/// The random stream of draw number `draw`.
+/// What random numbers are drawn for. Draws of different domains are independent, though seed and number are the same:
+/// noise around a method with random masks does not repeat its masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Domain([u8; 24]);
+
+impl Domain {
+    /// Noise that is added to inputs.
+    pub const NOISE: Self = Self::new("noise");
+    /// Masks over inputs.
+    pub const MASKS: Self = Self::new("masks");
+    /// Random baselines.
+    pub const BASELINE: Self = Self::new("baseline");
+    /// Random parameters of a model.
+    pub const PARAMETERS: Self = Self::new("parameters");
+    /// Samples drawn with replacement.
+    pub const BOOTSTRAP: Self = Self::new("bootstrap");
+    /// Data made up for tests and examples.
+    pub const DATA: Self = Self::new("data");
+
+    /// A domain of this name.
+    ///
+    /// # Panics
+    /// If the name is longer than 24 bytes.
+    pub const fn new(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        assert!(bytes.len() <= 24, "the name of a domain has at most 24 bytes");
+        let mut padded = [0; 24];
+        let mut at = 0;
+        while at < bytes.len() {
+            padded[at] = bytes[at];
+            at += 1;
+        }
+        Self(padded)
+    }
+}
+
+/// The random stream of draw number `draw` in a domain.
 ///
 /// Each draw has a stream of its own, so that the numbers do not depend on how draws are batched or spread over
 /// threads. All samples of a batch share the draws: a batch gives the same numbers as its samples one by one.
-pub fn stream(seed: u64, draw: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+///
+/// The generator is ChaCha8 (Bernstein 2008): the seed and the domain's name are its key, the draw's number its stream.
+pub fn stream(seed: u64, domain: Domain, draw: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..].copy_from_slice(&domain.0);
+    let mut rng = ChaCha8Rng::from_seed(key);
     rng.set_stream(draw);
     rng
 }

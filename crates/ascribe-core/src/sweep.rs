@@ -4,11 +4,11 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::explainer::Task;
 use crate::inputs::Inputs;
 use crate::line::Line;
 use crate::model::{Differentiable, Predictor};
 use crate::target::to_f64;
+use crate::task::Task;
 use crate::variations::Rectangle;
 
 /// One variation of one sample.

@@ -17,11 +17,11 @@ fn main() -> Result<()> {
 
     let x = Inputs::single(Tensor::new(&[[2_f64]], &Device::Cpu)?)?;
     let (target, run) = (Target::Class(0), Run::new());
-    let gradient = Saliency::new().explain(&f, &x, &target, &run)?;
-    let integrated = IntegratedGradients::new().tolerance(0.01).explain(&f, &x, &target, &run)?;
+    let gradient = Saliency::default().explain(&f, &x, &target, &run)?;
+    let integrated = IntegratedGradients::default().tolerance(0.01).explain(&f, &x, &target, &run)?;
     let smooth =
-        NoiseTunnel::smooth_grad(Saliency::new()).absolute_sigma(1.0).explain(&f, &x, &target, &run)?;
-    let relevance = Lrp::new().explain(&f, &x, &target, &run)?;
+        NoiseTunnel::smooth_grad(Saliency::default()).absolute_sigma(1.0).explain(&f, &x, &target, &run)?;
+    let relevance = Lrp::default().explain(&f, &x, &target, &run)?;
 
     assert_eq!(gradient.totals()?, [0.0]);
     assert!((integrated.totals()?[0] - 1.0).abs() < 0.01);

@@ -12,13 +12,12 @@
 
 use ascribe_core::ops::{Grads, Kind};
 use ascribe_core::{
-    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, NodeId, Planned, Result, Rule, Run, Site,
-    Target, Tensor,
+    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, NodeId, Planned, Result, Rule,
+    Site, Task, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::rectifier::is_relu;
-use crate::walk;
 
 /// Configuration of DeconvNet: there is nothing to set. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +25,6 @@ use crate::walk;
 pub struct DeconvNet {}
 
 impl DeconvNet {
-    /// The method.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The rules.
     pub fn composite() -> Composite {
         Composite::gradient().on(Kind::Activation, Rectified)
@@ -68,30 +62,30 @@ impl Rule for Rectified {
     }
 }
 
-impl Method for DeconvNet {
-    fn id(&self) -> &'static str {
-        "deconvnet"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cost(&self, x: &Inputs) -> Cost {
-        walk::once(x)
-    }
+impl Configured for DeconvNet {
+    const CARD: Card = Card {
+        id: "deconvnet",
+        name: "DeconvNet",
+        also: &["deconvolution"],
+        summary: "signals rectified on their way back, whatever the forward gates",
+        paper: "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks",
+        year: 2014,
+        domain: Domain::Image,
+        networks: &["AlexNet"],
+        ..Card::gradient(Family::Vanilla)
+    };
 }
 
 impl Explainer<Graph> for DeconvNet {
-    fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        walk::explain_by(self, &Self::composite(), graph, x, target, run)
+    fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
+        Ok(task.propagate(&Self::composite())?.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ascribe_core::ops::{Linear, Pointwise};
-    use ascribe_core::{Device, GraphBuilder};
+    use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target};
 
     use super::*;
 
@@ -109,11 +103,12 @@ mod tests {
     #[test]
     fn rectifies_the_signal_without_a_gate() -> Result<()> {
         let x = Inputs::single(Tensor::new(&[[1_f64]], &Device::Cpu)?)?;
-        let found = DeconvNet::new().explain(&graph(Pointwise::Relu)?, &x, &Target::Class(0), &Run::new())?;
+        let found =
+            DeconvNet::default().explain(&graph(Pointwise::Relu)?, &x, &Target::Class(0), &Run::new())?;
         // Signals (1, 1, −1): the second unit is closed but passes, the third is negative and stops.
         assert_eq!(found.values().to_vec2::<f64>()?, [[1.0 - 1.0]]);
         let relu6 = Pointwise::Clip { low: Some(0.0), high: Some(6.0) };
-        assert!(DeconvNet::new().explain(&graph(relu6)?, &x, &Target::Class(0), &Run::new()).is_ok());
+        assert!(DeconvNet::default().explain(&graph(relu6)?, &x, &Target::Class(0), &Run::new()).is_ok());
         Ok(())
     }
 
@@ -121,7 +116,7 @@ mod tests {
     fn other_activations_are_an_error_that_names_the_node() -> Result<()> {
         let x = Inputs::single(Tensor::new(&[[1_f64]], &Device::Cpu)?)?;
         for f in [Pointwise::Silu, Pointwise::Tanh, Pointwise::LeakyRelu { slope: 0.1 }] {
-            let error = DeconvNet::new().explain(&graph(f)?, &x, &Target::Class(0), &Run::new());
+            let error = DeconvNet::default().explain(&graph(f)?, &x, &Target::Class(0), &Run::new());
             let message = error.err().map(|e| e.to_string()).unwrap_or_default();
             assert!(message.contains("'act'") && message.contains("deconvnet"), "{message}");
         }

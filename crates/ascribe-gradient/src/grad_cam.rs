@@ -12,23 +12,24 @@
 
 use ascribe_core::ops::Backend;
 use ascribe_core::{
-    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, Graph, Inputs, Method, NodeId, Result,
-    Run, Target, Task, Tensor, explain,
+    Card, Composite, Configured, Domain, Error, Explainer, Family, Found, Gradient, Graph, NodeId, Result,
+    Samples, Task, Tensor,
 };
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 use crate::interpolate::Interpolation;
 use crate::layers::last_spatial_layer;
-use crate::walk::{self, Samples};
 
 /// Configuration of Grad-CAM.
 ///
 /// The attribution is `[N, 1, H, W]` at the input's resolution, or `[N, 1, h, w]` at the layer's; `[N, 1, L]` for
 /// inputs with one spatial axis.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradCam {
     /// Node whose channels are weighted; by default [`last_spatial_layer`].
+    #[setters(into, strip_option)]
     pub layer: Option<String>,
     /// Whether negative values are set to zero (before the map is resized), as in the paper.
     pub relu: bool,
@@ -36,7 +37,7 @@ pub struct GradCam {
     pub counterfactual: bool,
     /// Whether the map is brought to the input's resolution.
     pub upsample: bool,
-    /// How.
+    /// How the map is brought to the input's resolution.
     pub interpolate: Interpolation,
 }
 
@@ -53,37 +54,7 @@ impl Default for GradCam {
 }
 
 impl GradCam {
-    /// At the last spatial layer, signed, brought to the input's resolution.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the layer.
-    pub fn layer(self, name: impl Into<String>) -> Self {
-        Self { layer: Some(name.into()), ..self }
-    }
-
-    /// Sets whether negative values become zero.
-    pub fn relu(self, relu: bool) -> Self {
-        Self { relu, ..self }
-    }
-
-    /// Sets whether the gradient is negated.
-    pub fn counterfactual(self, counterfactual: bool) -> Self {
-        Self { counterfactual, ..self }
-    }
-
-    /// Sets whether the map is brought to the input's resolution.
-    pub fn upsample(self, upsample: bool) -> Self {
-        Self { upsample, ..self }
-    }
-
-    /// Sets how the map is brought to the input's resolution.
-    pub fn interpolate(self, interpolate: Interpolation) -> Self {
-        Self { interpolate, ..self }
-    }
-
-    fn find(&self, task: &Task<'_, Graph>) -> Result<NodeId> {
+    fn find_layer(&self, task: &Task<'_, Graph>) -> Result<NodeId> {
         if let Some(name) = &self.layer {
             return task.model.find(name);
         }
@@ -93,11 +64,9 @@ impl GradCam {
     /// The map of each sample at the layer's resolution, and the layer.
     pub(crate) fn maps(&self, task: &Task<'_, Graph>) -> Result<(Samples, NodeId)> {
         let graph = task.model;
-        let layer = self.find(task)?;
-        let found = walk::by_samples(task, |x, samples| {
-            task.count(Cost { forward: samples.len(), backward: samples.len() });
-            let composite = Composite::gradient();
-            let found = graph.propagate_to(x, &task.target, samples, &composite, &[layer], &[layer])?;
+        let layer = self.find_layer(task)?;
+        let found = task.by_samples(|x, samples| {
+            let found = task.propagate_to(x, samples, &Composite::gradient(), &[layer], &[layer])?;
             let map = weighted(&found.values[0], &found.signals[0], samples.len())
                 .map_err(|e| e.at(graph.node(layer).name(), graph.node(layer).op_name()))?;
             let map = if self.counterfactual { map.neg()? } else { map };
@@ -133,46 +102,45 @@ fn weighted(value: &Tensor, gradient: &Tensor, samples: usize) -> Result<Tensor>
     Ok(value.broadcast_mul(&weights)?.sum_keepdim(1)?)
 }
 
-impl Method for GradCam {
-    fn id(&self) -> &'static str {
-        "grad-cam"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cost(&self, x: &Inputs) -> Cost {
-        walk::once(x)
-    }
+impl Configured for GradCam {
+    const CARD: Card = Card {
+        id: "grad-cam",
+        name: "Grad-CAM",
+        summary: "channels of a convolutional layer, weighted by their mean gradient",
+        paper: "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks",
+        year: 2017,
+        domain: Domain::Image,
+        networks: &["VGG-16", "AlexNet", "GoogLeNet"],
+        ..Card::gradient(Family::Vanilla).with_layer()
+    };
 }
 
 impl Explainer<Graph> for GradCam {
-    fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, graph, x, target, run, |task| {
-            let (found, layer) = self.maps(task)?;
-            let map = &found.values[0];
-            let values: Result<Vec<Tensor>> = x
-                .explained()
-                .map(|input| {
-                    if self.upsample {
-                        self.at_input(map, &input.value, graph.backend())
-                    } else {
-                        Ok(map.clone())
-                    }
-                })
-                .collect();
-            let size = &map.dims()[2..];
-            let notes = vec![format!("map of layer '{}', resolution {size:?}", graph.node(layer).name())];
-            Ok(Found { values: values?, scores: Some(found.scores), notes, ..Found::default() })
-        })
+    fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
+        let graph = task.model;
+        let (found, layer) = self.maps(task)?;
+        let map = &found.values[0];
+        let values: Result<Vec<Tensor>> = task
+            .x
+            .explained()
+            .map(|input| {
+                if self.upsample {
+                    self.at_input(map, &input.value, graph.backend())
+                } else {
+                    Ok(map.clone())
+                }
+            })
+            .collect();
+        let size = &map.dims()[2..];
+        let notes = vec![format!("map of layer '{}', resolution {size:?}", graph.node(layer).name())];
+        Ok(Found { notes, ..Found::new(values?, found.scores) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ascribe_core::ops::{Linear, Pointwise, Structure};
-    use ascribe_core::{Device, GraphBuilder};
+    use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target};
 
     use super::*;
 
@@ -199,7 +167,7 @@ mod tests {
     #[test]
     fn channels_weighted_by_mean_gradient() -> Result<()> {
         // α = (2, −3), A = ((1, 2), (1, ½)).
-        let method = GradCam::new();
+        let method = GradCam::default();
         assert_eq!(run(&method)?, [-1.0, 2.5]);
         assert_eq!(run(&method.clone().relu(true))?, [0.0, 2.5]);
         assert_eq!(run(&method.clone().counterfactual(true))?, [1.0, -2.5]);
@@ -209,8 +177,9 @@ mod tests {
 
     #[test]
     fn unsuitable_layers_are_an_error() {
-        let fail =
-            |layer: &str| run(&GradCam::new().layer(layer)).err().map(|e| e.to_string()).unwrap_or_default();
+        let fail = |layer: &str| {
+            run(&GradCam::default().layer(layer)).err().map(|e| e.to_string()).unwrap_or_default()
+        };
         assert!(fail("flat").contains("[N, C, H, W]"), "{}", fail("flat"));
         assert!(fail("actt").contains("did you mean 'act'"), "{}", fail("actt"));
     }

@@ -17,13 +17,12 @@ use std::sync::Arc;
 
 use ascribe_core::ops::Grads;
 use ascribe_core::{
-    Attribution, Composite, Cost, Explainer, Graph, Inputs, Method, NodeId, Planned, Result, Rule, Run,
-    Selector, Site, Target, Tensor,
+    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, NodeId, Planned, Result, Rule,
+    Selector, Site, Task, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::rectifier::is_rectifier;
-use crate::walk;
 
 /// Configuration of guided backpropagation: there is nothing to set. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +30,6 @@ use crate::walk;
 pub struct GuidedBackprop {}
 
 impl GuidedBackprop {
-    /// The method.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The rules.
     pub fn composite() -> Composite {
         Composite::gradient().with(Selector::Where(Arc::new(is_rectifier)), Guided)
@@ -60,30 +54,30 @@ impl Rule for Guided {
     }
 }
 
-impl Method for GuidedBackprop {
-    fn id(&self) -> &'static str {
-        "guided-backprop"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cost(&self, x: &Inputs) -> Cost {
-        walk::once(x)
-    }
+impl Configured for GuidedBackprop {
+    const CARD: Card = Card {
+        id: "guided-backprop",
+        name: "Guided backpropagation",
+        also: &["guided backpropagation"],
+        summary: "gradient that passes only positive signals back through rectifiers",
+        paper: "Springenberg, Dosovitskiy, Brox & Riedmiller, Striving for Simplicity",
+        year: 2015,
+        domain: Domain::Image,
+        networks: &["All-CNN"],
+        ..Card::gradient(Family::Vanilla)
+    };
 }
 
 impl Explainer<Graph> for GuidedBackprop {
-    fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        walk::explain_by(self, &Self::composite(), graph, x, target, run)
+    fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
+        Ok(task.propagate(&Self::composite())?.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ascribe_core::ops::{Binary, Linear, Pointwise};
-    use ascribe_core::{Device, GraphBuilder};
+    use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target};
 
     use super::*;
 
@@ -103,7 +97,7 @@ mod tests {
 
     fn guided(graph: &Graph, x: f64) -> Result<f64> {
         let x = Inputs::single(Tensor::new(&[[x]], &Device::Cpu)?)?;
-        let found = GuidedBackprop::new().explain(graph, &x, &Target::Class(0), &Run::new())?;
+        let found = GuidedBackprop::default().explain(graph, &x, &Target::Class(0), &Run::new())?;
         Ok(found.values().to_vec2::<f64>()?[0][0])
     }
 

@@ -10,11 +10,10 @@
 //! | [`GradCam`], [`GuidedGradCam`] | true gradient, down to an inner node |
 //! | [`NoiseTunnel`] | whatever the method inside does, at noisy copies of the input |
 //!
-//! [`explain_at`] applies any of them to a layer or a neuron by cutting the graph.
+//! [`ascribe_core::explain_at`] applies any of them to a layer or a neuron by cutting the graph.
 
 #![allow(clippy::doc_markdown, reason = "formulas are written in prose, with the papers' symbols")]
 
-mod at;
 mod deconvnet;
 mod grad_cam;
 mod guided_backprop;
@@ -31,9 +30,7 @@ mod quadrature;
 mod rectifier;
 mod references;
 mod saliency;
-mod walk;
 
-pub use at::{Location, explain_at};
 pub use deconvnet::DeconvNet;
 pub use grad_cam::GradCam;
 pub use guided_backprop::GuidedBackprop;
@@ -47,3 +44,20 @@ pub use noise::{Noise, NoiseUnit};
 pub use noise_tunnel::{NoiseTunnel, Statistic};
 pub use quadrature::Quadrature;
 pub use saliency::Saliency;
+
+use ascribe_core::Entry;
+
+/// The methods of this crate, in the order in which they are shown.
+pub const METHODS: &[Entry] = &[
+    Entry::gradient::<Saliency>(),
+    Entry::gradient::<InputXGradient>(),
+    Entry::white_box::<GuidedBackprop>(),
+    Entry::white_box::<DeconvNet>(),
+    Entry::white_box::<GradCam>(),
+    Entry::white_box::<GuidedGradCam>(),
+    Entry::gradient::<IntegratedGradients>(),
+    Entry::wrapper(&noise_tunnel::SMOOTH_GRAD, noise_tunnel::smooth_grad),
+    Entry::wrapper(&noise_tunnel::SMOOTH_GRAD_SQ, noise_tunnel::smooth_grad_sq),
+    Entry::wrapper(&noise_tunnel::VAR_GRAD, noise_tunnel::var_grad),
+    Entry::white_box::<Lrp>(),
+];

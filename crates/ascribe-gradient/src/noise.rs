@@ -74,7 +74,7 @@ impl Noise {
         draw: usize,
         seed: u64,
     ) -> Result<Vec<Tensor>> {
-        let mut rng = random::stream(seed, draw as u64);
+        let mut rng = random::stream(seed, random::Domain::NOISE, draw as u64);
         one.iter()
             .zip(sigmas)
             .map(|(x, sigma)| {
@@ -121,7 +121,12 @@ mod tests {
         let x = Tensor::new(&[[-1_f64, 3.0]], &Device::Cpu)?;
         assert_eq!(noise.sigma(&x)?, 2.0);
         let drawn = noise.copy(std::slice::from_ref(&x), &[2.0], 3, 7)?;
-        let normal = random::normal(&mut random::stream(7, 3), &[1, 2], x.dtype(), &Device::Cpu)?;
+        let normal = random::normal(
+            &mut random::stream(7, random::Domain::NOISE, 3),
+            &[1, 2],
+            x.dtype(),
+            &Device::Cpu,
+        )?;
         assert_eq!(drawn[0].to_vec2::<f64>()?, (x + (normal * 2.0)?)?.to_vec2::<f64>()?);
         Ok(())
     }

@@ -15,11 +15,13 @@
 //! Cost: n times that of the method inside, and one evaluation.
 
 use ascribe_core::{
-    Attribution, Cost, Error, Explainer, Found, Inputs, Method, Predictor, Result, Run, Target, Task, Tensor,
-    explain, sweep,
+    Boxed, Card, Configured, Cost, Domain, Error, Explainer, Family, Found, Graph, Inputs, Method, Predictor,
+    Registry, Result, Score, Spec, Task, Tensor, config, sweep,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::Saliency;
 use crate::moments::Moments;
 use crate::noise::{Noise, NoiseUnit};
 
@@ -40,7 +42,7 @@ pub enum Statistic {
 ///
 /// ```
 /// use ascribe_gradient::{NoiseTunnel, Saliency};
-/// let method = NoiseTunnel::smooth_grad(Saliency::new()).samples(20).sigma(0.1);
+/// let method = NoiseTunnel::smooth_grad(Saliency::default()).samples(20).sigma(0.1);
 /// # let _ = method;
 /// ```
 #[derive(Clone, Debug)]
@@ -109,6 +111,14 @@ impl<E> NoiseTunnel<E> {
 }
 
 impl Statistic {
+    fn card(self) -> &'static Card {
+        match self {
+            Self::Mean => &SMOOTH_GRAD,
+            Self::MeanSquare => &SMOOTH_GRAD_SQ,
+            Self::Variance => &VAR_GRAD,
+        }
+    }
+
     fn push(self, moments: &mut Moments, value: &Tensor) -> Result<()> {
         match self {
             Self::MeanSquare => moments.push(&value.sqr()?),
@@ -125,23 +135,87 @@ impl Statistic {
     }
 }
 
-impl<E: Method> Method for NoiseTunnel<E> {
-    fn id(&self) -> &'static str {
-        match self.statistic {
-            Statistic::Mean => "smooth-grad",
-            Statistic::MeanSquare => "smooth-grad-sq",
-            Statistic::Variance => "var-grad",
+/// What the three methods have in common.
+const NOISE: Card = Card { domain: Domain::Any, ..Card::gradient(Family::PostProcessing).with_method() };
+
+pub(crate) const SMOOTH_GRAD: Card = Card {
+    id: "smooth-grad",
+    name: "SmoothGrad",
+    also: &["noise tunnel"],
+    summary: "mean of another method's attributions of noisy copies",
+    paper: "Smilkov et al., SmoothGrad: removing noise by adding noise",
+    year: 2017,
+    networks: &["Inception-v3"],
+    ..NOISE
+};
+
+pub(crate) const SMOOTH_GRAD_SQ: Card = Card {
+    id: "smooth-grad-sq",
+    name: "SmoothGrad²",
+    also: &["SmoothGrad squared"],
+    summary: "mean of squares of another method's attributions of noisy copies",
+    paper: "Hooker, Erhan, Kindermans & Kim, A Benchmark for Interpretability Methods in Deep Neural Networks",
+    year: 2019,
+    networks: &["ResNet-50"],
+    ..NOISE
+};
+
+pub(crate) const VAR_GRAD: Card = Card {
+    id: "var-grad",
+    name: "VarGrad",
+    summary: "variance of another method's attributions of noisy copies",
+    paper: "Adebayo, Gilmer, Goodfellow & Kim, Local Explanation Methods for Deep Neural Networks Lack Sensitivity to \
+            Parameter Values",
+    year: 2018,
+    networks: &["Inception-v3"],
+    ..NOISE
+};
+
+/// Builds the method whose statistic is `statistic` around what its configuration names, saliency by default.
+fn build(given: &Value, registry: &Registry<'_>, statistic: Statistic) -> Result<Boxed<Graph>> {
+    let id = statistic.card().id;
+    let (explainer, fields) = registry.wrapped(id, given, Saliency::CARD.id)?;
+    let noise = config::read(id, &fields).map_err(|e| match e {
+        Error::Config { id, problem } if problem.starts_with("unknown field") => {
+            Error::Config { id, problem: format!("{problem} (or `explainer`)") }
         }
+        other => other,
+    })?;
+    Ok(Boxed::new(NoiseTunnel::new(explainer, statistic, noise)))
+}
+
+pub(crate) fn smooth_grad(given: &Value, registry: &Registry<'_>) -> Result<Boxed<Graph>> {
+    build(given, registry, Statistic::Mean)
+}
+
+pub(crate) fn smooth_grad_sq(given: &Value, registry: &Registry<'_>) -> Result<Boxed<Graph>> {
+    build(given, registry, Statistic::MeanSquare)
+}
+
+pub(crate) fn var_grad(given: &Value, registry: &Registry<'_>) -> Result<Boxed<Graph>> {
+    build(given, registry, Statistic::Variance)
+}
+
+impl<E: Method> Method for NoiseTunnel<E> {
+    fn card(&self) -> &'static Card {
+        self.statistic.card()
     }
 
-    fn config(&self) -> serde_json::Value {
-        let mut config = serde_json::to_value(&self.noise).unwrap_or_default();
-        if let Some(fields) = config.as_object_mut() {
-            let inner =
-                serde_json::json!({ "method": self.explainer.id(), "config": self.explainer.config() });
-            fields.insert("explainer".into(), inner);
+    fn config(&self) -> Value {
+        let mut all = config::write(&self.noise);
+        if let Some(fields) = all.as_object_mut() {
+            fields.insert("explainer".into(), config::write(&Spec::of(&self.explainer)));
         }
-        config
+        all
+    }
+
+    fn score(&self) -> Score {
+        self.explainer.score()
+    }
+
+    /// A mean of relative maps is relative; zero means something among squares and variances.
+    fn is_relative(&self) -> bool {
+        self.statistic == Statistic::Mean && self.explainer.is_relative()
     }
 
     fn cost(&self, x: &Inputs) -> Cost {
@@ -237,23 +311,26 @@ fn joined(columns: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
 }
 
 impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
-    fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, model, x, target, run, |task| {
-            let sigmas = self.noise.sigmas(x)?;
-            if !self.noise.spread
-                && self.statistic == Statistic::Mean
-                && let Some(found) = self.summed(task, &sigmas)?
-            {
-                return Ok(found);
-            }
-            self.collected(task, &sigmas)
-        })
+    fn find(&self, task: &Task<'_, M>) -> Result<Found> {
+        let sigmas = self.noise.sigmas(task.x)?;
+        if !self.noise.spread
+            && self.statistic == Statistic::Mean
+            && let Some(found) = self.summed(task, &sigmas)?
+        {
+            return Ok(found);
+        }
+        self.collected(task, &sigmas)
+    }
+
+    fn cost_of(&self, model: &M, x: &Inputs) -> Result<Cost> {
+        let once = Cost { forward: x.batch()?, backward: 0 };
+        Ok(self.explainer.cost_of(model, x)? * self.noise.samples + once)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ascribe_core::{Autograd, Device, to_f64};
+    use ascribe_core::{Autograd, Device, Run, Target, to_f64};
 
     use super::*;
     use crate::{InputXGradient, IntegratedGradients, Saliency};
@@ -282,13 +359,13 @@ mod tests {
         let close = |a: &[f64], b: &[f64]| {
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
         };
-        let mean = explain(NoiseTunnel::smooth_grad(Saliency::new()))?;
+        let mean = explain(NoiseTunnel::smooth_grad(Saliency::default()))?;
         close(&flat(mean.values()), &[1.0, 2.0, 3.0, -1.0]);
         let error = mean.parts[0].spread.as_ref().map(flat).unwrap_or_default();
         close(&error, &[3_f64.sqrt(), 1.0, 3_f64.sqrt(), 1.0]);
-        let square = explain(NoiseTunnel::smooth_grad_sq(Saliency::new()))?;
+        let square = explain(NoiseTunnel::smooth_grad_sq(Saliency::default()))?;
         close(&flat(square.values()), &[7.0, 6.0, 15.0, 3.0]);
-        let variance = explain(NoiseTunnel::var_grad(Saliency::new()))?;
+        let variance = explain(NoiseTunnel::var_grad(Saliency::default()))?;
         close(&flat(variance.values()), &[6.0, 2.0, 6.0, 2.0]);
         assert_eq!(variance.provenance.method, "var-grad");
         assert_eq!(variance.provenance.config["explainer"]["method"], "saliency");
@@ -304,8 +381,8 @@ mod tests {
             method.explain(&model, x, target, &Run::new().seed(5).batch(batch)).map(|a| flat(a.values()))
         };
         let methods: [Box<dyn Explainer<Autograd<_>>>; 2] = [
-            Box::new(NoiseTunnel::smooth_grad(InputXGradient::new()).samples(5)),
-            Box::new(NoiseTunnel::var_grad(IntegratedGradients::new().steps(4)).samples(5)),
+            Box::new(NoiseTunnel::smooth_grad(InputXGradient::default()).samples(5)),
+            Box::new(NoiseTunnel::var_grad(IntegratedGradients::exactly(4)).samples(5)),
         ];
         for method in methods {
             let one = run(&*method, &input()?, 1, &target)?;
@@ -322,11 +399,11 @@ mod tests {
     fn nonsense_is_refused() -> Result<()> {
         let model = Autograd::new(|x: &Tensor| x.sqr()?.sum_keepdim(1));
         let explain = |m: NoiseTunnel<Saliency>| m.explain(&model, &input()?, &Target::Class(0), &Run::new());
-        let plain = || NoiseTunnel::smooth_grad(Saliency::new());
+        let plain = || NoiseTunnel::smooth_grad(Saliency::default());
         assert!(explain(plain().samples(0)).is_err());
         assert!(explain(plain().sigma(-1.0)).is_err());
         assert!(explain(plain().sigma(f64::NAN)).is_err());
-        assert!(explain(NoiseTunnel::var_grad(Saliency::new()).samples(1)).is_err());
+        assert!(explain(NoiseTunnel::var_grad(Saliency::default()).samples(1)).is_err());
         assert!(explain(plain().with_noise(Tensor::new(&[[1_f64, 2.0, 3.0]], &Device::Cpu)?)?).is_err());
         assert!(explain(plain().samples(1)).is_ok());
         Ok(())

@@ -11,12 +11,10 @@
 //! Cost: one evaluation and one backward walk.
 
 use ascribe_core::{
-    Attribution, Cost, Differentiable, Explainer, Found, GradientSum, Inputs, Method, Result, Run, Target,
-    Tensor, explain,
+    Card, Configured, Differentiable, Explainer, Family, Found, GradientSum, Inputs, Result, Task, Tensor,
 };
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-
-use crate::walk;
 
 /// Configuration of saliency. The attribution has the input's shape.
 ///
@@ -29,51 +27,37 @@ use crate::walk;
 /// let y = b.op("fc", Linear, &[x, w])?;
 /// let graph = b.finish(&[y])?;
 /// let x = Inputs::single(Tensor::new(&[[1_f64, 1.0]], &Device::Cpu)?)?;
-/// let found = Saliency::new().explain(&graph, &x, &Target::Class(0), &Run::new())?;
+/// let found = Saliency::default().explain(&graph, &x, &Target::Class(0), &Run::new())?;
 /// assert_eq!(found.values().to_vec2::<f64>()?, [[3.0, -1.0]]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Saliency {
     /// Whether to return magnitudes |∂S/∂x| instead of the signed gradient.
     pub abs: bool,
 }
 
-impl Saliency {
-    /// The signed gradient.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets whether magnitudes are returned.
-    pub fn abs(self, abs: bool) -> Self {
-        Self { abs }
-    }
-}
-
-impl Method for Saliency {
-    fn id(&self) -> &'static str {
-        "saliency"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cost(&self, x: &Inputs) -> Cost {
-        walk::once(x)
-    }
+impl Configured for Saliency {
+    const CARD: Card = Card {
+        id: "saliency",
+        name: "Saliency",
+        also: &["gradient", "vanilla gradient", "sensitivity map"],
+        summary: "gradient of the score with respect to the input",
+        paper: "Simonyan, Vedaldi & Zisserman, Deep Inside Convolutional Networks",
+        year: 2013,
+        networks: &["AlexNet"],
+        ..Card::gradient(Family::Vanilla)
+    };
 }
 
 impl<M: Differentiable + ?Sized> Explainer<M> for Saliency {
-    fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, model, x, target, run, |task| {
-            let found = walk::by_samples(task, |x, samples| task.gradient(x, samples))?;
-            let values: Result<Vec<Tensor>> =
-                if self.abs { found.values.iter().map(|g| Ok(g.abs()?)).collect() } else { Ok(found.values) };
-            Ok(Found { values: values?, scores: Some(found.scores), ..Found::default() })
-        })
+    fn find(&self, task: &Task<'_, M>) -> Result<Found> {
+        let mut found = task.gradients()?;
+        if self.abs {
+            found.values = found.values.iter().map(Tensor::abs).collect::<Result<_, _>>()?;
+        }
+        Ok(found.into())
     }
 
     fn gradient_sum<'a>(&self, model: &'a M, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {

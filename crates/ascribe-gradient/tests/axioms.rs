@@ -4,9 +4,10 @@ use ascribe_core::ops::{Binary, Linear, Pointwise};
 use ascribe_core::{
     Attribution, DType, Device, Explainer, Graph, GraphBuilder, Inputs, Keep, Result, Run, Target, Tensor,
 };
+use ascribe_core::{Location, explain_at};
 use ascribe_gradient::{
-    Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
-    Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency, explain_at,
+    Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Lrp,
+    LrpComposite, NoiseTunnel, Quadrature, Saliency,
 };
 use ascribe_testing::net::{CLASSES, DUMMY, Kind, Net, SIDES, Style, inputs};
 use ascribe_testing::{bits, distance, flat};
@@ -21,25 +22,25 @@ fn explain(method: &dyn Explainer<Graph>, graph: &Graph, x: &Inputs, target: &Ta
 /// Methods that depend on the function alone, not on how it is written down.
 fn functional() -> Vec<Boxed> {
     vec![
-        Box::new(Saliency::new()),
-        Box::new(InputXGradient::new()),
-        Box::new(IntegratedGradients::new().steps(7)),
-        Box::new(NoiseTunnel::smooth_grad(Saliency::new()).samples(3)),
-        Box::new(NoiseTunnel::var_grad(InputXGradient::new()).samples(3)),
+        Box::new(Saliency::default()),
+        Box::new(InputXGradient::default()),
+        Box::new(IntegratedGradients::exactly(7)),
+        Box::new(NoiseTunnel::smooth_grad(Saliency::default()).samples(3)),
+        Box::new(NoiseTunnel::var_grad(InputXGradient::default()).samples(3)),
     ]
 }
 
 fn all_methods() -> Vec<Boxed> {
     let mut all = functional();
     all.extend::<Vec<Boxed>>(vec![
-        Box::new(GuidedBackprop::new()),
-        Box::new(GradCam::new()),
-        Box::new(GuidedGradCam::new()),
-        Box::new(Lrp::new()),
-        Box::new(Lrp::new().composite(LrpComposite::Gamma)),
-        Box::new(Lrp::new().composite(LrpComposite::Epsilon).bias(Bias::Zero)),
-        Box::new(NoiseTunnel::smooth_grad_sq(IntegratedGradients::new().steps(3)).samples(2)),
-        Box::new(IntegratedGradients::new().steps(2).tolerance(0.02).max_steps(16)),
+        Box::new(GuidedBackprop::default()),
+        Box::new(GradCam::default()),
+        Box::new(GuidedGradCam::default()),
+        Box::new(Lrp::default()),
+        Box::new(Lrp::default().composite(LrpComposite::Gamma)),
+        Box::new(Lrp::default().composite(LrpComposite::Epsilon).bias(Bias::Zero)),
+        Box::new(NoiseTunnel::smooth_grad_sq(IntegratedGradients::exactly(3)).samples(2)),
+        Box::new(IntegratedGradients::default().steps(2).tolerance(0.02).max_steps(16)),
     ]);
     all
 }
@@ -57,7 +58,7 @@ proptest! {
             let gaps = found.provenance.completeness_gap.unwrap_or_default();
             Ok((0..2).map(|i| gaps[i].abs() / (scores[i].abs() + baseline[i].abs() + 1.0)).collect())
         };
-        for gap in gaps(IntegratedGradients::new().quadrature(Quadrature::RiemannMiddle).steps(400))? {
+        for gap in gaps(IntegratedGradients::exactly(400).quadrature(Quadrature::RiemannMiddle))? {
             prop_assert!(gap < 0.02, "400 steps: gap {}", gap);
         }
     }
@@ -65,7 +66,7 @@ proptest! {
     #[test]
     fn a_tolerance_is_kept(seed in any::<u64>()) {
         let graph = Net::draw(seed, Kind::default())?.graph(Style::Plain)?;
-        let method = IntegratedGradients::new().steps(8).tolerance(0.05).max_steps(2048);
+        let method = IntegratedGradients::default().steps(8).tolerance(0.05).max_steps(2048);
         let found = explain(&method, &graph, &inputs(seed, 1)?, &Target::Difference(0, 1))?;
         let change = found.provenance.scores[0] - found.provenance.baseline_scores.unwrap_or_default()[0];
         prop_assume!(change.abs() > 0.1);
@@ -77,7 +78,7 @@ proptest! {
         let kind = Kind { nonlinear: false, ..Kind::default() };
         let graph = Net::draw(seed, kind)?.graph(Style::Plain)?;
         for quadrature in [Quadrature::RiemannLeft, Quadrature::RiemannTrapezoid, Quadrature::GaussLegendre] {
-            let method = IntegratedGradients::new().quadrature(quadrature).steps(3);
+            let method = IntegratedGradients::exactly(3).quadrature(quadrature);
             let found = explain(&method, &graph, &inputs(seed, 1)?, &Target::Class(0))?;
             let gap = found.provenance.completeness_gap.unwrap_or_default()[0];
             prop_assert!(gap.abs() < 1e-11, "{:?}: {}", quadrature, gap);
@@ -93,10 +94,10 @@ proptest! {
             Ok(((z.narrow(1, 0, 1)? * 2.0)? - (z.narrow(1, 1, 1)? * 3.0)?)?.squeeze(1)?)
         });
         let linear: [Boxed; 4] = [
-            Box::new(Saliency::new()),
-            Box::new(InputXGradient::new()),
-            Box::new(IntegratedGradients::new().steps(5)),
-            Box::new(GradCam::new()),
+            Box::new(Saliency::default()),
+            Box::new(InputXGradient::default()),
+            Box::new(IntegratedGradients::exactly(5)),
+            Box::new(GradCam::default()),
         ];
         for method in linear {
             let of = |target: &Target| flat(explain(&*method, &graph, &x, target)?.values());
@@ -129,9 +130,9 @@ proptest! {
         let net = Net::draw(seed, Kind { positive: true, ..Kind::default() })?;
         let (plain, x) = (net.graph(Style::Plain)?, inputs(seed, 1)?);
         let methods: [Boxed; 3] = [
-            Box::new(GuidedBackprop::new()),
-            Box::new(DeconvNet::new()),
-            Box::new(Lrp::new().composite(LrpComposite::Epsilon).epsilon(0.0).stabiliser(0.0)),
+            Box::new(GuidedBackprop::default()),
+            Box::new(DeconvNet::default()),
+            Box::new(Lrp::default().composite(LrpComposite::Epsilon).epsilon(0.0).stabiliser(0.0)),
         ];
         for style in [Style::Folded, Style::Maximum, Style::Padded] {
             let other = net.graph(style)?;
@@ -159,7 +160,7 @@ proptest! {
     fn relevance_is_conserved_without_biases(seed in any::<u64>()) {
         let kind = Kind { bias: false, ..Kind::default() };
         let graph = Net::draw(seed, kind)?.graph(Style::Plain)?;
-        let method = Lrp::new().composite(LrpComposite::Epsilon).epsilon(1e-13).stabiliser(1e-13);
+        let method = Lrp::default().composite(LrpComposite::Epsilon).epsilon(1e-13).stabiliser(1e-13);
         let found = explain(&method, &graph, &inputs(seed, 2)?, &Target::Classes(vec![1, 2]))?;
         let gaps = found.provenance.completeness_gap.clone().unwrap_or_default();
         for (sample, gap) in gaps.into_iter().enumerate() {
@@ -173,7 +174,7 @@ proptest! {
         // Where a bias opens a gate that no input does, there is nobody to give the relevance to: choose a network
         // without gates.
         let graph = Net::draw(seed, Kind { nonlinear: false, ..Kind::default() })?.graph(Style::Plain)?;
-        let method = Lrp::new().composite(LrpComposite::Epsilon).epsilon(1e-13).stabiliser(1e-13).bias(Bias::Zero);
+        let method = Lrp::default().composite(LrpComposite::Epsilon).epsilon(1e-13).stabiliser(1e-13).bias(Bias::Zero);
         let found = explain(&method, &graph, &inputs(seed, 1)?, &Target::Class(1))?;
         let size: f64 = flat(found.values())?.iter().map(|v| v.abs()).sum();
         let gap = found.provenance.completeness_gap.unwrap_or_default()[0];
@@ -184,7 +185,7 @@ proptest! {
     fn positive_relevance_stays_positive_and_is_conserved(seed in any::<u64>()) {
         let kind = Kind { bias: false, positive: true, ..Kind::default() };
         let graph = Net::draw(seed, kind)?.graph(Style::Plain)?;
-        let method = Lrp::new().composite(LrpComposite::ZPlus).stabiliser(1e-13);
+        let method = Lrp::default().composite(LrpComposite::ZPlus).stabiliser(1e-13);
         for class in 0..CLASSES {
             let found = explain(&method, &graph, &inputs(seed, 1)?, &Target::Class(class))?;
             let score = found.provenance.scores[0];
@@ -236,7 +237,7 @@ fn every_method_at_a_layer_and_of_a_neuron() -> Result<()> {
         let layer = Location::Layer("conv".into());
         let neuron = Location::Neuron("pool".into(), vec![0, 0, 0]);
         let mut methods = all_methods();
-        methods.push(Box::new(DeconvNet::new()));
+        methods.push(Box::new(DeconvNet::default()));
         for method in methods {
             let found = explain_at(&*method, &graph, &x, &target, &layer, &Run::new())?;
             assert_eq!(found.parts[0].name, "conv");
@@ -245,7 +246,7 @@ fn every_method_at_a_layer_and_of_a_neuron() -> Result<()> {
             assert_eq!(found.values().dims()[2..], SIDES[1..], "{}", method.id());
         }
         // A layer that everything goes through, so that its integrated gradients are complete, too.
-        let method = IntegratedGradients::new().quadrature(Quadrature::RiemannMiddle).steps(400);
+        let method = IntegratedGradients::exactly(400).quadrature(Quadrature::RiemannMiddle);
         let gaps = explain_at(&method, &graph, &x, &target, &layer, &Run::new())?.provenance.completeness_gap;
         assert!(gaps.unwrap_or_default().iter().all(|gap| gap.abs() < 0.05));
     }
@@ -269,7 +270,7 @@ fn symmetric_inputs_get_the_same() -> Result<()> {
     let y = b.op("y", Binary::Mul, &[t, r])?;
     let graph = b.finish(&[y])?;
     let x = Inputs::single(Tensor::new(&[[0.8, 0.8, -0.3]], &Device::Cpu)?)?;
-    let found = explain(&IntegratedGradients::new(), &graph, &x, &Target::Class(0))?;
+    let found = explain(&IntegratedGradients::default(), &graph, &x, &Target::Class(0))?;
     let values = flat(found.values())?;
     assert_eq!(values[0], values[1]);
     assert!(values[0] != values[2]);
@@ -288,11 +289,11 @@ fn a_flat_function_that_rose() -> Result<()> {
     let graph = b.finish(&[y])?;
     let x = Inputs::single(Tensor::new(&[[2_f64]], &Device::Cpu)?)?;
     let of = |method: &dyn Explainer<Graph>| flat(explain(method, &graph, &x, &Target::Class(0))?.values());
-    assert_eq!(of(&Saliency::new())?, [0.0]);
-    assert_eq!(of(&InputXGradient::new())?, [0.0]);
+    assert_eq!(of(&Saliency::default())?, [0.0]);
+    assert_eq!(of(&InputXGradient::default())?, [0.0]);
     // Half of an even number of steps is in front of the kink.
-    let even = IntegratedGradients::new().quadrature(Quadrature::RiemannMiddle).steps(50);
+    let even = IntegratedGradients::exactly(50).quadrature(Quadrature::RiemannMiddle);
     assert!((of(&even)?[0] - 1.0).abs() < 1e-12);
-    assert!((of(&IntegratedGradients::new())?[0] - 1.0).abs() < 1e-12);
+    assert!((of(&IntegratedGradients::default())?[0] - 1.0).abs() < 1e-12);
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Every golden case of this crate's methods, in f64 and f32: see `fixtures/golden/methods/README.md`.
 
 use ascribe_core::{Baseline, DType, Explainer, Graph, Inputs, Run, Tensor};
+use ascribe_core::{Location, explain_at};
 use ascribe_gradient::{
     Bias, DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients,
-    Interpolation, Location, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency, explain_at,
+    Interpolation, Lrp, LrpComposite, NoiseTunnel, Quadrature, Saliency,
 };
 use ascribe_testing::golden::{Answers, Case, Failure, Network, compare};
 use serde_json::Value;
@@ -30,18 +31,18 @@ fn answers(network: &Network, case: &Case) -> Result<Answers, Failure> {
             let x = Inputs::single(network.value("input")?)?;
             Ok(vec![("logits", network.graph.forward(&x)?.primary().clone())])
         }
-        "saliency" => only(at_input(&Saliency::new())?),
-        "input-x-gradient" => only(at_input(&InputXGradient::new())?),
-        "guided-backprop" => only(at_input(&GuidedBackprop::new())?),
-        "deconvnet" => only(at_input(&DeconvNet::new())?),
-        "layer-gradient-x-activation" => only(explain(network, &InputXGradient::new(), &at_layer)?),
+        "saliency" => only(at_input(&Saliency::default())?),
+        "input-x-gradient" => only(at_input(&InputXGradient::default())?),
+        "guided-backprop" => only(at_input(&GuidedBackprop::default())?),
+        "deconvnet" => only(at_input(&DeconvNet::default())?),
+        "layer-gradient-x-activation" => only(explain(network, &InputXGradient::default(), &at_layer)?),
         "neuron-gradient" => {
             let index = config["neuron"].as_array().into_iter().flatten();
             let index = index.filter_map(Value::as_u64).map(|i| i as usize).collect();
-            only(explain(network, &Saliency::new(), &Location::Neuron(node.into(), index))?)
+            only(explain(network, &Saliency::default(), &Location::Neuron(node.into(), index))?)
         }
         "grad-cam" => {
-            let method = GradCam::new().layer(node);
+            let method = GradCam::default().layer(node);
             let own = at_input(&method.clone().upsample(false))?;
             Ok(vec![
                 ("pytorch_grad_cam", own.squeeze(1)?),
@@ -52,13 +53,13 @@ fn answers(network: &Network, case: &Case) -> Result<Answers, Failure> {
             ])
         }
         "guided-grad-cam" => {
-            let method = GuidedGradCam::new().layer(node);
+            let method = GuidedGradCam::default().layer(node);
             let nearest = method.clone().interpolate(Interpolation::Nearest);
             Ok(vec![("attribution", at_input(&method)?), ("nearest", at_input(&nearest)?)])
         }
         "integrated-gradients" => integrated(network, case, config, node),
         "smooth-grad" | "smooth-grad-sq" | "var-grad" => {
-            let inner = Saliency::new();
+            let inner = Saliency::default();
             let method = match case.method() {
                 "smooth-grad" => NoiseTunnel::smooth_grad(inner),
                 "smooth-grad-sq" => NoiseTunnel::smooth_grad_sq(inner),
@@ -86,7 +87,7 @@ fn integrated(network: &Network, case: &Case, config: &Value, node: &str) -> Res
         _ => Baseline::Zero,
     };
     let steps = config["steps"].as_u64().ok_or("no steps")? as usize;
-    let method = IntegratedGradients::new().quadrature(quadrature).steps(steps).baseline(baseline);
+    let method = IntegratedGradients::exactly(steps).quadrature(quadrature).baseline(baseline);
     let location = if node.is_empty() { Location::Input } else { Location::Layer(node.into()) };
     let x = Inputs::single(network.value("input")?)?;
     let target = network.target();
@@ -113,7 +114,7 @@ fn relevance(config: &Value) -> Result<Lrp, Failure> {
         other => return Err(format!("unknown rule {other:?}").into()),
     };
     let zero = config["zero_bias"].as_bool().unwrap_or(false);
-    let method = Lrp::new().composite(composite).bias(if zero { Bias::Zero } else { Bias::Absorb });
+    let method = Lrp::default().composite(composite).bias(if zero { Bias::Zero } else { Bias::Absorb });
     let method = match config["epsilon"].as_f64() {
         Some(epsilon) => method.epsilon(epsilon),
         None => method,

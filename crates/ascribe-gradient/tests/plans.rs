@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 fn methods() -> Vec<(&'static str, Box<dyn Explainer<Graph>>)> {
     // Denominators away from zero, so that rounding is what is compared.
-    let lrp = |composite| Lrp::new().composite(composite).epsilon(0.05).stabiliser(0.05);
+    let lrp = |composite| Lrp::default().composite(composite).epsilon(0.05).stabiliser(0.05);
     vec![
-        ("guided", Box::new(GuidedBackprop::new())),
-        ("deconvnet", Box::new(DeconvNet::new())),
+        ("guided", Box::new(GuidedBackprop::default())),
+        ("deconvnet", Box::new(DeconvNet::default())),
         ("lrp epsilon-plus", Box::new(lrp(LrpComposite::EpsilonPlus))),
         ("lrp epsilon", Box::new(lrp(LrpComposite::Epsilon))),
         ("lrp z-plus without biases", Box::new(lrp(LrpComposite::ZPlus).bias(Bias::Zero))),
@@ -68,7 +68,7 @@ proptest! {
         let x = Inputs::single(x.explained().next().unwrap().value.to_dtype(DType::F32).unwrap()).unwrap();
         prop_assert!(graph.gradient_sum(&x).unwrap().is_some(), "the network has a plan");
         let explain = |spread: bool| {
-            let method = NoiseTunnel::smooth_grad(Saliency::new()).samples(5).spread(spread);
+            let method = NoiseTunnel::smooth_grad(Saliency::default()).samples(5).spread(spread);
             method.explain(&graph, &x, &Target::Classes(vec![1, 0]), &Run::new().seed(seed).batch(3)).unwrap()
         };
         let (each, summed) = (explain(true), explain(false));

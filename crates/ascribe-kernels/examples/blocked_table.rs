@@ -1,12 +1,12 @@
-//! Speed of blocked convolutions beside those on NCHW, on the layers of [`conv_table`](conv_table.rs), and the
-//! arithmetic ceiling of the machine measured in the same run.
+//! Compares the speed of blocked convolutions with those on NCHW, on the layers of [`conv_table`](conv_table.rs). The peak
+//! arithmetic rate of the machine is measured in the same run.
 //!
 //! `cargo run --release -p ascribe-kernels --example blocked_table -- [batch] [threads] [filter]`
 //!
-//! Prints a tab-separated line per layer: how often the network has it, then for the forward pass and for the
-//! input gradient the GFLOP/s (those of a direct convolution) of the blocked kernel, its milliseconds, and the
-//! milliseconds on NCHW. A layer without a blocked kernel counts with its time on NCHW. Below 3 × 3 layers
-//! follow the GFLOP/s of minimal filtering, which the totals leave out.
+//! Prints a tab-separated line per layer: how often the network has it, then for the forward pass and for the input gradient
+//! the GFLOP/s of the blocked kernel, its milliseconds, and the milliseconds on NCHW. GFLOP/s count the operations of a direct
+//! convolution, whatever the algorithm. For a layer without a blocked kernel, the time on NCHW is used. After a 3 × 3 layer
+//! follows a line with the GFLOP/s of Winograd convolution, which is not part of the totals.
 
 #[allow(dead_code)]
 #[path = "conv_table.rs"]
@@ -62,7 +62,7 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
         if let Some(times) = winograd(&shape)? {
             let [forward, small, large] = times.map(rate);
             println!(
-                "  by minimal filtering\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
+                "  Winograd\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
             );
         }
         let w = values(shape.weight_len());
@@ -72,7 +72,7 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
             let forward = time_forward(&shape, false, &forward)?;
             let gradient = time_gradient(&shape, false, &gradient)?;
             println!(
-                "  on the matrix unit\t\t{:.0}\t{:.3}\t\t{:.0}\t{:.3}",
+                "  on AMX\t\t{:.0}\t{:.3}\t\t{:.0}\t{:.3}",
                 rate(forward),
                 forward * 1e3,
                 rate(gradient),
@@ -100,7 +100,7 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
     Ok(())
 }
 
-/// Seconds of the forward pass, blocked and on NCHW, and of the input gradient, likewise.
+/// Seconds of the forward pass, blocked and on NCHW, and of the input gradient, blocked and on NCHW.
 fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
     let batch = shape.batch;
     let w = values(shape.weight_len());
@@ -125,13 +125,14 @@ fn times(shape: &ConvShape) -> ascribe_kernels::Result<[f64; 4]> {
     Ok([forward, nchw, gradient, nchw_grad])
 }
 
+/// Input and output, without borders.
 fn sides(shape: &ConvShape) -> (BlockedShape, BlockedShape) {
     let input =
         BlockedShape { batch: shape.batch, channels: shape.in_channels, size: shape.input, pad: [0, 0] };
     (input, BlockedShape { channels: shape.out_channels, size: shape.output(), ..input })
 }
 
-/// Seconds of a forward pass with bias, activation and its bits.
+/// Seconds of a forward pass with bias and ReLU, which also records the bit mask for the gradient of the ReLU.
 fn time_forward(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe_kernels::Result<f64> {
     let (input, output) = sides(shape);
     let src = BlockedShape { pad: conv.source_pad(), ..input };
@@ -153,7 +154,7 @@ fn time_forward(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe_
     })
 }
 
-/// Seconds of an input gradient with the bits of the activation before.
+/// Seconds of an input gradient, multiplied by the gradient of the activation in front of the layer.
 fn time_gradient(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe_kernels::Result<f64> {
     let (input, output) = sides(shape);
     let src = BlockedShape { pad: conv.source_pad(), ..output };
@@ -169,7 +170,7 @@ fn time_gradient(shape: &ConvShape, planar: bool, conv: &BlockedConv) -> ascribe
     })
 }
 
-/// Seconds by minimal filtering: forward F(2 × 2), gradient F(2 × 2) and F(4 × 4).
+/// Seconds of Winograd convolutions: forward F(2 × 2), input gradient F(2 × 2) and F(4 × 4).
 fn winograd(shape: &ConvShape) -> ascribe_kernels::Result<Option<[f64; 3]>> {
     let w = values(shape.weight_len());
     let gradient = |outputs| BlockedConv::input_grad_winograd(shape, outputs, &w);

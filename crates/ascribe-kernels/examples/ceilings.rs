@@ -1,4 +1,5 @@
-//! The two ceilings of this machine: multiply-adds in registers, and bytes read from each level of memory.
+//! Measures the peak arithmetic rate of this machine (multiply-adds in registers) and its read bandwidth from each level of
+//! the memory hierarchy.
 //!
 //! `cargo run --release -p ascribe-kernels --example ceilings`
 
@@ -10,7 +11,7 @@ use std::time::Instant;
 mod conv_table;
 use conv_table::ceiling;
 
-/// Bytes that each thread goes through, with the level of memory that holds them on most machines.
+/// Bytes that each thread reads repeatedly, with the level of the memory hierarchy that holds them on most machines.
 const SETS: [(&str, usize); 5] = [
     ("24 KiB, first-level cache", 24 << 10),
     ("256 KiB, second-level cache", 256 << 10),
@@ -19,7 +20,7 @@ const SETS: [(&str, usize); 5] = [
     ("512 MiB, main memory", 512 << 20),
 ];
 
-/// Bytes read per measurement and thread, at least.
+/// Least number of bytes to read per measurement and thread.
 const READ: usize = 1 << 30;
 
 fn main() -> Result<(), rayon::ThreadPoolBuildError> {
@@ -34,7 +35,7 @@ fn main() -> Result<(), rayon::ThreadPoolBuildError> {
     Ok(())
 }
 
-/// Gigabytes per second that all threads read together, each its own memory; the best of three.
+/// Gigabytes per second that all threads together read, each from its own memory; the best of three measurements.
 fn bandwidth(pool: &rayon::ThreadPool, bytes: usize) -> f64 {
     let rounds = (READ / bytes).max(1);
     let best = (0..3)

@@ -1,10 +1,10 @@
-//! Speed of blocked poolings, forward and backward, on the poolings of the networks.
+//! Measures the speed of blocked poolings of common networks, forward and backward.
 //!
 //! `cargo run --release -p ascribe-kernels --example pool_table -- [batch] [threads] [rounds]`
 //!
-//! Prints a tab-separated line per pooling: milliseconds of the forward pass and of the input gradient, the
-//! latter with the bits of the activation before, each with the GB/s of what has to be read and written. Rounds
-//! go over all poolings in turn; the least time counts.
+//! Prints a tab-separated line per pooling: milliseconds of the forward pass and of the input gradient, each with the GB/s of
+//! what has to be read and written. The input gradient is multiplied by the gradient of an activation in front of the
+//! pooling. A round measures all poolings in turn; the least time of all rounds is printed.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use ascribe_kernels::blocked::{
 };
 use ascribe_kernels::{Isa, PoolParams, PoolShape, Result};
 
-/// Name, maximum or average, channels, size, kernel, stride, padding.
+/// A pooling: name, whether it is maximum pooling, channels, size, kernel, stride, padding.
 type Pooling = (&'static str, bool, usize, usize, usize, usize, usize);
 
 const POOLINGS: &[Pooling] = &[
@@ -40,7 +40,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A pooling with its tensors.
+/// A pooling with its tensors, and the best times of forward pass and input gradient so far.
 struct Case {
     maximum: bool,
     shape: PoolShape,

@@ -1,4 +1,4 @@
-//! What a processor can do at most.
+//! Measures the peak arithmetic rate of the processor.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::float::Float;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Sums that do not wait for each other: enough for the latency of all processors.
+/// Number of independent accumulators: enough to hide the latency of a fused multiply-add on any processor.
 const CHAINS: usize = 12;
 
-/// Fused multiply-adds in registers.
+/// A loop of fused multiply-adds that only touches registers.
 struct MultiplyAdd {
     rounds: usize,
 }
@@ -20,7 +20,7 @@ impl Kernel<f32> for MultiplyAdd {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) -> f64 {
-        // SAFETY: the caller provides the instruction set; nothing is read or written but registers.
+        // SAFETY: the caller provides the instruction set; no memory is read or written.
         unsafe {
             let (half, one) = (S::splat(black_box(0.5)), S::splat(black_box(1.0)));
             let mut sums = [one; CHAINS];
@@ -35,8 +35,9 @@ impl Kernel<f32> for MultiplyAdd {
     }
 }
 
-/// GFLOP/s of fused multiply-adds in registers, on all threads of the current rayon pool: the ceiling of every kernel that
-/// works as the definition says. The best of twenty runs of some milliseconds.
+/// GFLOP/s of fused multiply-adds in registers, on all threads of the current rayon pool. No kernel that does the
+/// multiplications of its definition can be faster; Winograd convolutions do fewer. The best of twenty runs of a few
+/// milliseconds each.
 pub fn arithmetic_ceiling() -> f64 {
     const ROUNDS: usize = 500_000;
     let isa = Isa::detect();

@@ -1,20 +1,20 @@
-//! Copies that change the order of axes.
+//! Strided copies: permuting, broadcasting or slicing the axes of an array.
 
 use crate::error::{KernelError, Result, check_len, checked_product};
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};
 
-/// Side of the squares that a transposition is done in: a square's lines stay in the first-level cache.
+/// A transposition copies square tiles with this side: the cache lines of such a tile fit the first-level cache.
 const SQUARE: usize = 16;
-/// Elements per task.
+/// Elements that one task copies.
 const TASK: usize = 16 * 1024;
 
-/// y\[i₀, …, iₙ\] = x\[Σ iₐ · `strides`ₐ\] for all indices within `shape`, with y in row-major order: an array whose axes are
-/// permuted, broadcast (stride 0) or cut out of a larger one.
+/// y\[i₀, …, iₙ\] = x\[Σ iₐ · `strides`ₐ\] for all indices within `shape`, with y in row-major order.
+/// Strides can permute axes, broadcast them (stride 0), or select part of a larger array.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when there is not one stride per axis, [`KernelError::Length`] when `y` does not have the
-/// elements of `shape` or `x` ends before the last one that is read, [`KernelError::Overflow`] for sizes beyond the
+/// [`KernelError::Shape`] when there is not one stride per axis, [`KernelError::Length`] when `y` does not have as many
+/// elements as `shape` implies or `x` ends before the last element that is read, [`KernelError::Overflow`] for sizes beyond the
 /// address space.
 pub fn strided_copy<T: Float>(x: &[T], shape: &[usize], strides: &[usize], y: &mut [T]) -> Result<()> {
     const KERNEL: &str = "strided copy";
@@ -45,7 +45,7 @@ pub fn strided_copy<T: Float>(x: &[T], shape: &[usize], strides: &[usize], y: &m
         return Ok(());
     };
     let y = SharedMut::new(y);
-    // The axis along which x is contiguous, if it is not the last.
+    // The axis along which x is contiguous, if that is not the last axis of y: then the copy is a transposition.
     let along = outer.iter().position(|axis| axis.stride == 1 && stride > 1 && axis.side >= SQUARE / 2);
     let Some(along) = along else {
         let lines = Counter(outer);
@@ -63,7 +63,7 @@ pub fn strided_copy<T: Float>(x: &[T], shape: &[usize], strides: &[usize], y: &m
         });
         return Ok(());
     };
-    // Squares of that axis and the last, for each index of the others.
+    // Square tiles of that axis and the last one, for each index of the other axes.
     let Axis { side: height, write: line, .. } = outer[along];
     let others: Vec<Axis> =
         outer.iter().enumerate().filter(|(at, _)| *at != along).map(|(_, axis)| *axis).collect();
@@ -87,15 +87,18 @@ pub fn strided_copy<T: Float>(x: &[T], shape: &[usize], strides: &[usize], y: &m
     Ok(())
 }
 
-/// An axis: its length, and the steps from one index to the next in x and in y.
+/// An axis of the copy.
 #[derive(Clone, Copy)]
 struct Axis {
+    /// Number of indices.
     side: usize,
+    /// Elements of x from one index to the next.
     stride: usize,
+    /// Elements of y from one index to the next.
     write: usize,
 }
 
-/// The axes longer than one, those joined that lie behind each other in x as in y.
+/// The axes longer than one; neighbouring axes that can be traversed as one in both x and y are merged.
 fn joined(shape: &[usize], strides: &[usize]) -> Vec<Axis> {
     let mut axes: Vec<Axis> = Vec::new();
     let mut write = 1;
@@ -110,15 +113,16 @@ fn joined(shape: &[usize], strides: &[usize]) -> Vec<Axis> {
     axes
 }
 
-/// Counts through the indices of some axes in row-major order.
+/// Enumerates the indices of some axes in row-major order.
 struct Counter<'a>(&'a [Axis]);
 
 impl Counter<'_> {
+    /// Number of index combinations.
     fn len(&self) -> usize {
         self.0.iter().map(|axis| axis.side).product()
     }
 
-    /// Where index number `at` lies in x and in y.
+    /// Offsets in x and in y of index combination number `at`.
     fn at(&self, mut at: usize) -> [usize; 2] {
         let mut place = [0, 0];
         for axis in self.0.iter().rev() {
@@ -130,7 +134,7 @@ impl Counter<'_> {
     }
 }
 
-/// Calls `body(from, to)` for ranges of `count` items of `size` elements.
+/// Runs `body(from, to)` in parallel for ranges that cover `count` items of `size` elements each.
 fn share(count: usize, size: usize, body: impl Fn(usize, usize) + Sync) {
     let each = TASK.div_ceil(size.max(1));
     run_tasks(count.div_ceil(each), || (), |(), task| body(task * each, ((task + 1) * each).min(count)));
@@ -142,6 +146,7 @@ mod tests {
 
     use super::*;
 
+    /// The same copy, one element at a time.
     fn plain(x: &[f32], shape: &[usize], strides: &[usize]) -> Vec<f32> {
         let count = shape.iter().product();
         let place = |mut at: usize| {

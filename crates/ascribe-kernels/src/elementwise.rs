@@ -1,11 +1,11 @@
-//! Element-wise operations over large slices, shared among threads in fixed chunks.
+//! Element-wise operations on large slices, split into chunks of fixed size that threads share.
 
 use crate::error::{Result, check_len};
 use crate::float::Float;
 use crate::parallel::{SharedMut, run_tasks};
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Elements per task: large enough to repay a task, small enough for the second-level cache.
+/// Elements per task: enough work to outweigh the cost of starting a task, few enough for the second-level cache.
 const CHUNK: usize = 32 * 1024;
 
 /// yᵢ = f(xᵢ).
@@ -92,8 +92,8 @@ pub fn clip<T: Float>(min: T, max: T, x: &[T], y: &mut [T]) -> Result<()> {
     })
 }
 
-/// dxᵢ = dyᵢ where `min` < yᵢ < `max`, else 0; y is the output of the clip. Which of the one-sided
-/// derivatives holds at the bounds is lost in y; like `PyTorch`'s `ReLU6`, this takes 0.
+/// dxᵢ = dyᵢ where `min` < yᵢ < `max`, else 0; y is the output of the clip. The gradient is 0 where y equals a bound,
+/// as in `PyTorch`'s `ReLU6`: y does not tell whether x was at the bound or beyond it.
 ///
 /// # Errors
 /// [`crate::KernelError::Length`] when the slices differ in length.
@@ -117,7 +117,7 @@ pub fn add_assign<T: Float>(a: &mut [T], b: &[T]) -> Result<()> {
     zip_in_place(a, b, |a, b| a + b)
 }
 
-/// aᵢ ← aᵢ + s · bᵢ, rounded twice.
+/// aᵢ ← aᵢ + s · bᵢ; the product and the sum are rounded separately.
 ///
 /// # Errors
 /// [`crate::KernelError::Length`] when the slices differ in length.
@@ -125,7 +125,7 @@ pub fn add_scaled<T: Float>(a: &mut [T], s: T, b: &[T]) -> Result<()> {
     zip_in_place(a, b, |a, b| a + s * b)
 }
 
-/// Calls `body(start, chunk)` for every chunk of `out`, compiled for the processor's vectors.
+/// Runs `body(start, chunk)` in parallel for every chunk of `out`, compiled for the processor's widest vectors.
 fn chunked<T: Float>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
     let len = out.len();
     let out = SharedMut::new(out);
@@ -142,6 +142,7 @@ fn chunked<T: Float>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
     );
 }
 
+/// One chunk of the output and what computes it.
 struct Chunk<'a, T, B> {
     start: usize,
     out: &'a mut [T],

@@ -1,13 +1,13 @@
-//! What a kernel does to its sums before it stores them.
+//! Epilogues: what a kernel does to its sums before it stores them (bias, residual, activation).
 
 use crate::error::{Result, check_len};
 use crate::float::Float;
 use crate::simd::Simd;
 
-/// Activation applied in the same pass over memory. `NaN` stays `NaN`.
+/// Activation function that is applied before a sum is stored. `NaN` stays `NaN`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation<T> {
-    /// The sum itself.
+    /// No activation: the sum itself.
     #[default]
     None,
     /// max(0, y).
@@ -21,7 +21,7 @@ pub enum Activation<T> {
     },
 }
 
-/// y ← activation(sum + bias\[channel\] + residual).
+/// What is done to a sum before it is stored: y ← activation(sum + bias\[channel\] + residual).
 #[derive(Debug, Clone, Copy)]
 pub struct Epilogue<'a, T> {
     /// One value per output channel.
@@ -44,11 +44,12 @@ impl<'a, T> Epilogue<'a, T> {
         Self { bias, ..Self::default() }
     }
 
-    /// Whether sums are stored as they are.
+    /// Whether the epilogue does nothing, so that sums are stored unchanged.
     pub(crate) fn is_plain(&self) -> bool {
         self.bias.is_none() && self.residual.is_none() && matches!(self.activation, Activation::None)
     }
 
+    /// Checks the lengths of bias and residual for `channels` channels and `output` elements.
     pub(crate) fn check(&self, kernel: &'static str, channels: usize, output: usize) -> Result<()> {
         if let Some(bias) = self.bias {
             check_len(kernel, "bias", channels, bias.len())?;
@@ -61,13 +62,14 @@ impl<'a, T> Epilogue<'a, T> {
 }
 
 impl<T: Float> Activation<T> {
-    /// Bounds of the activation, both infinite for none.
+    /// Applies the activation to a vector.
     ///
     /// # Safety
     /// The processor has the instructions of `S`.
     #[inline(always)]
     pub(crate) unsafe fn apply<S: Simd<T = T>>(self, y: S::V) -> S::V {
-        // SAFETY: the caller's contract. The operand order makes a NaN win.
+        // SAFETY: the caller's contract. `max` and `min` return their second operand where either is NaN, so that a NaN
+        // in y stays NaN.
         unsafe {
             match self {
                 Self::None => y,

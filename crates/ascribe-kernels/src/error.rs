@@ -2,7 +2,8 @@
 
 /// What was wrong with the arguments of a kernel.
 ///
-/// Kernels check every length and size before they touch memory; nothing is written when they fail.
+/// Kernels check every length and size before they read or write anything; when they return an error, no output has been
+/// changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
@@ -18,7 +19,8 @@ pub enum KernelError {
         /// Number of elements given.
         found: usize,
     },
-    /// A size that has to be positive, or has to fit another one, does not.
+    /// Sizes that are invalid or do not fit each other: for example a size of 0, or channels that are not a multiple of
+    /// the groups.
     #[error("{what}: {problem}")]
     Shape {
         /// What was being described, for example `convolution`.
@@ -46,14 +48,14 @@ pub enum KernelError {
         /// Exclusive upper bound of valid indices.
         limit: usize,
     },
-    /// An environment variable has a value that means nothing here.
+    /// An environment variable has an invalid value.
     #[error("the environment variable {variable} is '{value}'; it has to be {expected}")]
     Environment {
         /// The variable.
         variable: &'static str,
         /// Its value.
         value: String,
-        /// What would be right.
+        /// Which values are valid.
         expected: String,
     },
 }
@@ -73,7 +75,7 @@ pub(crate) fn check_len(
 
 /// Product of `sizes`, or [`KernelError::Overflow`] when a slice of `f64` could not be that long.
 pub(crate) fn checked_product(what: &'static str, argument: &'static str, sizes: &[usize]) -> Result<usize> {
-    // A slice may not be longer than isize::MAX bytes; offsets are computed in isize.
+    // No slice is longer than isize::MAX bytes, and offsets are computed in isize.
     const LIMIT: usize = isize::MAX as usize / size_of::<f64>();
     sizes
         .iter()

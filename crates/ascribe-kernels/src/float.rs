@@ -8,13 +8,12 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// Whether [`Float::mul_add_fast`] rounds once.
+/// Whether [`Float::mul_add_fast`] is a fused multiply-add, which rounds once.
 pub(crate) const PORTABLE_FUSES: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 /// An element type: `f32` or `f64`. Sealed.
 ///
-/// The handful of scalar operations that the portable code paths need; everything else goes through
-/// vector kernels.
+/// It has the few scalar operations that portable code needs; everything else is done on vectors.
 pub trait Float:
     sealed::Sealed
     + Copy
@@ -39,13 +38,14 @@ pub trait Float:
     /// −∞, the neutral element of the maximum.
     const NEG_INFINITY: Self;
 
-    /// The nearest value to `value`.
+    /// `value` rounded to the nearest value of this type.
     fn from_f64(value: f64) -> Self;
-    /// The value as `f64`, exact.
+    /// The value as `f64`, without rounding.
     fn to_f64(self) -> f64;
     /// Whether the value is not a number.
     fn is_nan(self) -> bool;
-    /// `self · a + b`, rounded once where the compilation target has an instruction for it, else twice.
+    /// `self · a + b`: fused (rounded once) where the compilation target has an instruction for it, otherwise product and
+    /// sum are rounded separately.
     #[doc(hidden)]
     fn mul_add_fast(self, a: Self, b: Self) -> Self;
     /// Runs a vector kernel with the instructions of `isa`.
@@ -82,7 +82,7 @@ macro_rules! float {
                 if PORTABLE_FUSES {
                     <$t>::mul_add(self, a, b)
                 } else {
-                    // Without the instruction, `mul_add` is a slow library call.
+                    // Without the instruction, `f32::mul_add` would call a slow library function.
                     self * a + b
                 }
             }

@@ -1,15 +1,15 @@
 //! CPU kernels of Ascribe: convolution, pooling and matrix products on plain slices.
 //!
 //! All kernels
-//! - work on contiguous NCHW slices of `f32` or `f64` ([`Float`]) and know nothing of graphs; those of
-//!   [`blocked`] on a layout in blocks of sixteen channels, for chains of layers that stay in it;
-//! - run on the *current* rayon pool: install one to bound the threads. There are no globals;
+//! - work on contiguous NCHW slices of `f32` or `f64` ([`Float`]) and know nothing about computation graphs. The
+//!   kernels in [`blocked`] use the layout `[N][C/16][H][W][16]` instead, for chains of layers that stay in it;
+//! - run on the *current* rayon pool: install a pool to limit the number of threads. There is no global state;
 //! - give bit-identical results for any number of threads;
-//! - give each sample bit-identical results whatever the batch it is part of;
-//! - check every length and report an error before they touch memory;
-//! - pick AVX-512, AVX2 with FMA, NEON or portable code at run time ([`Isa`]). Those with fused
-//!   multiply-add agree bit for bit. A matrix unit is used where it is asked for
-//!   ([`blocked::BlockedConv::forward_split`]).
+//! - give bit-identical results for a sample whatever batch it is part of;
+//! - check every length and return an error before they read or write anything;
+//! - choose AVX-512, AVX2 with FMA, NEON or portable code at run time ([`Isa`]). The instruction sets with fused
+//!   multiply-add give bit-identical results. AMX, the processor's matrix unit, is only used by kernels that are
+//!   packed for it ([`blocked::BlockedConv::forward_split`]).
 //!
 //! ```
 //! use ascribe_kernels::{ConvParams, ConvShape, conv2d, conv2d_input_grad};

@@ -1,4 +1,4 @@
-//! Work sharing on the current rayon pool.
+//! Runs tasks on the current rayon pool, and gives them memory to share or to use as scratch.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs `body(scratch, 0)`, …, `body(scratch, tasks − 1)` on the current rayon pool, each exactly once.
 ///
-/// Tasks are handed out one by one, so uneven tasks balance out; which thread runs which is not
-/// determined, so a task's result must depend on its index alone. A thread that takes part makes its
-/// scratch once.
+/// Threads take one task at a time, so that tasks of unequal length are balanced. Which thread runs a task is not
+/// determined, so its result must depend on its index alone. Each thread that takes part calls `make` once and
+/// reuses the scratch for all of its tasks.
 pub(crate) fn run_tasks<S, M, B>(tasks: usize, make: M, body: B)
 where
     M: Fn() -> S + Sync,
@@ -40,7 +40,7 @@ where
     });
 }
 
-/// A pointer that tasks share to write disjoint parts of one slice.
+/// A mutable slice that tasks share, each writing its own part.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut<'a, T> {
     pointer: *mut T,
@@ -48,7 +48,7 @@ pub(crate) struct SharedMut<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer stands for an exclusive slice of `T: Send`; users write disjoint parts of it.
+// SAFETY: the pointer comes from an exclusive slice of `T: Send`, and tasks access disjoint parts of it.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
@@ -63,7 +63,7 @@ impl<'a, T> SharedMut<'a, T> {
         self.pointer
     }
 
-    /// `len` elements from `start` on.
+    /// The `len` elements that begin at index `start`.
     ///
     /// # Safety
     /// The range lies within the slice, and no other task uses it at the same time.
@@ -75,7 +75,7 @@ impl<'a, T> SharedMut<'a, T> {
     }
 }
 
-/// Uninitialised memory for one task, aligned to cache lines.
+/// Uninitialised scratch memory of one thread, aligned to cache lines.
 pub(crate) struct Scratch<T> {
     pointer: NonNull<T>,
     layout: Layout,
@@ -86,7 +86,7 @@ impl<T: Copy> Scratch<T> {
     pub(crate) fn new(len: usize) -> Self {
         const LINE: usize = 64;
         let bytes = (len * size_of::<T>()).max(LINE).next_multiple_of(LINE);
-        // Bounded by the cache, or smaller than tensors that exist.
+        // Scratch is never larger than a cache or than a tensor that exists, so its size is always valid.
         let Ok(layout) = Layout::from_size_align(bytes, LINE) else { panic!("scratch of {bytes} bytes") };
         // SAFETY: the size is not zero.
         let Some(pointer) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
@@ -98,10 +98,10 @@ impl<T: Copy> Scratch<T> {
         self.pointer.as_ptr()
     }
 
-    /// Sets all bits of the first `len` elements to zero.
+    /// Sets the first `len` elements to zero.
     pub(crate) fn zeroed(&mut self, len: usize) {
         assert!(len * size_of::<T>() <= self.layout.size());
-        // SAFETY: the memory is that long; a pattern of zero bits is only ever read as a float.
+        // SAFETY: the memory is that long. The elements are floats, for which zero bits are the number 0.
         unsafe { self.pointer.as_ptr().write_bytes(0, len) };
     }
 }

@@ -8,21 +8,21 @@ use crate::parallel::{SharedMut, run_tasks};
 use crate::shape::PoolShape;
 use crate::simd::{Geometry, Isa, Kernel, MAX_LANES, Simd, low_mask};
 
-/// y\[p\] = max over the window of p; `argmax[p]` is where, as row · W + column of the input plane.
+/// y\[p\] = maximum of window p; `argmax[p]` is the position of the maximum, as row · W + column of the input plane.
 ///
-/// Padding never wins. Of equal values the first in row-major order wins, and a `NaN` wins over
-/// everything (the last one of the window), as in `PyTorch`.
+/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the result
+/// is `NaN`, and its position is that of the last `NaN`, as in `PyTorch`.
 ///
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
-/// [`KernelError::Shape`] when a window lies in the padding altogether, [`KernelError::Overflow`] when it
-/// spans more than 2²⁴ pixels of the input plane.
+/// [`KernelError::Shape`] when a window lies entirely in the padding, [`KernelError::Overflow`] when a window spans more
+/// than 2²⁴ pixels of the input plane.
 pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mut [u32]) -> Result<()> {
     const KERNEL: &str = "max_pool2d";
     check_len(KERNEL, "x", shape.input_len(), x.len())?;
     check_len(KERNEL, "y", shape.output_len(), y.len())?;
     check_len(KERNEL, "argmax", shape.output_len(), argmax.len())?;
-    // Offsets within a window are held in the element type.
+    // Offsets within a window are stored as floats; `f32` represents integers exactly up to 2²⁴.
     let extent = [0, 1].map(|axis| (shape.kernel[axis] - 1).saturating_mul(shape.dilation[axis]));
     if extent[0].saturating_mul(shape.input[1]).saturating_add(extent[1]) > 1 << 24 {
         return Err(KernelError::Overflow { what: KERNEL, argument: "window (it may span 2^24 pixels)" });
@@ -31,7 +31,7 @@ pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mu
     if let Some(axis) = windows.first_empty() {
         return Err(KernelError::Shape {
             what: KERNEL,
-            problem: format!("{axis}: a window lies in the padding altogether and has no maximum"),
+            problem: format!("{axis}: a window lies entirely in the padding, so it has no maximum"),
         });
     }
     let (plane, out) = (shape.input[0] * shape.input[1], shape.output[0] * shape.output[1]);
@@ -54,9 +54,9 @@ pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mu
     Ok(())
 }
 
-/// Masked access to an input line for each (vector of outputs, column of the window).
+/// For each pair of a vector of outputs and a column of the window: which elements of an input row the vector reads.
 struct Accesses {
-    /// Column of lane 0, and the lanes whose column lies within the line.
+    /// The input column of lane 0, and a mask of the lanes whose column lies within the row.
     all: Vec<(isize, u32)>,
     kernel: usize,
     stride: usize,
@@ -79,7 +79,7 @@ impl Accesses {
         Self { all, kernel, stride }
     }
 
-    /// The accesses of a vector, by column of the window.
+    /// The accesses of vector number `vector`, one for each column of the window.
     #[inline(always)]
     fn of(&self, vector: usize) -> &[(isize, u32)] {
         &self.all[vector * self.kernel..][..self.kernel]
@@ -91,7 +91,7 @@ struct MaxPlane<'a, T> {
     shape: &'a PoolShape,
     windows: &'a Windows,
     accesses: &'a Accesses,
-    /// Offset in the plane of each tap of a window, from the first one of the window within the input rows.
+    /// Offset of each window element from the first element of the window, in elements of the plane.
     taps: &'a [T],
     x: &'a [T],
     y: &'a mut [T],
@@ -112,10 +112,10 @@ impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
                 let first = vector * S::LANES;
                 let count = S::LANES.min(out_width - first);
                 let mut places = [0_i32; MAX_LANES];
-                // SAFETY: a mask has the lanes whose column lies within the line; `places` holds a vector.
+                // SAFETY: the mask only has lanes whose column lies within the row; `places` has room for a vector.
                 unsafe {
-                    // Where each lane's maximum is, relative to the window's corner; −1 while nothing was
-                    // larger than −∞. Exact in either float type.
+                    // Position of each lane's maximum relative to the window's corner; −1 while nothing larger than −∞
+                    // was found. Both float types represent these positions exactly.
                     let mut best = S::splat(T::NEG_INFINITY);
                     let mut place = S::splat(-T::ONE);
                     let mut taps = taps.iter();
@@ -130,7 +130,7 @@ impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
                     S::store_masked(y.as_mut_ptr().wrapping_add(first), low_mask(count), best);
                     S::store_i32(places.as_mut_ptr(), place);
                 }
-                // Wrapping: the corner may lie in the padding to the left, the maximum does not.
+                // Wrapping arithmetic: the corner may lie in the padding to the left, but the maximum does not.
                 let corner = (rows.range.start * width + first * step).wrapping_sub(shape.padding[1]) as u32;
                 let argmax = &mut argmax[first..first + count];
                 for (lane, (argmax, &place)) in argmax.iter_mut().zip(&places).enumerate() {
@@ -139,7 +139,7 @@ impl<T: Float> Kernel<T> for MaxPlane<'_, T> {
                 if places[..count].iter().any(|&place| place < 0) {
                     for (lane, argmax) in argmax.iter_mut().enumerate().filter(|(lane, _)| places[*lane] < 0)
                     {
-                        // All −∞: the first pixel of the window.
+                        // All pixels of the window are −∞: the first one counts.
                         *argmax =
                             (rows.range.start * width + windows.columns[first + lane].range.start) as u32;
                     }
@@ -186,11 +186,11 @@ pub fn max_pool2d_input_grad<T: Float>(
     Ok(())
 }
 
-/// y\[p\] = Σ over the window of p / divisor.
+/// y\[p\] = sum of window p / divisor.
 ///
 /// The divisor is the number of window pixels within the input or, with `count_include_pad`, within the
-/// padded input; what ceil mode adds beyond the padded input never counts (`PyTorch`, ONNX). A window
-/// that lies in the padding altogether gives 0.
+/// padded input. Pixels beyond the padded input, which windows in ceil mode can cover, never count (as in `PyTorch` and
+/// ONNX). A window that lies entirely in the padding gives 0.
 ///
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have the length that `shape` implies.
@@ -203,7 +203,7 @@ pub fn avg_pool2d<T: Float>(shape: &PoolShape, count_include_pad: bool, x: &[T],
     let y = SharedMut::new(y);
     let isa = Isa::detect();
     let accesses = Accesses::new(shape, Geometry::of::<T>(isa).lanes);
-    // Windows differ in their divisors only near the borders: few distinct lines of reciprocals.
+    // Divisors differ only near the borders, so there are few distinct rows of reciprocals.
     let line = |rows: &Window| -> Vec<T> {
         windows.columns.iter().map(|columns| rows.reciprocal(columns, count_include_pad)).collect()
     };
@@ -233,7 +233,7 @@ pub fn avg_pool2d<T: Float>(shape: &PoolShape, count_include_pad: bool, x: &[T],
     Ok(())
 }
 
-/// The average pooling of one output line.
+/// The average pooling of one output row.
 struct AverageLine<'a, T> {
     shape: &'a PoolShape,
     rows: &'a Window,
@@ -251,7 +251,7 @@ impl<T: Float> Kernel<T> for AverageLine<'_, T> {
         let width = self.shape.input[1];
         for vector in 0..self.y.len().div_ceil(S::LANES) {
             let first = vector * S::LANES;
-            // SAFETY: a mask has the lanes whose column lies within the line.
+            // SAFETY: the mask only has lanes whose column lies within the row.
             unsafe {
                 let mut sum = S::zero();
                 for row in self.rows.range.clone().step_by(self.shape.dilation[0]) {
@@ -304,7 +304,7 @@ pub fn avg_pool2d_input_grad<T: Float>(
     Ok(())
 }
 
-/// Runs `body` for every channel of every sample, several small planes per task.
+/// Runs `body` in parallel for every channel of every sample; small planes share a task.
 fn for_planes(shape: &PoolShape, body: impl Fn(usize) + Sync) {
     const TASK: usize = 32 * 1024;
     let planes = shape.batch * shape.channels;
@@ -319,26 +319,28 @@ fn for_planes(shape: &PoolShape, body: impl Fn(usize) + Sync) {
     );
 }
 
-/// A window along one axis.
+/// The extent of a window along one axis.
 pub(crate) struct Window {
-    /// Pixels of the window before the first one within the input.
+    /// Number of window pixels that lie before the input, in the padding.
     pub(crate) skipped: usize,
-    /// Input pixels from the first to the last of the window, in steps of the dilation.
+    /// Input positions from the first to the last pixel of the window that lies within the input. The window uses every
+    /// `dilation`-th of them.
     pub(crate) range: Range<usize>,
-    /// Number of pixels within the input.
+    /// Number of window pixels within the input.
     pub(crate) inside: usize,
-    /// Number of pixels within the padded input.
+    /// Number of window pixels within the padded input.
     padded: usize,
 }
 
 impl Window {
+    /// 1 / number of pixels that the average over the window `self` × `other` counts; 0 if there are none.
     pub(crate) fn reciprocal<T: Float>(&self, other: &Self, count_include_pad: bool) -> T {
         let count = if count_include_pad { self.padded * other.padded } else { self.inside * other.inside };
         if count == 0 { T::ZERO } else { T::ONE / T::from_f64(count as f64) }
     }
 }
 
-/// The windows along both axes; a window of the plane is a pair of them.
+/// The windows along both axes; a window of the plane is a pair of a row window and a column window.
 pub(crate) struct Windows {
     pub(crate) rows: Vec<Window>,
     pub(crate) columns: Vec<Window>,
@@ -371,6 +373,7 @@ impl Windows {
         Self { rows: axis(0), columns: axis(1) }
     }
 
+    /// The first axis along which a window has no pixel within the input, if there is one.
     pub(crate) fn first_empty(&self) -> Option<&'static str> {
         if self.rows.iter().any(|window| window.inside == 0) {
             Some("height")

@@ -1,4 +1,4 @@
-//! Checked descriptions of convolutions and poolings.
+//! Sizes of convolutions and poolings, checked once when they are created.
 
 use std::ops::Deref;
 
@@ -23,14 +23,14 @@ pub struct ConvParams {
     pub kernel: [usize; 2],
     /// Step between output positions, in input pixels.
     pub stride: [usize; 2],
-    /// Distance between kernel taps, in input pixels.
+    /// Distance between kernel elements, in input pixels.
     pub dilation: [usize; 2],
     /// Zero padding: top, left, bottom, right.
     pub padding: [usize; 4],
 }
 
 impl Default for ConvParams {
-    /// One sample, one channel, one pixel, a 1 × 1 kernel; meant for `..Default::default()`.
+    /// One sample, one channel, one pixel and a 1 × 1 kernel; meant as the base of `..Default::default()`.
     fn default() -> Self {
         Self {
             batch: 1,
@@ -46,7 +46,7 @@ impl Default for ConvParams {
     }
 }
 
-/// A 2-D convolution whose sizes are consistent and whose tensors fit the address space.
+/// A 2-D convolution whose sizes have been checked: they are consistent, and its tensors fit the address space.
 ///
 /// Layouts: input `[batch, in_channels, H, W]`, weights
 /// `[out_channels, in_channels / groups, kernel_h, kernel_w]`, output
@@ -131,8 +131,8 @@ impl ConvShape {
         self.out_channels * (self.in_channels / self.groups) * self.kernel[0] * self.kernel[1]
     }
 
-    /// Floating-point operations of one forward pass (a multiplication and an addition per tap, padding
-    /// included); the same number for the input gradient.
+    /// Floating-point operations of one forward pass: a multiplication and an addition per output element and kernel
+    /// element, products with padding included. The input gradient takes as many.
     pub fn flops(&self) -> f64 {
         2.0 * self.output_len() as f64
             * ((self.in_channels / self.groups) * self.kernel[0] * self.kernel[1]) as f64
@@ -146,7 +146,7 @@ impl ConvShape {
         Self::new(ConvParams { batch, ..self.params })
     }
 
-    /// The sizes that were checked.
+    /// The checked sizes.
     pub fn params(&self) -> &ConvParams {
         &self.params
     }
@@ -169,20 +169,20 @@ pub struct PoolParams {
     pub channels: usize,
     /// Height and width of the input.
     pub input: [usize; 2],
-    /// Height and width of the output: the caller decides between floor and ceil mode.
+    /// Height and width of the output. The caller computes them, and so decides between floor and ceil mode.
     pub output: [usize; 2],
     /// Height and width of the window.
     pub kernel: [usize; 2],
     /// Step between windows, in input pixels.
     pub stride: [usize; 2],
-    /// Distance between the pixels of a window.
+    /// Distance between the pixels of a window, in input pixels.
     pub dilation: [usize; 2],
-    /// Padding: top, left, bottom, right. Never part of a maximum.
+    /// Padding: top, left, bottom, right. Padding is never the maximum of a window.
     pub padding: [usize; 4],
 }
 
 impl Default for PoolParams {
-    /// One sample, one channel, one pixel, a 1 × 1 window; meant for `..Default::default()`.
+    /// One sample, one channel, one pixel and a 1 × 1 window; meant as the base of `..Default::default()`.
     fn default() -> Self {
         Self {
             batch: 1,
@@ -197,7 +197,7 @@ impl Default for PoolParams {
     }
 }
 
-/// A 2-D pooling whose sizes are consistent and whose tensors fit the address space.
+/// A 2-D pooling whose sizes have been checked: they are consistent, and its tensors fit the address space.
 ///
 /// Input `[batch, channels, H, W]`, output `[batch, channels, H', W']`, contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -261,7 +261,7 @@ impl PoolShape {
         Self::new(PoolParams { batch, ..self.params })
     }
 
-    /// The sizes that were checked.
+    /// The checked sizes.
     pub fn params(&self) -> &PoolParams {
         &self.params
     }
@@ -284,7 +284,8 @@ fn positive(what: &'static str, name: &str, value: usize) -> Result<()> {
     Ok(())
 }
 
-/// `⌊(input + padding − dilation · (kernel − 1) − 1) / stride⌋ + 1`, with everything checked.
+/// Number of windows along an axis: `⌊(input + padding − dilation · (kernel − 1) − 1) / stride⌋ + 1`. An error when a
+/// size is zero, the kernel does not fit the padded input, or a number overflows.
 fn window_count(
     what: &'static str,
     axis: usize,

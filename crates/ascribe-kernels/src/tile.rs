@@ -1,12 +1,13 @@
-//! The register tile: the one inner loop of convolutions and matrix products.
+//! The register tile: the inner loop of convolutions on NCHW and of matrix products.
 //!
-//! A tile is `R` rows (broadcast operand) by `V` vectors (lane operand). Every element is one chain of
-//! fused multiply-adds in the order of `k`, whatever the tile's size, so results do not depend on where
-//! in a matrix an element lies or how large the matrix is.
+//! A tile has `R` rows and `V` vectors of columns. An element of the row operand is broadcast to all lanes and multiplied
+//! by vectors of the lane operand. Each element of the tile is a chain of fused multiply-adds in the order of `k`, whatever
+//! the size of the tile, so that a result does not depend on the place of the element in the matrix or on the size of the
+//! matrix.
 
 use crate::simd::Simd;
 
-/// The broadcast operand of a tile: element `(row, k)` is at `pointer[row · row_step + k · k_step]`.
+/// The row operand of a tile, whose elements are broadcast: element `(row, k)` is at `pointer[row · row_step + k · k_step]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<T> {
     pub(crate) pointer: *const T,
@@ -14,10 +15,10 @@ pub(crate) struct Rows<T> {
     pub(crate) k_step: usize,
 }
 
-/// Computes a tile of `S::TILE_ROWS` × `vectors` and stores it row by row at `out`; with `accumulate`,
-/// adds what is there.
+/// Computes a tile of `S::TILE_ROWS` × `vectors` and stores it row by row at `out`; with `accumulate`, adds it to the
+/// values that are there.
 ///
-/// `lanes` holds `k` rows of `vectors` vectors.
+/// `lanes` holds the lane operand: for each of the `k` products, `vectors` vectors.
 ///
 /// # Safety
 /// `rows` has `S::TILE_ROWS` × `k` readable elements, `lanes` `k · vectors` readable vectors, `out`
@@ -44,10 +45,12 @@ pub(crate) unsafe fn tile<S: Simd>(
     }
 }
 
-// Indices, not iterators: these loops have to unroll into registers.
-#[allow(clippy::needless_range_loop)]
+/// [`tile`] for `R` rows and `V` vectors, known at compile time.
+///
 /// # Safety
-/// As [`tile`], with `R` rows and `V` vectors.
+/// As [`tile`].
+// Loops over indices instead of iterators, so that they are unrolled and the sums stay in registers.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn fixed<S: Simd, const R: usize, const V: usize>(
     k: usize,

@@ -1,4 +1,4 @@
-//! Blocked convolutions against those on NCHW, and the invariants that the crate promises.
+//! Compares blocked convolutions with those on NCHW, and checks that they do not depend on threads, batch and borders.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{
 };
 use proptest::prelude::*;
 
-/// Source and destination of one direction, with borders beyond what is needed.
+/// Source and destination of one direction, with borders that may be wider than needed.
 fn sides(s: &ConvShape, gradient: bool, need: [usize; 2], extra: usize) -> (BlockedShape, BlockedShape) {
     let input = BlockedShape {
         batch: s.batch,
@@ -31,19 +31,20 @@ fn sides(s: &ConvShape, gradient: bool, need: [usize; 2], extra: usize) -> (Bloc
     }
 }
 
-/// One direction of a convolution on random data.
+/// One direction (forward pass or input gradient) of a convolution on random data.
 struct Case {
     conv: BlockedConv,
     src: BlockedShape,
     dst: BlockedShape,
     x: Vec<f32>,
-    /// From the kernels on NCHW.
+    /// The result of the kernels on NCHW.
     expected: Vec<f32>,
-    /// What rounding can do to both of them.
+    /// Bounds of the difference that rounding in both computations can cause.
     bounds: Vec<f64>,
 }
 
-/// Bounds of the difference of two ways to convolve: both err. The magnitudes are themselves rounded.
+/// Bounds of the difference between two computations of the same convolution, both with rounding errors. The last factor
+/// accounts for the rounding of the sums of magnitudes themselves.
 fn bounds_of_two(s: &ConvShape, gradient: bool, x: &[f32], w: &[f32]) -> Vec<f64> {
     let [x, w] = [x, w].map(|values| values.iter().map(|v| v.abs()).collect::<Vec<f32>>());
     let terms = if gradient { bounds::input_grad_terms(s) } else { bounds::forward_terms(s) };
@@ -60,7 +61,7 @@ fn bounds_of_two(s: &ConvShape, gradient: bool, x: &[f32], w: &[f32]) -> Vec<f64
 fn case(s: &ConvShape, gradient: bool, seed: u64) -> Case {
     let w = values::<f32>(seed, s.weight_len());
     let conv = if gradient { BlockedConv::input_grad(s, &w) } else { BlockedConv::forward(s, &w) };
-    let conv = conv.unwrap().unwrap_or_else(|| panic!("served: {s:?}"));
+    let conv = conv.unwrap().unwrap_or_else(|| panic!("no kernel for {s:?}"));
     let (src, dst) = sides(s, gradient, conv.source_pad(), seed as usize);
     let x = values::<f32>(seed + 1, if gradient { s.output_len() } else { s.input_len() });
     let mut expected = vec![0.0; if gradient { s.input_len() } else { s.output_len() }];
@@ -93,7 +94,7 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same bits for any number of threads, any batch, and any borders.
+/// Checks that results are bit-identical for any number of threads, any batch, and any borders.
 fn same_bits(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     for gradient in [false, true] {
         let case = case(s, gradient, seed);
@@ -170,14 +171,14 @@ proptest! {
     }
 }
 
-/// Few input channels, any stride.
+/// Layers with few input channels and any stride.
 fn first_layers() -> impl Strategy<Value = ConvShape> {
     let axis = || (1_usize..40, 1_usize..8, 1_usize..5, 1_usize..3, 0_usize..4, 0_usize..4);
     (0_usize..3, 1_usize..7, 1_usize..70, axis(), axis())
         .prop_filter_map("the kernel has to fit", |(batch, ic, oc, h, w)| fitting(batch, (1, ic, oc), h, w))
 }
 
-/// Both directions of a first layer: against NCHW, for several threads, and sample by sample.
+/// Compares both directions of a first layer with those on NCHW, and with runs on several threads and on single samples.
 fn first_layer(s: &ConvShape, seed: u64, pad: usize) -> Result<(), TestCaseError> {
     let w = values::<f32>(seed, s.weight_len());
     let x = values::<f32>(seed + 1, s.input_len());
@@ -217,7 +218,7 @@ fn first_layer(s: &ConvShape, seed: u64, pad: usize) -> Result<(), TestCaseError
     }
 
     let Some(conv) = BlockedConv::input_grad_planar(s, &w).unwrap() else {
-        // Doubled steps of the source are served, wider ones are not.
+        // There are kernels for source steps of 1 and 2, but not for larger ones.
         return Ok(());
     };
     let dy = values::<f32>(seed + 3, s.output_len());
@@ -293,7 +294,7 @@ fn planar_ends_check_their_arguments() {
     shape(forward.run_planar(2, &x, none(), &one, &mut vec![0.0; one.len()]));
     let narrow = BlockedShape { pad: [0, 0], ..output };
     shape(gradient.run_to_planar(&narrow, &vec![0.0; narrow.len()], &mut dx));
-    // Each kind runs what was packed for it.
+    // Each function only runs convolutions that were packed for it.
     shape(forward.run(&output, &y, none(), &output, &mut y.clone()));
     shape(gradient.run(&output, &y, none(), &output, &mut y.clone()));
     shape(plain.run_planar(2, &x, none(), &output, &mut y));
@@ -309,7 +310,7 @@ fn epilogue(s: &ConvShape, seed: u64, choice: usize) -> Result<(), TestCaseError
         let case = case(s, gradient, seed);
         let plain = planar(&case.dst, &case.run(BlockedEpilogue::default()));
         let mut bias = values::<f32>(seed + 5, case.dst.blocks() * BLOCK);
-        // What a caller puts into the tail has no influence.
+        // Bias values for padded channels have no influence.
         bias[case.dst.channels..].fill(3.0);
         let residual_shape = BlockedShape { pad: [choice % 2, choice / 2 % 2], ..case.dst };
         let residual = values::<f32>(seed + 6, case.expected.len());
@@ -350,7 +351,7 @@ fn epilogue(s: &ConvShape, seed: u64, choice: usize) -> Result<(), TestCaseError
     Ok(())
 }
 
-/// The kinds of layers of the networks that matter, larger than what the random shapes reach.
+/// Layers like those of common networks, larger than the random ones.
 fn layers() -> Vec<ConvShape> {
     vec![
         layer(64, 64, 1, 56, 3, 1),
@@ -461,7 +462,7 @@ fn wrong_arguments_are_errors() {
     let residual = vec![0.0; other.len()];
     let with = BlockedEpilogue { residual: Some((&other, &residual)), ..plain() };
     assert!(matches!(run(&src, &x, with, &dst, 0), Err(KernelError::Shape { .. })));
-    // A size that does not fit the address space is an error too.
+    // A size that does not fit the address space is an error, too.
     let huge = BlockedShape { batch: usize::MAX / 2, channels: 20, size: [8, 8], pad: [1, 1] };
     let other = BlockedShape { batch: huge.batch, ..dst };
     let mut y = vec![0.0; 16];

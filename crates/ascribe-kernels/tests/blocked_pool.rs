@@ -1,4 +1,4 @@
-//! Poolings and element-wise operations on blocked tensors, against those on NCHW.
+//! Compares poolings and element-wise operations on blocked tensors with those on NCHW.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn random_mask(seed: u64, len: usize) -> Vec<u16> {
     values::<f32>(seed, len).iter().map(|v| (v * 30000.0) as i32 as u16).collect()
 }
 
-/// `x` where the bit is set.
+/// `x` where the bit of the mask is set, 0 elsewhere.
 fn masked(shape: &BlockedShape, mask: Option<&[u16]>, x: Vec<f32>) -> Vec<f32> {
     let Some(mask) = mask else { return x };
     x.into_iter().zip(bits(shape, mask)).map(|(x, bit)| if bit { x } else { 0.0 }).collect()
@@ -35,7 +35,7 @@ proptest! {
 
     #[test]
     fn maxima_agree_with_those_on_nchw(s in common::small_and_large_pool_shapes(1..40), seed in 0_u64..1000) {
-        // Few different values, so that there are ties, and some that are not numbers.
+        // Few different values, so that there are ties, and some NaNs and −∞.
         let x: Vec<f32> = values::<f32>(seed, s.input_len())
             .into_iter()
             .map(|v| if v > 0.97 { f32::NAN } else { (v * 3.0).round() })
@@ -45,7 +45,7 @@ proptest! {
         let (mut y, mut argmax) = (vec![0.0; s.output_len()], vec![0; s.output_len()]);
         let (input, output) = sides(&s, seed as usize);
         if max_pool2d(&s, &x, &mut y, &mut argmax).is_err() {
-            // A window without a pixel.
+            // A window contains only padding.
             let (mut y, mut winners) = (vec![0.0; output.len()], vec![0; winners_len(&s)]);
             let result = max_pool(&s, &input, &blocked(&input, &x), &output, &mut y, &mut winners);
             let refused = matches!(result, Err(KernelError::Shape { .. }));
@@ -169,7 +169,7 @@ proptest! {
             prop_assert!((f64::from(y[at]) - expected).abs() < 1e-6);
             prop_assert!(passed[at] == passes);
         }
-        // a ← a + Σ wₙ rₙ, in order, however the samples are shared among calls.
+        // a ← a + Σ wₙ rₙ is summed in order, so that one call for all samples is the same as one call per sample.
         let one = BlockedShape { batch: 1, ..x_shape };
         let start = values::<f32>(seed + 5, channels * h * w);
         let weights: Vec<f32> = (0..batch).map(|n| n as f32 - 0.75).collect();
@@ -197,7 +197,7 @@ proptest! {
         let shape = |pad: usize| BlockedShape { batch, channels, size: [h, w], pad: [pad % 2, pad / 2 % 2] };
         let shapes: Vec<BlockedShape> = (0..6).map(|at| shape(choice + at)).collect();
         let len = batch * channels * h * w;
-        // Zeros among the denominators.
+        // Some denominators are zero.
         let round = |v: &f32| (v * 4.0).round();
         let numbers: Vec<Vec<f32>> = (0..5)
             .map(|at| values::<f32>(seed + at, len).iter().map(|v| if at == 1 || at == 2 { round(v) } else { *v }).collect())

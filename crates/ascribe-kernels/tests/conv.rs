@@ -1,4 +1,4 @@
-//! Convolutions against a naive reference, and the invariants that the crate promises.
+//! Compares convolutions with a naive reference, and checks that they do not depend on threads and batch.
 
 mod common;
 
@@ -73,7 +73,7 @@ proptest! {
     }
 }
 
-/// Every thread count gives the same bits, and each sample on its own gives the bits it has in the batch.
+/// Checks that results are bit-identical for any number of threads, and for each sample alone and in the batch.
 fn same_bits<T: Float>(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     let x = values::<T>(seed, s.input_len());
     let w = values::<T>(seed + 1, s.weight_len());
@@ -93,7 +93,7 @@ fn same_bits<T: Float>(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The kinds of layers of the networks that matter, larger than what the random shapes reach.
+/// Layers like those of common networks, larger than the random ones.
 fn layers() -> Vec<ConvShape> {
     vec![
         layer(3, 24, 1, 61, 7, 2),
@@ -143,7 +143,7 @@ fn the_epilogue_adds_bias_and_residual_and_activates() {
                 .collect();
             assert!(error(&y, &expected) < 1e-14, "{s:?} {activation:?}");
         }
-        // The transposed convolution takes the same epilogue, also where no tap arrives.
+        // The transposed convolution has the same epilogue, also at pixels that depend on no tap.
         let transposed = PackedConv::input_grad(&s, &w).unwrap();
         let bias = values::<f64>(5, s.in_channels);
         let residual = values::<f64>(6, s.input_len());
@@ -163,8 +163,8 @@ fn the_epilogue_adds_bias_and_residual_and_activates() {
     }
 }
 
-/// What lies beyond the ends of a slice is neither used nor touched: with `NaN` all around, results are those
-/// of a slice on its own.
+/// Memory before and after a slice is neither read nor written: with `NaN` around the slices, results are the same, and the
+/// `NaN`s are still there.
 #[test]
 fn neighbouring_memory_is_left_alone() {
     const EDGE: usize = 4096;

@@ -1,4 +1,4 @@
-//! Matrix products against a naive reference, and the invariants that the crate promises.
+//! Compares matrix products with a naive reference, and checks that they do not depend on threads and batch.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Patches of convolutions against the same pixels of the whole.
+//! Checks that a patch of a convolution is bit-identical to the same pixels of the whole convolution.
 
 mod common;
 
@@ -35,7 +35,8 @@ fn crop(nchw: &[f32], size: [usize; 2], rows: &Range<usize>, columns: &Range<usi
         .collect()
 }
 
-/// Computes three patches of the output at once, with bias and ReLU, and compares them with the whole.
+/// Computes a batch of three patches of the output, with bias and ReLU, and compares them with the whole output. `plain` is
+/// whether the convolution reads NCHW.
 fn agrees(s: &ConvShape, conv: &BlockedConv, plain: bool, seed: u64) -> Result<(), TestCaseError> {
     let output = s.output();
     let draw = |axis: usize, what: usize| values::<f32>(seed, 16)[axis * 8 + what].abs();

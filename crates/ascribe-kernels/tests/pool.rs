@@ -1,4 +1,4 @@
-//! Pooling against a naive reference and by hand.
+//! Compares pooling with a naive reference and with results computed by hand.
 
 mod common;
 
@@ -8,7 +8,7 @@ use ascribe_kernels::{
 use common::{error, on_threads, to_f64, values};
 use proptest::prelude::*;
 
-/// Number of pixels of each window that count for the average, from the definition.
+/// The divisor of each window of an average pooling: the pixels that count, by the definition.
 fn divisors(s: &PoolShape, include_pad: bool) -> Vec<f64> {
     let mut counts = vec![0.0; s.output_len()];
     let mut wide = *s.params();
@@ -50,7 +50,7 @@ proptest! {
 
     #[test]
     fn maximum_and_its_gradient_agree_with_the_definition(s in common::pool_shapes(1..4), seed in 0_u64..1000, ties in any::<bool>()) {
-        // Windows in which nothing but padding is left are refused.
+        // Windows that contain only padding are an error.
         let mut seen = vec![false; s.output_len()];
         common::each_pooled(&s, |_, o| seen[o] = true);
         prop_assume!(s.batch > 0 && seen.iter().all(|&seen| seen));
@@ -97,8 +97,8 @@ fn the_first_maximum_and_any_nan_win() {
 
 #[test]
 fn ceil_mode_does_not_count_what_lies_beyond_the_padding() {
-    // Width 5, padding 1 on both sides, windows of 3 in steps of 3: the third covers column 5 (the last
-    // input column), the padding and one column beyond it, which counts neither way.
+    // Width 5, padding 1 on both sides, windows of 3 in steps of 3: the third window covers the padding on the right and
+    // two columns beyond it, which never count.
     let s = PoolShape::new(PoolParams {
         input: [1, 5],
         output: [1, 3],

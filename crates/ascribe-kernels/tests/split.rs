@@ -1,6 +1,6 @@
-//! Pointwise convolutions on the matrix unit against the definition in double precision, beside the vector kernels.
+//! Compares convolutions on AMX, the processor's matrix unit, with the definition in double precision.
 //!
-//! Where a processor has no such unit, there is nothing to test but that; the unit tests emulate it.
+//! On a processor without AMX this only checks that they are not available. The unit tests of the crate emulate AMX.
 
 mod common;
 
@@ -32,12 +32,13 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     )
 }
 
-/// The relative error of a sum of products of numbers split into parts of `bfloat16`.
+/// Bound of the relative error of a sum of products of numbers that are split into `bfloat16` parts.
 ///
-/// Each part takes its unit roundoff, 2⁻⁸, of what the parts before it left. Two parts, for gradients, leave 2⁻¹⁶ of each
-/// factor, and the product of the two second parts is not computed: 3 · 2⁻¹⁶, and less than one more for products of these.
-/// Three parts leave 2⁻²⁴ of each factor, and three products are not computed, of at most 2⁻²⁴, 2⁻²⁴ and 2⁻³².
-/// To that comes the sum of three or six times as many products.
+/// Each part leaves a remainder of at most 2⁻⁸ (the unit roundoff) of what the parts before it left. Two parts, as for
+/// gradients, leave 2⁻¹⁶ of each factor, and the product of the two second parts, of at most 2⁻¹⁶, is not computed. This makes
+/// 3 · 2⁻¹⁶, and less than one more 2⁻¹⁶ for products of these errors. Three parts leave 2⁻²⁴ of each factor, and three products
+/// of at most 2⁻²⁴, 2⁻²⁴ and 2⁻³² are not computed. The rounding errors of the sum, of three or six times as many products,
+/// are added.
 fn split_error(s: &ConvShape, gradient: bool) -> f64 {
     let (parts, products) = if gradient { (2, 3) } else { (3, 6) };
     let terms = if gradient { bounds::input_grad_terms(s) } else { bounds::forward_terms(s) };
@@ -60,7 +61,7 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         let input = BlockedShape { batch: s.batch, channels: s.in_channels, size: s.input, pad: pad(seed) };
         let output = BlockedShape { channels: s.out_channels, size: s.output(), pad: pad(seed / 6), ..input };
         let (mut src, mut dst) = if gradient { (output, input) } else { (input, output) };
-        // Without borders there is another way through rows.
+        // Without borders, all rows are treated as one long row.
         if seed.is_multiple_of(3) {
             (src.pad, dst.pad) = ([0, 0], [0, 0]);
         }
@@ -105,7 +106,7 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
             prop_assert!(again == (found.clone(), record.clone()), "{} threads", threads);
         }
         let y = planar(&dst, &found);
-        // ReLU enlarges no error.
+        // ReLU does not increase an error.
         let [x_size, w_size, bias_size, r_size] = [&x, &w, &bias[..dst.channels].to_vec(), &r]
             .map(|values| bounds::magnitudes(&to_f64(values)));
         let sums = if gradient {

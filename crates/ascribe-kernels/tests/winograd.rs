@@ -1,4 +1,4 @@
-//! Winograd convolutions against the definition in double precision, beside the direct kernels.
+//! Compares Winograd convolutions with the definition in double precision, and their errors with those of direct kernels.
 
 mod common;
 
@@ -29,8 +29,8 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
         .prop_map(|(batch, ic, oc, (h, w), (t, l, b, r))| shape(batch, ic, oc, [h, w], [t, l, b, r]))
 }
 
-/// The ways to run a 3 × 3 convolution: whether it is a gradient, M of F(M × M), what packs it, and what leaves its weights
-/// where they are.
+/// A way to run a 3 × 3 convolution: whether it is an input gradient, M of F(M × M), the function that packs it, and the
+/// function that leaves the weights in the caller's memory (lent weights).
 type Way = (
     bool,
     usize,
@@ -85,7 +85,7 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         for threads in [2, 3, 8] {
             prop_assert!(on_threads(threads, || run(&conv, &src, &x, &dst)) == found, "{} threads", threads);
         }
-        // Twice: the filters may be kept.
+        // Several runs, since the first one may keep the transformed filters for the later ones.
         let lent = lend(s, Arc::clone(&lent_w)).unwrap();
         for threads in [1, 2, 3, 8, 1] {
             let found_lent = on_threads(threads, || run(&lent, &src, &x, &dst));
@@ -124,7 +124,7 @@ fn real_layers_agree() {
     }
 }
 
-/// Root mean square of the error over that of the result.
+/// Root mean square of the error, divided by that of the result.
 fn rms(found: &[f32], expected: &[f64]) -> f64 {
     let square = |sum: f64, value: f64| sum + value * value;
     let errors = found.iter().zip(expected).map(|(f, e)| f64::from(*f) - e).fold(0.0, square);
@@ -192,7 +192,7 @@ fn the_epilogue_is_applied() {
     }
 }
 
-/// Weights of which only those above 0 count.
+/// Lent weights that are clipped to at least 0.
 struct Positive(Vec<f32>);
 
 impl Weights for Positive {
@@ -249,7 +249,7 @@ fn other_layers_are_declined_and_lengths_checked() {
     let (x, mut y) = (vec![0.0; tensor.len()], vec![0.0; tensor.len()]);
     let result = conv.run(&tensor, &x[1..], BlockedEpilogue::default(), &tensor, &mut y);
     assert!(matches!(result, Err(KernelError::Length { argument: "src", .. })));
-    // Few pixels and many, of which the second would keep the filters.
+    // With few pixels, and with many, where the run keeps the transformed filters.
     for size in [[2, 2], [30, 30]] {
         let s = shape(1, 4, 4, size, [1; 4]);
         let conv = BlockedConv::forward_winograd_lent(&s, Arc::new(w[1..].to_vec())).unwrap();

@@ -1,7 +1,7 @@
 //! Insertion and deletion of an attribution that is right and of one that is not.
 
 use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
-use ascribe_metrics::{Case, Metric, PixelCurve};
+use ascribe_metrics::{Case, Deletion, Insertion, Metric, PixelCurve};
 use ascribe_perturb::Occlusion;
 
 fn main() -> ascribe_core::Result<()> {
@@ -16,8 +16,8 @@ fn main() -> ascribe_core::Result<()> {
     let wrong = Occlusion::new(2, 2).explain(&model, &x, &Target::Class(1), &run)?;
     for (name, attribution) in [("left half", &right), ("right half", &wrong)] {
         let case = Case::new(&model, &x, &target, attribution, &run);
-        let insertion = PixelCurve::insertion().baseline(ascribe_core::Baseline::Zero).evaluate(&case)?;
-        let deletion = PixelCurve::deletion().evaluate(&case)?;
+        let insertion = Insertion(PixelCurve::default()).evaluate(&case)?;
+        let deletion = Deletion::default().evaluate(&case)?;
         println!(
             "{name}: insertion {:.3}, deletion {:.3}",
             insertion.mean().unwrap_or(0.0),

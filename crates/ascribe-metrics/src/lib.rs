@@ -9,14 +9,18 @@
 //! anything, insertion for black boxes, model randomisation for graphs.
 
 pub mod axioms;
+mod card;
 pub mod faithfulness;
+mod list;
 pub mod localisation;
 mod metric;
 pub mod randomisation;
 pub mod statistics;
 
 pub use axioms::Completeness;
-pub use faithfulness::{PixelCurve, Start};
+pub use card::{Asks, Better, Group, MetricCard, MetricEntry};
+pub use faithfulness::{Deletion, Insertion, PixelCurve};
+pub use list::{BoxedMetric, METRICS, find};
 pub use localisation::PointingGame;
-pub use metric::{Better, Case, Curve, Evaluation, Metric};
+pub use metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig, Sample, Summary};
 pub use randomisation::ModelRandomisation;

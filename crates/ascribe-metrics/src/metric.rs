@@ -2,26 +2,18 @@
 
 use std::fmt::Debug;
 
-use ascribe_core::{Attribution, Error, Explainer, Inputs, Result, Run, Target};
+use ascribe_core::{Attribution, Error, Explainer, Inputs, Predictor, Result, Run, Target, config};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::card::{Better, MetricCard};
 use crate::localisation::Scene;
-
-/// Which way a metric's value is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Better {
-    /// Higher values are better.
-    Higher,
-    /// Lower values are better.
-    Lower,
-    /// Values closer to zero are better.
-    Zero,
-}
+use crate::statistics::{Interval, bootstrap};
 
 /// What is evaluated: an attribution, how it came about, and what is known of the truth.
 #[derive(Clone, Copy)]
-pub struct Case<'a, M: ?Sized> {
+pub struct Case<'a, M: Predictor + ?Sized> {
     /// The model.
     pub model: &'a M,
     /// The inputs that were explained.
@@ -38,7 +30,7 @@ pub struct Case<'a, M: ?Sized> {
     pub run: &'a Run,
 }
 
-impl<'a, M: ?Sized> Case<'a, M> {
+impl<'a, M: Predictor + ?Sized> Case<'a, M> {
     /// A case without method and scenes.
     pub fn new(
         model: &'a M,
@@ -95,14 +87,16 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    pub(crate) fn new(
-        metric: &str,
-        config: serde_json::Value,
-        better: Better,
-        values: Vec<Option<f64>>,
-    ) -> Self {
-        let metric = metric.into();
-        Self { metric, config, values, better, curves: Vec::new(), details: Vec::new(), notes: Vec::new() }
+    pub(crate) fn new(metric: &(impl Measure + ?Sized), values: Vec<Option<f64>>) -> Self {
+        Self {
+            metric: metric.id().into(),
+            config: metric.config(),
+            values,
+            better: metric.card().better,
+            curves: Vec::new(),
+            details: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Mean of the values that are defined.
@@ -112,20 +106,98 @@ impl Evaluation {
     }
 }
 
-/// A configured metric for attributions of models of type `M`.
-pub trait Metric<M: ?Sized>: Debug + Send + Sync {
-    /// The identifier that the catalogue and the command line use.
-    fn id(&self) -> &'static str;
+/// A metric's configuration: a struct whose fields are the settings, with its card.
+///
+/// It is what the author of a metric writes beside [`Metric::evaluate`]; [`Measure`] follows.
+pub trait MetricConfig: Serialize + DeserializeOwned + Default + Debug + Send + Sync {
+    /// What there is to say about the metric.
+    const CARD: MetricCard;
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// Says which field is wrong and what would be right.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A configured metric, whatever it evaluates.
+pub trait Measure: Debug + Send + Sync {
+    /// What there is to say about the metric.
+    fn card(&self) -> &'static MetricCard;
 
     /// The full configuration.
-    fn config(&self) -> serde_json::Value;
+    fn config(&self) -> Value;
 
-    /// Which way is better.
-    fn better(&self) -> Better;
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// Says which field is wrong and what would be right.
+    fn check(&self) -> Result<()>;
 
+    /// The identifier that the catalogue and the command line use.
+    fn id(&self) -> &'static str {
+        self.card().id
+    }
+}
+
+impl<T: MetricConfig> Measure for T {
+    fn card(&self) -> &'static MetricCard {
+        &T::CARD
+    }
+
+    fn config(&self) -> Value {
+        config::write(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        MetricConfig::check(self)
+    }
+}
+
+/// The value of one sample, as a summary needs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// The value; `None` where the metric is not defined for the sample.
+    pub value: Option<f64>,
+    /// The class that was explained, if the target is one.
+    pub class: Option<usize>,
+}
+
+/// A metric's values over many samples in one number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The number; `None` where no sample has a value.
+    pub mean: Option<f64>,
+    /// Its 95 % confidence interval.
+    pub interval: Option<Interval>,
+    /// Number of samples that have a value.
+    pub count: usize,
+}
+
+/// A configured metric for attributions of models of type `M`.
+pub trait Metric<M: Predictor + ?Sized>: Measure {
     /// Evaluates the samples of a case.
     ///
     /// # Errors
     /// If the case lacks what the metric needs, or the model cannot compute.
     fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation>;
+
+    /// What the values of some samples are summed up by: their mean, unless the metric's paper has something else.
+    fn statistic(&self, samples: &[Sample]) -> Option<f64> {
+        let defined: Vec<f64> = samples.iter().filter_map(|sample| sample.value).collect();
+        (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+    }
+
+    /// [`Metric::statistic`] with its 95 % confidence interval: the percentiles of 1000 bootstrap samples (Efron 1979),
+    /// drawn over the samples that have a value. Two at least are needed for an interval.
+    fn summarise(&self, samples: &[Sample], seed: u64) -> Summary {
+        let defined: Vec<Sample> = samples.iter().copied().filter(|sample| sample.value.is_some()).collect();
+        Summary {
+            mean: self.statistic(&defined),
+            interval: bootstrap(&defined, |drawn| self.statistic(drawn), seed),
+            count: defined.len(),
+        }
+    }
 }

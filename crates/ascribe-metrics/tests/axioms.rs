@@ -7,7 +7,9 @@ use ascribe_core::{
 use ascribe_gradient::{InputXGradient, Saliency};
 use ascribe_metrics::localisation::{Object, Scene};
 use ascribe_metrics::statistics::{Ssim, spearman};
-use ascribe_metrics::{Case, Completeness, Evaluation, Metric, ModelRandomisation, PixelCurve, PointingGame};
+use ascribe_metrics::{
+    Case, Completeness, Deletion, Evaluation, Insertion, Metric, ModelRandomisation, PixelCurve, PointingGame,
+};
 use ascribe_perturb::Occlusion;
 use ascribe_testing::net::{Kind, Net, Style, inputs};
 use ascribe_testing::{attribution, flat};
@@ -18,7 +20,7 @@ fn draw(seed: u64, kind: Kind) -> Result<Graph> {
 }
 
 fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
-    random::normal(&mut random::stream(seed, 9), shape, DType::F64, &Device::Cpu)
+    random::normal(&mut random::stream(seed, random::Domain::DATA, 9), shape, DType::F64, &Device::Cpu)
 }
 
 fn given(values: Tensor) -> Result<Attribution> {
@@ -54,11 +56,11 @@ proptest! {
         let baseline = Baseline::Tensor(reference.clone());
         let all = watched(&graph, &x, &target.clone().probability())?;
         let none = watched(&graph, &Inputs::single(reference)?, &target.clone().probability())?;
-        for (metric, from, to) in [
-            (PixelCurve::insertion(), &none, &all),
-            (PixelCurve::deletion(), &all, &none),
-        ] {
-            let found = evaluate(&metric.step(step).baseline(baseline.clone()), &graph, &x, &target, &map)?;
+        let curve = PixelCurve::default().step(step).baseline(baseline);
+        let metrics: [(&dyn Metric<Graph>, _, _); 2] =
+            [(&Insertion(curve.clone()), &none, &all), (&Deletion(curve), &all, &none)];
+        for (metric, from, to) in metrics {
+            let found = evaluate(metric, &graph, &x, &target, &map)?;
             for sample in 0..2 {
                 let curve = &found.curves[sample].y;
                 // Nothing is replaced at first, and everything in the end: the same picture gives the same bits.
@@ -77,9 +79,9 @@ proptest! {
         // Taking pixels out by ascending value leaves what putting them in by descending value puts in.
         let graph = draw(seed, Kind::default())?;
         let (x, target, map) = (inputs(seed, 1)?, Target::Class(0), normal(seed, &[1, 1, 6, 6])?);
-        let insertion = PixelCurve { baseline: Baseline::Zero, ..PixelCurve::insertion().step(step) };
-        let inserted = evaluate(&insertion, &graph, &x, &target, &map)?;
-        let deleted = evaluate(&PixelCurve::deletion().step(step), &graph, &x, &target, &map.neg()?)?;
+        let curve = PixelCurve::default().step(step);
+        let inserted = evaluate(&Insertion(curve.clone()), &graph, &x, &target, &map)?;
+        let deleted = evaluate(&Deletion(curve), &graph, &x, &target, &map.neg()?)?;
         let mut backwards = deleted.curves[0].y.clone();
         backwards.reverse();
         prop_assert_eq!(&inserted.curves[0].y, &backwards);
@@ -91,11 +93,12 @@ proptest! {
     fn nothing_beats_the_contributions_of_a_linear_network(seed in any::<u64>()) {
         let graph = draw(seed, Kind { nonlinear: false, ..Kind::default() })?;
         let (x, target) = (inputs(seed, 1)?, Target::Class(1));
-        let best = InputXGradient::new().explain(&graph, &x, &target, &Run::new())?.values().clone();
-        for (curve, sign) in [(PixelCurve::insertion(), 1.0), (PixelCurve::deletion(), -1.0)] {
-            let metric = PixelCurve { probability: false, baseline: Baseline::Zero, ..curve.step(2) };
+        let best = InputXGradient::default().explain(&graph, &x, &target, &Run::new())?.values().clone();
+        let curve = PixelCurve::default().probability(false).step(2);
+        let metrics: [(&dyn Metric<Graph>, f64); 2] = [(&Insertion(curve.clone()), 1.0), (&Deletion(curve), -1.0)];
+        for (metric, sign) in metrics {
             let area = |map: &Tensor| -> Result<f64> {
-                Ok(sign * evaluate(&metric, &graph, &x, &target, map)?.values[0].unwrap_or(f64::NAN))
+                Ok(sign * evaluate(metric, &graph, &x, &target, map)?.values[0].unwrap_or(f64::NAN))
             };
             let (best, worst) = (area(&best)?, area(&best.neg()?)?);
             for other in 0..4 {
@@ -110,7 +113,7 @@ proptest! {
         let graph = draw(seed, Kind { nonlinear: false, ..Kind::default() })?;
         let (x, target, run) = (inputs(seed, 2)?, Target::Classes(vec![0, 2]), Run::new());
         let single = Occlusion::with_window(&[1, 1, 1], &[1, 1, 1]);
-        let methods: [&dyn Explainer<Graph>; 2] = [&InputXGradient::new(), &single];
+        let methods: [&dyn Explainer<Graph>; 2] = [&InputXGradient::default(), &single];
         for method in methods {
             let found = method.explain(&graph, &x, &target, &run)?;
             let gaps = Completeness::default().evaluate(&Case::new(&graph, &x, &target, &found, &run))?;
@@ -122,7 +125,7 @@ proptest! {
     fn the_gap_is_what_is_missing(seed in any::<u64>(), level in -1.0..1.0_f64) {
         let graph = draw(seed, Kind::default())?;
         let (x, target, run) = (inputs(seed, 2)?, Target::Classes(vec![1, 0]), Run::new());
-        let found = Saliency::new().explain(&graph, &x, &target, &run)?;
+        let found = Saliency::default().explain(&graph, &x, &target, &run)?;
         let metric = Completeness { baseline: Baseline::Constant(level) };
         let gaps = metric.evaluate(&Case::new(&graph, &x, &target, &found, &run))?;
         let baseline = Inputs::single((Tensor::ones((2, 3, 6, 6), DType::F64, &Device::Cpu)? * level)?)?;
@@ -176,18 +179,23 @@ proptest! {
             Object { class: 8, bounds: [x as f64, y as f64, x as f64 + 1.0, y as f64 + 1.0], difficult: false },
         ]);
         let model = BlackBox::new(|x: &Tensor| Ok(x.clone()));
-        let (inputs, target, run) = (Inputs::single(map.clone())?, Target::Class(7), Run::new());
+        let (inputs, run) = (Inputs::single(map.clone())?, Run::new());
         let game = PointingGame { tolerance: f64::from(tolerance), ..PointingGame::default() };
         let nearest = (top..top + height)
             .flat_map(|row| (left..left + width).map(move |column| (row, column)))
             .map(|(row, column)| (row.abs_diff(y) as f64).hypot(column.abs_diff(x) as f64))
             .fold(f64::MAX, f64::min);
         let hit = nearest == 0.0 || nearest < f64::from(tolerance);
-        for (class, expected) in [("7", Some(f64::from(u8::from(hit)))), ("prob:8", Some(1.0)), ("9", None)] {
-            let given = attribution(map.clone(), vec![class.into()]);
+        let given = attribution(map.clone(), vec![String::new()]);
+        let targets = [
+            (Target::Class(7), Some(f64::from(u8::from(hit)))),
+            (Target::Probability(8), Some(1.0)),
+            (Target::Class(9), None),
+        ];
+        for (target, expected) in targets {
             let scenes = [scene.clone()];
             let found = game.evaluate(&Case::new(&model, &inputs, &target, &given, &run).showing(&scenes))?;
-            prop_assert_eq!(found.values[0], expected, "class {}", class);
+            prop_assert_eq!(found.values[0], expected, "{:?}", target);
         }
     }
 }
@@ -202,7 +210,7 @@ fn a_network_that_stays_the_same_explains_the_same() -> Result<()> {
     let (target, run) = (Target::Classes(vec![0, 1]), Run::new());
     let metric = ModelRandomisation { reduction: Reduction::Sum, ..ModelRandomisation::default() };
     let mean = |graph: &Graph| -> Result<Vec<Option<f64>>> {
-        let method = InputXGradient::new();
+        let method = InputXGradient::default();
         let found = method.explain(graph, &x, &target, &run)?;
         Ok(metric.evaluate(&Case::new(graph, &x, &target, &found, &run).explained_by(&method))?.values)
     };

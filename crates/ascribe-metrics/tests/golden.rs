@@ -1,9 +1,10 @@
 //! Statistics and localisation against the reference values under `fixtures/golden/methods/metrics`.
 
+use ascribe_core::Graph;
 use ascribe_core::{Baseline, BlackBox, Inputs, Run, Target, Tensor};
 use ascribe_metrics::localisation::{Object, Scene};
 use ascribe_metrics::statistics::{Ssim, spearman};
-use ascribe_metrics::{Case, Metric, PixelCurve, PointingGame};
+use ascribe_metrics::{Case, Deletion, Insertion, Metric, PixelCurve, PointingGame};
 use ascribe_testing::golden::{self, Answers, Failure, Network, compare, folder};
 use ascribe_testing::{attribution, flat};
 
@@ -17,9 +18,10 @@ fn maps(tensor: &Tensor) -> Result<Vec<Vec<f64>>, Failure> {
 
 /// Insertion and deletion with the reference's maps, steps and blurred pictures.
 fn curves(network: &Network, case: &golden::Case) -> Result<Answers, Failure> {
-    let curve = match case.method() {
-        "insertion" => PixelCurve::insertion(),
-        "deletion" => PixelCurve::deletion(),
+    type Build = fn(PixelCurve) -> Box<dyn Metric<Graph>>;
+    let build: Build = match case.method() {
+        "insertion" => |curve| Box::new(Insertion(curve)),
+        "deletion" => |curve| Box::new(Deletion(curve)),
         _ => return Ok(Vec::new()),
     };
     let config = &case.about["config"];
@@ -29,7 +31,7 @@ fn curves(network: &Network, case: &golden::Case) -> Result<Answers, Failure> {
         other => return Err(format!("unknown baseline {other:?}").into()),
     };
     let step = config["step"].as_u64().ok_or("no step")? as usize;
-    let curve = curve.step(step).baseline(baseline);
+    let curve = build(PixelCurve::default().step(step).baseline(baseline));
     let (x, target, run) = (network.inputs()?, network.target(), Run::new().batch(7));
     let given = attribution(case.tensor("map")?.unsqueeze(1)?, vec![String::new(); network.targets.len()]);
     let found = curve.evaluate(&Case::new(&network.graph, &x, &target, &given, &run))?;

@@ -15,17 +15,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused to read or write a file.
+    /// The operating system reported an error when a file was read or written.
     #[error("cannot {action} '{}': {source}", path.display())]
     Io {
         /// What was tried, as a verb: `read`, `write`, `create`, …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file's contents are not what its format demands: truncated, corrupt, or of another kind.
+    /// The contents of a file are not valid in its format: it is truncated, corrupt, or of another kind.
     #[error("'{}' is not a usable {format}: {problem}", path.display())]
     Malformed {
         /// The file.
@@ -35,7 +35,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// Nodes of an ONNX file that cannot be loaded: all of them.
+    /// An ONNX file has nodes that cannot be loaded; they are all listed.
     #[error("'{}' cannot be loaded because of {} of its nodes:{}", path.display(), nodes.len(), list(nodes))]
     Nodes {
         /// The file.
@@ -43,17 +43,17 @@ pub enum Error {
         /// The nodes, with the reasons.
         nodes: Vec<NodeProblem>,
     },
-    /// A value that a user gave is out of its range, or does not go with another.
+    /// A value that the user gave is out of range, or does not fit another value.
     #[error("{what}: {problem}; expected {expected}")]
     Invalid {
         /// Which value.
         what: String,
         /// What is wrong with it.
         problem: String,
-        /// What would be right.
+        /// What is expected.
         expected: String,
     },
-    /// Parameters are missing, superfluous or of the wrong shape.
+    /// Parameters are missing, unexpected or of the wrong shape.
     #[error(transparent)]
     Parameters(#[from] ParameterMismatch),
     /// A parameter that the state dict does not have.
@@ -88,18 +88,18 @@ pub enum Error {
         /// Similar labels that exist.
         near: Vec<String>,
     },
-    /// Several classes carry the same label.
+    /// Several classes have the same label.
     #[error("the label '{label}' belongs to {} classes ({}); give the class number instead", classes.len(), join(classes))]
     AmbiguousLabel {
         /// The label asked for.
         label: String,
-        /// Numbers of the classes that carry it.
+        /// Numbers of the classes that have it.
         classes: Vec<usize>,
     },
-    /// Weights could not be brought to this machine.
+    /// Weights could not be downloaded, and are not on this machine.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// A graph could not be put together, or a value in it is not usable.
+    /// A graph could not be built, or a value in it cannot be used.
     #[error(transparent)]
     Graph(#[from] ascribe_core::Error),
     /// A tensor operation failed.
@@ -133,7 +133,7 @@ fn did_you_mean(near: &[String]) -> String {
     }
 }
 
-/// Near architectures, or all of them.
+/// Similar architectures, or all of them if none is similar.
 fn near_or_all(near: &[String]) -> String {
     if let Some(near) = did_you_mean(near).strip_prefix("; ") {
         return near.into();
@@ -152,8 +152,8 @@ fn join(numbers: &[usize]) -> String {
 
 /// Up to `limit` of `names` that resemble `wanted`, best first.
 ///
-/// A name counts as near when it contains `wanted` (ignoring case), or when its normalised
-/// Damerau-Levenshtein similarity is at least one half.
+/// A name is similar when it contains `wanted` (ignoring case), or when its normalised Damerau-Levenshtein similarity is at
+/// least one half.
 pub(crate) fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -170,7 +170,7 @@ pub(crate) fn nearest<'a>(
             (score >= 0.5).then_some((score, name))
         })
         .collect();
-    // Stable: equal scores keep the order in which the names came.
+    // The sort is stable: names with equal scores keep their order.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.truncate(limit);
     scored.into_iter().map(|(_, name)| name.to_owned()).collect()

@@ -1,4 +1,4 @@
-//! Writing files so that an interrupted run leaves no half-written result.
+//! Reading files with size limits, writing them atomically, and hashing them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,24 +16,26 @@ pub(crate) fn write_atomically(
     ascribe_core::file::write_with(path, write).map_err(Error::io("write", path))
 }
 
+/// Opens a regular file; returns it with its length.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let metadata = file.metadata().map_err(Error::io("read", path))?;
     if !metadata.is_file() {
-        // Reading a folder, a pipe or a device would fail oddly or never end.
+        // Reading a folder, a pipe or a device would fail with a confusing error or never end.
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
         return Err(Error::Io { action: "read", path: path.to_owned(), source });
     }
     Ok((file, metadata.len()))
 }
 
+/// Reads a text file of at most `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
     let (file, length) = open(path)?;
     if length > limit {
         return Err(Error::malformed(
             path,
             "text file",
-            format!("it holds {length} bytes, more than the {limit} that are read"),
+            format!("it has {length} bytes; at most {limit} are allowed"),
         ));
     }
     let mut text = String::new();

@@ -1,17 +1,17 @@
 //! Model loading for Ascribe: ONNX, safetensors, PyTorch checkpoints, architectures, weights and preprocessing.
 //!
 //! - [`weights`]: parameter files (`.safetensors`, PyTorch `.pth`) as an ordered [`StateDict`](weights::StateDict);
-//! - [`zoo`]: architectures by name, built from those parameters as a graph;
+//! - [`zoo`]: network architectures by name, built as a graph from such parameters;
 //! - [`onnx`]: networks from ONNX files;
-//! - [`registry`]: which named models exist, and where their weights come from;
-//! - [`fetch`]: finds those weights on this machine, or brings them here;
-//! - [`preprocess`]: from a photograph to the input tensor, as torchvision does it;
-//! - [`labels`]: names of classes;
+//! - [`registry`]: the named models, and where their weights come from;
+//! - [`fetch`]: finds those weights on this machine, or downloads them;
+//! - [`preprocess`]: turns an image into the input tensor of a network, as torchvision does it;
+//! - [`labels`]: the names of classes;
 //! - [`tensors`]: input tensors and attributions in `.npy` and `.safetensors` files.
 //!
-//! Everything here reads files that somebody else wrote. Architecture invariant: no file, however
-//! malformed, makes this crate panic or allocate more than a small multiple of the file's own size
-//! (of a picture: more than its stated number of pixels, which is limited).
+//! This crate reads files that it must not trust. Invariant: no file, however malformed, makes this crate panic or
+//! allocate more than a small multiple of the size of the file (for an image: more than its stated number of pixels takes,
+//! which is limited).
 
 pub mod error;
 pub mod fetch;

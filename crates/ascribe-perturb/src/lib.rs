@@ -19,5 +19,10 @@ mod occlusion;
 mod rise;
 mod windows;
 
+use ascribe_core::Entry;
+
 pub use occlusion::Occlusion;
 pub use rise::Rise;
+
+/// The methods of this crate, in the order in which they are shown.
+pub const METHODS: &[Entry] = &[Entry::black_box::<Occlusion>(), Entry::black_box::<Rise>()];

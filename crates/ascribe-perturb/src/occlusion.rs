@@ -9,10 +9,11 @@
 //! what it changes ([`ascribe_core::Predictor::variations`]): the same numbers for less time.
 
 use ascribe_core::{
-    Attribution, Baseline, Cost, DType, Error, Explainer, Found, Inputs, Method, Predictor, Rectangle,
-    Result, Run, Target, Tensor, explain, sweep,
+    Baseline, Card, Configured, Cost, DType, Error, Explainer, Found, Inputs, Predictor, Rectangle, Result,
+    Task, Tensor, sweep,
 };
 use candle_core::WithDType;
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 use crate::windows::{Window, slide};
@@ -22,7 +23,7 @@ use crate::windows::{Window, slide};
 /// `window` and `stride` belong to the last axes of the input; axes before them are covered whole: on an image
 /// `[N, C, H, W]`, `[16, 16]` covers 16 × 16 pixels in all channels. A single number stands for the last two
 /// axes of images, and for the last axis of everything else.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Occlusion {
     /// Sides of the window.
@@ -50,11 +51,6 @@ impl Occlusion {
         Self { window: window.to_vec(), stride: stride.to_vec(), baseline: Baseline::Zero }
     }
 
-    /// Sets what the window is filled with.
-    pub fn baseline(self, baseline: Baseline) -> Self {
-        Self { baseline, ..self }
-    }
-
     /// All windows on all inputs: number of the input, window.
     fn windows(&self, x: &Inputs) -> Result<Vec<(usize, Window)>> {
         let mut all = Vec::new();
@@ -73,14 +69,17 @@ impl Occlusion {
     }
 }
 
-impl Method for Occlusion {
-    fn id(&self) -> &'static str {
-        "occlusion"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
+impl Configured for Occlusion {
+    const CARD: Card = Card {
+        id: "occlusion",
+        name: "Occlusion",
+        also: &["sliding window", "occlusion sensitivity"],
+        summary: "drop of the score when a window of the input is covered",
+        paper: "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks",
+        year: 2014,
+        networks: &["AlexNet"],
+        ..Card::perturbation().with_baseline()
+    };
 
     fn cost(&self, x: &Inputs) -> Cost {
         let windows = self.windows(x).map_or(0, |w| w.len());
@@ -96,58 +95,57 @@ impl Method for Occlusion {
 }
 
 impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
-    fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, model, x, target, run, |task| {
-            let windows = self.windows(x)?;
-            let references: Result<Vec<Tensor>> =
-                x.explained().map(|i| self.baseline.reference(&i.value, 0, run.get_seed())).collect();
-            let references = references?;
-            let samples = task.samples()?;
-            let scores = task.score(x, &samples)?;
-            let sides: Vec<Vec<usize>> = x.explained().map(|i| i.value.dims()[1..].to_vec()).collect();
-            let mut sums: Vec<Vec<f64>> = x.explained().map(|i| vec![0.0; i.value.elem_count()]).collect();
-            let fill_one = |point: sweep::Point, inputs: &[Tensor]| {
-                let (number, window) = &windows[point.index];
-                let mut inputs = inputs.to_vec();
-                let reference = references[*number].narrow(0, point.sample, 1)?;
-                inputs[*number] = fill(&inputs[*number], &reference, window)?;
-                Ok(inputs)
-            };
-            let credit = |point: sweep::Point, score: f64| {
-                let (number, window) = &windows[point.index];
-                let drop = scores[point.sample] - score;
-                let row = sides[*number].iter().product::<usize>();
-                let sums = &mut sums[*number][point.sample * row..][..row];
-                window.runs(&sides[*number], |at, len| {
-                    sums[at..at + len].iter_mut().for_each(|s| *s += drop);
-                });
-                Ok(())
-            };
-            let points = sweep::every(&samples, windows.len());
-            match rectangles(&windows, &sides) {
-                Some(rectangles) => sweep::scores_within(task, &points, &rectangles, fill_one, credit)?,
-                None => sweep::scores(task, &points, fill_one, credit)?,
-            }
-            let counts = counts(&windows, &sides);
-            let mut notes = Vec::new();
-            let missed: usize = counts.iter().flatten().filter(|c| **c == 0.0).count();
-            if missed > 0 {
-                notes.push(format!(
-                    "{missed} values lie under no window (stride larger than window): their attribution is 0"
-                ));
-            }
-            let values: Result<Vec<Tensor>> = x
-                .explained()
-                .zip(sums.iter().zip(&counts))
-                .map(|(input, (sums, counts))| {
-                    let means: Vec<f64> =
-                        sums.iter().zip(counts.iter().cycle()).map(|(s, c)| s / c.max(1.0)).collect();
-                    let like = &input.value;
-                    Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(like.dtype())?)
-                })
-                .collect();
-            Ok(Found { values: values?, scores: Some(scores), notes, ..Found::default() })
-        })
+    fn find(&self, task: &Task<'_, M>) -> Result<Found> {
+        let x = task.x;
+        let windows = self.windows(x)?;
+        let references: Result<Vec<Tensor>> =
+            x.explained().map(|i| self.baseline.reference(&i.value, 0, task.run.get_seed())).collect();
+        let references = references?;
+        let samples = task.samples()?;
+        let scores = task.score(x, &samples)?;
+        let sides: Vec<Vec<usize>> = x.explained().map(|i| i.value.dims()[1..].to_vec()).collect();
+        let mut sums: Vec<Vec<f64>> = x.explained().map(|i| vec![0.0; i.value.elem_count()]).collect();
+        let fill_one = |point: sweep::Point, inputs: &[Tensor]| {
+            let (number, window) = &windows[point.index];
+            let mut inputs = inputs.to_vec();
+            let reference = references[*number].narrow(0, point.sample, 1)?;
+            inputs[*number] = fill(&inputs[*number], &reference, window)?;
+            Ok(inputs)
+        };
+        let credit = |point: sweep::Point, score: f64| {
+            let (number, window) = &windows[point.index];
+            let drop = scores[point.sample] - score;
+            let row = sides[*number].iter().product::<usize>();
+            let sums = &mut sums[*number][point.sample * row..][..row];
+            window.runs(&sides[*number], |at, len| {
+                sums[at..at + len].iter_mut().for_each(|s| *s += drop);
+            });
+            Ok(())
+        };
+        let points = sweep::every(&samples, windows.len());
+        match rectangles(&windows, &sides) {
+            Some(rectangles) => sweep::scores_within(task, &points, &rectangles, fill_one, credit)?,
+            None => sweep::scores(task, &points, fill_one, credit)?,
+        }
+        let counts = counts(&windows, &sides);
+        let mut notes = Vec::new();
+        let missed: usize = counts.iter().flatten().filter(|c| **c == 0.0).count();
+        if missed > 0 {
+            notes.push(format!(
+                "{missed} values lie under no window (stride larger than window): their attribution is 0"
+            ));
+        }
+        let values: Result<Vec<Tensor>> = x
+            .explained()
+            .zip(sums.iter().zip(&counts))
+            .map(|(input, (sums, counts))| {
+                let means: Vec<f64> =
+                    sums.iter().zip(counts.iter().cycle()).map(|(s, c)| s / c.max(1.0)).collect();
+                let like = &input.value;
+                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(like.dtype())?)
+            })
+            .collect();
+        Ok(Found { notes, ..Found::new(values?, scores) })
     }
 }
 
@@ -203,7 +201,7 @@ fn counts(windows: &[(usize, Window)], sides: &[Vec<usize>]) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ascribe_core::{BlackBox, DType, Device};
+    use ascribe_core::{BlackBox, DType, Device, Run, Target};
 
     fn linear() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Tensor, Tensor) {
         let w = Tensor::arange(0.0, 32.0, &Device::Cpu).unwrap().reshape((1, 2, 4, 4)).unwrap();

@@ -6,7 +6,7 @@
 //!
 //! A mask (§3.2) is a grid of s × s cells, each kept with probability p, enlarged bilinearly to
 //! (s + 1)⌈H/s⌉ × (s + 1)⌈W/s⌉ and cropped to H × W at a random offset below one cell. The paper scores with class
-//! probabilities: [`Target::Probability`] is meant, which the catalogue and the command line pick unless told otherwise.
+//! probabilities: [`ascribe_core::Target::Probability`] is meant, which the catalogue and the command line pick unless told otherwise.
 //! A logit is seldom near zero, so that its map is dominated by the mean of the masks and looks nearly uniform.
 //!
 //! Cost: n evaluations, and one for S(x).
@@ -16,15 +16,16 @@ use std::sync::{Mutex, PoisonError};
 
 use ascribe_core::ops::{Backend, Binary, Operator};
 use ascribe_core::{
-    Attribution, Baseline, Cost, DType, Device, Error, Explainer, Found, Inputs, Method, Predictor, Result,
-    Run, Target, Tensor, explain, random, sweep,
+    Baseline, Card, Configured, Cost, DType, Device, Domain, Error, Explainer, Found, Inputs, Predictor,
+    Result, Score, Task, Tensor, random, sweep,
 };
+use derive_setters::Setters;
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of RISE. The attribution is `[N, 1, H, W]`: one map for all channels.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rise {
     /// Number of masks n.
@@ -37,6 +38,7 @@ pub struct Rise {
     pub baseline: Baseline,
     /// Masks `[n, H, W]` to use instead of random ones.
     #[serde(skip)]
+    #[setters(skip)]
     pub given: Option<Tensor>,
 }
 
@@ -51,21 +53,6 @@ impl Rise {
     /// The paper's setting with another number of masks.
     pub fn new(masks: usize) -> Self {
         Self { masks, ..Self::default() }
-    }
-
-    /// Sets the number of cells along each side of the grid.
-    pub fn cells(self, cells: usize) -> Self {
-        Self { cells, ..self }
-    }
-
-    /// Sets the probability that a cell is kept.
-    pub fn probability(self, probability: f64) -> Self {
-        Self { probability, ..self }
-    }
-
-    /// Sets what shows where a mask is 0.
-    pub fn baseline(self, baseline: Baseline) -> Self {
-        Self { baseline, ..self }
     }
 
     /// Uses these masks `[n, H, W]` instead of random ones.
@@ -89,7 +76,7 @@ impl Rise {
             }
             return Ok(mask.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?);
         }
-        let mut rng = random::stream(seed, index as u64);
+        let mut rng = random::stream(seed, random::Domain::MASKS, index as u64);
         let s = self.cells;
         let grid: Vec<f64> =
             (0..s * s).map(|_| f64::from(u8::from(rng.random::<f64>() < self.probability))).collect();
@@ -135,14 +122,20 @@ fn image(x: &Inputs) -> Result<(usize, [usize; 2])> {
     }
 }
 
-impl Method for Rise {
-    fn id(&self) -> &'static str {
-        "rise"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
+impl Configured for Rise {
+    const CARD: Card = Card {
+        id: "rise",
+        name: "RISE",
+        also: &["randomized input sampling"],
+        summary: "mean of random masks, weighted by the score of the masked input",
+        paper: "Petsiuk, Das & Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models",
+        year: 2018,
+        score: Score::Probability,
+        relative: true,
+        domain: Domain::Image,
+        networks: &["ResNet-50", "VGG-16"],
+        ..Card::perturbation().with_baseline()
+    };
 
     fn cost(&self, x: &Inputs) -> Cost {
         Cost { forward: x.batch().unwrap_or(0).saturating_mul(self.masks.saturating_add(1)), backward: 0 }
@@ -164,87 +157,85 @@ impl Method for Rise {
 }
 
 impl<M: Predictor + ?Sized> Explainer<M> for Rise {
-    fn explain(&self, model: &M, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, model, x, target, run, |task| {
-            let (batch, size) = image(x)?;
-            if self.given.is_none() && self.cells > size[0].max(size[1]) {
-                return Err(Error::invalid(
-                    "cells",
-                    self.cells.to_string(),
-                    format!("at most one per pixel of an input of {} × {}", size[0], size[1]),
-                ));
-            }
-            let area = size[0] * size[1];
-            let seed = run.get_seed();
-            let references: Result<Vec<Tensor>> =
-                x.explained().map(|i| self.baseline.reference(&i.value, 0, seed)).collect();
-            let references = references?;
-            // Sums of S·M and of (S·M)², for the mean and its standard error.
-            let mut sums = vec![[0.0_f64; 2]; batch * area];
-            // Masks from their making until the scores of what they left are known.
-            let pending = Mutex::new(HashMap::new());
-            sweep::scores(
-                task,
-                &sweep::every(&task.samples()?, self.masks),
-                |point, inputs| {
-                    let mask = self.mask(point.index, size, seed)?;
-                    let values = Tensor::from_slice(&mask, (1, 1, size[0], size[1]), &Device::Cpu)?;
-                    pending.lock().unwrap_or_else(PoisonError::into_inner).insert(point, mask);
-                    let masked =
-                        |x: &Tensor, values: &Tensor| Binary::Mul.forward(&[x, values], Backend::Auto);
-                    inputs
-                        .iter()
-                        .zip(&references)
-                        .map(|(x, reference)| {
-                            let values = values.to_dtype(x.dtype())?.to_device(x.device())?;
-                            if matches!(self.baseline, Baseline::Zero) {
-                                return masked(x, &values);
-                            }
-                            let reference = reference.narrow(0, point.sample, 1)?;
-                            Ok((&reference + masked(&(x - &reference)?, &values)?)?)
-                        })
-                        .collect()
-                },
-                |point, score| {
-                    let made = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
-                    let mask = made.ok_or_else(|| {
-                        Error::invalid(
-                            "mask",
-                            format!("{} was not shown", point.index),
-                            "scores of rows that were",
-                        )
-                    })?;
-                    let sums = &mut sums[point.sample * area..][..area];
-                    sums.par_iter_mut().zip(&mask).with_min_len(4096).for_each(|(sum, m)| {
-                        let term = score * m / self.probability;
-                        sum[0] += term;
-                        sum[1] += term * term;
-                    });
-                    Ok(())
-                },
-            )?;
-            let n = self.masks as f64;
-            let (mut means, mut errors) = (Vec::with_capacity(sums.len()), Vec::with_capacity(sums.len()));
-            for [sum, squares] in sums {
-                let mean = sum / n;
-                means.push(mean);
-                errors.push(((squares / n - mean * mean).max(0.0) / (n - 1.0).max(1.0)).sqrt());
-            }
-            let (dtype, device) =
-                references.first().map_or((DType::F32, Device::Cpu), |r| (r.dtype(), r.device().clone()));
-            let map = |values: Vec<f64>| -> Result<Vec<Tensor>> {
-                let map = Tensor::from_vec(values, (batch, 1, size[0], size[1]), &device)?;
-                Ok(vec![map.to_dtype(dtype)?])
-            };
-            Ok(Found { values: map(means)?, spread: Some(map(errors)?), ..Found::default() })
-        })
+    fn find(&self, task: &Task<'_, M>) -> Result<Found> {
+        let x = task.x;
+        let (batch, size) = image(x)?;
+        if self.given.is_none() && self.cells > size[0].max(size[1]) {
+            return Err(Error::invalid(
+                "cells",
+                self.cells.to_string(),
+                format!("at most one per pixel of an input of {} × {}", size[0], size[1]),
+            ));
+        }
+        let area = size[0] * size[1];
+        let seed = task.run.get_seed();
+        let references: Result<Vec<Tensor>> =
+            x.explained().map(|i| self.baseline.reference(&i.value, 0, seed)).collect();
+        let references = references?;
+        // Sums of S·M and of (S·M)², for the mean and its standard error.
+        let mut sums = vec![[0.0_f64; 2]; batch * area];
+        // Masks from their making until the scores of what they left are known.
+        let pending = Mutex::new(HashMap::new());
+        sweep::scores(
+            task,
+            &sweep::every(&task.samples()?, self.masks),
+            |point, inputs| {
+                let mask = self.mask(point.index, size, seed)?;
+                let values = Tensor::from_slice(&mask, (1, 1, size[0], size[1]), &Device::Cpu)?;
+                pending.lock().unwrap_or_else(PoisonError::into_inner).insert(point, mask);
+                let masked = |x: &Tensor, values: &Tensor| Binary::Mul.forward(&[x, values], Backend::Auto);
+                inputs
+                    .iter()
+                    .zip(&references)
+                    .map(|(x, reference)| {
+                        let values = values.to_dtype(x.dtype())?.to_device(x.device())?;
+                        if matches!(self.baseline, Baseline::Zero) {
+                            return masked(x, &values);
+                        }
+                        let reference = reference.narrow(0, point.sample, 1)?;
+                        Ok((&reference + masked(&(x - &reference)?, &values)?)?)
+                    })
+                    .collect()
+            },
+            |point, score| {
+                let made = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+                let mask = made.ok_or_else(|| {
+                    Error::invalid(
+                        "mask",
+                        format!("{} was not shown", point.index),
+                        "scores of rows that were",
+                    )
+                })?;
+                let sums = &mut sums[point.sample * area..][..area];
+                sums.par_iter_mut().zip(&mask).with_min_len(4096).for_each(|(sum, m)| {
+                    let term = score * m / self.probability;
+                    sum[0] += term;
+                    sum[1] += term * term;
+                });
+                Ok(())
+            },
+        )?;
+        let n = self.masks as f64;
+        let (mut means, mut errors) = (Vec::with_capacity(sums.len()), Vec::with_capacity(sums.len()));
+        for [sum, squares] in sums {
+            let mean = sum / n;
+            means.push(mean);
+            errors.push(((squares / n - mean * mean).max(0.0) / (n - 1.0).max(1.0)).sqrt());
+        }
+        let (dtype, device) =
+            references.first().map_or((DType::F32, Device::Cpu), |r| (r.dtype(), r.device().clone()));
+        let map = |values: Vec<f64>| -> Result<Vec<Tensor>> {
+            let map = Tensor::from_vec(values, (batch, 1, size[0], size[1]), &device)?;
+            Ok(vec![map.to_dtype(dtype)?])
+        };
+        Ok(Found { values: map(means)?, spread: Some(map(errors)?), ..Found::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ascribe_core::BlackBox;
+    use ascribe_core::{BlackBox, Run, Target};
 
     #[test]
     fn masks_lie_between_0_and_1_and_keep_p_on_average() {

@@ -34,7 +34,7 @@ fn mirrored(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
-    random::normal(&mut random::stream(seed, 9), shape, DType::F64, &Device::Cpu)
+    random::normal(&mut random::stream(seed, random::Domain::DATA, 9), shape, DType::F64, &Device::Cpu)
 }
 
 /// 2 z₀ − 3 z₁, and what it is to be made of.
@@ -176,7 +176,7 @@ fn rise_estimates_its_expectation_on_linear_networks() -> Result<()> {
                 b + p * sum + (1.0 - p) * v.iter().enumerate().map(|(j, v)| k(j) * v).sum::<f64>()
             })
             .collect();
-        let method = Rise::new(3000).cells(cells).probability(p);
+        let method = Rise::new(8000).cells(cells).probability(p);
         let found = method.explain(&graph, &x, &target, &Run::new().seed(seed).batch(64))?;
         let (map, errors) = (flat(found.values())?, spread(&found)?);
         let z: Vec<f64> = map.iter().zip(&expected).zip(&errors).map(|((m, e), s)| (m - e) / s).collect();
@@ -200,8 +200,12 @@ fn spread(found: &Attribution) -> Result<Vec<f64>> {
 fn the_spread_of_rise_is_the_standard_error() -> Result<()> {
     let graph = draw(5, Kind::default())?;
     let (x, target, n, p) = (inputs(5, 1)?, Target::Class(2), 15, 0.4);
-    let masks =
-        random::uniform(&mut random::stream(5, 2), &[n, SIDES[1], SIDES[2]], DType::F64, &Device::Cpu)?;
+    let masks = random::uniform(
+        &mut random::stream(5, random::Domain::DATA, 2),
+        &[n, SIDES[1], SIDES[2]],
+        DType::F64,
+        &Device::Cpu,
+    )?;
     let rise = Rise::default().probability(p).with_masks(masks.clone())?;
     let found = rise.explain(&graph, &x, &target, &Run::new())?;
     let mut terms = Vec::new();

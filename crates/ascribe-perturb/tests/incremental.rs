@@ -57,7 +57,7 @@ impl Variations for CountedVariations<'_> {
 /// A stem with a maximum pooling, two residual blocks, one of them strided, and the mean of each channel.
 fn residual_network() -> Result<Graph> {
     let mut b = GraphBuilder::new();
-    let mut draw = random::stream(11, 0);
+    let mut draw = random::stream(11, random::Domain::DATA, 0);
     let mut names = 0;
     let mut conv = |b: &mut GraphBuilder, x, [from, to, k]: [usize; 3], stride: usize| {
         names += 1;
@@ -84,7 +84,8 @@ fn residual_network() -> Result<Graph> {
     let y = b.op("relu-d", Pointwise::Relu, &[y])?;
     let mean = b.op("mean", Reduce { function: ReduceFn::Mean, axes: vec![2, 3], keep: true }, &[y])?;
     let flat = b.op("flatten", Structure::Flatten { axis: 1 }, &[mean])?;
-    let head = random::normal(&mut random::stream(11, 1), &[5, 48], DType::F32, &Device::Cpu)?;
+    let head =
+        random::normal(&mut random::stream(11, random::Domain::DATA, 1), &[5, 48], DType::F32, &Device::Cpu)?;
     let head = b.constant("head", head);
     let y = b.op("head.product", Linear, &[flat, head])?;
     b.finish(&[y])
@@ -92,7 +93,7 @@ fn residual_network() -> Result<Graph> {
 
 fn pictures(samples: usize) -> Result<Inputs> {
     Inputs::single(random::normal(
-        &mut random::stream(12, 0),
+        &mut random::stream(12, random::Domain::DATA, 0),
         &[samples, 3, 64, 60],
         DType::F32,
         &Device::Cpu,

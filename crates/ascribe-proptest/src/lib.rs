@@ -162,7 +162,11 @@ mod tests {
                             let configured = lines.next().is_some_and(|next| {
                                 next.trim().starts_with("#![proptest_config(ascribe_proptest::config(")
                             });
-                            assert!(configured, "{}: a block without ascribe_proptest::config", path.display());
+                            assert!(
+                                configured,
+                                "{}: a block without ascribe_proptest::config",
+                                path.display()
+                            );
                             *blocks += 1;
                         }
                     }

@@ -3,6 +3,8 @@
 pub mod golden;
 pub mod net;
 
+use std::collections::BTreeMap;
+
 use ascribe_core::{Attribution, Cost, DType, Provenance, Result, Tensor, Values};
 
 /// All values of a tensor.
@@ -34,6 +36,7 @@ pub fn attribution(values: Tensor, targets: Vec<String>) -> Attribution {
     let provenance = Provenance {
         method: "given".into(),
         config: serde_json::Value::Null,
+        relative: false,
         scores: vec![0.0; targets.len()],
         targets,
         baseline_scores: None,
@@ -41,7 +44,10 @@ pub fn attribution(values: Tensor, targets: Vec<String>) -> Attribution {
         cost: Cost::default(),
         seconds: 0.0,
         seed: 0,
+        details: serde_json::Map::new(),
         notes: Vec::new(),
+        warnings: Vec::new(),
     };
-    Attribution { parts: vec![Values { name: String::new(), values, spread: None }], provenance }
+    let parts = vec![Values { name: String::new(), values, spread: None }];
+    Attribution { parts, extras: BTreeMap::new(), provenance }
 }

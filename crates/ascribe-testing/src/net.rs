@@ -133,7 +133,7 @@ impl Draw {
 impl Net {
     /// Draws a network.
     pub fn draw(seed: u64, kind: Kind) -> Result<Self> {
-        let mut draw = Draw { rng: Box::new(random::stream(seed, 0)), kind };
+        let mut draw = Draw { rng: Box::new(random::stream(seed, random::Domain::DATA, 0)), kind };
         let mut width = draw.rng.random_range(2..5);
         let mut layers = vec![draw.conv(SIDES[0], width, 3, 1, true)?];
         layers.extend(draw.activation());
@@ -299,5 +299,10 @@ impl Writer {
 /// A random batch of inputs.
 pub fn inputs(seed: u64, samples: usize) -> Result<Inputs> {
     let shape: Vec<usize> = [&[samples], &SIDES[..]].concat();
-    Inputs::single(random::normal(&mut random::stream(seed, 1), &shape, DType::F64, &Device::Cpu)?)
+    Inputs::single(random::normal(
+        &mut random::stream(seed, random::Domain::DATA, 1),
+        &shape,
+        DType::F64,
+        &Device::Cpu,
+    )?)
 }

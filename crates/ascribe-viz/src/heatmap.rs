@@ -39,6 +39,7 @@ pub struct Heatmap {
     values: Vec<f64>,
     reduction: Reduction,
     signed: bool,
+    relative: bool,
     channels: usize,
 }
 
@@ -52,7 +53,7 @@ impl Heatmap {
             return Err(Error::ValueCount { height, width, found: values.len() });
         }
         let reduction = if signed { Reduction::Sum } else { Reduction::SumAbs };
-        Ok(Self { height, width, values, reduction, signed, channels: 1 })
+        Ok(Self { height, width, values, reduction, signed, relative: false, channels: 1 })
     }
 
     /// From an attribution of shape [H, W], [C, H, W] or [1, C, H, W] of any float type, on any device.
@@ -80,7 +81,8 @@ impl Heatmap {
         let values = (0..places)
             .map(|place| reduction.apply(raw.iter().skip(place).step_by(places).copied()))
             .collect();
-        Ok(Self { height, width, values, reduction, signed: reduction.is_signed(), channels })
+        let signed = reduction.is_signed();
+        Ok(Self { height, width, values, reduction, signed, relative: false, channels })
     }
 
     /// One map per sample of an attribution of shape [N, C, H, W].
@@ -126,6 +128,17 @@ impl Heatmap {
     /// Whether the sign of a value carries meaning (else the map is a magnitude).
     pub fn is_signed(&self) -> bool {
         self.signed
+    }
+
+    /// Whether zero has no meaning in this map, only differences between its values have.
+    pub fn is_relative(&self) -> bool {
+        self.relative
+    }
+
+    /// The same values, of a method for which zero has no meaning (RISE): the colours are spread over their range.
+    pub fn with_relative(mut self, relative: bool) -> Self {
+        self.relative = relative;
+        self
     }
 
     /// The same values, shown as a signed map or as a magnitude. The values do not change.

@@ -21,6 +21,17 @@ pub enum ScaleKind {
     Range,
 }
 
+impl ScaleKind {
+    /// The scale that suits a map.
+    fn of(map: &Heatmap) -> Self {
+        match (map.is_relative(), map.is_signed()) {
+            (true, _) => Self::Range,
+            (false, true) => Self::Diverging,
+            (false, false) => Self::Sequential,
+        }
+    }
+}
+
 /// The map from values to positions 0..=1.
 ///
 /// With `P_q` the q-th percentile (linear interpolation between order statistics) over all finite values of the maps
@@ -61,13 +72,13 @@ impl Scale {
     /// # Errors
     /// If `percentile` is not in 50 < q ≤ 100.
     pub fn of(map: &Heatmap, percentile: f64) -> Result<Self> {
-        let kind = if map.is_signed() { ScaleKind::Diverging } else { ScaleKind::Sequential };
+        let kind = ScaleKind::of(map);
         Self::fit(kind, percentile, map.values().iter().copied())
     }
 
     /// One scale for several maps, so that their colours can be compared: the widest of their own limits (not those
-    /// of the pooled values, where a coarse map would drown in a fine one). Diverging if any map is signed, unless
-    /// `kind` says otherwise.
+    /// of the pooled values, where a coarse map would drown in a fine one). Diverging if any map is signed, and over the
+    /// range of the values if all are relative, unless `kind` says otherwise.
     ///
     /// # Errors
     /// If `percentile` is not in 50 < q ≤ 100, or there is no map.
@@ -77,8 +88,12 @@ impl Scale {
         percentile: f64,
     ) -> Result<Self> {
         let maps: Vec<&Heatmap> = maps.into_iter().collect();
-        let signed = maps.iter().any(|m| m.is_signed());
-        let kind = kind.unwrap_or(if signed { ScaleKind::Diverging } else { ScaleKind::Sequential });
+        let own = || {
+            let has = |kind| maps.iter().any(|map| ScaleKind::of(map) == kind);
+            let wide = [ScaleKind::Diverging, ScaleKind::Sequential].into_iter().find(|&kind| has(kind));
+            wide.unwrap_or(ScaleKind::Range)
+        };
+        let kind = kind.unwrap_or_else(own);
         let values = |m: &'a Heatmap| m.values().iter().copied();
         let scales =
             maps.iter().map(|m| Self::fit(kind, percentile, values(m))).collect::<Result<Vec<_>>>()?;

@@ -9,7 +9,7 @@ fn main() -> ascribe::Result<()> {
     for prediction in model.predictions(&model.graph.forward(&input.inputs)?, 0, 3)?.unwrap_or_default() {
         println!("{:6.2} % {}", 100.0 * prediction.probability, prediction.label.unwrap_or_default());
     }
-    let method = IntegratedGradients::new().steps(20);
+    let method = IntegratedGradients::exactly(20);
     let found = method.explain(&model.graph, &input.inputs, &Target::Top1, &Run::new())?;
     println!("score {:?}, gap {:?}", found.provenance.scores, found.provenance.completeness_gap);
     Ok(())

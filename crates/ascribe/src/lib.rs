@@ -6,7 +6,7 @@
 //!
 //! let model = Model::open("resnet50.onnx", &OpenOptions::default())?;
 //! let input = model.read("photo.jpg".as_ref())?;
-//! let method = IntegratedGradients::new().steps(50);
+//! let method = IntegratedGradients::default();
 //! let attribution = method.explain(&model.graph, &input.inputs, &Target::Top1, &Run::new())?;
 //! attribution.save("attribution.safetensors")?;
 //! # Ok::<(), ascribe::Error>(())
@@ -25,8 +25,12 @@ pub mod annotations;
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
 mod error;
+#[cfg(feature = "annotations")]
+pub mod evaluator;
 #[cfg(feature = "models")]
 mod model;
+#[cfg(all(feature = "models", feature = "viz"))]
+pub mod picture;
 #[cfg(feature = "models")]
 pub mod target;
 
@@ -50,15 +54,17 @@ pub use model::{DEFAULT_MODEL, Loaded, Model, OpenOptions, Prediction};
 pub mod prelude {
     pub use ascribe_core::{
         Attribution, Autograd, Baseline, BlackBox, Differentiable, Explainer, Graph, GraphBuilder, Inputs,
-        Method, Predictor, Run, Target,
+        Location, Method, Predictor, Run, Target, explain_at,
     };
     #[cfg(feature = "gradient")]
     pub use ascribe_gradient::{
-        DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Location,
-        Lrp, NoiseTunnel, Saliency, explain_at,
+        DeconvNet, GradCam, GuidedBackprop, GuidedGradCam, InputXGradient, IntegratedGradients, Lrp,
+        NoiseTunnel, Saliency,
     };
     #[cfg(feature = "metrics")]
-    pub use ascribe_metrics::{Case, Completeness, Metric, ModelRandomisation, PixelCurve, PointingGame};
+    pub use ascribe_metrics::{
+        Case, Completeness, Deletion, Insertion, Metric, ModelRandomisation, PixelCurve, PointingGame,
+    };
     #[cfg(feature = "perturb")]
     pub use ascribe_perturb::{Occlusion, Rise};
 

@@ -1,32 +1,9 @@
 //! Targets as the command line writes them.
 
-use ascribe_core::{Outputs, Target};
-use serde::{Deserialize, Serialize};
+use ascribe_core::{Outputs, Score, Target};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-
-/// What scores a class if a target does not say: the method's paper decides, see
-/// [`crate::catalogue::score`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Score {
-    /// The model's output.
-    #[default]
-    Logit,
-    /// The softmax probability.
-    Probability,
-}
-
-impl Score {
-    /// A target that is about a class, scored this way; other targets stay what they are.
-    pub fn of(self, target: Target) -> Target {
-        match self {
-            Self::Logit => target,
-            Self::Probability => target.probability(),
-        }
-    }
-}
 
 /// How a text says what scores its class.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +59,23 @@ pub fn parse(text: &str, score: Score, model: &Model, outputs: &Outputs) -> Resu
         }
     };
     targets.into_iter().map(scored).collect()
+}
+
+/// One sample's target in words: label and class.
+pub fn words(target: &Target, sample: usize, model: &Model) -> String {
+    let name = |class: usize| match model.label(class) {
+        Some(label) => format!("{label} ({class})"),
+        None => format!("class {class}"),
+    };
+    match target {
+        Target::Difference(a, b) => format!("{} rather than {}", name(*a), name(*b)),
+        Target::Probability(c) => format!("probability of {}", name(*c)),
+        Target::Probabilities(_) => {
+            target.class(sample).map_or_else(|| target.describe(), |c| format!("probability of {}", name(c)))
+        }
+        Target::LogProbability(c) => format!("log-probability of {}", name(*c)),
+        other => other.class(sample).map_or_else(|| other.describe_sample(sample), name),
+    }
 }
 
 /// Whether a text leaves it to the method what scores its class.

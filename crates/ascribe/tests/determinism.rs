@@ -44,7 +44,12 @@ fn networks() -> Result<Vec<(&'static str, Graph, Inputs)>, Failure> {
 }
 
 fn inputs(shape: &[usize], dtype: DType) -> Result<Inputs, Failure> {
-    Ok(Inputs::single(random::normal(&mut random::stream(3, 3), shape, dtype, &Device::Cpu)?)?)
+    Ok(Inputs::single(random::normal(
+        &mut random::stream(3, random::Domain::DATA, 3),
+        shape,
+        dtype,
+        &Device::Cpu,
+    )?)?)
 }
 
 /// Everything of an attribution that is not time.
@@ -57,11 +62,11 @@ fn record(found: &Attribution) -> Result<(Vec<u64>, Value), Failure> {
 #[test]
 fn methods() -> Result<(), Failure> {
     for (name, graph, x) in networks()? {
-        let plain = catalogue::methods()?.iter().map(|entry| (entry.id.as_str(), config(&entry.id)));
+        let plain = catalogue::METHODS.entries().map(|entry| (entry.card.id, config(entry.card.id)));
         let summed = ("smooth-grad", json!({ "samples": 5, "spread": false }));
         for (id, config) in plain.chain([summed]) {
             let method = catalogue::explainer(id, &config)?;
-            let target = catalogue::score(id, &config)?.of(Target::Classes(vec![1, 3]));
+            let target = method.score().of(Target::Classes(vec![1, 3]));
             let explain = |x: &Inputs, target: &Target, run: &Run| method.explain(&graph, x, target, run);
             let run = Run::new().seed(11);
             let expected = record(&explain(&x, &target, &run)?)?;
@@ -77,7 +82,7 @@ fn methods() -> Result<(), Failure> {
             }
             let mut alone = Vec::new();
             for (sample, class) in [1, 3].into_iter().enumerate() {
-                let target = catalogue::score(id, &config)?.of(Target::Class(class));
+                let target = method.score().of(Target::Class(class));
                 alone.push(explain(&x.select(&[sample])?, &target, &run)?);
             }
             let (first, second) = (&alone[0].parts[0], &alone[1].parts[0]);
@@ -101,12 +106,13 @@ fn metrics() -> Result<(), Failure> {
         let attribution = method.explain(&graph, &x, &target, &seeded)?;
         let scenes = [1, 3]
             .map(|class| Scene::new(vec![Object { class, bounds: [2.0, 3.0, 9.0, 9.0], difficult: false }]));
-        for id in catalogue::metrics() {
-            let config = match *id {
+        for entry in catalogue::metrics() {
+            let id = entry.card.id;
+            let config = match id {
                 "insertion" | "deletion" => json!({ "step": 37 }),
                 _ => json!({}),
             };
-            let metric = catalogue::metric(id, &config)?;
+            let metric = entry.build(&config)?;
             let evaluate = |run: &Run| -> Result<String, Failure> {
                 let case =
                     Case::new(&graph, &x, &target, &attribution, run).explained_by(&*method).showing(&scenes);

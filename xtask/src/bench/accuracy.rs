@@ -31,7 +31,7 @@ pub fn run(args: &Accuracy) -> anyhow::Result<()> {
     let one = file.get("input")?.to_dtype(DType::F32)?;
     let mut rows = Vec::new();
     for sample in 0..args.inputs {
-        let mut stream = random::stream(0, sample as u64);
+        let mut stream = random::stream(0, random::Domain::DATA, sample as u64);
         let noise = random::normal(&mut stream, one.dims(), DType::F32, &Device::Cpu)?;
         rows.push((&one + (noise * 0.5)?)?);
     }

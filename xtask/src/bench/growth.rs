@@ -33,7 +33,7 @@ pub fn run() -> anyhow::Result<()> {
 
     println!("| what | value | seconds |");
     println!("| --- | --- | --- |");
-    let ig = |steps| IntegratedGradients::new().steps(steps);
+    let ig = |steps| IntegratedGradients::exactly(steps);
     let run = Run::new().threads(2);
     for steps in [10, 20, 50, 100, 200] {
         row("steps of integrated gradients", steps, &ig(steps), &model.graph, &picture, &run)?;
@@ -45,12 +45,12 @@ pub fn run() -> anyhow::Result<()> {
     let model = super::open(ANY_SIDE, false)?;
     for side in [112, 160, 224, 320, 448] {
         let picture = picture.upsample_nearest2d(side, side)?;
-        row("side of the picture, saliency", side, &Saliency::new(), &model.graph, &picture, &run)?;
+        row("side of the picture, saliency", side, &Saliency::default(), &model.graph, &picture, &run)?;
     }
     for name in DEPTHS {
         let model = super::open(name, false)?;
         let depth: usize = name.trim_start_matches("resnet").parse()?;
-        row("layers of a ResNet, saliency", depth, &Saliency::new(), &model.graph, &picture, &run)?;
+        row("layers of a ResNet, saliency", depth, &Saliency::default(), &model.graph, &picture, &run)?;
     }
     Ok(())
 }

@@ -57,14 +57,14 @@ fn status(key: &str) -> f64 {
 
 fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
     Ok(match workload {
-        "saliency" => Box::new(Saliency::new()),
-        "ig-50" => Box::new(IntegratedGradients::new().steps(50).quadrature(Quadrature::GaussLegendre)),
+        "saliency" => Box::new(Saliency::default()),
+        "ig-50" => Box::new(IntegratedGradients::exactly(50).quadrature(Quadrature::GaussLegendre)),
         // Like the peer, without standard errors.
         "smooth-grad-50" => {
-            Box::new(NoiseTunnel::smooth_grad(Saliency::new()).samples(50).sigma(0.15).spread(false))
+            Box::new(NoiseTunnel::smooth_grad(Saliency::default()).samples(50).sigma(0.15).spread(false))
         }
-        "grad-cam" => Box::new(GradCam::new().relu(true)),
-        "lrp" => Box::new(Lrp::new().composite(LrpComposite::EpsilonPlus)),
+        "grad-cam" => Box::new(GradCam::default().relu(true)),
+        "lrp" => Box::new(Lrp::default().composite(LrpComposite::EpsilonPlus)),
         "rise-1000" => Box::new(Rise::new(1000)),
         "occlusion" => Box::new(Occlusion::new(16, 8)),
         other => bail!("there is no workload '{other}'"),

@@ -29,9 +29,9 @@ pub fn steps(setting: &Setting) -> u64 {
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     // The paper (§5) finds 20 to 300 enough.
     let steps = if setting.quick { 50 } else { 300 };
-    let ig = IntegratedGradients::new().steps(steps).quadrature(Quadrature::GaussLegendre);
+    let ig = IntegratedGradients::exactly(steps).quadrature(Quadrature::GaussLegendre);
     let methods: [&dyn Explainer<Graph>; 4] =
-        [&ig, &Saliency::new(), &GuidedBackprop::new(), &InputXGradient::new()];
+        [&ig, &Saliency::default(), &GuidedBackprop::default(), &InputXGradient::default()];
     let mut table = Table::new([
         Column::text("picture"),
         Column::text("method"),
@@ -120,9 +120,9 @@ fn sensitivity() -> anyhow::Result<Section> {
     let value =
         |a: &Attribution| -> anyhow::Result<f64> { Ok(a.values().flatten_all()?.to_vec1::<f64>()?[0]) };
     let (target, run) = (Target::Class(0), Run::new());
-    let gradient = value(&Saliency::new().explain(&graph, &x, &target, &run)?)?;
+    let gradient = value(&Saliency::default().explain(&graph, &x, &target, &run)?)?;
     let ig =
-        IntegratedGradients::new().steps(1000).quadrature(Quadrature::RiemannMiddle).baseline(Baseline::Zero);
+        IntegratedGradients::exactly(1000).quadrature(Quadrature::RiemannMiddle).baseline(Baseline::Zero);
     let integrated = value(&ig.explain(&graph, &x, &target, &run)?)?;
     Ok(Section::new("Sensitivity")
         .text("f(x) = 1 − ReLU(1 − x) rises from 0 to 1 between x = 0 and x = 1, and is flat at x = 2.")

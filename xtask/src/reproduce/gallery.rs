@@ -34,7 +34,7 @@ pub fn steps(setting: &Setting) -> u64 {
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     let model = &setting.model;
     let titles: Result<Vec<&str>, _> =
-        METHODS.iter().map(|id| catalogue::method(id).map(|e| e.name.as_str())).collect();
+        METHODS.iter().map(|id| catalogue::method(id).map(|e| e.card.name)).collect();
     let mut grid = Grid::new(titles?).title("Attributions of EfficientNet-Lite0");
     for name in pictures(setting) {
         let path = paths::root().join("fixtures/images").join(name);

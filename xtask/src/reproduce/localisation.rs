@@ -10,9 +10,9 @@ use crate::shapes::{self, ShapePicture};
 
 fn methods() -> [(&'static str, Box<dyn Explainer<Graph>>); 4] {
     [
-        ("saliency", Box::new(Saliency::new().abs(true))),
-        ("integrated gradients", Box::new(IntegratedGradients::new().steps(20))),
-        ("Grad-CAM", Box::new(GradCam::new())),
+        ("saliency", Box::new(Saliency::default().abs(true))),
+        ("integrated gradients", Box::new(IntegratedGradients::exactly(20))),
+        ("Grad-CAM", Box::new(GradCam::default())),
         ("occlusion", Box::new(Occlusion::new(6, 2))),
     ]
 }

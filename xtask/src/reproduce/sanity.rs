@@ -29,10 +29,10 @@ struct Subject {
 /// The methods with the verdict of the paper: whether their maps change with the parameters of higher layers.
 fn methods() -> [(&'static str, Box<dyn Explainer<Graph>>, bool); 4] {
     [
-        ("the gradient", Box::new(Saliency::new()), true),
-        ("Grad-CAM", Box::new(GradCam::new().relu(true)), true),
-        ("guided backpropagation", Box::new(GuidedBackprop::new()), false),
-        ("guided Grad-CAM", Box::new(GuidedGradCam::new()), false),
+        ("the gradient", Box::new(Saliency::default()), true),
+        ("Grad-CAM", Box::new(GradCam::default().relu(true)), true),
+        ("guided backpropagation", Box::new(GuidedBackprop::default()), false),
+        ("guided Grad-CAM", Box::new(GuidedGradCam::default()), false),
     ]
 }
 

@@ -23,7 +23,7 @@ pub struct ShapePicture {
 /// Picture number `number` of the stream of `seed`: a shape of random class, place, size and colour over a gradient
 /// with noise and a few short strokes that belong to no class.
 pub fn picture(seed: u64, number: u64) -> ShapePicture {
-    let mut rng = random::stream(seed, number);
+    let mut rng = random::stream(seed, random::Domain::DATA, number);
     let class = rng.random_range(0..CLASSES.len());
     let radius = rng.random_range(5.0..9.0_f32);
     let margin = radius + 1.0;

@@ -57,7 +57,12 @@ fn initial() -> anyhow::Result<StateDict> {
             (format!("conv{}", layer + 1), vec![to, from, 3, 3])
         };
         let fan_in: usize = shape.iter().skip(1).product();
-        let noise = random::normal(&mut random::stream(2, layer as u64), &shape, DType::F32, &Device::Cpu)?;
+        let noise = random::normal(
+            &mut random::stream(2, random::Domain::PARAMETERS, layer as u64),
+            &shape,
+            DType::F32,
+            &Device::Cpu,
+        )?;
         parameters.insert(format!("{name}.weight"), (noise * (2.0 / fan_in as f64).sqrt())?);
         parameters.insert(format!("{name}.bias"), Tensor::zeros(to, DType::F32, &Device::Cpu)?);
     }

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ascribe::core::{Attribution, Outputs, Run, Target};
-use ascribe::gradient::{Location, explain_at};
-use ascribe::target::Score;
+use ascribe::core::{Attribution, Boxed, Graph, Location, Outputs, Run, Score, Target, explain_at};
+use ascribe::picture::{self, Photograph};
 use ascribe::viz::report::{Figure, Report, Section};
 use ascribe::viz::{About, Grid, GridRow};
 use ascribe::{Model, Prediction, catalogue};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use crate::args::Compare;
 use crate::error::{Failure, Result};
 use crate::output::{self, Form, json_text};
-use crate::progress::{Bar, note};
+use crate::progress::{Bar, note, warn};
 use crate::settings;
 
 /// One input with its explanations.
@@ -27,6 +26,12 @@ struct Row {
     smoothing: Vec<f64>,
 }
 
+/// A method, and where it looks.
+struct Column {
+    explainer: Boxed<Graph>,
+    location: Location,
+}
+
 /// One explanation.
 struct Cell {
     attribution: Attribution,
@@ -37,39 +42,34 @@ struct Cell {
 pub fn run(args: &Compare) -> Result<String> {
     settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Json, Form::Report])?;
-    for id in &args.methods {
-        catalogue::method(id)?;
-    }
-    let mut configs =
-        settings::configs(args.config.as_deref(), &args.methods, &args.set, |id| Ok(catalogue::fields(id)?))?;
+    let cards = args.methods.iter().map(|id| Ok(catalogue::method(id)?.card)).collect::<Result<Vec<_>>>()?;
+    let fields = |id: &str| Ok(catalogue::explainer(id, &Value::Null)?.config());
+    let configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, fields)?;
     let model = settings::model(&args.model)?;
-    let mut locations = vec![location(args)?; args.methods.len()];
-    for ((id, config), location) in args.methods.iter().zip(&mut configs).zip(&mut locations) {
-        let fields = catalogue::fields(id)?;
-        if let Some(text) = &args.target.baseline
-            && fields.get("baseline").is_some()
-        {
-            settings::set_baseline(config, id, &settings::baseline(text, &model)?)?;
+    let baseline = args.target.baseline.as_ref().map(|text| settings::baseline(text, &model)).transpose()?;
+    let mut methods = Vec::new();
+    for (card, mut config) in cards.iter().zip(configs) {
+        let mut location = location(args)?;
+        if let Some(baseline) = baseline.as_ref().filter(|_| card.takes.baseline) {
+            settings::set_baseline(&mut config, baseline)?;
         }
-        if let (Location::Layer(layer), Some(_), Some(config)) =
-            (&*location, fields.get("layer"), config.as_object_mut())
+        if let (Location::Layer(layer), true, Some(config)) =
+            (&location, card.takes.layer, config.as_object_mut())
         {
             config.insert("layer".into(), json!(layer));
-            *location = Location::Input;
+            location = Location::Input;
         }
-        catalogue::explainer(id, config)?;
+        methods.push(Column { explainer: catalogue::explainer(card.id, &config)?, location });
     }
     let bar = Bar::new("compare");
     let run = settings::run(&args.run, &bar)?;
     let mut rows = Vec::new();
     for input in &args.input {
-        rows.push(row(args, input, &model, &configs, &locations, &run, &bar)?);
+        rows.push(row(args, input, &model, &methods, &run, &bar)?);
     }
     bar.finish();
-    let names: Result<Vec<String>> =
-        args.methods.iter().map(|id| Ok(catalogue::method(id)?.name.clone())).collect();
     let summary = summary(args, &model, &rows);
-    let mut grid = Grid::new(names?)
+    let mut grid = Grid::new(cards.iter().map(|card| card.name))
         .title("Attributions compared")
         .subtitle(subtitle(&model, &rows))
         .about(About::new().model(&*model.name).extra("summary", summary.clone()));
@@ -98,15 +98,7 @@ fn location(args: &Compare) -> Result<Location> {
     })
 }
 
-fn row(
-    args: &Compare,
-    input: &Path,
-    model: &Model,
-    configs: &[Value],
-    locations: &[Location],
-    run: &Run,
-    bar: &Bar,
-) -> Result<Row> {
+fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Run, bar: &Bar) -> Result<Row> {
     let loaded = model.read(input)?;
     let Some(prepared) = &loaded.picture else {
         let message = format!("'{}' is a tensor file; compare draws over pictures", input.display());
@@ -114,10 +106,10 @@ fn row(
     };
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
     let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
-    let target = |score: Score| target(args, locations, score, model, &outputs);
-    let (photo, region) = output::photograph(input, prepared)?;
-    let mut picture = GridRow::new(photo);
-    if let Some(region) = region {
+    let target = |score: Score| target(args, score, model, &outputs);
+    let photo = Photograph::read(input, prepared)?;
+    let mut picture = GridRow::new(photo.image);
+    if let Some(region) = photo.region {
         picture = picture.region(region);
     }
     for p in predictions.iter().take(1) {
@@ -125,16 +117,18 @@ fn row(
             picture.prediction(p.label.clone().unwrap_or_else(|| p.class.to_string()), Some(p.probability));
     }
     let (mut cells, mut smoothing) = (Vec::new(), Vec::new());
-    for ((id, config), location) in args.methods.iter().zip(configs).zip(locations) {
+    for Column { explainer, location } in methods {
+        let id = explainer.id();
         bar.label(id);
-        let explainer = catalogue::explainer(id, config)?;
-        let target = target(catalogue::score(id, config)?)?;
-        match explain_at(&*explainer, &model.graph, &loaded.inputs, &target, location, run) {
+        let target = target(explainer.score())?;
+        match explain_at(&**explainer, &model.graph, &loaded.inputs, &target, location, run) {
             Ok(mut attribution) => {
                 attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
-                let map = output::heatmap(&attribution, 0)?;
-                let sigma = output::style(&map, id, prepared, args.smoothing).smoothing;
-                let map = if sigma > 0.0 { map.smooth(sigma)? } else { map };
+                for warning in &attribution.provenance.warnings {
+                    warn(&format!("{id} of {}: {warning}", input.display()));
+                }
+                let (map, sigma) =
+                    picture::smoothed(picture::heatmap(&attribution, 0)?, prepared, args.smoothing)?;
                 smoothing.push(sigma);
                 picture = picture.map(map);
                 cells.push(Ok(Cell { attribution, target: words(&target, model) }));
@@ -154,15 +148,9 @@ fn row(
 }
 
 /// What is explained. A neuron is its own target.
-fn target(
-    args: &Compare,
-    locations: &[Location],
-    score: Score,
-    model: &Model,
-    outputs: &Outputs,
-) -> Result<Target> {
-    if let Some(Location::Neuron(_, index)) = locations.first() {
-        return Ok(Target::Neuron(index.clone()));
+fn target(args: &Compare, score: Score, model: &Model, outputs: &Outputs) -> Result<Target> {
+    if let Location::Neuron(_, index) = location(args)? {
+        return Ok(Target::Neuron(index));
     }
     match ascribe::target::parse(&args.target.target, score, model, outputs)?.as_slice() {
         [target] => Ok(target.resolve(outputs)?),
@@ -171,7 +159,7 @@ fn target(
 }
 
 fn words(target: &Target, model: &Model) -> String {
-    output::target_words(target, 0, model)
+    ascribe::target::words(target, 0, model)
 }
 
 /// The model, and what was done to maps for display.
@@ -211,16 +199,16 @@ fn summary(args: &Compare, model: &Model, rows: &[Row]) -> Value {
 }
 
 fn report(args: &Compare, model: &Model, rows: &[Row], picture: &ascribe::viz::Picture) -> Result<Report> {
-    use ascribe::viz::report::{Cell as ReportCell, Column, Table};
+    use ascribe::viz::report::{Cell as ReportCell, Column as ReportColumn, Table};
     let mut table = Table::new([
-        Column::text("input"),
-        Column::text("target"),
-        Column::text("method"),
-        Column::number("score", 4),
-        Column::number("completeness gap", 6),
-        Column::number("forward", 0),
-        Column::number("backward", 0),
-        Column::number("seconds", 2),
+        ReportColumn::text("input"),
+        ReportColumn::text("target"),
+        ReportColumn::text("method"),
+        ReportColumn::number("score", 4),
+        ReportColumn::number("completeness gap", 6),
+        ReportColumn::number("forward", 0),
+        ReportColumn::number("backward", 0),
+        ReportColumn::number("seconds", 2),
     ]);
     let mut configs = serde_json::Map::new();
     let mut notes = Section::new("Notes");

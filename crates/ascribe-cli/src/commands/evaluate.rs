@@ -2,251 +2,114 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ascribe::annotations::{self, Annotations};
-use ascribe::core::{Explainer, Graph, Run, Target};
-use ascribe::metrics::localisation::{PointingGameScore, Scene};
-use ascribe::metrics::{Better, Case, Evaluation, Metric};
-use ascribe::target::Score;
+use ascribe::catalogue;
+use ascribe::evaluator::{Evaluator, Overall, Row};
+use ascribe::metrics::{Better, MetricCard};
 use ascribe::viz::report::{Cell, Column, Report, Section, Table};
-use ascribe::{Loaded, Model, catalogue};
-use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::metrics::arrow;
 use crate::args::Evaluate;
 use crate::error::{Failure, Result};
 use crate::output::{self, Form, json_text, table};
 use crate::progress::Bar;
 use crate::settings;
 
-const POINTING_GAME: &str = "pointing-game";
-
-/// One number: a metric of a method on a picture.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
-    picture: PathBuf,
-    target: String,
-    method: String,
-    metric: String,
-    value: Option<f64>,
-    detail: Value,
-    notes: Vec<String>,
-}
-
-/// A metric of a method over all pictures.
-#[derive(Clone, Debug, Serialize)]
-struct Summary {
-    method: String,
-    metric: String,
-    better: Better,
-    /// Mean over pictures; for the pointing game the mean over classes of each class's accuracy.
-    mean: Option<f64>,
-    count: usize,
-}
-
-struct Methods {
-    ids: Vec<String>,
-    explainers: Vec<Box<dyn Explainer<Graph>>>,
-    /// What scores a class in each method's paper.
-    scores: Vec<Score>,
-    metrics: Vec<Box<dyn Metric<Graph>>>,
-}
-
 pub fn run(args: &Evaluate) -> Result<String> {
     let forms = output::forms(&args.output, &[Form::Json, Form::Csv, Form::Report])?;
-    let methods = methods(args)?;
+    let (methods, metrics) = configured(args)?;
     let model = settings::model(&args.model)?;
     if !args.data.is_dir() {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
-    let game = args.metrics.iter().any(|m| m == POINTING_GAME);
+    let mut evaluator = Evaluator {
+        model: &model,
+        methods,
+        metrics,
+        target: args.target.clone(),
+        annotations: Annotations::default(),
+    };
     // Boxes that nobody asks for may name labels that nobody knows.
-    let annotations =
-        if game { Annotations::beside(&args.data, model.labels.as_ref())? } else { Annotations::default() };
-    if game && annotations.is_empty() {
-        return Err(Failure::request(format!(
-            "the pointing game needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
-            args.data.display()
-        )));
+    if evaluator.asks_for_truth() {
+        evaluator.annotations = Annotations::beside(&args.data, model.labels.as_ref())?;
+        if evaluator.annotations.is_empty() {
+            let asking: Vec<&str> =
+                evaluator.metrics.iter().map(|m| m.card()).filter(|c| c.asks.truth).map(|c| c.id).collect();
+            return Err(Failure::request(format!(
+                "{} needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
+                asking.join(", "),
+                args.data.display()
+            )));
+        }
     }
     let bar = Bar::new("evaluate");
     let run = settings::run(&args.run, &bar)?;
     let mut rows = Vec::new();
-    for (done, picture) in pictures.iter().enumerate() {
-        let name = picture.file_name().unwrap_or_default().to_string_lossy();
-        bar.label(&format!("{} of {}: {name}", done + 1, pictures.len()));
-        rows.extend(one_picture(args, &methods, &model, picture, &annotations, &run)?);
-    }
+    evaluator.run(
+        &pictures,
+        &[],
+        &run,
+        |picture, done, all| {
+            let name = picture.file_name().unwrap_or_default().to_string_lossy();
+            bar.label(&format!("{} of {all}: {name}", done + 1));
+        },
+        |of_picture| {
+            rows.extend(of_picture);
+            Ok(())
+        },
+    )?;
     bar.finish();
-    let summaries = summaries(&methods, &rows);
+    let summaries = evaluator.summaries(&rows, run.get_seed());
     let object = json!({
         "model": model.name, "data": args.data, "pictures": pictures.len(),
-        "methods": methods.all().map(|(id, e, score)| json!({ "id": id, "config": e.config(), "score": score })).collect::<Vec<_>>(),
-        "metrics": methods.metrics.iter().map(|m| json!({ "id": m.id(), "config": m.config(), "better": m.better() })).collect::<Vec<_>>(),
+        "methods": evaluator.methods.iter()
+            .map(|m| json!({ "id": m.id(), "config": m.config(), "score": m.score() })).collect::<Vec<_>>(),
+        "metrics": evaluator.metrics.iter()
+            .map(|m| json!({ "id": m.id(), "config": m.config(), "better": m.card().better })).collect::<Vec<_>>(),
         "summary": summaries, "rows": rows, "outputs": args.output,
     });
     for (path, form) in args.output.iter().zip(&forms) {
         match form {
             Form::Csv => output::write_text(path, &csv(&rows))?,
-            Form::Report => report(args, &model, &methods, &summaries, &rows)?.save(path)?,
+            Form::Report => report(args, &evaluator, &summaries, &rows)?.save(path)?,
             _ => output::write_text(path, &json_text(&object)?)?,
         }
     }
     if args.json {
         return json_text(&object);
     }
-    Ok(text(args, &methods, &summaries))
+    Ok(text(args, &evaluator, &summaries))
 }
 
-fn methods(args: &Evaluate) -> Result<Methods> {
-    for id in &args.methods {
-        catalogue::method(id)?;
-    }
-    for id in &args.metrics {
-        catalogue::metric(id, &json!({}))?;
-    }
+type Configured = (Vec<ascribe::core::Boxed<ascribe::core::Graph>>, Vec<ascribe::metrics::BoxedMetric>);
+
+/// The methods and the metrics that the arguments name, with their settings.
+fn configured(args: &Evaluate) -> Result<Configured> {
+    let of_methods: Vec<Value> = args
+        .methods
+        .iter()
+        .map(|id| Ok(catalogue::explainer(id, &Value::Null)?.config()))
+        .collect::<Result<_>>()?;
+    let of_metrics: Vec<Value> = args
+        .metrics
+        .iter()
+        .map(|id| Ok(catalogue::metric(id, &Value::Null)?.config()))
+        .collect::<Result<_>>()?;
     let all: Vec<String> = args.methods.iter().chain(&args.metrics).cloned().collect();
-    let fields = |id: &str| -> Result<Value> {
-        if catalogue::metrics().contains(&id) {
-            return Ok(catalogue::metric(id, &json!({}))?.config());
-        }
-        Ok(catalogue::fields(id)?)
+    let known: Vec<Value> = of_methods.into_iter().chain(of_metrics).collect();
+    let fields = |id: &str| {
+        let place = all.iter().position(|other| other == id);
+        Ok(place.and_then(|place| known.get(place)).cloned().unwrap_or_default())
     };
     let configs = settings::configs(None, &all, &args.set, fields)?;
-    let (own, of_metrics) = configs.split_at(args.methods.len());
-    let explainers: ascribe::Result<_> =
-        args.methods.iter().zip(own).map(|(id, config)| catalogue::explainer(id, config)).collect();
-    let metrics: ascribe::Result<_> =
-        args.metrics.iter().zip(of_metrics).map(|(id, config)| catalogue::metric(id, config)).collect();
-    let scores: ascribe::Result<_> =
-        args.methods.iter().zip(own).map(|(id, config)| catalogue::score(id, config)).collect();
-    Ok(Methods { ids: args.methods.clone(), explainers: explainers?, scores: scores?, metrics: metrics? })
-}
-
-impl Methods {
-    fn all(&self) -> impl Iterator<Item = (&str, &dyn Explainer<Graph>, Score)> {
-        let methods = self.ids.iter().zip(&self.explainers).zip(&self.scores);
-        methods.map(|((id, explainer), score)| (id.as_str(), &**explainer, *score))
-    }
-}
-
-fn one_picture(
-    args: &Evaluate,
-    methods: &Methods,
-    model: &Model,
-    picture: &Path,
-    annotations: &Annotations,
-    run: &Run,
-) -> Result<Vec<Row>> {
-    let loaded = model.read(picture)?;
-    let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
-    let scene = loaded.picture.as_ref().and_then(|p| annotations.scene(picture, &p.geometry));
-    let annotated: Vec<Target> = annotations.classes(picture).into_iter().map(Target::Class).collect();
-    let mut rows = Vec::new();
-    for (id, explainer, score) in methods.all() {
-        let targets = ascribe::target::parse(&args.target, score, model, &outputs)?;
-        let targets: ascribe::core::Result<Vec<Target>> =
-            targets.iter().map(|t| t.resolve(&outputs)).collect();
-        let by_target =
-            |game: bool| methods.metrics.iter().filter(move |m| (m.id() == POINTING_GAME) == game);
-        for target in &targets? {
-            rows.extend(one_target(
-                model,
-                &loaded,
-                target,
-                picture,
-                id,
-                explainer,
-                by_target(false),
-                None,
-                run,
-            )?);
-        }
-        if by_target(true).next().is_some() && scene.is_some() {
-            for target in &annotated {
-                let target = score.of(target.clone());
-                let scene = scene.as_ref();
-                rows.extend(one_target(
-                    model,
-                    &loaded,
-                    &target,
-                    picture,
-                    id,
-                    explainer,
-                    by_target(true),
-                    scene,
-                    run,
-                )?);
-            }
-        }
-    }
-    Ok(rows)
-}
-
-#[expect(clippy::too_many_arguments, reason = "one evaluation is about all of these")]
-fn one_target<'a>(
-    model: &Model,
-    loaded: &Loaded,
-    target: &Target,
-    picture: &Path,
-    id: &str,
-    explainer: &dyn Explainer<Graph>,
-    metrics: impl Iterator<Item = &'a Box<dyn Metric<Graph>>>,
-    scene: Option<&Scene>,
-    run: &Run,
-) -> Result<Vec<Row>> {
-    let mut metrics = metrics.peekable();
-    if metrics.peek().is_none() {
-        return Ok(Vec::new());
-    }
-    let attribution = explainer.explain(&model.graph, &loaded.inputs, target, run)?;
-    let scenes: Vec<Scene> = scene.into_iter().cloned().collect();
-    let mut case = Case::new(&model.graph, &loaded.inputs, target, &attribution, run).explained_by(explainer);
-    if scene.is_some() {
-        case = case.showing(&scenes);
-    }
-    metrics
-        .map(|metric| {
-            let found: Evaluation = run.install(|| metric.evaluate(&case))?;
-            Ok(Row {
-                picture: picture.to_path_buf(),
-                target: output::target_words(target, 0, model),
-                method: id.to_string(),
-                metric: metric.id().to_string(),
-                value: found.values.first().copied().flatten(),
-                detail: found.details.into_iter().next().unwrap_or(Value::Null),
-                notes: found.notes,
-            })
-        })
-        .collect()
-}
-
-fn summaries(methods: &Methods, rows: &[Row]) -> Vec<Summary> {
-    let mut all = Vec::new();
-    for id in &methods.ids {
-        for metric in &methods.metrics {
-            let own: Vec<&Row> = rows.iter().filter(|r| r.method == *id && r.metric == metric.id()).collect();
-            let values: Vec<f64> = own.iter().filter_map(|r| r.value).collect();
-            let mean = if metric.id() == POINTING_GAME {
-                let mut score = PointingGameScore::default();
-                for row in &own {
-                    if let (Some(value), Some(class)) =
-                        (row.value, row.detail.get("class").and_then(Value::as_u64))
-                    {
-                        score.add(class as usize, value > 0.5);
-                    }
-                }
-                score.mean()
-            } else {
-                (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-            };
-            let (method, metric, better) = (id.clone(), metric.id().to_string(), metric.better());
-            all.push(Summary { method, metric, better, mean, count: values.len() });
-        }
-    }
-    all
+    let (own, rest) = configs.split_at(args.methods.len());
+    let methods = args.methods.iter().zip(own).map(|(id, config)| catalogue::explainer(id, config));
+    let metrics = args.metrics.iter().zip(rest).map(|(id, config)| catalogue::metric(id, config));
+    Ok((methods.collect::<ascribe::Result<_>>()?, metrics.collect::<ascribe::Result<_>>()?))
 }
 
 /// A field of a CSV file, quoted where it must be (RFC 4180).
@@ -270,27 +133,21 @@ fn csv(rows: &[Row]) -> String {
     text
 }
 
-fn heading(metric: &dyn Metric<Graph>) -> Column {
-    let column = Column::number(metric.id(), 4);
-    match metric.better() {
+fn heading(card: &MetricCard) -> Column {
+    let column = Column::number(card.id, 4);
+    match card.better {
         Better::Higher => column.higher_is_better(),
         Better::Lower | Better::Zero => column.lower_is_better(),
     }
 }
 
-fn report(
-    args: &Evaluate,
-    model: &Model,
-    methods: &Methods,
-    summaries: &[Summary],
-    rows: &[Row],
-) -> Result<Report> {
+fn report(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall], rows: &[Row]) -> Result<Report> {
     let mut columns = vec![Column::text("method")];
-    columns.extend(methods.metrics.iter().map(|m| heading(&**m)));
+    columns.extend(evaluator.metrics.iter().map(|m| heading(m.card())));
     let mut means = Table::new(columns);
-    for id in &methods.ids {
+    for id in &args.methods {
         let mut cells = vec![Cell::from(id.as_str())];
-        cells.extend(summaries.iter().filter(|s| s.method == *id).map(|s| Cell::from(s.mean)));
+        cells.extend(summaries.iter().filter(|s| s.method == *id).map(|s| Cell::from(s.summary.mean)));
         means = means.row(cells);
     }
     let columns = ["picture", "target", "method", "metric"].map(Column::text).into_iter();
@@ -312,42 +169,64 @@ fn report(
         ]);
     }
     let configured = json!({
-        "methods": methods.ids.iter().zip(&methods.explainers).map(|(id, e)| (id.clone(), e.config())).collect::<serde_json::Map<_, _>>(),
-        "metrics": methods.metrics.iter().map(|m| (m.id().to_string(), m.config())).collect::<serde_json::Map<_, _>>(),
+        "methods": evaluator.methods.iter()
+            .map(|m| (m.id().to_string(), m.config())).collect::<serde_json::Map<_, _>>(),
+        "metrics": evaluator.metrics.iter()
+            .map(|m| (m.id().to_string(), m.config())).collect::<serde_json::Map<_, _>>(),
     });
     let pictures: BTreeSet<&Path> = rows.iter().map(|r| r.picture.as_path()).collect();
     let report = Report::new("Evaluation of attributions")
-        .fact("model", &*model.name)
+        .fact("model", &*evaluator.model.name)
         .fact("pictures", format!("{} in {}", pictures.len(), args.data.display()))
         .fact("target", &*args.target)
         .section(
             Section::new("Means")
                 .text(
-                    "Means over the pictures; for the pointing game over the classes. Best values are bold.",
+                    "Means over the pictures, or what else a metric's paper sums its values up by. Best values are bold.",
                 )
                 .table(means),
+        )
+        .section(
+            Section::new("Confidence intervals")
+                .text("95 %, from 1000 bootstrap samples over the pictures.")
+                .table(intervals(summaries)),
         )
         .section(Section::new("Each picture").table(each));
     let report = if noted { report.section(notes) } else { report };
     Ok(report.section(Section::new("Configuration").code(json_text(&configured)?)))
 }
 
-fn text(args: &Evaluate, methods: &Methods, summaries: &[Summary]) -> String {
+/// How sure the means are.
+fn intervals(summaries: &[Overall]) -> Table {
+    let columns = [Column::text("method"), Column::text("metric"), Column::number("mean", 4)].into_iter();
+    let ends = ["from", "to"].map(|name| Column::number(name, 4));
+    let mut table = Table::new(columns.chain(ends).chain([Column::number("values", 0)]));
+    for of in summaries {
+        let interval = of.summary.interval;
+        table = table.row([
+            Cell::from(of.method.as_str()),
+            Cell::from(of.metric.as_str()),
+            Cell::from(of.summary.mean),
+            Cell::from(interval.map(|i| i.low)),
+            Cell::from(interval.map(|i| i.high)),
+            Cell::from(of.summary.count as f64),
+        ]);
+    }
+    table
+}
+
+fn text(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall]) -> String {
     let mut head = vec!["method".to_string()];
-    head.extend(methods.metrics.iter().map(|m| {
-        let arrow = match m.better() {
-            Better::Higher => "↑",
-            Better::Lower => "↓",
-            Better::Zero => "→0",
-        };
-        format!("{} {arrow}", m.id())
-    }));
+    head.extend(evaluator.metrics.iter().map(|m| format!("{} {}", m.id(), arrow(m.card().better))));
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    let rows = methods.ids.iter().map(|id| {
-        let mut cells = vec![id.clone()];
-        let own = summaries.iter().filter(|s| s.method == *id);
-        cells.extend(own.map(|s| s.mean.map_or_else(|| "-".into(), |m| format!("{m:.4}"))));
-        cells
+    let cell = |of: &Overall| match (of.summary.mean, of.summary.interval) {
+        (Some(mean), Some(interval)) => format!("{mean:.4} ({:.4} to {:.4})", interval.low, interval.high),
+        (Some(mean), None) => format!("{mean:.4}"),
+        (None, _) => "-".into(),
+    };
+    let rows = args.methods.iter().map(|id| {
+        let own = summaries.iter().filter(|s| s.method == *id).map(cell);
+        std::iter::once(id.clone()).chain(own).collect()
     });
     let mut text = table(&head, rows);
     for path in &args.output {

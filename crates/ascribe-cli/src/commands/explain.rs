@@ -3,15 +3,15 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use ascribe::core::{Attribution, Outputs, Target};
-use ascribe::gradient::{Location, explain_at};
+use ascribe::core::{Attribution, Card, Explainer, Graph, Location, Outputs, Target, explain_at};
+use ascribe::picture::{self, Photograph};
 use ascribe::{Loaded, Model, Prediction, catalogue};
 use serde_json::{Value, json};
 
 use crate::args::{Explain, TargetArgs};
 use crate::error::{Failure, Result};
 use crate::output::{self, Form, json_text};
-use crate::progress::Bar;
+use crate::progress::{self, Bar};
 use crate::settings;
 
 /// Everything about one explanation that is printed or written.
@@ -27,22 +27,24 @@ struct Explained {
 impl Explained {
     /// The target of one sample in words.
     fn words_of(&self, sample: usize, model: &Model) -> String {
-        if self.neuron { self.words.clone() } else { output::target_words(&self.target, sample, model) }
+        if self.neuron { self.words.clone() } else { ascribe::target::words(&self.target, sample, model) }
     }
 }
 
 pub fn run(args: &Explain) -> Result<String> {
     settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
-    catalogue::method(&args.method)?;
+    let card = catalogue::method(&args.method)?.card;
     let mut config = settings::config(args.config.as_deref(), &args.set)?;
-    catalogue::explainer(&args.method, &config)?;
-    let model = settings::model(&args.model)?;
-    let location = location(&args.target, &args.method, &mut config)?;
-    if let Some(text) = &args.target.baseline {
-        let baseline = settings::baseline(text, &model)?;
-        settings::set_baseline(&mut config, &args.method, &baseline)?;
+    let location = location(&args.target, card, &mut config)?;
+    if args.target.baseline.is_some() && !card.takes.baseline {
+        return Err(Failure::request(format!("--baseline: method '{}' has no baseline", card.id)));
     }
+    let model = settings::model(&args.model)?;
+    if let Some(text) = &args.target.baseline {
+        settings::set_baseline(&mut config, &settings::baseline(text, &model)?)?;
+    }
+    let explainer = catalogue::explainer(card.id, &config)?;
     let loaded = model.read(&args.input)?;
     if loaded.picture.is_none() && forms.iter().any(|f| matches!(f, Form::Picture | Form::Report)) {
         return Err(Failure::request("a picture can only be drawn over a picture: INPUT is a tensor file"));
@@ -52,14 +54,14 @@ pub fn run(args: &Explain) -> Result<String> {
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
     let predictions = predictions(&model, &outputs)?;
     let mut all = Vec::new();
-    for target in targets(args, &config, &location, &model, &outputs)? {
-        let explainer = catalogue::explainer(&args.method, &config)?;
+    for target in targets(args, &*explainer, &location, &model, &outputs)? {
         let mut attribution =
             explain_at(&*explainer, &model.graph, &loaded.inputs, &target, &location, &run)?;
         attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
+        attribution.provenance.warnings.iter().for_each(|warning| progress::warn(warning));
         let words = match &location {
             Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),
-            _ => output::target_words(&target, 0, &model),
+            _ => ascribe::target::words(&target, 0, &model),
         };
         let neuron = !location_has_target(&location);
         all.push(Explained { target, words, neuron, attribution, files: Vec::new() });
@@ -91,7 +93,7 @@ pub fn run(args: &Explain) -> Result<String> {
 /// What is explained. A neuron is its own target.
 fn targets(
     args: &Explain,
-    config: &Value,
+    explainer: &dyn Explainer<Graph>,
     location: &Location,
     model: &Model,
     outputs: &Outputs,
@@ -99,8 +101,7 @@ fn targets(
     if let Location::Neuron(_, index) = location {
         return Ok(vec![Target::Neuron(index.clone())]);
     }
-    let score = catalogue::score(&args.method, config)?;
-    let targets = ascribe::target::parse(&args.target.target, score, model, outputs)?;
+    let targets = ascribe::target::parse(&args.target.target, explainer.score(), model, outputs)?;
     Ok(targets.iter().map(|target| target.resolve(outputs)).collect::<ascribe::core::Result<_>>()?)
 }
 
@@ -120,12 +121,12 @@ fn location_has_target(location: &Location) -> bool {
 }
 
 /// Where to explain. Grad-CAM and its relatives are about a layer by themselves: for them it is a setting.
-fn location(args: &TargetArgs, method: &str, config: &mut Value) -> Result<Location> {
+fn location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Location> {
     if let Some(neuron) = &args.neuron {
         return Ok(Location::neuron(neuron)?);
     }
     let Some(layer) = &args.layer else { return Ok(Location::Input) };
-    if catalogue::fields(method)?.get("layer").is_some() {
+    if card.takes.layer {
         if let Some(config) = config.as_object_mut() {
             config.insert("layer".into(), json!(layer));
         }
@@ -164,10 +165,10 @@ fn prepare<'a>(
             let first = predictions.and_then(<[_]>::first).map_or(&[][..], Vec::as_slice);
             let class = explained.target.class(0);
             let probability = first.iter().find(|p| Some(p.class) == class).map(|p| p.probability);
-            let name = catalogue::method(&args.method)?.name.clone();
-            let about = output::about(&explained.attribution, &explained.words, probability, model, &name);
-            let photo = output::photograph(&args.input, input)?;
-            let picture = output::overlay(&explained.attribution, 0, photo, input, about, args.smoothing)?;
+            let name = catalogue::method(&args.method)?.card.name;
+            let about = picture::about(&explained.attribution, &explained.words, probability, model, name);
+            let photo = Photograph::read(&args.input, input)?;
+            let picture = picture::overlay(&explained.attribution, 0, photo, input, about, args.smoothing)?;
             if form == Form::Picture {
                 return Ok(Box::new(move || Ok(picture.save(path)?)));
             }
@@ -218,7 +219,9 @@ fn summary(
             "evaluations": p.cost.forward,
             "cost": p.cost,
             "seconds": p.seconds,
+            "details": p.details,
             "notes": p.notes,
+            "warnings": p.warnings,
             "outputs": e.files,
         })
     };

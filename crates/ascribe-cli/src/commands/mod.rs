@@ -1,10 +1,11 @@
 //! One file per command.
 
-mod catalogue;
 mod compare;
 mod evaluate;
 mod explain;
 mod inspect;
+mod methods;
+mod metrics;
 mod models;
 
 use ascribe::kernels::Isa;
@@ -20,7 +21,8 @@ pub fn run(args: Args) -> Result<String> {
         Command::Compare(args) => compare::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Methods(args) => catalogue::run(&args),
+        Command::Methods(args) => methods::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Models(args) => models::list(&args),
         Command::Pull(args) => models::pull(&args),
     }

@@ -69,7 +69,8 @@ impl Net {
 
 /// A classifier of 3 classes with plain, residual, strided, depthwise, branching and pooling stages.
 fn network(seed: u64) -> (Graph, usize) {
-    let mut net = Net { builder: GraphBuilder::new(), draw: random::stream(seed, 0), names: 0 };
+    let mut net =
+        Net { builder: GraphBuilder::new(), draw: random::stream(seed, random::Domain::DATA, 0), names: 0 };
     let mut channels = net.pick(&[1, 3, 16, 20]);
     let size = net.pick(&[9, 14, 17]);
     let first = channels;
@@ -136,8 +137,13 @@ fn network(seed: u64) -> (Graph, usize) {
 
 fn picture(seed: u64, code: usize, batch: usize) -> Tensor {
     let (size, channels) = (code / 100, code % 100);
-    random::normal(&mut random::stream(seed, 1), &[batch, channels, size, size], DType::F32, &Device::Cpu)
-        .unwrap()
+    random::normal(
+        &mut random::stream(seed, random::Domain::DATA, 1),
+        &[batch, channels, size, size],
+        DType::F32,
+        &Device::Cpu,
+    )
+    .unwrap()
 }
 
 pub(super) fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -333,7 +339,8 @@ fn images_that_live_at_the_same_time_do_not_overlap() {
 
 #[test]
 fn other_sizes_and_places_get_plans_of_their_own() {
-    let mut net = Net { builder: GraphBuilder::new(), draw: random::stream(7, 0), names: 0 };
+    let mut net =
+        Net { builder: GraphBuilder::new(), draw: random::stream(7, random::Domain::DATA, 0), names: 0 };
     let x = net.builder.input("x", &[Some(3), None, None]);
     let c = net.conv(x, [3, 16, 1], Window::new([3, 3]).padding([1, 1]));
     let a = net.op(Pointwise::Relu, &[c]);
@@ -374,7 +381,8 @@ impl Rule for PlannedOnly {
 
 #[test]
 fn rules_that_a_plan_knows_run_in_it() {
-    let mut net = Net { builder: GraphBuilder::new(), draw: random::stream(8, 0), names: 0 };
+    let mut net =
+        Net { builder: GraphBuilder::new(), draw: random::stream(8, random::Domain::DATA, 0), names: 0 };
     let x = net.builder.input("x", &[Some(32), Some(8), Some(8)]);
     let a = net.conv(x, [32, 32, 1], Window::new([3, 3]).padding([1, 1]));
     let a = net.op(Pointwise::Relu, &[a]);

@@ -6,7 +6,7 @@ use ascribe_core::{DType, Device, Graph, GraphBuilder, Inputs, Result, Tensor, r
 
 /// Standard normal values.
 pub fn normal(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
-    random::normal(&mut random::stream(seed, 0), shape, dtype, &Device::Cpu).unwrap()
+    random::normal(&mut random::stream(seed, random::Domain::DATA, 0), shape, dtype, &Device::Cpu).unwrap()
 }
 
 /// Largest absolute difference.

@@ -30,14 +30,13 @@ use std::sync::Arc;
 
 use ascribe_core::ops::{Kind, Op};
 use ascribe_core::{
-    Attribution, Composite, Cost, Error, Explainer, Found, Gradient, GradientRule, Graph, Inputs, Method,
-    NodeId, Result, Run, Selector, Target, Tensor, explain, to_f64,
+    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, GradientRule, Graph, NodeId,
+    Result, Selector, Task, Tensor, to_f64,
 };
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 pub use rule::{AffineRule, Gate, Norm, Part, Pass, Share, Term, Weights};
-
-use crate::walk;
 
 /// A rule for affine nodes; its numbers are fields of [`Lrp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,12 +93,13 @@ pub enum Bias {
 }
 
 /// Configuration of layer-wise relevance propagation. The attribution has the input's shape.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lrp {
     /// Which rule affine nodes get by their operator.
     pub composite: LrpComposite,
     /// Rule of the first affine layer, where it differs.
+    #[setters(strip_option)]
     pub first: Option<LrpRule>,
     /// Rules of single affine nodes, by name (in the graph's canonical form), where they differ.
     pub layers: BTreeMap<String, LrpRule>,
@@ -128,45 +128,10 @@ impl Default for Lrp {
 }
 
 impl Lrp {
-    /// The composite `epsilon-plus`.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the composite.
-    pub fn composite(self, composite: LrpComposite) -> Self {
-        Self { composite, ..self }
-    }
-
-    /// Sets the rule of the first affine layer.
-    pub fn first(self, rule: LrpRule) -> Self {
-        Self { first: Some(rule), ..self }
-    }
-
     /// Sets the rule of an affine node.
     pub fn layer(mut self, name: impl Into<String>, rule: LrpRule) -> Self {
         self.layers.insert(name.into(), rule);
         self
-    }
-
-    /// Sets the stabiliser of the ε-rule.
-    pub fn epsilon(self, epsilon: f64) -> Self {
-        Self { epsilon, ..self }
-    }
-
-    /// Sets γ.
-    pub fn gamma(self, gamma: f64) -> Self {
-        Self { gamma, ..self }
-    }
-
-    /// Sets the stabiliser of all rules but ε.
-    pub fn stabiliser(self, stabiliser: f64) -> Self {
-        Self { stabiliser, ..self }
-    }
-
-    /// Sets what happens to the relevance of biases.
-    pub fn bias(self, bias: Bias) -> Self {
-        Self { bias, ..self }
     }
 
     fn rule(&self, rule: LrpRule) -> AffineRule {
@@ -211,18 +176,18 @@ fn is_convolution(graph: &Graph, id: NodeId) -> bool {
     graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
 }
 
-impl Method for Lrp {
-    fn id(&self) -> &'static str {
-        "lrp"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cost(&self, x: &Inputs) -> Cost {
-        walk::once(x)
-    }
+impl Configured for Lrp {
+    const CARD: Card = Card {
+        id: "lrp",
+        name: "Layer-wise relevance propagation",
+        also: &["layer-wise relevance propagation", "relevance propagation"],
+        summary: "the score, handed back layer by layer in proportion to contributions",
+        paper: "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance \
+                Propagation",
+        year: 2015,
+        networks: &["AlexNet", "VGG-16", "LSTM"],
+        ..Card::gradient(Family::Vanilla)
+    };
 
     fn check(&self) -> Result<()> {
         for (name, value) in
@@ -237,40 +202,32 @@ impl Method for Lrp {
 }
 
 impl Explainer<Graph> for Lrp {
-    fn explain(&self, graph: &Graph, x: &Inputs, target: &Target, run: &Run) -> Result<Attribution> {
-        explain(self, graph, x, target, run, |task| {
-            let graph = graph.canonical()?;
-            let wanted = graph.explained_nodes(x)?;
-            let rules = self.rules(&graph)?;
-            let mut started = Vec::new();
-            let found = walk::by_samples(task, |x, samples| {
-                task.count(Cost { forward: samples.len(), backward: samples.len() });
-                let (scores, walked) = graph.walk(x, &rules, &[], &wanted, |outputs| {
-                    let (scores, seeds) = task.target.seed(outputs, samples)?;
-                    let mut start = vec![0.0; samples.len()];
-                    let mut relevance = Vec::with_capacity(seeds.len());
-                    for ((_, output), seed) in outputs.iter().zip(seeds) {
-                        let own = (seed * output)?;
-                        row_sums(&own)?.iter().zip(&mut start).for_each(|(own, sum)| *sum += own);
-                        relevance.push(own);
-                    }
-                    started.extend(start);
-                    Ok((scores, relevance))
-                })?;
-                Ok(Gradient { scores, values: walked.gradients })
+    fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
+        let graph = task.model.canonical()?;
+        let wanted = graph.explained_nodes(task.x)?;
+        let rules = self.rules(&graph)?;
+        let mut started = Vec::new();
+        let found = task.by_samples(|x, samples| {
+            let (scores, walked) = task.walk(&graph, x, &rules, &wanted, |outputs| {
+                let (scores, seeds) = task.target.seed(outputs, samples)?;
+                let mut start = vec![0.0; samples.len()];
+                let mut relevance = Vec::with_capacity(seeds.len());
+                for ((_, output), seed) in outputs.iter().zip(seeds) {
+                    let own = (seed * output)?;
+                    row_sums(&own)?.iter().zip(&mut start).for_each(|(own, sum)| *sum += own);
+                    relevance.push(own);
+                }
+                started.extend(start);
+                Ok((scores, relevance))
             })?;
-            let mut arrived = vec![0.0; started.len()];
-            for value in &found.values {
-                arrived.iter_mut().zip(row_sums(value)?).for_each(|(sum, own)| *sum += own);
-            }
-            Ok(Found {
-                values: found.values,
-                scores: Some(found.scores),
-                notes: conservation(&started, &arrived).into_iter().collect(),
-                expected_totals: Some(started),
-                ..Found::default()
-            })
-        })
+            Ok(Gradient { scores, values: walked.gradients })
+        })?;
+        let mut arrived = vec![0.0; started.len()];
+        for value in &found.values {
+            arrived.iter_mut().zip(row_sums(value)?).for_each(|(sum, own)| *sum += own);
+        }
+        let notes = conservation(&started, &arrived).into_iter().collect();
+        Ok(Found { notes, expected_totals: Some(started), ..found.into() })
     }
 }
 

@@ -1,5 +1,5 @@
 use ascribe_core::ops::{Binary, Linear, MatMul, Pointwise, Structure};
-use ascribe_core::{Device, GraphBuilder, NodeId};
+use ascribe_core::{Device, GraphBuilder, Inputs, Method, NodeId, Run, Target};
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn close(a: &[f64], b: &[f64]) {
 }
 
 fn exact(composite: LrpComposite) -> Lrp {
-    Lrp::new().composite(composite).epsilon(0.0).stabiliser(0.0).gamma(1.0)
+    Lrp::default().composite(composite).epsilon(0.0).stabiliser(0.0).gamma(1.0)
 }
 
 #[test]
@@ -162,12 +162,12 @@ fn nodes_without_a_rule_are_named() -> Result<()> {
     let y = b.op("flat", Structure::Flatten { axis: 1 }, &[y])?;
     let graph = scaled(b, y)?;
     let x = Inputs::single(tensor([X])?)?;
-    let error = Lrp::new().explain(&graph, &x, &Target::Class(0), &Run::new()).err();
+    let error = Lrp::default().explain(&graph, &x, &Target::Class(0), &Run::new()).err();
     let message = error.map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("'gated'") && message.contains("Mul"), "{message}");
     let linear = linear(0.0)?;
-    assert!(relevance(&Lrp::new().layer("cf", LrpRule::Gamma), &linear).is_err(), "unknown node");
-    assert!(relevance(&Lrp::new().epsilon(f64::NAN), &linear).is_err());
+    assert!(relevance(&Lrp::default().layer("cf", LrpRule::Gamma), &linear).is_err(), "unknown node");
+    assert!(relevance(&Lrp::default().epsilon(f64::NAN), &linear).is_err());
     Ok(())
 }
 
@@ -183,7 +183,7 @@ fn rules_by_name_and_position() -> Result<()> {
 #[test]
 fn configuration_survives_json() -> Result<()> {
     let method =
-        Lrp::new().composite(LrpComposite::EpsilonGamma).layer("fc", LrpRule::ZPlus).bias(Bias::Zero);
+        Lrp::default().composite(LrpComposite::EpsilonGamma).layer("fc", LrpRule::ZPlus).bias(Bias::Zero);
     let json = method.config();
     assert_eq!(json["composite"], "epsilon-gamma");
     let back: Lrp = serde_json::from_value(json).map_err(|e| Error::invalid("json", e.to_string(), "lrp"))?;

@@ -1,24 +1,25 @@
-//! Memory whose vectors do not straddle cache lines.
+//! Memory that is aligned to cache lines, so that no 512-bit vector spans two of them.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// A slice of `f32` that starts at a cache line.
+/// An owned slice of `f32` that is aligned to a cache line.
 ///
-/// Kernels accept any slice; on an unaligned one, every 512-bit access touches two lines.
+/// Kernels accept any slice, but on one that is not aligned every 512-bit access touches two cache lines.
 pub struct Buffer {
     pointer: NonNull<f32>,
     len: usize,
 }
 
+/// Bytes of a cache line.
 const LINE: usize = 64;
 
 impl Buffer {
     /// `len` zeros.
     ///
     /// # Panics
-    /// When `len` elements exceed the address space, as [`Vec`] does.
+    /// When `len` elements do not fit the address space, as for [`Vec`].
     pub fn new(len: usize) -> Self {
         if len == 0 {
             return Self { pointer: NonNull::dangling(), len };
@@ -39,7 +40,7 @@ impl Buffer {
 
 // SAFETY: owns its memory, like a `Vec<f32>`.
 unsafe impl Send for Buffer {}
-// SAFETY: as above; shared references only read.
+// SAFETY: as above; shared references only allow reading.
 unsafe impl Sync for Buffer {}
 
 impl Deref for Buffer {

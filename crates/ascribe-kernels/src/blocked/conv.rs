@@ -12,8 +12,7 @@ use super::pack::{Class, Panel, Step, pack, panels};
 use super::tile::{Entry, Mode, SUMS, most_blocks};
 use super::tiling::Source;
 use super::to_planar::Fold;
-use super::winograd::{Lent, Minimal};
-
+use super::winograd::{Lent, Winograd};
 use super::work::Work;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result, check_len};
@@ -22,13 +21,16 @@ use crate::parallel::{Scratch, run_tasks};
 use crate::shape::ConvShape;
 use crate::simd::Isa;
 
-/// A border wider than this would cost more than it saves.
+/// The widest border that a source may need. With a wider one, computing on the border would cost more than it saves.
 pub(super) const WIDEST_BORDER: usize = 16;
 
-/// A convolution, or its input gradient, on blocked tensors, with the weights packed once, or lent ([`super::Weights`]).
+/// A convolution, or its input gradient, on blocked tensors.
 ///
-/// Batch, border of the source and border of the destination may differ from call to call; none has an
-/// influence on the numbers.
+/// The *source* is the tensor that is read (input, or output gradient), the *destination* the one that is written (output,
+/// or input gradient). Weights are packed once, or *lent*: they stay in the caller's memory and are read when the
+/// convolution runs ([`super::Weights`]).
+///
+/// Batch size and borders of source and destination may differ from call to call. They have no influence on the results.
 ///
 /// ```
 /// use ascribe_kernels::blocked::{BlockedConv, BlockedEpilogue, BlockedShape, from_blocked, to_blocked};
@@ -56,39 +58,44 @@ pub struct BlockedConv {
     pub(super) isa: Isa,
     pub(super) mode: Mode,
     pub(super) form: Form,
-    /// Channels and size.
+    /// Channels, and height and width, of the source.
     pub(super) src: (usize, [usize; 2]),
+    /// Channels, and height and width, of the destination.
     pub(super) dst: (usize, [usize; 2]),
+    /// The least border that the source must have.
     pub(super) source_pad: [usize; 2],
-    /// Source blocks that a destination block depends on.
+    /// Number of source blocks that a destination block depends on.
     pub(super) depth: usize,
+    /// The residue classes of destination pixels, each with its taps; one for a forward convolution.
     pub(super) classes: Vec<Class>,
+    /// The destination blocks, in groups that are summed together.
     pub(super) panels: Vec<Panel>,
-    /// Shared with the convolutions of patches. Empty where weights are lent.
+    /// The packed weights, shared with the convolutions of patches. Empty where weights are lent.
     pub(super) weights: Arc<Buffer>,
+    /// The lent weights.
     pub(super) lent: Option<Lent>,
 }
 
-/// Where source and destination are.
+/// The algorithm, and the layouts of source and destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// Both in blocked tensors.
+    /// Direct, with source and destination in the blocked layout.
     Blocked,
-    /// The source in contiguous NCHW.
+    /// Direct, with the source in contiguous NCHW.
     FromPlanar(Rows),
-    /// The destination in contiguous NCHW.
+    /// Direct, with the destination in contiguous NCHW.
     ToPlanar(Fold),
-    /// Both in blocked tensors, by minimal filtering.
-    Minimal(Minimal),
-    /// Both in blocked tensors, on the processor's matrix unit.
+    /// Winograd, with source and destination in the blocked layout.
+    Winograd(Winograd),
+    /// On AMX, the processor's matrix unit, with source and destination in the blocked layout.
     Split(Unit, Split),
 }
 
 impl BlockedConv {
     /// Packs a forward convolution: source = input, destination = output.
     ///
-    /// `None` where this layout has no kernel: strides above 2 along rows, and groups that are neither one
-    /// channel nor multiples of 16.
+    /// `None` where this layout has no kernel: for horizontal strides above 2, for groups, unless each has one source and
+    /// one destination channel or multiples of 16 of both, and for convolutions that would need a border of more than 16 pixels.
     ///
     /// # Errors
     /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -96,10 +103,10 @@ impl BlockedConv {
         Self::forward_with(Isa::detect(), shape, weight)
     }
 
-    /// Packs an input gradient: source = output gradient, destination = input gradient. Also the forward pass
-    /// of a transposed convolution.
+    /// Packs an input gradient: source = output gradient, destination = input gradient. This is also the forward pass of a
+    /// transposed convolution.
     ///
-    /// `None` as for [`BlockedConv::forward`], but for any stride.
+    /// `None` as for [`BlockedConv::forward`], except that any stride is supported.
     ///
     /// # Errors
     /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -140,7 +147,7 @@ impl BlockedConv {
         ))
     }
 
-    /// `weight` is that of (class, destination channel, source channel in its group, tap).
+    /// Packs `weight(class, destination channel, source channel in its group, tap)` for these residue classes.
     fn build(
         isa: Isa,
         groups: usize,
@@ -170,7 +177,7 @@ impl BlockedConv {
             (lattices.into_iter().map(|lattice| Class::blocked(lattice, channels)).collect(), panels)
         };
         let weights = pack(&mut panels, &classes, |class, row, step, place| {
-            // Blocks of groups are whole, so that channels count through them.
+            // With groups, each has whole blocks, so that channels can be numbered through all blocks.
             if row < dst.0 { weight(class, row, step.block * BLOCK + place, step.tap) } else { 0.0 }
         });
         let depth = if depthwise { 1 } else { channels.div_ceil(BLOCK) };
@@ -190,12 +197,12 @@ impl BlockedConv {
         })
     }
 
-    /// Products of the definition for one sample, whatever way they are computed.
+    /// Number of multiplications that direct convolution takes for one sample, whatever algorithm this convolution uses.
     pub fn products_per_sample(&self) -> usize {
         let of_class = |class: &Class| class.rows() * class.lattice.points();
         let direct = self.dst.0 * self.classes.iter().map(of_class).sum::<usize>();
         match self.form {
-            Form::Minimal(_) => self.src.0 * self.dst.0 * self.dst.1[0] * self.dst.1[1] * 9,
+            Form::Winograd(_) => self.src.0 * self.dst.0 * self.dst.1[0] * self.dst.1[1] * 9,
             _ => direct,
         }
     }
@@ -205,12 +212,13 @@ impl BlockedConv {
         self.source_pad
     }
 
-    /// Runs the convolution. Writes all of `dst`: zeros in the border and the channel tail.
+    /// Runs the convolution. Writes all of `dst`, including the zeros of the border and of the padded channels.
     ///
     /// # Errors
     /// [`KernelError::Shape`] when a shape has other channels or another size than the convolution, the
     /// batches differ, or the source's border is narrower than [`BlockedConv::source_pad`];
-    /// [`KernelError::Length`] when a slice does not have the length of its shape, or lent weights not theirs.
+    /// [`KernelError::Length`] when a slice does not have the length of its shape, or lent weights do not have the length
+    /// that the convolution implies.
     pub fn run(
         &self,
         src_shape: &BlockedShape,
@@ -228,8 +236,8 @@ impl BlockedConv {
         if dst_shape.batch == 0 {
             return Ok(());
         }
-        if let Form::Minimal(minimal) = self.form {
-            return self.run_minimal(minimal, src_shape, src, epilogue, dst_shape, dst);
+        if let Form::Winograd(winograd) = self.form {
+            return self.run_winograd(winograd, src_shape, src, epilogue, dst_shape, dst);
         }
         if let Form::Split(unit, split) = self.form {
             self.run_split((unit, split), src_shape, src, epilogue, dst_shape, dst);
@@ -256,8 +264,8 @@ impl BlockedConv {
                         for chain in 0..class.chains.len() {
                             for (sample, units) in work.samples(units.clone()) {
                                 let at = sample * src_shape.sample() + panel.src_block * src_shape.plane();
-                                // SAFETY: lengths, shapes and the border are checked; a task's units and
-                                // panels are its own.
+                                // SAFETY: lengths, shapes and the border are checked; no other task has these units and
+                                // panels.
                                 unsafe {
                                     let (src, dst) = (src.as_ptr().add(at), job.destination(panel, sample));
                                     job.chain(index, chain, panel, sample, units, src, dst, sums.pointer());
@@ -271,6 +279,7 @@ impl BlockedConv {
         Ok(())
     }
 
+    /// Checks shape, length and border of the source.
     pub(super) fn check_source(
         &self,
         kernel: &'static str,
@@ -285,7 +294,7 @@ impl BlockedConv {
             return Err(KernelError::Shape {
                 what: kernel,
                 problem: format!(
-                    "the border of `src` is {:?}, it has to be {:?} at least",
+                    "the border of `src` is {:?}, it has to be at least {:?}",
                     shape.pad, self.source_pad
                 ),
             });
@@ -293,6 +302,7 @@ impl BlockedConv {
         Ok(())
     }
 
+    /// Checks shape and length of the destination, and the epilogue.
     pub(super) fn check_destination(
         &self,
         kernel: &'static str,
@@ -307,7 +317,7 @@ impl BlockedConv {
         epilogue.check(kernel, shape)
     }
 
-    /// Where the products of a class are in a blocked source.
+    /// Where the source values of each step of a class are, relative to a tile's first pixel in a blocked source.
     pub(super) fn entries(class: &Class, shape: &BlockedShape) -> Vec<Entry> {
         let entry = |step: &Step| {
             let [row, column] = class.lattice.taps[step.tap];
@@ -317,6 +327,7 @@ impl BlockedConv {
         class.steps.iter().map(entry).collect()
     }
 
+    /// Divides the convolution among tasks; arguments as for [`Work::new`].
     pub(super) fn work(&self, units: usize, batch: usize, unit_bytes: usize, panels: usize) -> Work {
         let products: usize =
             self.classes.iter().map(|c| c.rows() * c.lattice.points()).sum::<usize>() * self.dst.0 * batch;
@@ -324,14 +335,14 @@ impl BlockedConv {
     }
 }
 
-/// Kernel elements, source and destination as `C×H×W`, and the way they are computed.
+/// Source and destination as `C×H×W`, the number of kernel elements, and the algorithm.
 impl Display for BlockedConv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let image = |(channels, [height, width]): (usize, [usize; 2])| format!("{channels}×{height}×{width}");
         write!(f, "{} → {}", image(self.src), image(self.dst))?;
         let taps: usize = self.classes.iter().map(|class| class.lattice.taps.len()).sum();
         match (self.form, self.mode) {
-            (Form::Minimal(minimal), _) => write!(f, ", {minimal}"),
+            (Form::Winograd(winograd), _) => write!(f, ", {winograd}"),
             (Form::Split(..), _) => write!(f, ", {taps} taps, on the matrix unit"),
             (_, Mode::Depthwise(_)) => write!(f, ", depthwise, {taps} taps"),
             (_, Mode::Dense(_)) => write!(f, ", {taps} taps"),
@@ -339,11 +350,12 @@ impl Display for BlockedConv {
     }
 }
 
+/// The error for a convolution that was packed for another layout; `constructor` names the right one.
 pub(super) fn wrong_form(kernel: &'static str, constructor: &str) -> KernelError {
     KernelError::Shape { what: kernel, problem: format!("the convolution was not packed by `{constructor}`") }
 }
 
-/// The border that reads of taps outside the source need; `None` where it would be too wide.
+/// The border that the source needs because taps reach beyond it; `None` where that is wider than [`WIDEST_BORDER`].
 pub(super) fn border(lattices: &[Lattice]) -> Option<[usize; 2]> {
     let need = [0, 1].map(|axis| {
         let beyond = |lattice: &Lattice| {

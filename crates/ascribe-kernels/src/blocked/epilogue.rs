@@ -1,26 +1,27 @@
-//! What is done to finished sums before they are stored.
+//! Epilogues on blocked tensors: what is done to finished sums before they are stored.
 
 use super::layout::{BLOCK, BlockedShape};
 use crate::epilogue::Activation;
 use crate::error::{KernelError, Result, check_len};
 
-/// y ← mask · activation(sum + bias\[channel\] + residual).
+/// What is done to a sum before it is stored: y ← mask · activation(sum + bias\[channel\] + residual).
 ///
-/// Bit masks have one bit per value, bit c of entry \[n\]\[block\]\[y\]\[x\] for channel 16 · block + c
-/// ([`BlockedShape::mask_len`] entries).
+/// Bit masks have one bit per value: bit c of the `u16` at \[n\]\[block\]\[y\]\[x\] is that of channel 16 · block + c. They
+/// have [`BlockedShape::mask_len`] elements.
 #[derive(Debug)]
 pub struct BlockedEpilogue<'a> {
-    /// One value per channel, padded to 16 · blocks.
+    /// One value per channel, padded to a multiple of 16.
     pub bias: Option<&'a [f32]>,
-    /// Added before the activation; batch, channels and size are the destination's, the border its own.
+    /// A tensor that is added before the activation. Its shape is that of the destination, except that the border may
+    /// differ.
     pub residual: Option<(&'a BlockedShape, &'a [f32])>,
-    /// Applied to the sum.
+    /// Applied to sum + bias + residual.
     pub activation: Activation<f32>,
-    /// Receives the bits of the values through which the activation passes the gradient: sum > 0 for
-    /// `Relu`, min < sum < max for `Clip` (as in `PyTorch`, 0 at the bounds), all for `None`.
+    /// Receives a bit mask of the values at which the activation passes its gradient on: where sum > 0 for `Relu`, where
+    /// min < sum < max for `Clip` (as in `PyTorch`, the gradient is 0 at the bounds), everywhere for `None`.
     pub record: Option<&'a mut [u16]>,
-    /// Applied last: a value is kept where its bit is set, and 0 elsewhere. With the bits recorded in the
-    /// forward pass this is the gradient of the activation.
+    /// A bit mask that is applied last: a value is kept where its bit is set, and replaced by 0 elsewhere. With the bits that
+    /// the forward pass recorded, this multiplies by the gradient of the activation.
     pub mask: Option<&'a [u16]>,
 }
 
@@ -31,7 +32,7 @@ impl Default for BlockedEpilogue<'_> {
 }
 
 impl BlockedEpilogue<'_> {
-    /// Whether sums are stored as they are.
+    /// Whether the epilogue does nothing, so that sums are stored unchanged.
     pub(super) fn is_plain(&self) -> bool {
         self.bias.is_none()
             && self.residual.is_none()
@@ -40,6 +41,7 @@ impl BlockedEpilogue<'_> {
             && self.mask.is_none()
     }
 
+    /// Checks all parts against the shape of the destination.
     pub(super) fn check(&self, kernel: &'static str, dst: &BlockedShape) -> Result<()> {
         if let Some(bias) = self.bias {
             check_len(kernel, "bias", dst.blocks() * BLOCK, bias.len())?;
@@ -58,7 +60,7 @@ impl BlockedEpilogue<'_> {
     }
 }
 
-/// Checks that two tensors differ in their borders at most.
+/// Checks that two shapes are the same, except that borders may differ.
 pub(super) fn same_tensor(
     kernel: &'static str,
     name: &str,

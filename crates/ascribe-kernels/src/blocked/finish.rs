@@ -1,7 +1,8 @@
-//! Epilogues as the inner loops see them.
+//! Applies epilogues to finished tiles.
 //!
-//! What an epilogue consists of is known before a tile is finished: each combination is compiled on its own,
-//! since one vector of sums comes from as few as sixteen products.
+//! Which parts an epilogue has (residual, record, mask, activation) is known before the tiles are computed. Each combination
+//! is compiled separately, without branches in the inner loop: a vector of sums can come from as few as sixteen products,
+//! so that the epilogue is a considerable part of the work.
 
 use super::layout::BLOCK;
 use super::tile::MAX_BLOCKS;
@@ -13,7 +14,7 @@ use crate::simd::{Isa, Kernel, OnPortable, Simd, Target, low_mask};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
 
-/// An epilogue at one block of channels of one sample, as pointers. Null pointers for what is absent.
+/// The epilogue of one block of channels of one sample, as pointers. A part that is absent is a null pointer.
 #[derive(Clone, Copy)]
 pub(super) struct Finish {
     pub(super) bias: *const f32,
@@ -21,24 +22,24 @@ pub(super) struct Finish {
     pub(super) record: *mut u16,
     pub(super) mask: *const u16,
     pub(super) activation: Activation<f32>,
-    /// The lanes that are channels; the others become zeros.
+    /// The lanes that are channels, as a bit mask. The others are padding and become zero.
     pub(super) lanes: u16,
 }
 
-/// The epilogue of a panel: one per block.
+/// The epilogue of a panel, one for each of its blocks.
 #[derive(Clone, Copy)]
 pub(super) struct PanelFinish {
     pub(super) blocks: [Finish; MAX_BLOCKS],
-    /// Floats between rows and pixels of a tile in the residual.
+    /// Floats from row to row and from pixel to pixel of a tile in the residual.
     pub(super) residual_steps: [usize; 2],
-    /// Entries between rows and pixels of a tile in bit masks.
+    /// Elements from row to row and from pixel to pixel of a tile in bit masks.
     pub(super) bits_steps: [usize; 2],
-    /// [`choose`] for these blocks.
+    /// The function that applies it, from [`choose`].
     pub(super) run: Run,
 }
 
 impl PanelFinish {
-    /// The epilogue of one block, for pixels of a row that are `step` apart.
+    /// The epilogue of one block, for the pixels of a row whose columns in the destination are `step` apart.
     pub(super) fn of_row(isa: Isa, finish: Finish, step: usize) -> Self {
         Self {
             blocks: [finish; MAX_BLOCKS],
@@ -49,25 +50,27 @@ impl PanelFinish {
     }
 }
 
-/// A tile to finish: its sums, `[row][pixel][block][16]`, and where they go.
+/// A tile whose products have been summed, and where its results go.
 pub(super) struct Sums<'a> {
     pub(super) finish: &'a PanelFinish,
     pub(super) tile: &'a Tile,
+    /// Number of blocks.
     pub(super) blocks: usize,
+    /// The sums, `[row][pixel][block][16]`.
     pub(super) values: *const f32,
     pub(super) dst: *mut f32,
-    /// Floats between blocks, rows and pixels.
+    /// Floats between blocks, rows and pixels in the destination.
     pub(super) dst_steps: [usize; 3],
 }
 
-/// Finishes a tile.
+/// A function that applies the epilogue to a tile and stores the results.
 ///
 /// # Safety
-/// The processor has the instruction set, and the epilogue the parts, for which it was chosen; pointers and
-/// steps are valid for the tile.
+/// The processor has the instruction set, and the epilogue the parts, for which the function was chosen. Pointers and steps
+/// are valid for the tile.
 pub(super) type Run = unsafe fn(&Sums<'_>);
 
-/// The function that finishes tiles with the parts that `finish` has.
+/// Selects the function for the parts that `finish` has; `tail` is whether a block has lanes that are not channels.
 pub(super) fn choose(isa: Isa, finish: &Finish, tail: bool) -> Run {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -115,7 +118,7 @@ unsafe fn run_on<
     unsafe { T::run(Parts::<ACTIVATION, RESIDUAL, RECORD, MASK>(sums)) };
 }
 
-/// An epilogue with an activation (none, `Relu`, `Clip`) and parts that are known.
+/// An epilogue whose activation (0 none, 1 `Relu`, 2 `Clip`) and parts are known at compile time.
 struct Parts<'a, const ACTIVATION: u8, const RESIDUAL: bool, const RECORD: bool, const MASK: bool>(
     &'a Sums<'a>,
 );
@@ -132,7 +135,8 @@ impl<const ACTIVATION: u8, const RESIDUAL: bool, const RECORD: bool, const MASK:
         for (block, part) in finish.blocks.iter().enumerate().take(blocks) {
             let mut lane = 0;
             while lane < BLOCK {
-                // SAFETY: the contract of [`Run`]. Activations let a NaN win by the order of their operands.
+                // SAFETY: the contract of [`Run`]. `max` and `min` return their second operand where either is NaN, so that a
+                // NaN stays NaN.
                 unsafe {
                     let (min, max) = match part.activation {
                         Activation::Clip { min, max } => (S::splat(min), S::splat(max)),

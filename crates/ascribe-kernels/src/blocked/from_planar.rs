@@ -1,7 +1,8 @@
-//! First layers that read contiguous NCHW.
+//! Convolutions that read contiguous NCHW and write the blocked layout: the first layer of a network.
 //!
-//! A tile broadcasts source values anyway; blocks of sixteen channels would be mostly zeros for an image of
-//! three. The tile only needs rows with zeros around them: each task copies the rows that it needs.
+//! An image has three channels, so that blocks of sixteen channels would be mostly zeros. The register tile broadcasts source
+//! values and does not need them in blocks. It only needs rows that are padded with zeros, so each task copies the rows that
+//! it reads.
 
 use std::sync::Arc;
 
@@ -19,16 +20,16 @@ use crate::parallel::{Scratch, run_tasks};
 use crate::shape::ConvShape;
 use crate::simd::{Isa, Kernel, Simd, low_mask};
 
-/// How source rows are copied: padded, and columns split by their residue modulo the stride, so that
+/// How source rows are copied: padded with zeros, and with columns grouped by their residue modulo the stride, so that
 /// neighbouring destination pixels read neighbouring values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     stride: [usize; 2],
-    /// Above and to the left.
+    /// Padding above and to the left.
     pad: [usize; 2],
-    /// Columns of a residue.
+    /// Number of columns per residue.
     columns: usize,
-    /// Source rows that a destination row spans.
+    /// Number of source rows from the first to the last that a destination row depends on.
     span: usize,
 }
 
@@ -43,16 +44,17 @@ impl Rows {
         }
     }
 
+    /// Number of floats in a copied row.
     fn pitch(&self) -> usize {
         self.stride[1] * self.columns
     }
 }
 
 impl BlockedConv {
-    /// Packs a forward convolution that reads contiguous NCHW: meant for few input channels. To be run by
+    /// Packs a forward convolution that reads contiguous NCHW, for layers with few input channels. Run it with
     /// [`BlockedConv::run_planar`].
     ///
-    /// `None` for groups.
+    /// `None` if there is more than one group.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -71,7 +73,7 @@ impl BlockedConv {
         let output = shape.output();
         let extent = [0, 1].map(|axis| (shape.kernel[axis] - 1) * shape.dilation[axis] + 1);
         let rows = Rows::new(shape.stride, [shape.padding[0], shape.padding[1]], extent, output[1]);
-        // Taps of a row whose columns have the same residue lie next to each other in the copy.
+        // Taps of a kernel row whose columns have the same residue modulo the stride are adjacent in the copy.
         let together = if shape.dilation[1] == 1 { stride_w } else { kernel_w };
         let mut steps = Vec::new();
         let mut row = 0;
@@ -119,12 +121,12 @@ impl BlockedConv {
         }))
     }
 
-    /// Runs a convolution packed by [`BlockedConv::forward_planar`] on contiguous NCHW. Writes all of `dst`:
-    /// zeros in the border and the channel tail.
+    /// Runs a convolution packed by [`BlockedConv::forward_planar`] on contiguous NCHW. Writes all of `dst`,
+    /// including the zeros of the border and of the padded channels.
     ///
     /// # Errors
-    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked sources, or `dst_shape` has another
-    /// batch, other channels or another size; [`crate::KernelError::Length`] when a slice does not have the length of
+    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked sources, or batch, channels or size of
+    /// `dst_shape` do not fit; [`crate::KernelError::Length`] when a slice does not have the length of
     /// its shape.
     pub fn run_planar(
         &self,
@@ -149,7 +151,7 @@ impl BlockedConv {
         let unit_rows = Units::choose(&[&class.lattice], false).rows();
         let unit_bytes = channels * unit_rows * rows.stride[0] * rows.pitch() * size_of::<f32>();
         let units = class.lattice.grid[0].div_ceil(unit_rows);
-        // A task copies rows for all panels.
+        // A task copies rows once and uses them for all panels.
         let work = self.work(units, batch, unit_bytes, 1);
         let strip_rows = (work.longest() * unit_rows - 1) * rows.stride[0] + rows.span;
         let plane = strip_rows * rows.pitch();
@@ -191,11 +193,11 @@ impl BlockedConv {
                             );
                         }
                     }
-                    // Offsets of tiles count from row 0.
+                    // Offsets of tiles are relative to row 0 of the whole image.
                     let copy = copy.wrapping_sub(first * rows.pitch()).cast_const();
                     for panel in &self.panels {
                         for chain in 0..class.chains.len() {
-                            // SAFETY: lengths are checked, the rows are copied, and a task's units are its own.
+                            // SAFETY: lengths are checked, the rows are copied, and no other task has these units.
                             unsafe {
                                 let dst = job.destination(panel, sample);
                                 job.chain(0, chain, panel, sample, units.clone(), copy, dst, sums);
@@ -234,7 +236,7 @@ impl Kernel<f32> for CopyRows<'_> {
                 let low = rows.pad[1].saturating_sub(residue).div_ceil(stride).min(rows.columns);
                 let high = (width + rows.pad[1]).saturating_sub(residue).div_ceil(stride).min(rows.columns);
                 let inside = if row < height { low..high.max(low) } else { 0..0 };
-                // SAFETY: the caller provides `count` rows; reads of masked lanes are within the line.
+                // SAFETY: the caller provides room for `count` rows; masks keep reads within the line.
                 unsafe {
                     let out = copy.add((at * stride + residue) * rows.columns);
                     out.write_bytes(0, inside.start);

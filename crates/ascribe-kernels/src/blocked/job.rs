@@ -1,4 +1,4 @@
-//! A run of a blocked convolution: what its tasks share.
+//! One run of a blocked convolution: what its tasks share, and how a task sums a chain.
 
 use std::ops::Range;
 
@@ -12,19 +12,23 @@ use super::tile::{Call, Entry, MAX_BLOCKS, run, sizes};
 use super::tiling::{Source, Tiling, Units};
 use crate::conv::lattice::Lattice;
 
-/// A run of a convolution: everything that tasks share.
+/// Everything that the tasks of a run share.
 pub(super) struct Job<'a> {
     conv: &'a BlockedConv,
     units: Units,
     pub(super) units_per_sample: usize,
-    /// For each number of blocks, and each class.
+    /// How planes are cut into register tiles, for each number of blocks per panel and each class.
     tilings: [Vec<Tiling>; MAX_BLOCKS],
+    /// For each class, the number of floats between grid rows in the source.
     src_rows: Vec<usize>,
+    /// For each class, where the source values of each step are.
     entries: Vec<Vec<Entry>>,
     output: Output<'a>,
 }
 
 impl<'a> Job<'a> {
+    /// `entries` tell where the source values of each class and step are, `source` where those of a lattice's grid points
+    /// are; `borderless` is whether no tensor has a border.
     pub(super) fn new(
         conv: &'a BlockedConv,
         entries: Vec<Vec<Entry>>,
@@ -57,12 +61,12 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The first destination block of a panel.
+    /// The start of a panel's first destination block.
     pub(super) fn destination(&self, panel: &Panel, sample: usize) -> *mut f32 {
         self.output.plane(sample, panel.block)
     }
 
-    /// Zeros the border that belongs to some units of a sample, for some panels.
+    /// Sets the border beside some units of a sample to zero, for some panels.
     pub(super) fn clear_borders(&self, sample: usize, units: Range<usize>, panels: Range<usize>) {
         let Units::Rows(rows) = self.units else { return };
         let shape = self.output.shape;
@@ -70,18 +74,17 @@ impl<'a> Job<'a> {
         let [first, end] = [units.start, units.end].map(|unit| (unit * step).min(shape.size[0]));
         for panel in &self.conv.panels[panels] {
             for block in panel.block..panel.block + panel.blocks {
-                // SAFETY: the length is checked; the rows of these blocks belong to one task.
+                // SAFETY: the length is checked; no other task has these rows of these blocks.
                 unsafe { shape.clear_rows(self.output.plane(sample, block), first, end) };
             }
         }
     }
 
-    /// Sums one chain for some units of a sample.
+    /// Sums the products of one chain for some units of a sample, and after the last chain applies the epilogue.
     ///
     /// # Safety
-    /// `src` is the first source block of the panel's group of the sample, with readable taps; `dst` the
-    /// first destination block of the panel; `sums` has room for a tile; no other task writes these units of
-    /// this panel.
+    /// `src` is the first source block of the panel's group in the sample, and all taps are readable from there. `dst` is the
+    /// first destination block of the panel. `sums` has room for a tile. No other task writes these units of this panel.
     pub(super) unsafe fn chain(
         &self,
         class: usize,
@@ -99,7 +102,7 @@ impl<'a> Job<'a> {
         };
     }
 
-    /// As [`Job::chain`], with blocks of the destination `dst_block` floats apart.
+    /// As [`Job::chain`], with `dst_block` floats between the blocks of the destination.
     ///
     /// # Safety
     /// As [`Job::chain`].
@@ -143,6 +146,7 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// The epilogue of a panel for a sample.
     fn finish(&self, panel: &Panel, sample: usize, lattice: &Lattice) -> PanelFinish {
         let shape = self.output.shape;
         let blocks: [Finish; MAX_BLOCKS] =

@@ -1,4 +1,4 @@
-//! The blocked layout and its conversions.
+//! The blocked layout, and conversions from and to NCHW.
 
 use crate::error::{KernelError, Result, check_len};
 use crate::float::Float;
@@ -8,11 +8,10 @@ use crate::simd::{Isa, Kernel, Simd, low_mask, transpose, transpose_back};
 /// Channels per block.
 pub const BLOCK: usize = 16;
 
-/// A batch of images `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`.
+/// The shape of a batch of feature maps in the blocked layout, `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`.
 ///
-/// Channels are padded with zeros to a multiple of 16; the border of `pad` pixels around each plane holds
-/// zeros. Every kernel that writes a blocked tensor writes these zeros too, and every kernel that reads one
-/// relies on them.
+/// Channels are padded with zeros to a multiple of 16, and the border of `pad` pixels around each plane holds zeros. Every
+/// kernel that writes a blocked tensor also writes these zeros, and every kernel that reads one relies on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockedShape {
     /// Number of samples.
@@ -21,35 +20,37 @@ pub struct BlockedShape {
     pub channels: usize,
     /// Height and width.
     pub size: [usize; 2],
-    /// Border above and below, and to the left and the right.
+    /// Width of the border in pixels: above and below, and to the left and right.
     pub pad: [usize; 2],
 }
 
-// Sizes saturate: no slice is `usize::MAX` long, so that what does not fit fails the length check.
+// Sizes are computed with saturating arithmetic. No slice has `usize::MAX` elements, so that a shape that does not fit the
+// address space fails the length check.
 impl BlockedShape {
     /// Number of blocks of 16 channels.
     pub fn blocks(&self) -> usize {
         self.channels.div_ceil(BLOCK)
     }
 
-    /// Number of `f32`.
+    /// Number of `f32` elements, with padding of channels and border.
     pub fn len(&self) -> usize {
         self.batch.saturating_mul(self.sample())
     }
 
-    /// Whether there is no element.
+    /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Number of `u16` of a bit mask: one per pixel and block, `[N][C/16][H][W]`, without the border.
+    /// Number of `u16` elements of a bit mask with one bit per value: one `u16` per pixel and block of channels,
+    /// `[N][C/16][H][W]`, without the border.
     pub fn mask_len(&self) -> usize {
         self.batch.saturating_mul(self.blocks()).saturating_mul(self.pixels())
     }
 
-    /// Zeros the border.
+    /// Sets the border to zero.
     ///
-    /// Does nothing to a slice that is too short; kernels report that.
+    /// Does nothing if the slice is too short; kernels report that as an error.
     pub fn clear_border(&self, data: &mut [f32]) {
         if self.plane() == 0 || self.pad == [0, 0] || data.len() < self.len() {
             return;
@@ -65,17 +66,17 @@ impl BlockedShape {
         self.size[0].saturating_mul(self.size[1])
     }
 
-    /// Floats of a row.
+    /// Number of floats in a row, border included.
     pub(super) fn pitch(&self) -> usize {
         self.pad[1].saturating_mul(2).saturating_add(self.size[1]).saturating_mul(BLOCK)
     }
 
-    /// Floats of a plane.
+    /// Number of floats in a plane (one block of channels of one sample), border included.
     pub(super) fn plane(&self) -> usize {
         self.pad[0].saturating_mul(2).saturating_add(self.size[0]).saturating_mul(self.pitch())
     }
 
-    /// Floats of a sample.
+    /// Number of floats in a sample.
     pub(super) fn sample(&self) -> usize {
         self.blocks().saturating_mul(self.plane())
     }
@@ -85,12 +86,13 @@ impl BlockedShape {
         (row + self.pad[0]) * self.pitch() + (column + self.pad[1]) * BLOCK
     }
 
-    /// The lanes of `block` that are channels.
+    /// The lanes of channel block `block` that are channels, as a bit mask; the others are padding.
     pub(super) fn lanes(&self, block: usize) -> u16 {
         low_mask((self.channels - block * BLOCK).min(BLOCK)) as u16
     }
 
-    /// Zeros the border beside the rows `first..end` of a plane, and that above or below where they touch it.
+    /// Sets the border to the left and right of the rows `first..end` of a plane to zero, and the border above the first row
+    /// or below the last row if these are among them.
     ///
     /// # Safety
     /// `plane` has [`BlockedShape::plane`] writable elements, and nothing else accesses these rows.
@@ -117,7 +119,7 @@ impl BlockedShape {
     }
 }
 
-/// Rearranges contiguous NCHW into blocks; writes the border and the channel tail too.
+/// Converts contiguous NCHW to the blocked layout; writes the zeros of the border and of the padded channels too.
 ///
 /// # Errors
 /// [`crate::KernelError::Length`] when a slice does not have the length that `shape` implies.
@@ -135,7 +137,7 @@ pub fn to_blocked(shape: &BlockedShape, nchw: &[f32], out: &mut [f32]) -> Result
     Ok(())
 }
 
-/// Rearranges blocks into contiguous NCHW.
+/// Converts the blocked layout to contiguous NCHW.
 ///
 /// # Errors
 /// [`crate::KernelError::Length`] when a slice does not have the length that `shape` implies.
@@ -153,11 +155,13 @@ pub fn from_blocked(shape: &BlockedShape, data: &[f32], nchw: &mut [f32]) -> Res
     Ok(())
 }
 
+/// Number of elements of the tensor in contiguous NCHW.
 fn planar_len(shape: &BlockedShape) -> usize {
     shape.batch.saturating_mul(shape.channels).saturating_mul(shape.pixels())
 }
 
-/// Calls `body(isa, offset of the block's first channel in NCHW, its channels, index)` for every block.
+/// Runs `body(isa, offset of the block's first channel in NCHW, number of its channels, index of the block)` in parallel for
+/// every block of channels of every sample.
 fn for_blocks(shape: &BlockedShape, body: impl Fn(Isa, usize, usize, usize) + Sync) {
     let isa = Isa::detect();
     let blocks = shape.blocks();
@@ -175,6 +179,7 @@ fn for_blocks(shape: &BlockedShape, body: impl Fn(Isa, usize, usize, usize) + Sy
     );
 }
 
+/// Converts one block of channels to the blocked layout.
 struct ToBlock<'a> {
     shape: &'a BlockedShape,
     nchw: &'a [f32],
@@ -211,6 +216,7 @@ impl Kernel<f32> for ToBlock<'_> {
     }
 }
 
+/// Converts one block of channels to NCHW.
 struct FromBlock<'a> {
     shape: &'a BlockedShape,
     plane: &'a [f32],
@@ -244,8 +250,9 @@ impl Kernel<f32> for FromBlock<'_> {
         }
     }
 }
-/// Copies `blocks` blocks of channels of every sample, from block `from` of `x` to block `to` of `y`, and clears the
-/// border of those of `y`: what joining and splitting along the channels comes down to.
+
+/// Copies `blocks` blocks of channels of every sample, from block `from` of `x` to block `to` of `y`, and sets the border of
+/// the copied blocks to zero. This is how tensors are concatenated and split along the channels.
 ///
 /// # Errors
 /// [`KernelError::Shape`] when batches or sizes differ or there are not that many blocks;
@@ -255,7 +262,7 @@ pub fn copy_blocks(
     (y_shape, y, to): (&BlockedShape, &mut [f32], usize),
     blocks: usize,
 ) -> Result<()> {
-    const KERNEL: &str = "copy of blocks";
+    const KERNEL: &str = "copy of channel blocks";
     check_len(KERNEL, "x", x_shape.len(), x.len())?;
     check_len(KERNEL, "y", y_shape.len(), y.len())?;
     let holds =
@@ -266,7 +273,9 @@ pub fn copy_blocks(
     {
         return Err(KernelError::Shape {
             what: KERNEL,
-            problem: format!("{blocks} blocks from {from} of {x_shape:?} to {to} of {y_shape:?}"),
+            problem: format!(
+                "cannot copy {blocks} blocks from block {from} of {x_shape:?} to block {to} of {y_shape:?}"
+            ),
         });
     }
     let (x_plane, y_plane, row) = (x_shape.plane(), y_shape.plane(), x_shape.size[1] * BLOCK);

@@ -1,4 +1,4 @@
-//! The destination of a kernel, with everything that its epilogue reads and writes.
+//! The destination of a kernel, and everything that its epilogue reads and writes.
 
 use super::epilogue::BlockedEpilogue;
 use super::finish::{Finish, PanelFinish, Sums};
@@ -7,7 +7,7 @@ use super::tiling::Tile;
 use crate::epilogue::Activation;
 use crate::parallel::SharedMut;
 
-/// Checked slices that tasks share.
+/// Slices whose lengths have been checked, shared by all tasks.
 pub(super) struct Output<'a> {
     pub(super) shape: &'a BlockedShape,
     dst: SharedMut<'a, f32>,
@@ -16,7 +16,7 @@ pub(super) struct Output<'a> {
     record: Option<SharedMut<'a, u16>>,
     mask: Option<&'a [u16]>,
     activation: Activation<f32>,
-    /// Whether sums are stored as they are.
+    /// Whether the epilogue does nothing, so that sums are stored unchanged.
     pub(super) plain: bool,
 }
 
@@ -34,12 +34,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The plane of a block of a sample.
+    /// The start of the plane of channel block `block` of a sample.
     pub(super) fn plane(&self, sample: usize, block: usize) -> *mut f32 {
         self.dst.pointer().wrapping_add((sample * self.shape.blocks() + block) * self.shape.plane())
     }
 
-    /// The epilogue of a block of a sample.
+    /// The epilogue for channel block `block` of a sample.
     pub(super) fn finish(&self, sample: usize, block: usize) -> Finish {
         let index = sample * self.shape.blocks() + block;
         let bits = index * self.shape.pixels();
@@ -55,12 +55,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Finishes the sums of `pixels` pixels of one block, `[pixel][16]`, that lie in a row from `place` on, as far apart as
-    /// [`PanelFinish::of_row`] was told.
+    /// Applies the epilogue to the sums of `pixels` pixels of one block, `[pixel][16]`, and stores them. The pixels lie in a
+    /// row that starts at (y, x); their distance in the destination is the `step` given to [`PanelFinish::of_row`].
     ///
     /// # Safety
-    /// `finish` and `plane` are of the same block of a sample; the pixels exist, `values` has as many, and no other task
-    /// writes them.
+    /// `finish` and `plane` belong to the same block of the same sample. The pixels exist, `values` holds as many, and no
+    /// other task writes them.
     pub(super) unsafe fn finish_row(
         &self,
         finish: &PanelFinish,

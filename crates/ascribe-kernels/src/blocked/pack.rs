@@ -1,4 +1,4 @@
-//! The weights of a blocked convolution, in the order in which tiles read them.
+//! Packs the weights of a blocked convolution in the order in which the register tiles read them.
 
 use std::ops::Range;
 
@@ -6,11 +6,11 @@ use super::buffer::Buffer;
 use super::layout::BLOCK;
 use crate::conv::lattice::Lattice;
 
-/// Products per accumulator chain at most: short chains round less, and their weights stay in the
-/// first-level cache.
+/// Most products per chain, that is, summed in one accumulator before they are added to the result. Short chains reduce the
+/// rounding error, and their weights stay in the first-level cache.
 pub(super) const CHAIN: usize = 192;
 
-/// Blocks of output channels that are summed together.
+/// One to three consecutive blocks of destination channels, which a register tile sums together.
 #[derive(Debug, Clone)]
 pub(super) struct Panel {
     /// First destination block.
@@ -19,35 +19,35 @@ pub(super) struct Panel {
     pub(super) blocks: usize,
     /// First source block of the panel's group.
     pub(super) src_block: usize,
-    /// Start of each class's weights.
+    /// Where the weights of each class start in the packed weights.
     pub(super) weights: Vec<usize>,
 }
 
-/// Destination pixels that meet the same taps.
+/// A residue class: the destination pixels that meet the same taps, and the order in which their products are summed.
 #[derive(Debug, Clone)]
 pub(super) struct Class {
     pub(super) lattice: Lattice,
-    /// The order of the products.
+    /// The products of a pixel, in the order in which they are summed.
     pub(super) steps: Vec<Step>,
-    /// Chains: ranges of steps. There is at least one, maybe empty.
+    /// Ranges of steps that are summed in one accumulator. There is at least one range, which may be empty.
     pub(super) chains: Vec<Range<usize>>,
 }
 
-/// Source values that are multiplied one after the other.
+/// Consecutive products: source values that lie next to each other in memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// Source block in its group (blocked), or source channel (planar).
+    /// With a blocked source, the source block within the group; with a planar (NCHW) source, the source channel.
     pub(super) block: usize,
-    /// Index of the tap (the first one, when planar).
+    /// Index of the tap; with a planar source, of the first one.
     pub(super) tap: usize,
-    /// Source channels of the block (blocked), or taps of a row (planar).
+    /// Number of products: with a blocked source, the channels of the block; with a planar one, taps of a kernel row.
     pub(super) count: usize,
-    /// Products before this one.
+    /// Number of products in earlier steps: the row of the packed weights where this step begins.
     pub(super) row: usize,
 }
 
 impl Class {
-    /// Sums source blocks one after the other, each tap by tap; chains end between blocks, or, with many
+    /// Sums one source block after the other, and within a block tap by tap. Chains end between blocks or, if there are many
     /// taps, between taps.
     pub(super) fn blocked(lattice: Lattice, channels: usize) -> Self {
         const MOST: usize = CHAIN / BLOCK;
@@ -75,26 +75,26 @@ impl Class {
         Self { lattice, steps, chains }
     }
 
-    /// Sums each channel on its own.
+    /// For depthwise convolutions: each destination channel sums the taps of its own source channel.
     pub(super) fn depthwise(lattice: Lattice) -> Self {
         let taps = lattice.taps.len();
         let steps = (0..taps).map(|tap| Step { block: 0, tap, count: 1, row: tap }).collect();
         Self { lattice, steps, chains: std::iter::once(0..taps).collect() }
     }
 
-    /// Number of products per value.
+    /// Number of products that are summed for one destination value.
     pub(super) fn rows(&self) -> usize {
         self.steps.last().map_or(0, |step| step.row + step.count)
     }
 }
 
-/// `0..len` in `count` pieces of nearly equal size.
+/// Splits `0..len` into `count` ranges of nearly equal size.
 pub(super) fn pieces(len: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |at| at * len / count..(at + 1) * len / count)
 }
 
-/// Cuts the destination blocks of each of `groups` groups into panels of two blocks, and one of three or one
-/// where the number is odd.
+/// Divides the destination blocks of each group into panels of at most `most_blocks` blocks: of two blocks, and for an odd
+/// number one of three (or of one, if there is only one block or `most_blocks` is less than 3).
 pub(super) fn panels(groups: usize, rows: usize, channels: usize, most_blocks: usize) -> Vec<Panel> {
     let (blocks, src_blocks) = (rows.div_ceil(BLOCK), channels.div_ceil(BLOCK));
     let mut panels = Vec::new();
@@ -117,8 +117,9 @@ pub(super) fn panels(groups: usize, rows: usize, channels: usize, most_blocks: u
     panels
 }
 
-/// Packs `weight(class, destination channel, step, place in the step)`, panel by panel, and tells each panel
-/// where its weights are. Destination channels count through the blocks; it is 0 where there is no channel.
+/// Packs `weight(class, destination channel, step, index in the step)`, panel by panel, and stores in each panel where its
+/// weights start. Destination channels are numbered through all blocks; for the padding of the last block, `weight` has to
+/// return 0.
 pub(super) fn pack(
     panels: &mut [Panel],
     classes: &[Class],

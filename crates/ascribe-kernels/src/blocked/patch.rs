@@ -1,50 +1,53 @@
-//! Convolutions of patches: the same layer for a part of its destination.
+//! Convolutions of patches: the same layer, computed for a rectangle of its destination only.
 
 use std::sync::Arc;
 
 use super::conv::{BlockedConv, Form};
 use super::from_planar::Rows;
 use super::pack::Class;
-use super::winograd::Minimal;
+use super::winograd::Winograd;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result};
 
-/// Which source pixels a destination pixel depends on: along each axis, pixel p on those from
-/// p · stride + first on, `extent` of them or some of these.
+/// The receptive field of a layer: which source pixels a destination pixel depends on. Along each axis, destination pixel p
+/// depends on (some of) the `extent` source pixels that start at p · stride + first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
     /// Step in the source per destination pixel.
     pub stride: [usize; 2],
     /// The first source pixel that destination pixel 0 depends on; negative where there is padding.
     pub first: [isize; 2],
-    /// Source pixels from the first to the last, both included.
+    /// Number of source pixels from the first to the last one.
     pub extent: [usize; 2],
 }
 
 impl Reach {
-    /// Each pixel depends on the one at its own place.
+    /// Each destination pixel depends only on the source pixel at the same position.
     pub const POINT: Self = Self { stride: [1, 1], first: [0, 0], extent: [1, 1] };
 
-    /// Where the window starts that the patch at `place` depends on; it may lie outside the source.
+    /// First row and column of the source window that a patch starting at `place` depends on; they may lie outside the
+    /// source.
     pub fn start(&self, place: [usize; 2]) -> [isize; 2] {
         [0, 1].map(|axis| (place[axis] * self.stride[axis]) as isize + self.first[axis])
     }
 
-    /// Height and width of the window that a patch of `size` ≥ 1 depends on.
+    /// Height and width of the source window that a patch of `size` ≥ 1 depends on.
     pub fn window(&self, size: [usize; 2]) -> [usize; 2] {
         [0, 1].map(|axis| (size[axis] - 1) * self.stride[axis] + self.extent[axis])
     }
 }
 
 impl BlockedConv {
-    /// What a destination pixel depends on; `None` where pixels differ in that (input gradients of strided
-    /// convolutions), for gradients of pictures, and for F(4 × 4), where rounding depends on the whole tile.
+    /// The source pixels that a destination pixel depends on. `None` where this is not the same for all pixels (input gradients
+    /// of strided convolutions), for input gradients in NCHW ([`BlockedConv::input_grad_planar`]), and for Winograd's
+    /// F(4 × 4), where the rounding of a pixel depends on the whole tile.
     ///
-    /// A pixel of F(2 × 2) depends on its own 3 × 3 source pixels, and only its rounding on its place in the tile.
+    /// A pixel of Winograd's F(2 × 2) depends on its 3 × 3 source pixels only. How it is rounded depends on its position in
+    /// the tile; see [`BlockedConv::patch_step`].
     pub fn reach(&self) -> Option<Reach> {
         match (self.form, self.classes.as_slice()) {
             (Form::ToPlanar(_), _) => None,
-            (Form::Minimal(Minimal { outputs, origin, .. }), _) => {
+            (Form::Winograd(Winograd { outputs, origin, .. }), _) => {
                 (outputs == 2).then_some(Reach { stride: [1, 1], first: origin, extent: [3, 3] })
             }
             (_, [Class { lattice, .. }]) if lattice.dst_stride == [1, 1] => {
@@ -58,21 +61,23 @@ impl BlockedConv {
         }
     }
 
-    /// Places of patches have to be multiples of this: minimal filtering computes tiles of so many pixels.
+    /// The first row and column of a patch have to be multiples of this. It is the side of the tiles of a Winograd convolution,
+    /// and 1 for other convolutions.
     pub fn patch_step(&self) -> usize {
         match self.form {
-            Form::Minimal(minimal) => minimal.outputs,
+            Form::Winograd(winograd) => winograd.outputs,
             _ => 1,
         }
     }
 
-    /// The same convolution for a patch of `size` pixels of the destination, with the same weights in memory.
+    /// The same convolution for a patch of `size` pixels of the destination. It shares the weights with this one.
     ///
-    /// Its source is the window that the patch depends on ([`Reach::window`], from [`Reach::start`] on), with zeros
-    /// where the window leaves the source, and no border. It multiplies and adds in the order of the whole
-    /// convolution: at places that are multiples of [`BlockedConv::patch_step`], a patch has the bits of the whole.
+    /// Its source is the window that the patch depends on ([`Reach::window`], starting at [`Reach::start`]), with zeros where
+    /// the window extends beyond the source, and no border. It multiplies and adds in the same order as the whole
+    /// convolution, so that a patch that starts at a multiple of [`BlockedConv::patch_step`] is bit-identical to that part
+    /// of the whole.
     ///
-    /// `None` where [`BlockedConv::reach`] is.
+    /// `None` where [`BlockedConv::reach`] is `None`.
     ///
     /// # Errors
     /// [`KernelError::Shape`] when a side of the patch is 0 or larger than that of the destination.
@@ -81,13 +86,13 @@ impl BlockedConv {
         if (0..2).any(|axis| size[axis] == 0 || size[axis] > self.dst.1[axis]) {
             return Err(KernelError::Shape {
                 what: "convolution of a patch",
-                problem: format!("a patch of {size:?} pixels of a destination of {:?}", self.dst.1),
+                problem: format!("a patch of {size:?} pixels does not fit a destination of {:?}", self.dst.1),
             });
         }
         let window = reach.window(size);
         let lattice = |whole: &Lattice| {
-            if let Form::Minimal(minimal) = self.form {
-                let tiles = size.map(|side| side.div_ceil(minimal.outputs));
+            if let Form::Winograd(winograd) = self.form {
+                let tiles = size.map(|side| side.div_ceil(winograd.outputs));
                 return Lattice { src: tiles, dst: tiles, grid: tiles, ..whole.clone() };
             }
             let from_zero = |tap: &[isize; 2]| [tap[0] - reach.first[0], tap[1] - reach.first[1]];
@@ -96,7 +101,7 @@ impl BlockedConv {
         };
         let class = |class: &Class| Class { lattice: lattice(&class.lattice), ..class.clone() };
         let form = match self.form {
-            Form::Minimal(minimal) => Form::Minimal(Minimal { origin: [0, 0], ..minimal }),
+            Form::Winograd(winograd) => Form::Winograd(Winograd { origin: [0, 0], ..winograd }),
             Form::FromPlanar(_) => Form::FromPlanar(Rows::new(reach.stride, [0, 0], reach.extent, size[1])),
             form => form,
         };

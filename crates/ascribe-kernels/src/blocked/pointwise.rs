@@ -1,4 +1,4 @@
-//! Element-wise operations on blocked tensors, for what does not fit a convolution's epilogue.
+//! Element-wise operations on blocked tensors, for those that cannot be part of a convolution's epilogue.
 
 use super::epilogue::{BlockedEpilogue, same_tensor};
 use super::finish::PanelFinish;
@@ -9,13 +9,13 @@ use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Pixels per task.
+/// Pixels per task, about.
 const TASK: usize = 1024;
 
-/// y ← epilogue(x): bias, residual, activation with record, and mask, as after a convolution. Writes the
-/// border and the channel tail of `y` too.
+/// y ← epilogue(x): bias, residual, activation with record, and mask, as after a convolution. Writes the zeros of the border
+/// and of the padded channels of `y` too.
 ///
-/// With a residual this is an addition, with a mask alone the gradient of an activation.
+/// With a residual this is an addition; with only a mask it is the gradient of an activation.
 ///
 /// # Errors
 /// [`crate::KernelError::Shape`] when shapes differ in more than their borders; [`crate::KernelError::Length`] when a slice
@@ -30,8 +30,8 @@ pub fn apply(
     scaled("blocked apply", None, x_shape, x, epilogue, y_shape, y)
 }
 
-/// y ← epilogue(scale\[channel\] · x), the product and the bias rounded once: a batch normalisation that was
-/// not folded into a convolution. `scale` is padded to 16 · blocks, as the bias is.
+/// y ← epilogue(scale\[channel\] · x), for a batch normalisation that was not folded into a convolution. Product and bias
+/// are added with a single rounding. `scale` is padded to a multiple of 16, as the bias is.
 ///
 /// # Errors
 /// As [`apply`].
@@ -46,8 +46,8 @@ pub fn scale_shift(
     scaled("blocked scale_shift", Some(scale), x_shape, x, epilogue, y_shape, y)
 }
 
-/// a ← a + Σₙ weights\[n\] · bₙ over the samples of `b`, one after the other; `a` is one sample. Borders may differ, and `a`
-/// keeps its own.
+/// a ← a + Σₙ weights\[n\] · bₙ over the samples bₙ of `b`, in order; `a` is one sample. Borders may differ, and that of `a` is
+/// not written.
 ///
 /// # Errors
 /// As [`apply`]; [`crate::KernelError::Length`] when there is not one weight per sample.
@@ -78,6 +78,7 @@ pub fn accumulate(
     Ok(())
 }
 
+/// a ← a + weight · b for a row of pixels.
 struct AddRow<'a> {
     a: &'a mut [f32],
     weight: f32,
@@ -94,6 +95,7 @@ impl Kernel<f32> for AddRow<'_> {
     }
 }
 
+/// [`apply`] without a scale, [`scale_shift`] with one.
 fn scaled(
     kernel: &'static str,
     scale: Option<&[f32]>,
@@ -118,7 +120,7 @@ fn scaled(
         let channel = plane % blocks * BLOCK;
         let mut finish = output.finish(plane / blocks, plane % blocks);
         if scale.is_some() {
-            // The scaled sum takes the bias along.
+            // The bias is already added when x is scaled.
             finish.bias = std::ptr::null();
         }
         let finish = PanelFinish::of_row(isa, finish, 1);
@@ -169,7 +171,8 @@ impl Kernel<f32> for ScaleRow<'_> {
     }
 }
 
-/// Calls `body(scratch, isa, plane, first row, rows)` for all rows of all planes, some rows at a time.
+/// Runs `body(scratch, isa, plane, first row, number of rows)` in parallel for all rows of all planes, several rows at a time.
+/// `scratch` is the number of floats of scratch per thread.
 pub(super) fn for_rows(
     shape: &BlockedShape,
     scratch: usize,

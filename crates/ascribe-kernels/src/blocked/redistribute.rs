@@ -1,4 +1,4 @@
-//! What rules of relevance propagation do between convolutions.
+//! Element-wise operations of layer-wise relevance propagation (LRP) that its rules need between two convolutions.
 
 use super::epilogue::same_tensor;
 use super::layout::{BLOCK, BlockedShape};
@@ -11,22 +11,23 @@ use crate::simd::{Kernel, Simd};
 /// A blocked tensor with its shape.
 pub type Blocked<'a> = (&'a BlockedShape, &'a [f32]);
 
-/// Operands of [`redistribute`]; borders may differ.
+/// Operands of [`redistribute`]. They have the same shape, except that borders may differ.
 #[derive(Debug, Clone, Copy)]
 pub struct Redistribution<'a> {
-    /// The signal R.
+    /// The relevance R.
     pub signal: Blocked<'a>,
-    /// What it is divided by: the sum of these; nothing if both are absent.
+    /// R is divided by the sum of these; it is not divided if both are absent.
     pub denominators: [Option<Blocked<'a>>; 2],
-    /// The stabiliser ε of the denominator d: d + ε sign(d), sign(0) = 1; with ε = 0, quotients by 0 are 0.
+    /// The stabiliser ε of the denominator d: stab(d) = d + ε sign(d), with sign(0) = 1. With ε = 0, the quotient is 0 where
+    /// the denominator is 0.
     pub epsilon: f32,
-    /// What the quotient is multiplied by.
+    /// The quotient is multiplied by this.
     pub factor: Option<Blocked<'a>>,
-    /// What is added last.
+    /// This is added at the end.
     pub addend: Option<Blocked<'a>>,
 }
 
-/// y ← factor · R / stab(d₁ + d₂) + addend, value by value. Writes the border of `y` too.
+/// y ← factor · R / stab(d₁ + d₂) + addend, element by element. Sets the border of `y` to zero too.
 ///
 /// # Errors
 /// [`crate::KernelError::Shape`] when shapes differ in more than their borders; [`crate::KernelError::Length`] when a
@@ -72,7 +73,7 @@ pub fn redistribute<'a>(operands: &Redistribution<'a>, y_shape: &BlockedShape, y
     Ok(())
 }
 
-/// A row of pixels of a plane.
+/// Row `row` of plane number `plane`.
 fn at((shape, data): Blocked<'_>, plane: usize, row: usize) -> &[f32] {
     &data[plane * shape.plane() + shape.at(row, 0)..][..shape.size[1] * BLOCK]
 }
@@ -90,8 +91,8 @@ struct Row<'a> {
 impl Kernel<f32> for Row<'_> {
     type Output = ();
 
-    // Plain loops: the compiler makes vectors of this instruction set of them. A row stays in the first-level cache
-    // between them.
+    // Plain loops, which the compiler vectorises for the instruction set. A row stays in the first-level cache from one loop
+    // to the next.
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
         let Row { y, signal, denominators, epsilon, factor, addend } = self;

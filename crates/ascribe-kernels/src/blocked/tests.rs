@@ -1,4 +1,4 @@
-//! The instruction sets against each other.
+//! Checks that all instruction sets give the same results.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ fn values(seed: usize, len: usize) -> Vec<f32> {
 
 type Packed = fn(Isa, &ConvShape, &[f32]) -> Result<Option<BlockedConv>>;
 
+/// The ways to pack a convolution.
 const DIRECTIONS: [Packed; 7] = [
     BlockedConv::forward_with,
     BlockedConv::input_grad_with,
@@ -34,6 +35,7 @@ fn lent(conv: Option<BlockedConv>, weight: &[f32]) -> Option<BlockedConv> {
     conv.map(|conv| conv.lent(Arc::new(weight.to_vec())))
 }
 
+/// Runs `run` on every instruction set and compares the results.
 fn agree(shape: &ConvShape, run: impl Fn(Isa) -> Vec<f32>) {
     let reference = run(Isa::Portable);
     let mut fused = None;
@@ -41,7 +43,7 @@ fn agree(shape: &ConvShape, run: impl Fn(Isa) -> Vec<f32>) {
         let found = run(isa);
         let worst = found.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 2e-4, "{isa} {shape:?}");
-        // Fused multiply-add in the same order: the same bits, however wide the vectors.
+        // With fused multiply-add in the same order, results are bit-identical for any vector width.
         if isa != Isa::Portable || PORTABLE_FUSES {
             assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{isa} {shape:?}");
         }
@@ -123,7 +125,7 @@ fn instruction_sets_agree() {
     }
 }
 
-/// The emulated matrix unit against the definition's portable code, and the processor's own, if it has one, against that.
+/// The emulated AMX unit against portable direct convolution, and the processor's AMX, if it has one, against the emulation.
 #[test]
 fn matrix_units_agree() {
     let layers =
@@ -174,7 +176,7 @@ fn matrix_units_agree() {
 
 #[test]
 fn instruction_sets_agree_on_poolings() {
-    // Windows beside each other, overlapping ones, and with more than three rows over a pixel.
+    // Adjacent windows, overlapping windows, and pixels that more than three rows of windows cover.
     for (size, kernel, stride, dilation) in
         [(44, 2, 2, 1), (45, 3, 2, 1), (17, 3, 1, 1), (19, 5, 1, 2), (7, 7, 1, 1)]
     {

@@ -1,8 +1,8 @@
-//! The register tile of blocked convolutions.
+//! The register tile of blocked convolutions: the pixels × destination channels that are summed in registers.
 //!
-//! A tile is up to 14 pixels × 32 output channels with 512-bit vectors: 28 accumulators, two vectors of
-//! weights and one broadcast source value. Each size is compiled on its own, so that the accumulators stay
-//! in registers.
+//! With 512-bit vectors, a tile has up to 14 pixels × 32 destination channels. This takes 28 accumulators, two vectors of
+//! weights and one broadcast source value. Each tile size is compiled separately, so that the accumulators stay in
+//! registers.
 
 use super::finish::{PanelFinish, Sums};
 use super::layout::BLOCK;
@@ -13,22 +13,22 @@ use crate::simd::{Isa, Kernel, OnPortable, Simd, Target};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
 
-/// Products of a chain that follow each other in memory: `count` source values from `offset` on (relative to
-/// a tile's first pixel), and as many rows of weights.
+/// Products of a chain whose operands are consecutive in memory: `count` source values from `offset` on (relative to the
+/// first pixel of a tile), and as many rows of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) offset: isize,
     pub(super) count: usize,
 }
 
-/// One chain of products for a list of tiles.
+/// One chain of products, to be summed for a list of tiles.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) tiles: &'a [Tile],
     pub(super) entries: &'a [Entry],
-    /// For each entry, `count` rows of one vector per lane of the panel.
+    /// The packed weights: for each entry, `count` rows with one value per destination channel of the panel.
     pub(super) weights: *const f32,
-    /// The first source block of the sample.
+    /// The first source block of the panel's group in the sample.
     pub(super) src: *const f32,
     /// Floats between the rows of a tile in the source.
     pub(super) src_row: usize,
@@ -36,38 +36,39 @@ pub(super) struct Call<'a> {
     pub(super) dst: *mut f32,
     /// Floats between blocks, rows and pixels of a tile in the destination.
     pub(super) dst_steps: [usize; 3],
-    /// Adds to what is in the destination.
+    /// Whether sums are added to the values in the destination (all chains but the first).
     pub(super) accumulate: bool,
     /// The epilogue, on the last chain.
     pub(super) finish: Option<&'a PanelFinish>,
-    /// Room for the sums of a tile.
+    /// Scratch for the sums of a tile, which the epilogue reads.
     pub(super) sums: *mut f32,
 }
 
-/// Most blocks of output channels that a tile sums together.
+/// Most blocks of destination channels that a tile can sum together, on any instruction set.
 pub(super) const MAX_BLOCKS: usize = 3;
-/// Floats of the largest tile.
+/// Number of floats in the largest tile.
 pub(super) const SUMS: usize = 28 * BLOCK;
 
-/// How the operands of a tile are read.
+/// How the source values of a tile are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Source values are broadcast; the pixels of a row are this many floats apart.
+    /// Each source value is broadcast to all destination channels. The pixels of a row are this many floats apart.
     Dense(usize),
-    /// Each lane is a channel of its own; pixels are this many floats apart.
+    /// Depthwise: each lane is a separate channel. The pixels of a row are this many floats apart.
     Depthwise(usize),
 }
 
+/// Floats between the source pixels of a blocked convolution of stride 2.
 const STRIDED: usize = 2 * BLOCK;
 
 impl Mode {
-    /// Whether there is a kernel for it.
+    /// Whether there is a kernel for this mode.
     pub(super) fn is_served(self) -> bool {
         matches!(self, Self::Dense(1 | BLOCK | STRIDED) | Self::Depthwise(BLOCK | STRIDED))
     }
 }
 
-/// Blocks of output channels that the tiles of an instruction set hold at most.
+/// Most blocks of destination channels that a tile has on this instruction set.
 pub(super) fn most_blocks(isa: Isa, mode: Mode) -> usize {
     match (isa, mode) {
         (Isa::Avx512, Mode::Dense(1)) => 2,
@@ -76,8 +77,8 @@ pub(super) fn most_blocks(isa: Isa, mode: Mode) -> usize {
     }
 }
 
-/// The numbers of pixels that tiles of `blocks` blocks come in, for one row and for two rows; descending,
-/// with 1 for one row.
+/// The numbers of pixels per row that tiles of `blocks` blocks can have: first for tiles of one row, then for tiles of two
+/// rows. In descending order; tiles of one row go down to 1 pixel.
 pub(super) fn sizes(isa: Isa, mode: Mode, blocks: usize) -> [&'static [usize]; 2] {
     match (isa, blocks) {
         (Isa::Avx512, _) if mode == Mode::Dense(1) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[]],
@@ -88,7 +89,7 @@ pub(super) fn sizes(isa: Isa, mode: Mode, blocks: usize) -> [&'static [usize]; 2
     }
 }
 
-/// Sums all tiles of `call` that have this many rows and pixels.
+/// Computes all tiles of `call` that have this many rows, and pixels per row.
 ///
 /// # Safety
 /// The pointers of `call` are valid for every tile, entry and block; (`rows`, `pixels`, `blocks`) are among
@@ -105,7 +106,7 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
             }
         };
     }
-    // The sizes of each instruction set are those of `sizes`.
+    // The sizes listed below have to match those of `sizes`.
     macro_rules! modes {
         ($on:ty, $v:literal, $($list:tt)*) => {
             match mode {
@@ -148,7 +149,7 @@ pub(super) unsafe fn run(isa: Isa, mode: Mode, blocks: usize, rows: usize, pixel
     }
 }
 
-/// Tiles of `ROWS` rows of `P` pixels by `V` vectors.
+/// Computes the tiles of `ROWS` rows of `P` pixels by `V` vectors. In the source, pixels are `STEP` floats apart.
 struct Sized<'a, const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const DEPTHWISE: bool>(
     &'a Call<'a>,
 );
@@ -158,7 +159,7 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
 {
     type Output = ();
 
-    // Indices, not iterators: these loops have to unroll into registers.
+    // Loops over indices instead of iterators, so that they are unrolled and the sums stay in registers.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
@@ -170,8 +171,7 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
             if (tile.rows, tile.pixels) != (ROWS, P) {
                 continue;
             }
-            // SAFETY: the pointers are valid for the tile's pixels and the panel's blocks (contract of
-            // `run`). Accumulators are only indexed by constants once the loops are unrolled.
+            // SAFETY: the pointers are valid for the tile's pixels and the panel's blocks (contract of `run`).
             unsafe {
                 let mut sum = [[[S::zero(); V]; P]; ROWS];
                 let src = call.src.wrapping_add(tile.src);
@@ -236,7 +236,7 @@ impl<const P: usize, const ROWS: usize, const V: usize, const STEP: usize, const
     }
 }
 
-/// Offset in the destination of vector `v` of a panel.
+/// Offset of vector `v` of a panel from the panel's first block, with `block` floats between blocks.
 #[inline(always)]
 fn vector_at<S: Simd>(v: usize, block: usize) -> usize {
     v * S::LANES / BLOCK * block + v * S::LANES % BLOCK

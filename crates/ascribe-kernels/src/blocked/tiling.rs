@@ -1,27 +1,27 @@
-//! How the pixels of a plane are cut into register tiles, and tiles into units of work.
+//! How the pixels of a plane are divided into register tiles, and the tiles into units of work.
 
 use super::layout::BlockedShape;
 use crate::conv::lattice::Lattice;
 
-/// Pixels per unit when rows do not matter; a multiple of the widest tile.
+/// Pixels per unit where rows do not matter ([`Units::Flat`]); a multiple of the widest tile.
 const LINE: usize = 56;
-/// Maps no wider than this are cut into tiles of two rows.
+/// Feature maps no wider than this are divided into tiles of two rows.
 const NARROW: usize = 7;
 
-/// One or two rows of pixels that are summed together. Offsets are those of the first pixel.
+/// A register tile: one or two rows of pixels that are summed together. The offsets are those of its first pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tile {
-    /// In a source plane.
+    /// Offset in a source plane.
     pub(super) src: usize,
-    /// In a destination plane.
+    /// Offset in a destination plane.
     pub(super) dst: usize,
-    /// In a plane of the residual.
+    /// Offset in a plane of the residual.
     pub(super) residual: usize,
-    /// In a plane of bit masks.
+    /// Offset in a plane of bit masks.
     pub(super) bits: usize,
     /// Pixels per row.
     pub(super) pixels: usize,
-    /// 1 or 2.
+    /// Number of rows, 1 or 2.
     pub(super) rows: usize,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The source of a lattice in a blocked tensor.
+    /// The source positions of a lattice in a blocked tensor.
     pub(super) fn blocked(lattice: &Lattice, shape: &BlockedShape) -> Self {
         Self {
             origin: shape.at(0, 0),
@@ -46,17 +46,18 @@ impl Source {
     }
 }
 
-/// How a grid is cut into units.
+/// How a grid is divided into units of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Units {
-    /// This many grid rows.
+    /// A unit is this many grid rows.
     Rows(usize),
-    /// Runs of pixels; rows follow each other without a gap in every tensor.
+    /// A unit is a run of consecutive pixels that may extend over several rows. This is possible where rows follow each other
+    /// without a gap in every tensor.
     Flat,
 }
 
 impl Units {
-    /// Decides for the lattices of a convolution, given whether all borders are empty.
+    /// Chooses for the lattices of a convolution; `borderless` is whether no tensor has a border.
     pub(super) fn choose(lattices: &[&Lattice], borderless: bool) -> Self {
         match lattices {
             [lattice] if borderless && lattice.is_pointwise() => Self::Flat,
@@ -82,18 +83,19 @@ impl Units {
     }
 }
 
-/// The tiles of one plane.
+/// The register tiles of one plane.
 #[derive(Debug, Clone)]
 pub(super) struct Tiling {
     tiles: Vec<Tile>,
-    /// Index of the first tile of each unit, and the number of tiles.
+    /// Index of the first tile of each unit, and at the end the number of tiles.
     starts: Vec<usize>,
-    /// The different (rows, pixels).
+    /// The different tile sizes, as (rows, pixels per row).
     pub(super) kinds: Vec<(usize, usize)>,
 }
 
 impl Tiling {
-    /// Cuts the grid of `lattice` into tiles of the given numbers of pixels, for one row and for two.
+    /// Divides the grid of `lattice` into tiles. `sizes` are the possible numbers of pixels per row for tiles of one row and
+    /// of two rows.
     pub(super) fn new(
         lattice: &Lattice,
         units: Units,
@@ -119,7 +121,7 @@ impl Tiling {
         for unit in 0..units.count(lattice.grid) {
             match units {
                 Units::Flat => {
-                    // As columns of row 0: without borders, the offsets are the same.
+                    // All pixels are treated as columns of row 0: without borders, the offsets are the same.
                     let len = LINE.min(height * width - unit * LINE);
                     tiling.tiles.extend(
                         split(len, sizes[0]).map(|(start, pixels)| place(0, unit * LINE + start, 1, pixels)),
@@ -155,8 +157,8 @@ impl Tiling {
     }
 }
 
-/// Cuts `len` pixels into pieces whose sizes are among `sizes` (descending, down to 1): the fewest pieces, of
-/// nearly equal size, unless the size that takes is missing.
+/// Divides `len` pixels into pieces whose sizes are among `sizes` (descending, down to 1). It makes as few pieces as possible,
+/// of nearly equal size, as far as these sizes exist. Returns start and size of each piece.
 pub(super) fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     let most = sizes.first().copied().unwrap_or(1);
     let mut start = 0;
@@ -166,7 +168,7 @@ pub(super) fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize,
             return None;
         }
         let even = left.div_ceil(left.div_ceil(most));
-        // Missing sizes: half of it and half of it, if that exists.
+        // If there is no tile of this size, take half of it (rounded up), or else the largest size that fits.
         let size = sizes
             .iter()
             .copied()

@@ -1,8 +1,8 @@
-//! Input gradients of first layers, which write contiguous NCHW.
+//! Input gradients that read the blocked layout and write contiguous NCHW: the gradient of a network's first layer.
 //!
-//! The lanes of a tile are destination channels, and an image has three. So the pixels of a neighbourhood
-//! become channels (for three channels and 2 × 2 pixels twelve lanes of sixteen), and are put in place when
-//! they are written.
+//! The lanes of a register tile are destination channels, but an image has only three. To use more lanes, the pixels of a
+//! small neighbourhood are treated as additional channels: with three channels and 2 × 2 pixels, twelve of sixteen lanes are
+//! used. They are rearranged to pixels when they are written.
 
 use std::sync::Arc;
 
@@ -20,21 +20,23 @@ use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::shape::ConvShape;
 use crate::simd::{Isa, Kernel, Simd, transpose_back};
 
-/// Neighbouring destination pixels as channels.
+/// How neighbouring destination pixels are treated as channels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fold {
-    /// Channels and size of the planar destination.
+    /// Channels of the destination.
     channels: usize,
+    /// Height and width of the destination.
     size: [usize; 2],
-    /// Height and width of a neighbourhood.
+    /// Height and width of a neighbourhood, in pixels.
     factor: [usize; 2],
 }
 
 impl BlockedConv {
-    /// Packs an input gradient that writes contiguous NCHW: meant for few input channels. To be run by
+    /// Packs an input gradient that writes contiguous NCHW, for layers with few input channels. Run it with
     /// [`BlockedConv::run_to_planar`].
     ///
-    /// `None` for groups, for more than 16 input channels, and where a wide border would be needed.
+    /// `None` if there is more than one group or there are more than 16 input channels, and where the source would need a
+    /// border of more than 16 pixels.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -52,13 +54,14 @@ impl BlockedConv {
             return Ok(None);
         }
         let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
-        // With stride 1, neighbourhoods of 2 × 2 pixels where they fit a block.
+        // A neighbourhood has as many rows and columns as the stride, so that all of its pixels meet the same source pixels; 2
+        // where the stride is 1, if the neighbourhood then still fits a block of 16 lanes.
         let factor = shape.stride.map(|stride| if stride == 1 { 2 } else { stride });
         let factor = if shape.in_channels * factor[0] * factor[1] <= BLOCK { factor } else { shape.stride };
         let step = [0, 1].map(|axis| factor[axis] / shape.stride[axis]);
         let classes = factor[0] * factor[1];
         let rows = shape.in_channels * classes;
-        // The kernel element that each (pixel of a neighbourhood, tap) meets.
+        // For each (pixel of a neighbourhood, tap), the kernel element that it is multiplied with.
         let mut taps = Vec::<[isize; 2]>::new();
         let mut elements = Vec::<(usize, [isize; 2], usize)>::new();
         for class in 0..classes {
@@ -124,8 +127,8 @@ impl BlockedConv {
     /// a contiguous NCHW input gradient, which is overwritten.
     ///
     /// # Errors
-    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked destinations, or `src_shape` has
-    /// other channels, another size or too narrow a border; [`crate::KernelError::Length`] when a slice does not have
+    /// [`crate::KernelError::Shape`] when the convolution was packed for blocked destinations, channels or size of
+    /// `src_shape` do not fit, or its border is too narrow; [`crate::KernelError::Length`] when a slice does not have
     /// the length of its shape.
     pub fn run_to_planar(&self, src_shape: &BlockedShape, src: &[f32], dst: &mut [f32]) -> Result<()> {
         const KERNEL: &str = "planar convolution input gradient";
@@ -161,8 +164,8 @@ impl BlockedConv {
                     let end = (units.end * unit_rows).min(folded.size[0]);
                     for panel in &self.panels {
                         for chain in 0..class.chains.len() {
-                            // SAFETY: lengths, shapes and the border are checked; the strip has room for the
-                            // rows of these units, and offsets count from row 0.
+                            // SAFETY: lengths, shapes and the border are checked. The strip has room for the rows of these
+                            // units, and offsets are relative to row 0.
                             unsafe {
                                 let src = src.as_ptr().add(sample * src_shape.sample());
                                 let to = strip
@@ -174,7 +177,7 @@ impl BlockedConv {
                     }
                     for grid_row in first..end {
                         let row = grid_row * fold.factor[0];
-                        // SAFETY: rows of the destination belong to one task, the strip is summed.
+                        // SAFETY: no other task writes these rows of the destination, and the strip is complete.
                         unsafe {
                             let out = dst.pointer().add(sample * sample_len + row * fold.size[1]);
                             let strip = strip.add((grid_row - first) * folded.pitch()).cast_const();
@@ -189,21 +192,21 @@ impl BlockedConv {
     }
 }
 
-/// Puts a row of neighbourhoods in place.
+/// Rearranges a row of neighbourhoods from channels to pixels.
 struct Unfold {
     fold: Fold,
-    /// Those of the destination: the neighbourhoods', or fewer at the lower edge.
+    /// Number of destination rows: the height of a neighbourhood, or fewer at the lower edge.
     rows: usize,
-    /// The folded row, in its first block.
+    /// The row of neighbourhoods, in the first block.
     strip: *const f32,
     /// Floats between blocks of the strip.
     plane: usize,
-    /// The first row, in the first channel.
+    /// Where to write: the first row of the first channel.
     out: *mut f32,
 }
 
 impl Unfold {
-    /// Where the lane of a pixel of a neighbourhood is, as (block, lane in it).
+    /// Block, and lane in the block, of a channel of a pixel of a neighbourhood.
     fn lane(&self, row: usize, column: usize, channel: usize) -> (usize, usize) {
         let lane = (row * self.fold.factor[1] + column) * self.fold.channels + channel;
         (lane / BLOCK, lane % BLOCK)
@@ -219,10 +222,10 @@ impl Kernel<f32> for Unfold {
         let lines = || (0..self.rows).flat_map(|row| (0..channels).map(move |channel| (row, channel)));
         let pairs = factor == 2 && lines().all(|(row, c)| self.lane(row, 0, c).0 == self.lane(row, 1, c).0);
         let blocks = self.lane(self.rows - 1, factor - 1, channels - 1).0 + 1;
-        // The line of (row, channel).
+        // The start of a destination row of a channel.
         let line = |row: usize, channel: usize| self.out.wrapping_add((channel * height + row) * columns);
         let mut first = 0;
-        // Whole vectors of neighbourhoods.
+        // As long as there are whole vectors of neighbourhoods.
         while pairs && 2 * (first + S::LANES) <= columns {
             for block in 0..blocks {
                 // SAFETY: the strip has that many pixels, and lines have that many columns.

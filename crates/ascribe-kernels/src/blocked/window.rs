@@ -1,4 +1,4 @@
-//! Copies of rectangles, with patches over them.
+//! Cuts windows out of images, with changed patches pasted over the image.
 
 use std::ops::Range;
 
@@ -6,25 +6,26 @@ use super::layout::{BLOCK, BlockedShape};
 use crate::error::{KernelError, Result, check_len};
 use crate::parallel::{SharedMut, run_tasks};
 
-/// Changed parts of an image, one for each row of a batch.
+/// Changed rectangles (patches) of an image, one for each sample of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Patches<'a> {
     /// The shape of the patches.
     pub shape: &'a BlockedShape,
-    /// Their values.
+    /// The values of the patches.
     pub values: &'a [f32],
-    /// The pixel of the image that each starts at.
+    /// Row and column of the image at which each patch starts.
     pub places: &'a [[usize; 2]],
 }
 
-/// Cuts a window out of every variation of an image: y\[n\]\[p\] = image n at `starts`\[n\] + p, where image n is
-/// `base` (one sample) with patch n over it, and `outside` beyond its sides. Clears the border of `y`.
+/// Cuts a window out of each of several variants of an image: y\[n\]\[p\] = image n at `starts`\[n\] + p. Image n is `base`
+/// (one sample) with patch n pasted over it; beyond the sides of the image, the value is `outside`. Sets the border of `y` to
+/// zero.
 ///
-/// A window that starts at 0 and is as large as the image is the whole of it.
+/// A window that starts at (0, 0) and is as large as the image is the whole image.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when `base` is not one sample, channels differ, there are not as many windows and patches
-/// as samples of `y`, or a patch does not lie in the image; [`KernelError::Length`] when a slice does not have the
+/// [`KernelError::Shape`] when `base` is not one sample, channels differ, there are not as many windows and patches as
+/// samples in `y`, or a patch does not lie within the image; [`KernelError::Length`] when a slice does not have the
 /// length of its shape.
 pub fn cut_windows(
     (base_shape, base): (&BlockedShape, &[f32]),
@@ -52,7 +53,11 @@ pub fn cut_windows(
     if !fits {
         return Err(KernelError::Shape {
             what: KERNEL,
-            problem: format!("{} windows of {base_shape:?} and {patches:?} to {y_shape:?}", starts.len()),
+            problem: format!(
+                "cannot cut {} windows of {base_shape:?} with patches {:?} into {y_shape:?}",
+                starts.len(),
+                patches.map(|patches| (patches.shape, patches.places))
+            ),
         });
     }
     let (blocks, y_plane) = (y_shape.blocks(), y_shape.plane());
@@ -92,7 +97,7 @@ pub fn cut_windows(
     Ok(())
 }
 
-/// The plane of a block.
+/// The plane of one block of channels.
 struct Plane<'a> {
     shape: &'a BlockedShape,
     values: &'a [f32],
@@ -103,7 +108,8 @@ impl<'a> Plane<'a> {
         Self { shape, values: &values[index * shape.plane()..][..shape.plane()] }
     }
 
-    /// Of `width` pixels of line `line` of a window at (`row`, `column`), those within the plane.
+    /// For line `line` of a window that starts at (`row`, `column`) and is `width` pixels wide: which of its pixels lie within
+    /// the plane.
     fn meets(&self, row: isize, line: usize, column: isize, width: usize) -> Range<usize> {
         let row = row + line as isize;
         if row < 0 || row >= self.shape.size[0] as isize {
@@ -113,7 +119,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Copies these pixels of the line.
+    /// Copies these pixels of the line from the plane.
     fn copy(&self, pixels: Range<usize>, row: isize, line: usize, column: isize, out: &mut [f32]) {
         if pixels.is_empty() {
             return;
@@ -124,15 +130,15 @@ impl<'a> Plane<'a> {
     }
 }
 
-/// The i < `len` with 0 ≤ `start` + i < `side`.
+/// The range of i < `len` with 0 ≤ `start` + i < `side`.
 fn within(start: isize, len: usize, side: usize) -> Range<usize> {
     let first = start.min(0).unsigned_abs().min(len);
     let end = (side as isize - start).clamp(first as isize, len as isize) as usize;
     first..end
 }
 
-/// Cuts a window out of each picture in contiguous NCHW: y\[n\]\[c\]\[p\] = x\[n\]\[c\]\[`starts`\[n\] + p\], zeros
-/// beyond the sides. `size` is that of the windows.
+/// Cuts a window out of each image in contiguous NCHW: y\[n\]\[c\]\[p\] = x\[n\]\[c\]\[`starts`\[n\] + p\], with zeros beyond
+/// the sides of the image. `size` is the height and width of the windows.
 ///
 /// # Errors
 /// [`KernelError::Length`] when `x` or `y` does not hold `starts.len()` samples.
@@ -143,7 +149,7 @@ pub fn cut_planar(
     size: [usize; 2],
     y: &mut [f32],
 ) -> Result<()> {
-    const KERNEL: &str = "windows of a picture";
+    const KERNEL: &str = "windows of an NCHW image";
     let planes = starts.len().saturating_mul(channels);
     check_len(KERNEL, "x", planes.saturating_mul(height).saturating_mul(width), x.len())?;
     check_len(KERNEL, "y", planes.saturating_mul(size[0]).saturating_mul(size[1]), y.len())?;
@@ -181,7 +187,7 @@ mod tests {
 
     #[test]
     fn windows_see_the_patches() {
-        // Image 1 … 12 in 3 × 4 pixels; a patch of 2 × 2 over its right lower corner; windows of 3 × 3.
+        // An image of 3 × 4 pixels with the values 1 to 12, patches of 2 × 2 pixels, and windows of 3 × 3.
         let base_shape = BlockedShape { batch: 1, channels: 1, size: [3, 4], pad: [1, 2] };
         let patch_shape = BlockedShape { batch: 2, channels: 1, size: [2, 2], pad: [0, 0] };
         let y_shape = BlockedShape { size: [3, 3], pad: [0, 1], ..patch_shape };

@@ -1,25 +1,31 @@
-//! How a convolution is shared among tasks.
+//! How a convolution is divided among tasks.
+//!
+//! A *unit* is a small part of the rows or pixels of a sample, a *strip* a range of consecutive units (of consecutive
+//! samples), and a *panel* one to three blocks of destination channels that are summed together.
 
 use std::ops::Range;
 
-/// Bytes of source that a task goes through once per panel: they should stay in the second-level cache.
+/// Bytes of source in a strip, about. A task reads them once per panel, so they should stay in the second-level cache.
 const STRIP: usize = 512 * 1024;
-/// Products that repay a task.
+/// Fewest multiplications per task: with fewer, starting the task would cost too much.
 const TASK: usize = 500_000;
 
-/// Tasks are pairs of a strip of consecutive units (of consecutive samples) and a group of panels.
+/// The division into tasks: a task computes a strip of units for a group of panels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     units_per_sample: usize,
+    /// Units of all samples.
     units: usize,
+    /// Number of strips.
     strips: usize,
     panels: usize,
+    /// Number of groups of panels.
     groups: usize,
 }
 
 impl Work {
-    /// Shares `batch` samples of `units_per_sample` units, each `unit_bytes` of source, for `panels` panels;
-    /// `products` is all that there is to compute.
+    /// Divides `batch` samples of `units_per_sample` units, which read `unit_bytes` of source each, and `panels` panels;
+    /// `products` is the number of multiplications of all of them.
     pub(super) fn new(
         batch: usize,
         units_per_sample: usize,
@@ -42,7 +48,7 @@ impl Work {
         Self { units_per_sample, units, strips, panels, groups }
     }
 
-    /// Shares units in strips of no fewer than `least`, where there are as many, all panels together.
+    /// Divides the units into strips of at least `least` units (if there are that many); each task computes all panels.
     pub(super) fn strips(batch: usize, units_per_sample: usize, unit_bytes: usize, least: usize) -> Self {
         let units = batch * units_per_sample;
         let threads = rayon::current_num_threads();
@@ -51,7 +57,8 @@ impl Work {
         Self { units_per_sample, units, strips, panels: 1, groups: 1 }
     }
 
-    /// Gives each panel to a task, or to several, each with some of the units, where there are fewer panels than threads ask for.
+    /// Gives each panel to one task, or, if that makes too few tasks for the threads, to several tasks with a part of the
+    /// units each.
     pub(super) fn panels(batch: usize, units_per_sample: usize, panels: usize) -> Self {
         let units = batch * units_per_sample;
         let threads = rayon::current_num_threads();
@@ -60,8 +67,8 @@ impl Work {
         Self { units_per_sample, units, strips, panels, groups: panels }
     }
 
-    /// Shares the lines of grids of `batch` samples, each `line_bytes` of what a task prepares of them: for all panels, which
-    /// are only shared where there are few lines.
+    /// Divides the lines of the grids of `batch` samples; a task prepares `line_bytes` of memory per line, once for all of its
+    /// panels. Panels are only divided among tasks if there are too few lines for the threads.
     pub(super) fn lines(
         batch: usize,
         grid: [usize; 2],
@@ -69,7 +76,7 @@ impl Work {
         panels: usize,
         products: usize,
     ) -> Self {
-        /// Fewer pixels would read the weights too often.
+        /// Fewest pixels per task: with fewer, the weights would be read too often.
         const LEAST: usize = 96;
         let units = batch * grid[0];
         let threads = rayon::current_num_threads();
@@ -85,16 +92,17 @@ impl Work {
         Self { units_per_sample: grid[0], units, strips, panels, groups }
     }
 
+    /// Number of tasks.
     pub(super) fn tasks(&self) -> usize {
         self.strips * self.groups
     }
 
-    /// Most units in a strip; at least one.
+    /// Number of units in the longest strip; at least one.
     pub(super) fn longest_strip(&self) -> usize {
         self.units.div_ceil(self.strips.max(1)).max(1)
     }
 
-    /// Most units of a sample in a strip; at least one.
+    /// Most units of one sample in a strip; at least one.
     pub(super) fn longest(&self) -> usize {
         self.longest_strip().min(self.units_per_sample).max(1)
     }
@@ -106,7 +114,7 @@ impl Work {
         (part(strip, self.strips, self.units), part(group, self.groups, self.panels))
     }
 
-    /// Cuts units at samples: each sample with its units.
+    /// Splits a range of units where samples end: each sample, with the range of its units.
     pub(super) fn samples(&self, units: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
         let per = self.units_per_sample;
         let samples = if units.is_empty() { 0..0 } else { units.start / per..(units.end - 1) / per + 1 };

@@ -1,11 +1,10 @@
-//! Direct convolution for few output channels per group: depthwise layers, and the input gradient of a
-//! network's first layer.
+//! Direct convolution for few destination channels per group: depthwise layers, and the input gradient of a network's
+//! first layer.
 //!
-//! With one to four rows, packing columns for a matrix product would cost as much as the product. Here a
-//! strip of source rows is copied once into a padded scratch, split by the source stride, so that every
-//! tap becomes a plain load at a constant offset; the register tile is `rows` × [several vectors of
-//! destination pixels]. All residue classes of a strided gradient share the strip and are interleaved
-//! when they are written.
+//! With one to four destination channels, packing columns for a matrix product would cost as much as the product. Instead, a
+//! strip of source rows is copied once into padded scratch memory, split by the source stride, so that every tap is a plain
+//! load at a constant offset. The register tile is `rows` × (several vectors of destination pixels). All residue classes of
+//! a strided input gradient use the same strip, and their pixels are interleaved when they are written.
 
 use std::ops::Range;
 
@@ -17,17 +16,17 @@ use crate::float::Float;
 use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Geometry, Isa, Kernel, Simd, low_mask};
 
-/// Most destination channels per group.
+/// Most destination channels per group for which this is used.
 pub(super) const MAX_ROWS: usize = 4;
-/// Source elements per task.
+/// Source elements per task, about.
 const TASK: usize = 32 * 1024;
 
-/// A convolution of a few rows per group, all its residue classes together.
+/// A convolution with few destination channels per group, all residue classes together.
 #[derive(Debug, Clone)]
 pub(super) struct Direct<T> {
     shapes: Shapes,
     classes: Vec<Class>,
-    /// `[group][class][channel][tap][row]`.
+    /// The weights, `[group][class][channel][tap][row]`; a row is a destination channel of the group.
     filter: Vec<T>,
     /// Elements of `filter` per group.
     filter_step: usize,
@@ -38,13 +37,15 @@ pub(super) struct Direct<T> {
 /// The destination pixels of one residue class modulo the destination stride.
 #[derive(Debug, Clone)]
 struct Class {
+    /// Rows and columns of pixels of the class.
     grid: [usize; 2],
+    /// Position of its first pixel in the destination.
     offset: [usize; 2],
     /// Offset of each tap in the padded strip.
     taps: Vec<usize>,
     /// Start of the class in a group's filter.
     filter: usize,
-    /// Start of the class in the sums, in vectors per row.
+    /// Start of the class in the sums, in vectors per destination channel.
     sums: usize,
 }
 
@@ -101,7 +102,7 @@ impl<T: Float> Direct<T> {
             units.div_ceil(each),
             || {
                 let mut strip = Scratch::<T>::new(strip_len);
-                // Borders stay zero: filling a strip only ever writes the same pixels.
+                // The padding is zeroed only once: filling a strip always writes the same positions.
                 strip.zeroed(strip_len);
                 (strip, Scratch::<T>::new(sums_len))
             },
@@ -114,6 +115,7 @@ impl<T: Float> Direct<T> {
     }
 }
 
+/// Some strips to compute, and the scratch for it.
 struct Task<'a, T> {
     direct: &'a Direct<T>,
     /// Indices of (sample, group, strip).
@@ -121,7 +123,9 @@ struct Task<'a, T> {
     src: &'a [T],
     epilogue: &'a Epilogue<'a, T>,
     dst: SharedMut<'a, T>,
+    /// Room for the padded copy of the source rows.
     strip: *mut T,
+    /// Room for the sums of all classes of a strip.
     sums: *mut T,
 }
 
@@ -172,18 +176,19 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
     }
 }
 
-/// One class of one block of channels.
+/// The products of one residue class with one block of source channels.
 struct Pass<'a> {
     strip: &'a Strip,
     class: &'a Class,
-    /// Vectors that the strip has of the class.
+    /// Number of vectors of destination pixels of the class in the strip.
     items: usize,
+    /// Number of source channels of the block.
     channels: usize,
-    /// Whether this is the first block of channels.
+    /// Whether this is the first block of channels, which overwrites the sums instead of adding to them.
     opens: bool,
 }
 
-/// Sums all items of a class into `sums`, `[row][item]`.
+/// Sums all vectors (items) of a class into `sums`, `[row][item]`.
 ///
 /// # Safety
 /// The strip is filled, `filter` holds the pass's weights, `sums` has room.
@@ -195,7 +200,7 @@ unsafe fn sum<S: Simd>(
     rows: usize,
     sums: *mut S::T,
 ) {
-    // As many items at a time as there are registers for, in rounds of equal size.
+    // As many items at a time as there are registers for, in rounds of nearly equal size.
     let together = pass.items.div_ceil(pass.items.div_ceil(8).max(1));
     // SAFETY: the caller's contract, passed on.
     unsafe {
@@ -220,7 +225,7 @@ unsafe fn sum<S: Simd>(
 ///
 /// # Safety
 /// As [`sum`].
-#[allow(clippy::needless_range_loop)] // these loops have to unroll into registers
+#[allow(clippy::needless_range_loop)] // these loops have to be unrolled, so that the sums stay in registers
 #[inline(always)]
 unsafe fn items<S: Simd, const R: usize, const N: usize>(
     pass: &Pass<'_>,
@@ -231,7 +236,7 @@ unsafe fn items<S: Simd, const R: usize, const N: usize>(
     let channel_len = pass.strip.channel_len();
     let mut first = 0;
     while first < pass.items {
-        // Missing items repeat the last one; what they sum is not stored.
+        // If fewer than N items are left, the last one is repeated; the superfluous sums are not stored.
         let mut at = [strip; N];
         for j in 0..N {
             at[j] = strip.wrapping_add(pass.strip.item((first + j).min(pass.items - 1)));
@@ -282,7 +287,7 @@ unsafe fn store<S: Simd>(task: &Task<'_, S::T>, first_row: usize, row: usize, ch
     let step = strip.dst_stride[1];
     for (index, class) in direct.classes.iter().enumerate() {
         let [row_offset, offset] = class.offset;
-        // With stride 2, the class to the right is interleaved with this one.
+        // With stride 2, the pixels of the class to the right are interleaved with those of its left neighbour.
         if step == 2 && offset == 1 {
             continue;
         }
@@ -295,8 +300,8 @@ unsafe fn store<S: Simd>(task: &Task<'_, S::T>, first_row: usize, row: usize, ch
             for vector in 0..strip.vectors {
                 let at = strip.sum(grid_row, vector);
                 let start = vector * S::LANES;
-                // SAFETY: masks keep reads within the sums of the row, and writes within the strip's
-                // destination pixels.
+                // SAFETY: the masks keep reads within the sums of the row, and writes within the strip's destination
+                // pixels.
                 unsafe {
                     let mask = low_mask(S::LANES.min(class.grid[1] - start));
                     let y = S::merge(S::zero(), even.wrapping_add(at), mask);

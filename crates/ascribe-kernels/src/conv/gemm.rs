@@ -1,9 +1,10 @@
 //! Convolution as a matrix product: packed filters times columns gathered from the source.
 //!
-//! The product is `dst[row, column] = Σ_k filter[row, k] · src[k, column]`; rows are output channels,
-//! columns the grid points of all samples, k runs over (channel, tap). Columns fill the vector lanes,
-//! so NCHW memory is read and written in long runs. A task owns a block of columns and rows; it packs a
-//! block of k at a time (zero padding happens here) and runs the register tile over it.
+//! The product is `dst[row, column] = Σ_k filter[row, k] · src[k, column]`: rows are destination channels, columns are the
+//! grid points (pixels that are computed) of all samples, and k runs over (channel, tap). Consecutive columns fill the lanes
+//! of a vector, so that NCHW memory is read and written in long runs. A task computes a block of rows and columns. It packs
+//! the columns for one block of k at a time, which is where zero padding is inserted, and multiplies them with the register
+//! tile.
 
 use super::lattice::{Lattice, Run, Runs};
 use super::{Shapes, k_channels};
@@ -13,14 +14,14 @@ use crate::parallel::{Scratch, SharedMut, run_tasks};
 use crate::simd::{Geometry, Isa, Kernel, Simd, TILE_VECTORS};
 use crate::tile::{Rows, tile};
 
-/// Vectors of columns per task: this fills a fraction of the second-level cache.
+/// Vectors of columns per task: their packed values take a fraction of the second-level cache.
 const BLOCK_VECTORS: usize = 24;
-/// Rows per task: bounds the sums that wait for the next block of k.
+/// Most rows per task. This limits the memory for the sums, which are kept from one block of k to the next.
 const BLOCK_ROWS: usize = 512;
-/// Fewer rows than this do not repay packing the columns.
+/// Fewest rows per task: with fewer, packing the columns would cost too much compared with the product.
 const MIN_ROWS: usize = 64;
 
-/// A convolution of one lattice with its filters packed for the register tile.
+/// A convolution (or one residue class of an input gradient) with its filters packed for the register tile.
 #[derive(Debug, Clone)]
 pub(super) struct Product<T> {
     pub(super) lattice: Lattice,
@@ -29,7 +30,7 @@ pub(super) struct Product<T> {
     channels: usize,
     /// Destination channels per group.
     rows: usize,
-    /// `[group][row tile][channel][tap][row in tile]`, zeros in rows beyond the last.
+    /// The weights, `[group][row tile][channel][tap][row in tile]`; zeros in rows beyond the last.
     filter: Vec<T>,
     isa: Isa,
     tile_rows: usize,
@@ -127,16 +128,22 @@ impl<T: Float> Product<T> {
     }
 }
 
-/// How rows and columns are shared out among tasks. Has no influence on any result.
+/// How rows and columns are divided among tasks. This has no influence on any result.
 struct Blocks {
+    /// Vectors of columns per block.
     vectors: usize,
+    /// Vectors of all columns.
     total_vectors: usize,
+    /// Rows per block.
     rows: usize,
+    /// Number of blocks of columns.
     column_count: usize,
+    /// Number of blocks of rows.
     row_count: usize,
 }
 
 impl Blocks {
+    /// Starts with blocks of the preferred size and halves them until there are enough tasks for the threads.
     fn choose(total_vectors: usize, rows: usize, groups: usize, tile_rows: usize) -> Self {
         let wanted = 4 * rayon::current_num_threads();
         let mut column_blocks = total_vectors.div_ceil(BLOCK_VECTORS);
@@ -161,11 +168,12 @@ impl Blocks {
         }
     }
 
+    /// Number of tasks for all groups.
     fn tasks(&self, groups: usize) -> usize {
         groups * self.column_count * self.row_count
     }
 
-    /// Group, row block and column block of a task; row blocks of the same columns follow each other.
+    /// Group, row block and column block of a task. Tasks with the same columns follow each other.
     fn locate(&self, task: usize) -> [usize; 3] {
         let rows = task % self.row_count;
         let rest = task / self.row_count;
@@ -173,6 +181,7 @@ impl Blocks {
     }
 }
 
+/// One block of rows and columns, and the scratch to compute it in.
 struct Task<'a, T> {
     product: &'a Product<T>,
     /// First source channel of the group.
@@ -183,10 +192,15 @@ struct Task<'a, T> {
     first_row: usize,
     rows: usize,
     vectors: usize,
+    /// Source channels per block of k.
     k_channels: usize,
+    /// Room for the packed columns of one block of k.
     columns: *mut T,
+    /// Room for the sums.
     sums: *mut T,
+    /// Where the columns are in the source.
     source: &'a Runs,
+    /// Where the columns are in the destination.
     destination: &'a Runs,
 }
 
@@ -211,8 +225,8 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
                 let vectors = panel_vectors.min(self.vectors - first);
                 let target =
                     simple(self.destination, first, vectors).filter(|_| p.lattice.dst_stride[1] == 1);
-                // SAFETY: the panel starts `first` vectors of k rows into the buffer made for the block.
-                // The tiles' filters, sums and destinations are those of this task's rows.
+                // SAFETY: `columns` has room for a panel of `vectors` vectors and k rows. Filters, sums and destinations of
+                // the tiles are those of this task's rows.
                 unsafe {
                     let panel = self.columns;
                     pack::<S>(&self, channel, count, first, vectors, panel);
@@ -249,7 +263,8 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
     }
 }
 
-/// Gathers `count` channels of `vectors` vectors into `panel`, `[channel][tap][vector]`.
+/// Packs `count` source channels, from `channel` on, of `vectors` vectors of columns into `panel`,
+/// `[channel][tap][vector]`.
 ///
 /// # Safety
 /// `panel` has room for them; the task's runs lie within the source.
@@ -272,7 +287,7 @@ unsafe fn pack<S: Simd>(
         && step == 1
         && let Some(runs) = simple(task.source, first, vectors)
     {
-        // Pixels of a channel next to each other: all vectors of a channel before the next channel.
+        // The pixels of a channel are consecutive: read all vectors of a channel before going to the next.
         let (mut from, mut out) = (src, panel);
         for _ in 0..count {
             for Run { mask, offset } in &runs[..vectors] {
@@ -305,7 +320,8 @@ unsafe fn pack<S: Simd>(
                         for _ in 0..count {
                             S::store(out, S::merge(S::zero(), from, mask));
                             if tap + 1 == taps {
-                                // What the next panel reads: planes are too far apart for the hardware.
+                                // Prefetch what the next panel reads. The planes of different channels are too far apart
+                                // for the hardware prefetcher.
                                 S::prefetch(from.wrapping_add(vectors * S::LANES));
                             }
                             from = from.wrapping_add(plane);
@@ -331,7 +347,7 @@ unsafe fn pack<S: Simd>(
     }
 }
 
-/// The runs of a panel's vectors (position 0) when each has exactly one.
+/// The memory accesses of a panel's vectors (position 0), if each vector takes exactly one.
 fn simple(runs: &Runs, first: usize, vectors: usize) -> Option<[Run; TILE_VECTORS]> {
     let mut all = [Run { mask: 0, offset: 0 }; TILE_VECTORS];
     for (vector, run) in all.iter_mut().enumerate().take(vectors) {
@@ -343,7 +359,8 @@ fn simple(runs: &Runs, first: usize, vectors: usize) -> Option<[Run; TILE_VECTOR
     Some(all)
 }
 
-/// Adds bias and residual, applies the activation, and writes a finished tile.
+/// Adds bias and residual to a finished tile, applies the activation, and writes it. `target` are the destination runs of
+/// the vectors, if each has exactly one.
 ///
 /// # Safety
 /// `sums` holds the tile; the task's destination runs lie within the destination and belong to it.

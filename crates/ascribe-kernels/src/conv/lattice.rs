@@ -1,12 +1,12 @@
-//! Where a convolution reads and writes.
+//! The positions that a convolution reads and writes.
 //!
-//! Forward convolutions and every residue class of a strided input gradient have one form: for each
-//! point (a, b) of a grid,
+//! A forward convolution, and every residue class of a strided input gradient, has the same form: for each point a of a
+//! two-dimensional grid,
 //!
 //! `dst[a · dst_stride + dst_offset] = Σ_channel Σ_tap weight[tap] · src[a · src_stride + tap]`,
 //!
-//! with zeros outside the source. [`Lattice`] holds these numbers, and [`Runs`] turns vectors of
-//! consecutive grid points into masked memory accesses.
+//! with zeros outside the source. [`Lattice`] holds these numbers, and [`Runs`] translates vectors of consecutive grid
+//! points into masked memory accesses.
 
 use crate::shape::ConvShape;
 
@@ -17,11 +17,11 @@ pub(crate) struct Lattice {
     pub(crate) src: [usize; 2],
     /// Height and width of the destination.
     pub(crate) dst: [usize; 2],
-    /// Number of points computed, by row and column.
+    /// Number of rows and columns of points that are computed.
     pub(crate) grid: [usize; 2],
     /// Step in the source per grid point.
     pub(crate) src_stride: [usize; 2],
-    /// Offsets in the source relative to `point · src_stride`.
+    /// For each kernel element, its offset in the source relative to `point · src_stride`.
     pub(crate) taps: Vec<[isize; 2]>,
     /// Step in the destination per grid point.
     pub(crate) dst_stride: [usize; 2],
@@ -43,10 +43,11 @@ impl Lattice {
         }
     }
 
-    /// The lattices of an input gradient, each with the kernel element of every tap.
+    /// The lattices of an input gradient, one per residue class, each with the index of the kernel element of every tap.
     ///
-    /// Input pixels of one residue class modulo the stride meet the same taps, at stride 1 in the
-    /// output gradient: one dense convolution per class, and no multiplication by inserted zeros.
+    /// Input pixels whose position has the same residue modulo the stride meet the same kernel elements, and neighbouring
+    /// pixels of such a class meet neighbouring pixels of the output gradient. So each class is a convolution of stride 1
+    /// over the output gradient, and no multiplications with inserted zeros are needed.
     pub(crate) fn input_grad(shape: &ConvShape) -> Vec<(Self, Vec<usize>)> {
         let stride = shape.stride;
         let mut lattices = Vec::new();
@@ -76,19 +77,22 @@ impl Lattice {
         lattices
     }
 
+    /// Number of points that are computed.
     pub(crate) fn points(&self) -> usize {
         self.grid[0] * self.grid[1]
     }
 
+    /// Elements of a channel of the source.
     pub(crate) fn src_plane(&self) -> usize {
         self.src[0] * self.src[1]
     }
 
+    /// Elements of a channel of the destination.
     pub(crate) fn dst_plane(&self) -> usize {
         self.dst[0] * self.dst[1]
     }
 
-    /// Whether every destination pixel depends on the source pixel at its own place alone.
+    /// Whether every destination pixel depends only on the source pixel at the same position.
     pub(crate) fn is_pointwise(&self) -> bool {
         self.taps == [[0, 0]]
             && self.src_stride == [1, 1]
@@ -98,7 +102,8 @@ impl Lattice {
             && self.dst_offset == [0, 0]
     }
 
-    /// A pointwise convolution does not care where rows end; as one long row it needs fewer runs.
+    /// Treats the plane of a pointwise convolution as one long row, since it does not matter there where rows end. This
+    /// takes fewer runs.
     pub(crate) fn flattened(mut self) -> Self {
         if self.is_pointwise() {
             let row = [1, self.points()];
@@ -119,23 +124,27 @@ pub(crate) fn kernel_positions(shape: &ConvShape) -> impl Iterator<Item = (usize
     })
 }
 
-/// A masked access: lane `l` of `mask` is the element `offset + stride · l` of channel 0.
+/// A masked memory access: lane `l`, if it is in `mask`, is the element `offset + stride · l` of channel 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) mask: u32,
     pub(super) offset: isize,
 }
 
-/// The runs of each (position, vector) pair of a block of vectors.
+/// The memory accesses of a block of vectors, for each position (tap) and vector.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
+    /// Index in `all` of the first run of each (position, vector) pair, and the end.
     starts: Vec<u32>,
     all: Vec<Run>,
+    /// Number of vectors.
     vectors: usize,
+    /// Kept to reuse its memory.
     pieces: Pieces,
 }
 
-/// A piece of a vector within one grid row: lanes `lane..lane + len` are points (row, column…) of `sample`.
+/// The part of a vector that lies in one grid row: lanes `lane..lane + len` are the points of `sample` in row `row`, from
+/// column `column` on.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     lane: usize,
@@ -148,20 +157,21 @@ struct Piece {
 /// The pieces of consecutive vectors.
 #[derive(Debug, Default)]
 struct Pieces {
+    /// Index in `all` of the first piece of each vector, and the end.
     starts: Vec<usize>,
     all: Vec<Piece>,
 }
 
 impl Runs {
-    /// The runs of `position` (an index into the positions given to a constructor) and `vector`.
+    /// The runs of `vector` for `position`: the index of a tap, or 0 for destinations.
     #[inline(always)]
     pub(super) fn get(&self, position: usize, vector: usize) -> &[Run] {
         let at = position * self.vectors + vector;
         &self.all[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
-    /// Source runs of all taps for the vectors `first..first + vectors`. Consecutive grid points of
-    /// consecutive samples fill the lanes; `sample_step` is the distance between samples.
+    /// Computes the source runs of all taps for the vectors `first..first + vectors`. Consecutive grid points of
+    /// consecutive samples fill the lanes; `sample_step` is the number of elements from one sample to the next.
     pub(super) fn source(
         &mut self,
         lattice: &Lattice,
@@ -201,7 +211,7 @@ impl Runs {
         self.pieces = pieces;
     }
 
-    /// Destination runs (position 0 only); arguments as for [`Runs::source`].
+    /// Computes the destination runs (position 0 only); arguments as for [`Runs::source`].
     pub(super) fn destination(
         &mut self,
         lattice: &Lattice,
@@ -236,8 +246,8 @@ impl Runs {
         self.starts.push(0);
     }
 
-    /// Adds a run, merged with the previous one of the same vector where both have the same base: with
-    /// equal widths of grid and memory a whole sample is one run.
+    /// Adds a run. It is merged with the previous run of the same vector if both have the same offset: where the grid is as
+    /// wide as the plane in memory, all points of a sample in a vector are one run.
     fn push(&mut self, start: usize, lane: usize, len: usize, offset: isize) {
         let mask = crate::simd::low_mask(len) << lane;
         match self.all[start..].last_mut() {
@@ -248,7 +258,7 @@ impl Runs {
 }
 
 impl Pieces {
-    /// Cuts vectors at the ends of grid rows and samples.
+    /// Cuts the vectors `first..first + vectors` where grid rows and samples end.
     fn cut(&mut self, lattice: &Lattice, batch: usize, lanes: usize, first: usize, vectors: usize) {
         let points = lattice.points();
         let total = batch * points;
@@ -271,6 +281,7 @@ impl Pieces {
         self.starts.push(self.all.len());
     }
 
+    /// The pieces of each vector.
     fn vectors(&self) -> impl Iterator<Item = &[Piece]> {
         self.starts.windows(2).map(|ends| &self.all[ends[0]..ends[1]])
     }

@@ -1,4 +1,9 @@
-//! Two-dimensional convolution: forward, input gradient, weight gradient.
+//! Two-dimensional convolution on NCHW: forward pass, input gradient, weight gradient.
+//!
+//! Forward pass and input gradient are the same computation with different roles. Here the *source* is the tensor that is
+//! read (input, or output gradient) and the *destination* the one that is written (output, or input gradient). A *tap* is a
+//! kernel element, given by its offset in the source. With a stride, the destination pixels of an input gradient fall into
+//! *residue classes* modulo the stride, each of which meets other taps; see [`lattice`].
 
 mod direct;
 mod gemm;
@@ -19,9 +24,9 @@ use lattice::Lattice;
 
 /// A convolution, or its input gradient, with the weights packed once for many calls.
 ///
-/// Packing costs about as much as reading and writing the weights; keep the value where weights are
-/// constant. The batch size may differ from call to call, and has no influence on the numbers of a
-/// sample: y\[n\] is bit for bit the same in any batch and for any number of threads.
+/// Packing costs about as much as reading and writing the weights, so keep the value as long as the weights do not change.
+/// The batch size may differ from call to call. It has no influence on the result for a sample: y\[n\] is bit-identical in
+/// any batch and for any number of threads.
 ///
 /// ```
 /// use ascribe_kernels::{ConvParams, ConvShape, Epilogue, PackedConv};
@@ -39,21 +44,22 @@ pub struct PackedConv<T> {
     engine: Engine<T>,
 }
 
+/// How a convolution is computed.
 #[derive(Debug, Clone)]
 enum Engine<T> {
-    /// One matrix product per residue class.
+    /// As matrix products, one per residue class.
     Products(Vec<Product<T>>),
-    /// All residue classes together.
+    /// By direct summation, all residue classes together: for few destination channels per group.
     Direct(Box<Direct<T>>),
 }
 
-/// What both directions and all classes of a convolution share.
+/// Channels and sizes of the tensors; the same for all residue classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shapes {
     groups: usize,
     /// Source channels per group.
     channels: usize,
-    /// Destination channels per group.
+    /// Destination channels per group: the rows of the matrix product.
     rows: usize,
     /// Height and width of the source.
     src: [usize; 2],
@@ -61,12 +67,12 @@ struct Shapes {
     dst: [usize; 2],
 }
 
-/// Products per accumulator chain. Three vectors of this many rows fit the first-level cache, and short
-/// chains round less.
+/// Most products that are summed in one accumulator before it is added to the total. Three vectors of this many rows fit
+/// the first-level cache, and summing in short chains reduces the rounding error.
 const K_BLOCK: usize = 192;
 
-/// Number of source channels that one accumulator chain sums: balanced blocks of whole channels. A function
-/// of the filter alone, so that neither the batch nor the number of threads moves a rounding.
+/// Number of source channels that one accumulator chain sums: whole channels, in blocks of nearly equal size. It depends on
+/// the filter alone, so that neither the batch nor the number of threads changes the rounding.
 fn k_channels(channels: usize, taps: usize) -> usize {
     let most = (K_BLOCK / taps.max(1)).max(1);
     channels.div_ceil(channels.div_ceil(most))
@@ -124,13 +130,14 @@ impl<T: Float> PackedConv<T> {
         }))
     }
 
+    /// Packs `weight(class, destination channel, source channel in its group, tap)` for these residue classes.
     fn build(
         isa: Isa,
         shapes: Shapes,
         lattices: Vec<Lattice>,
         weight: impl Fn(usize, usize, usize, usize) -> T + Sync,
     ) -> Self {
-        // Decided by the layer alone: the two engines do not round alike.
+        // The two engines round differently, so the choice depends on the layer alone, not on batch or threads.
         let engine = if shapes.rows <= direct::MAX_ROWS {
             Engine::Direct(Box::new(Direct::new(isa, shapes, &lattices, weight)))
         } else {
@@ -171,8 +178,8 @@ impl<T: Float> PackedConv<T> {
         epilogue.check(KERNEL, groups * rows, destination_len)?;
         match &self.engine {
             Engine::Products(products) => {
-                // Input pixels that no tap meets (kernel smaller than stride) are zeros, and cheaper written
-                // in order.
+                // With a kernel smaller than the stride, some pixels of the input gradient depend on no tap and are zero.
+                // Filling the whole destination in order is cheaper than writing them one by one.
                 let empty = |product: &&Product<T>| product.lattice.taps.is_empty();
                 let fill = products.iter().any(|product| empty(&product)) && epilogue.is_plain();
                 if fill {
@@ -200,8 +207,8 @@ pub fn conv2d<T: Float>(shape: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>,
     PackedConv::forward(shape, w)?.run(shape.batch, x, &Epilogue::bias(bias), y)
 }
 
-/// ∂L/∂x from `dy` = ∂L/∂y: the transpose of [`conv2d`] as a map of `x`, and so the forward pass of a
-/// transposed convolution.
+/// The input gradient ∂L/∂x from `dy` = ∂L/∂y. This is the transpose of [`conv2d`] as a linear map of `x`, and so also the
+/// forward pass of a transposed convolution.
 ///
 /// ⟨conv2d(x), dy⟩ = ⟨x, dx⟩ for all x and dy. `dx` is overwritten.
 ///
@@ -211,7 +218,7 @@ pub fn conv2d_input_grad<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mu
     PackedConv::input_grad(shape, w)?.run(shape.batch, dy, &Epilogue::default(), dx)
 }
 
-/// Checks the arguments that all gradients share.
+/// Checks slice lengths, given as (argument, expected, found).
 fn check_lengths(kernel: &'static str, lengths: &[(&'static str, usize, usize)]) -> Result<(), KernelError> {
     lengths.iter().try_for_each(|&(argument, expected, found)| check_len(kernel, argument, expected, found))
 }
@@ -255,6 +262,7 @@ mod tests {
         })
     }
 
+    /// Output and input gradient of a convolution with generated values.
     fn both<T: Float>(isa: Isa, s: &ConvShape) -> (Vec<T>, Vec<T>) {
         let w = values::<T>(1, s.weight_len());
         let (mut y, mut dx) = (vec![T::ZERO; s.output_len()], vec![T::ZERO; s.input_len()]);
@@ -276,7 +284,7 @@ mod tests {
                     let worst = a.iter().zip(b).map(|(a, b)| (a.to_f64() - b.to_f64()).abs());
                     assert!(worst.fold(0.0, f64::max) < tolerance, "{isa} {s:?}");
                 }
-                // Fused multiply-add in the same order: the same bits, however wide the vectors.
+                // With fused multiply-add in the same order, results are bit-identical for any vector width.
                 if isa != Isa::Portable || PORTABLE_FUSES {
                     assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{isa} {s:?}");
                 }

@@ -1,47 +1,50 @@
-//! Padded copies of source rows, in which every tap of a convolution is a constant offset.
+//! Padded copies of source rows, in which every tap of a convolution is at a constant offset.
 
 use super::k_channels;
 use super::lattice::Lattice;
 use crate::simd::{Simd, low_mask};
 
-/// Elements of a strip: half the second-level cache of a small core.
+/// Most elements of a strip: half the second-level cache of a small core.
 const STRIP: usize = 32 * 1024;
 
-/// The padded copy of some source rows, split by the residues of rows and columns modulo the source stride.
+/// Describes the padded copy of some source rows (a strip), split into phases: the residues of rows and columns modulo the
+/// source stride.
 ///
 /// Row i, column q of phase (p, r) is the source pixel `first grid row · stride + origin + (i, q) · stride +
-/// (p, r)`; zero where the source has no such pixel.
+/// (p, r)`, or zero where the source has no such pixel.
 #[derive(Debug, Clone)]
 pub(super) struct Strip {
-    /// Source position, relative to `grid point · stride`, of the strip's corner.
+    /// Source position of the strip's corner, relative to `grid point · stride`.
     pub(super) origin: [isize; 2],
     /// Step in the source per grid point.
     pub(super) src_stride: [usize; 2],
     /// Step in the destination per grid point.
     pub(super) dst_stride: [usize; 2],
-    /// Grid rows per strip.
+    /// Grid rows (rows of computed pixels) per strip.
     pub(super) rows: usize,
-    /// Rows of a phase beyond the grid rows.
+    /// Rows that a phase has in addition to the grid rows, because taps reach beyond them.
     pub(super) extra_rows: usize,
-    /// Columns of a phase.
+    /// Number of columns of a phase.
     pub(super) row_len: usize,
     /// Vectors per grid row.
     pub(super) vectors: usize,
-    /// Whether vectors run on from one row of the strip into the next, padding included, instead of
-    /// starting anew with each row.
+    /// Whether the strip is treated as one long row, so that a vector can extend from the end of one row (padding included)
+    /// into the next. Otherwise each row starts with a new vector. The choice with fewer vectors is taken.
     pub(super) flat: bool,
-    /// Vectors that a class sums per strip.
+    /// Number of vectors of pixels (items) that are summed per strip and residue class.
     pub(super) items: usize,
+    /// Elements per vector.
     pub(super) lanes: usize,
-    /// Source channels per strip; also the length of an accumulator chain.
+    /// Source channels that are copied at a time; they are also what one accumulator chain sums.
     pub(super) channels: usize,
     /// Number of strips.
     pub(super) count: usize,
 }
 
 impl Strip {
+    /// Chooses the strips for residue classes that share a source with `channels` channels per group.
     pub(super) fn new(lattices: &[Lattice], channels: usize, lanes: usize) -> Self {
-        // A gradient may have no tap at all: padding can keep the kernel off the few pixels there are.
+        // An input gradient may have no tap at all, when the input is so small that only padding meets the kernel.
         let all = || lattices.iter().flat_map(|lattice| &lattice.taps);
         let low = [0, 1].map(|axis| all().map(|tap| tap[axis]).min().unwrap_or(0));
         let high = [0, 1].map(|axis| all().map(|tap| tap[axis]).max().unwrap_or(0));
@@ -62,7 +65,7 @@ impl Strip {
             channels: k_channels(channels, taps.len()),
             count: 1,
         };
-        // Halve the strip while it is too large, unless the overlap would be most of the work.
+        // Halve the strip while it is too large, but keep it much larger than the rows that neighbouring strips both copy.
         while strip.channels * strip.channel_len() > STRIP && strip.rows > 2 * strip.extra_rows.max(4) {
             strip.rows = strip.rows.div_ceil(2);
         }
@@ -72,19 +75,22 @@ impl Strip {
         strip
     }
 
+    /// Number of vectors of `rows` grid rows, for either value of `flat`.
     pub(super) fn items_of(&self, flat: bool, rows: usize) -> usize {
         if flat { (rows * self.row_len).div_ceil(self.lanes) } else { rows * self.vectors }
     }
 
+    /// Elements of one phase of a channel.
     pub(super) fn phase_len(&self) -> usize {
         (self.rows + self.extra_rows) * self.row_len
     }
 
+    /// Elements of one channel: all of its phases.
     pub(super) fn channel_len(&self) -> usize {
         self.src_stride[0] * self.src_stride[1] * self.phase_len()
     }
 
-    /// Length of the scratch: vectors may read beyond the last row, into lanes that nobody uses.
+    /// Length of the scratch. It has room beyond the last row, since vectors may read there into lanes that are not used.
     pub(super) fn scratch_len(&self) -> usize {
         self.channels * self.channel_len() + self.extra_rows * self.row_len + self.row_len + 2 * self.lanes
     }
@@ -97,7 +103,7 @@ impl Strip {
         phase * self.phase_len() + row / step_h * self.row_len + column / step_w
     }
 
-    /// Offset in the strip of the pixels that item `item` sums.
+    /// Offset in a channel of the strip of the vector of pixels number `item`.
     #[inline(always)]
     pub(super) fn item(&self, item: usize) -> usize {
         if self.flat {
@@ -107,7 +113,7 @@ impl Strip {
         }
     }
 
-    /// Offset in the sums of the vector `vector` of grid row `row`.
+    /// Offset in the sums of vector number `vector` of grid row `row`.
     #[inline(always)]
     pub(super) fn sum(&self, row: usize, vector: usize) -> usize {
         if self.flat {
@@ -144,7 +150,7 @@ impl Strip {
                 unsafe {
                     let out = out.add(phase * strip.phase_len() + i * strip.row_len);
                     if row < 0 || row >= height as isize {
-                        // The only strip always has the same rows outside, and the scratch began as zeros.
+                        // If there is only one strip, these rows are never written and are still zero from the start.
                         if strip.count > 1 {
                             let mut q = 0;
                             while q < strip.row_len {

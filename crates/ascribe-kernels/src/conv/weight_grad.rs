@@ -1,4 +1,5 @@
-//! The weight gradient, for training and for tests: the input unfolded into columns, then a matrix product.
+//! The weight gradient, for training and for tests: the input is unfolded into columns (im2col), which a matrix product
+//! multiplies with the output gradient.
 
 use super::check_lengths;
 use super::lattice::kernel_positions;
@@ -8,13 +9,13 @@ use crate::matmul::{MatmulShape, matmul};
 use crate::parallel::{SharedMut, run_tasks};
 use crate::shape::ConvShape;
 
-/// Elements of the columns that are unfolded at a time, so that they stay in the cache and memory is bounded.
+/// Elements of the columns that are unfolded at a time. They stay in the cache, and the memory for them is bounded.
 const COLUMN_LEN: usize = 1 << 19;
 
-/// The gradient of a loss L by the weights:
+/// The gradient of a loss L with respect to the weights, from `dy` = ∂L/∂y:
 /// `dw[o, c, i, j] = Σ_n Σ_p dy[n, o, p] · x[n, c, p · stride + (i, j) · dilation − padding]`.
 ///
-/// `dw` is overwritten. The order of the sum depends on the shape alone.
+/// `dw` is overwritten. The order of summation depends on the shape alone.
 ///
 /// # Errors
 /// [`crate::KernelError::Length`] when a slice does not have the length that `shape` implies,
@@ -23,6 +24,7 @@ pub fn conv2d_weight_grad<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &m
     by_parts(shape, x, dy, dw, COLUMN_LEN)
 }
 
+/// [`conv2d_weight_grad`], unfolding at most `column_max` elements at a time (at least one output row).
 fn by_parts<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], column_max: usize) -> Result<()> {
     const KERNEL: &str = "convolution weight gradient";
     check_lengths(
@@ -68,7 +70,7 @@ fn by_parts<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &mut [T], column
     Ok(())
 }
 
-/// Some consecutive rows of the output, of all samples counted through.
+/// Consecutive rows of the output; rows are numbered through all samples.
 #[derive(Clone, Copy)]
 struct Lines<'a> {
     shape: &'a ConvShape,
@@ -83,7 +85,8 @@ impl Lines<'_> {
         (self.first..self.first + self.count).map(move |line| (line / height, line % height))
     }
 
-    /// `[channel, tap, line]`: the input pixels that each kernel element meets.
+    /// Writes the columns, `[channel, tap, line]`: for each kernel element, the input pixels it is multiplied with, line by
+    /// line.
     fn unfold<T: Float>(&self, x: &[T], taps: &[[isize; 2]], columns: &mut [T]) {
         let [in_height, in_width] = self.shape.input;
         let width = self.shape.output()[1];
@@ -113,7 +116,7 @@ impl Lines<'_> {
         );
     }
 
-    /// `[channel, line]`: the gradient of the output.
+    /// Copies these rows of the output gradient to `[channel, line]`.
     fn collect<T: Float>(&self, dy: &[T], signal: &mut [T]) {
         let [height, width] = self.shape.output();
         for (channel, row) in signal.chunks_exact_mut(self.count * width).enumerate() {
@@ -127,7 +130,7 @@ impl Lines<'_> {
 
 /// `line[i] = source[i · stride + offset]`, zero outside.
 fn shifted<T: Float>(source: &[T], offset: isize, stride: usize, line: &mut [T]) {
-    // The first place of the line that lies in the source, and the first that is beyond it.
+    // The first element of the line that lies within the source, and the first one beyond its end.
     let before = if offset < 0 { offset.unsigned_abs().div_ceil(stride) } else { 0 }.min(line.len());
     let room = source.len().saturating_add_signed(-offset);
     let end = room.div_ceil(stride).clamp(before, line.len());

@@ -5,12 +5,13 @@ use crate::float::Float;
 use crate::simd::{Kernel, Simd, TILE_VECTORS, columns, low_mask, transpose};
 use crate::tile::{Rows, tile};
 
-/// Up to this many vectors of lanes, rows are read where they lie.
+/// With up to this many vectors of lanes, rows are read directly from the operand instead of being packed.
 const DIRECT_VECTORS: usize = 6;
 
 /// A block of rows and lanes of one product, and the memory to compute it in.
 pub(super) struct Block<'a, T> {
     pub(super) product: &'a Product<'a, T>,
+    /// Index in the batch.
     pub(super) entry: usize,
     pub(super) first_row: usize,
     pub(super) rows: usize,
@@ -18,14 +19,16 @@ pub(super) struct Block<'a, T> {
     pub(super) lanes: usize,
     /// Room for the packed lanes of one block of k.
     pub(super) columns: *mut T,
-    /// Packed lanes of all of k, where they are packed ahead.
+    /// The lanes of the block, packed for all of k, if that is done before the product.
     pub(super) ahead: Option<*mut T>,
-    /// Room for the rows of the block, a tile after the other.
+    /// Room for the packed rows of the block, one tile after the other.
     pub(super) packed_rows: *mut T,
+    /// Room for the sums of the block.
     pub(super) sums: *mut T,
 }
 
 impl<T: Float> Block<'_, T> {
+    /// Number of vectors of `lanes` lanes.
     fn vectors(&self, lanes: usize) -> usize {
         self.lanes.div_ceil(lanes)
     }
@@ -36,7 +39,7 @@ impl<T: Float> Block<'_, T> {
         view.pointer.wrapping_add(self.entry * view.batch + self.first_row * view.row)
     }
 
-    /// The lanes for `k` products from `start` on, packed.
+    /// The packed lanes for `k` products from `start` on; packs them if they are not packed yet.
     ///
     /// # Safety
     /// They lie within the operand, and the scratch has room.
@@ -51,7 +54,7 @@ impl<T: Float> Block<'_, T> {
         self.columns
     }
 
-    /// Packs the rows of a tile for `k` products from `start` on, unless they are read where they lie.
+    /// Packs the rows of a tile for `k` products from `start` on, unless they are read directly from the operand.
     ///
     /// # Safety
     /// As [`Block::columns`].
@@ -73,10 +76,11 @@ impl<T: Float> Block<'_, T> {
         }
     }
 
-    /// Sums a tile of `width` vectors from `first` on over one block of k, and writes it after the last.
+    /// Sums tile `number` of `width` vectors, from vector `first` on, over block `block` of `blocks` blocks of k. After the last
+    /// block, writes it to C.
     ///
     /// # Safety
-    /// `rows` and `panel` are the tile's, and its place in C belongs to this task.
+    /// `rows` and `panel` are those of the tile, and no other task writes its part of C.
     #[inline(always)]
     unsafe fn tile<S: Simd<T = T>>(
         &self,
@@ -118,7 +122,7 @@ impl<T: Float> Kernel<T> for PackAhead<'_, T> {
         for start in (0..p.k).step_by(K_BLOCK) {
             let from = self.0.lane_start().wrapping_add(start * p.lanes.k);
             let out = out.wrapping_add(start * vectors * S::LANES);
-            // SAFETY: the buffer has room for all of k, and this block's part belongs to this task.
+            // SAFETY: the buffer has room for all of k, and no other task writes the part of this block.
             unsafe { pack_lanes::<S>(&self.0, from, K_BLOCK.min(p.k - start), out) };
         }
     }
@@ -134,7 +138,7 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
         let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
         let tiles = self.rows.div_ceil(S::TILE_ROWS);
         let k_blocks = p.k.div_ceil(K_BLOCK).max(1);
-        // A copy of the rows is repaid by many lanes; the last few rows need one to fill the tile.
+        // Copying the rows is worth it if many lanes use them. A last tile with too few rows is always copied, to fill it up.
         let in_place = p.rows.row == 1 || vectors <= DIRECT_VECTORS;
         let rows_of = |tile: usize, start: usize| {
             let count = S::TILE_ROWS.min(self.rows - tile * S::TILE_ROWS);
@@ -145,10 +149,11 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
             let packed = self.packed_rows.wrapping_add(tile * S::TILE_ROWS * K_BLOCK);
             Rows { pointer: packed.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
         };
-        // SAFETY: blocks lie within the operands; scratch has room for a block; sums and the block of C belong to this
-        // task.
+        // SAFETY: blocks lie within the operands; the scratch has room for a block; no other task has these sums and this block
+        // of C.
         unsafe {
-            // With few lanes the rows are the traffic: finish one tile after the other, so that each row is read in one go.
+            // With few lanes, most of the time goes into reading the rows. Compute one tile after the other over all of k, so
+            // that each row is read from start to end.
             if self.ahead.is_some() && vectors <= TILE_VECTORS {
                 for tile in 0..tiles {
                     for block in 0..k_blocks {
@@ -161,7 +166,7 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
                 }
                 return;
             }
-            // With many, a packed panel of lanes serves all rows while it is in the first-level cache.
+            // With many lanes, use a packed panel of lanes for all rows while it is in the first-level cache.
             for block in 0..k_blocks {
                 let (start, k) = (block * K_BLOCK, K_BLOCK.min(p.k - block * K_BLOCK));
                 let columns = self.columns::<S>(start, k);
@@ -193,7 +198,7 @@ unsafe fn pack_lanes<S: Simd>(block: &Block<'_, S::T>, b: *const S::T, k: usize,
     let vectors = block.vectors(S::LANES);
     let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
     if view.row == 1 {
-        // Row by row of k, all vectors of the block: long reads.
+        // For each k, read all vectors of the block, which are consecutive.
         for i in 0..k {
             let from = b.wrapping_add(i * view.k);
             let mut first = 0;
@@ -271,7 +276,7 @@ unsafe fn pack_rows<S: Simd, const R: usize>(
 /// Writes a finished tile to C.
 ///
 /// # Safety
-/// `sums` holds the tile, and its place in C belongs to this task.
+/// `sums` holds the tile, and no other task writes its part of C.
 #[inline(always)]
 unsafe fn store<S: Simd>(
     block: &Block<'_, S::T>,
@@ -304,7 +309,7 @@ unsafe fn store<S: Simd>(
     }
 }
 
-/// Writes a finished tile whose rows are next to each other in C.
+/// Writes a finished tile to C where C is contiguous along the rows of the tile, not along its lanes.
 ///
 /// # Safety
 /// As [`store`]; `R` = `S::TILE_ROWS`, and `c` is where the tile's first row starts.
@@ -317,7 +322,7 @@ unsafe fn store_transposed<S: Simd, const R: usize>(
     vectors: usize,
     sums: *const S::T,
 ) {
-    // Lanes of C per vector of the transposed tile.
+    // Number of lanes whose columns fit into one vector of the transposed tile.
     let together = S::LANES / R;
     for v in 0..vectors {
         let lane = (first + v) * S::LANES;
@@ -329,7 +334,7 @@ unsafe fn store_transposed<S: Simd, const R: usize>(
             }
             let columns = transpose::<S, R>(rows);
             if together == 0 {
-                // Vectors shorter than a column: the portable ones.
+                // A vector is shorter than a column (portable vectors).
                 let all = columns.as_ptr().cast::<S::T>();
                 for l in 0..S::LANES.min(block.lanes - lane) {
                     let to = c.wrapping_add((block.first_lane + lane + l) * block.product.c_lane);

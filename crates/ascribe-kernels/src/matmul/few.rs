@@ -1,21 +1,22 @@
-//! Products of a few rows with a large matrix: linear layers at small batches.
+//! Products of a few rows with a large matrix: linear layers with small batches.
 //!
-//! The matrix is read once, as it lies in memory, and nothing is packed: memory sets the pace. Sums are added up in
-//! the order of [`tile`](crate::tile), so that the number of rows has no influence on any of them.
+//! The matrix is read once, in the order in which it is stored, and nothing is packed, since the speed is limited by reading
+//! the matrix from memory. Sums are computed in the order of [`tile`](crate::tile), so that the number of rows has no
+//! influence on any of them.
 
 use super::{K_BLOCK, SharedPointer};
 use crate::float::Float;
 use crate::parallel::{Scratch, run_tasks};
 use crate::simd::{Geometry, Isa, Kernel, Simd, low_mask, transpose};
 
-/// Most rows.
+/// Most rows of the left operand for which this is used.
 pub(super) const FEW: usize = 8;
-/// Elements of the running sums of all rows of a task of [`Wide`]: they stay in the first-level cache, and the reads
-/// are long.
+/// Number of sums, over all rows, that a task of [`Wide`] computes at the same time. They stay in the first-level cache, and
+/// there are enough of them for long consecutive reads.
 const RUNNING: usize = 4096;
-/// Rows of the matrix that are multiplied in one pass over the running sums.
+/// Rows of the matrix that are multiplied in one pass over the sums.
 const TOGETHER: usize = 4;
-/// Matrix elements between what is read and what is asked for.
+/// How far ahead the matrix is prefetched, in elements.
 const AHEAD: usize = 128;
 
 /// c\[m, n\] = a\[m, k\] · B, with B stored as \[n, k\] (`trans_b`) or \[k, n\].
@@ -31,7 +32,7 @@ pub(super) struct Few<T> {
     pub(super) c: *mut T,
 }
 
-// SAFETY: `a` and `b` are shared slices, and tasks write disjoint parts of `c`.
+// SAFETY: `a` and `b` point to shared slices, and tasks write disjoint parts of `c`.
 unsafe impl<T: Sync + Send> Sync for Few<T> {}
 
 impl<T: Float> Few<T> {
@@ -40,7 +41,7 @@ impl<T: Float> Few<T> {
         let Geometry { lanes, .. } = Geometry::of::<T>(self.isa);
         let step = if self.trans_b { lanes } else { (RUNNING / self.m).next_multiple_of(lanes) };
         let sums = if self.trans_b { 0 } else { 2 * self.m * step };
-        // A task should take longer than its start.
+        // Several steps per task if they are short, so that a task takes longer than starting it.
         let steps = self.n.div_ceil(step);
         let together = ((1 << 16) / (step * self.k * self.m).max(1)).clamp(1, steps.max(1));
         run_tasks(
@@ -61,14 +62,14 @@ impl<T: Float> Few<T> {
     }
 }
 
-/// `count` columns of the result from `first` on, for a matrix stored as \[k, n\].
+/// Computes `count` columns of the result, from `first` on, for a matrix stored as \[k, n\].
 struct Wide<'a, T> {
     few: &'a Few<T>,
     first: usize,
     count: usize,
-    /// Room for a row of sums.
+    /// Elements from one row of sums to the next.
     step: usize,
-    /// Room for the sums of a chain and for those of all chains.
+    /// Room for the sums of one chain and, behind them, for those of all chains.
     sums: *mut T,
 }
 
@@ -80,8 +81,8 @@ impl<T: Float> Kernel<T> for Wide<'_, T> {
         let Wide { few, first, count, step, sums: chain } = self;
         let &Few { m, n, k, a, b, c, .. } = few;
         let total = chain.wrapping_add(m * step);
-        // SAFETY: masks keep the lanes within `n`; scratch has room for whole vectors; these columns of `c` belong to
-        // this task.
+        // SAFETY: masks keep reads and writes within `n` columns; the scratch has room for whole vectors; no other task writes
+        // these columns of `c`.
         unsafe {
             for start in (0..k.max(1)).step_by(K_BLOCK) {
                 let end = k.min(start + K_BLOCK);
@@ -115,7 +116,7 @@ impl<T: Float> Kernel<T> for Wide<'_, T> {
     }
 }
 
-/// Adds `K` rows of the matrix, each times its factor, to the running sums of `m` rows.
+/// Adds `K` rows of the matrix, each multiplied by its factor, to the sums of `m` rows.
 ///
 /// # Safety
 /// `matrix` has `K` rows of `count` elements, `n` apart; `x` has `K` factors for each of `m` rows, `k` apart; `sums`
@@ -153,7 +154,7 @@ unsafe fn add_rows<S: Simd, const K: usize>(
     }
 }
 
-/// `count` ≤ `LANES` columns of the result from `first` on, for a matrix stored as \[n, k\].
+/// Computes `count` ≤ `LANES` columns of the result, from `first` on, for a matrix stored as \[n, k\].
 struct Tall<'a, T> {
     few: &'a Few<T>,
     first: usize,
@@ -184,11 +185,11 @@ impl<T: Float> Kernel<T> for Tall<'_, T> {
     }
 }
 
-/// Sums `L` = `LANES` columns for at most `M` rows: vectors of the matrix run along k, and are turned so that each
-/// lane is a column.
+/// Computes up to `L` = `LANES` columns for at most `M` rows. Vectors are read along k, and `L` of them are transposed, so that
+/// each lane is a column of the result.
 ///
 /// # Safety
-/// The columns of `c` belong to the caller; `m` ≤ `M`, `count` ≤ `L`.
+/// No other task writes these columns of `c`; `m` ≤ `M`, `count` ≤ `L`.
 #[inline(always)]
 unsafe fn columns<S: Simd, const L: usize, const M: usize>(tall: &Tall<'_, S::T>) {
     let &Few { m, n, k, a, b, c, .. } = tall.few;
@@ -212,7 +213,7 @@ unsafe fn columns<S: Simd, const L: usize, const M: usize>(tall: &Tall<'_, S::T>
                 let turned = transpose::<S, L>(turned);
                 let a = a.wrapping_add(at);
                 if end - at >= L {
-                    // Without a variable end, so that the columns stay in registers.
+                    // The loop has a constant length, so that it is unrolled and the columns stay in registers.
                     for (i, &column) in turned.iter().enumerate() {
                         add_column::<S, M>(&mut chain, column, a.wrapping_add(i), k, m);
                     }
@@ -232,7 +233,8 @@ unsafe fn columns<S: Simd, const L: usize, const M: usize>(tall: &Tall<'_, S::T>
     }
 }
 
-/// Adds a column, times each row's factor, to the chains of `m` ≤ `M` rows; those beyond repeat the last.
+/// Adds a column, multiplied by each row's factor, to the chains of `m` ≤ `M` rows; chains beyond `m` repeat the last row and
+/// are not used.
 ///
 /// # Safety
 /// `x` has a factor for each row, `k` apart.

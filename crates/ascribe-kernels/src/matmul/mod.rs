@@ -10,18 +10,18 @@ use crate::simd::{Geometry, Isa, TILE_VECTORS};
 use block::{Block, PackAhead};
 use few::{FEW, Few};
 
-/// Products per accumulator chain.
+/// Most products that are summed in one accumulator before it is added to the total.
 const K_BLOCK: usize = 192;
-/// Elements of a matrix that is worth the threads by itself.
+/// From this number of elements on, one matrix of a batch is enough work for all threads.
 const LARGE: usize = 1 << 16;
-/// Vectors of the lane operand per task.
+/// Vectors of the lane operand per task, about.
 const BLOCK_VECTORS: usize = 24;
-/// Rows of the broadcast operand per task.
+/// Rows of the row operand (whose elements are broadcast) per task, about.
 const BLOCK_ROWS: usize = 256;
 
-/// Sizes of a batched product C = op(A) · op(B).
+/// Sizes of a batched product C = op(A) · op(B), where op is the identity or the transposition.
 ///
-/// op(A) is m × k and op(B) k × n. An operand is stored row-major as op(·) says, or transposed.
+/// op(A) is m × k and op(B) is k × n. All matrices are row-major.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MatmulShape {
     /// Number of independent products.
@@ -32,17 +32,17 @@ pub struct MatmulShape {
     pub n: usize,
     /// Inner dimension.
     pub k: usize,
-    /// A is stored k × m.
+    /// Whether A is stored transposed, as k × m.
     pub trans_a: bool,
-    /// B is stored n × k.
+    /// Whether B is stored transposed, as n × k.
     pub trans_b: bool,
 }
 
 /// C\[i\] = op(A\[i\]) · op(B\[i\]) for i < `batch`, all row-major and contiguous.
 ///
-/// `a` has `batch · m · k` elements, or `m · k` when all products share it; `b` likewise. `c` is
-/// overwritten; with k = 0 it becomes zero. Row r of C is bit for bit the same whatever m, the batch and
-/// the number of threads are: a linear layer gives each sample the same numbers in any batch.
+/// `a` has `batch · m · k` elements, or `m · k` if all products of the batch use the same matrix; `b` likewise. `c` is
+/// overwritten; with k = 0 it becomes zero. A row of C is bit-identical for any m, batch and number of threads, so that a
+/// linear layer gives the same result for a sample in any batch.
 ///
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have one of these lengths, [`KernelError::Overflow`]
@@ -98,9 +98,9 @@ pub(crate) fn matmul_with<T: Float>(
         k: if trans_b { 1 } else { n },
     };
     let c = SharedMut::new(c);
-    // The operand that is contiguous along its own dimension fills the lanes. With B transposed
-    // (a linear layer) that is neither: then A fills them, so that B, the weights, is read as it lies.
-    // The choice depends on the layouts alone, and does not change the order of any sum.
+    // An operand is best used as the lane operand if it is contiguous along m or n. B is, unless it is stored transposed, as in
+    // a linear layer. Then A becomes the lane operand, so that B, the weights, is read without packing it into lanes. The
+    // choice depends on the layouts alone and does not change the order of any sum.
     let product = if trans_b {
         Product {
             isa,
@@ -134,7 +134,7 @@ pub(crate) fn matmul_with<T: Float>(
     Ok(())
 }
 
-/// A strided operand: element (row, k) of entry i is at `i · batch + row · self.row + k · self.k`.
+/// A strided operand: element (row, k) of matrix i of the batch is at `i · self.batch + row · self.row + k · self.k`.
 #[derive(Clone, Copy)]
 struct View<T> {
     pointer: *const T,
@@ -143,38 +143,47 @@ struct View<T> {
     k: usize,
 }
 
-/// `c[row, lane] = Σ_k rows[row, k] · lanes[lane, k]`.
+/// A batched product `c[row, lane] = Σ_k rows[row, k] · lanes[lane, k]`.
 struct Product<'a, T> {
     isa: Isa,
     k: usize,
     batch: usize,
+    /// The row operand, whose elements are broadcast.
     rows: View<T>,
     row_count: usize,
+    /// The lane operand, which fills vectors.
     lanes: View<T>,
     lane_count: usize,
     c: SharedMut<'a, T>,
+    /// Elements of C from one matrix of the batch to the next.
     c_batch: usize,
+    /// Elements of C from one row to the next.
     c_row: usize,
+    /// Elements of C from one lane to the next.
     c_lane: usize,
 }
 
-// SAFETY: the views stand for shared slices of `T: Sync`.
+// SAFETY: the views point to shared slices of `T: Sync`.
 unsafe impl<T: Sync + Send> Sync for Product<'_, T> {}
 
-/// How a product is shared out among tasks. Has no influence on any result.
+/// How a product is divided among tasks. This has no influence on any result.
 #[derive(Clone, Copy)]
 struct Blocks {
     /// Vectors of lanes per block.
     vectors: usize,
     /// Rows per block.
     rows: usize,
+    /// Number of blocks of lanes.
     lane_count: usize,
+    /// Number of blocks of rows.
     row_count: usize,
 }
 
 impl<T: Float> Product<'_, T> {
+    /// Starts with blocks of the preferred size and halves them until there are enough tasks for the threads.
     fn blocks(&self, tile_rows: usize, lanes: usize) -> Blocks {
-        /// Vectors of lanes that a task packs at least, if it packs them: they are packed again for other rows.
+        /// If tasks pack their lanes themselves, the vectors of lanes per task are not halved below this number before the
+        /// rows are: every task with the same lanes packs them again.
         const LEAST: usize = 4 * TILE_VECTORS;
         let vectors = self.lane_count.div_ceil(lanes);
         let wanted = 4 * rayon::current_num_threads();
@@ -202,8 +211,8 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// Lanes that have to be transposed are packed once, not by every task that needs them. These are the activations
-    /// of a linear layer, or as small.
+    /// Whether the lane operand is packed once, before the product, instead of by every task that needs it. This is so if it
+    /// has to be transposed, as for a linear layer, where the lane operand is the activations.
     fn ahead(&self) -> bool {
         self.lanes.row != 1
     }
@@ -271,7 +280,7 @@ impl<T: Float> Product<'_, T> {
 #[derive(Clone, Copy)]
 struct SharedPointer<T>(*mut T);
 
-// SAFETY: tasks write disjoint parts, and read them after all writers have returned.
+// SAFETY: tasks write disjoint parts, and read them only after all writing tasks have ended.
 unsafe impl<T: Send> Send for SharedPointer<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedPointer<T> {}

@@ -1,14 +1,14 @@
-//! Intel's Advanced Matrix Extensions.
+//! Intel's Advanced Matrix Extensions (AMX).
 //!
-//! Stable Rust has no intrinsics for them, so that their instructions are written as assembly here, and nowhere else. Tiles 0 to
-//! 3 hold sums (row tile, column tile), 4 and 5 a part of the left operand, 6 and 7 one of the right. The compiler knows
-//! nothing of tiles and uses none; it keeps the blocks of assembly in order, since none is `pure`.
+//! Stable Rust has no intrinsics for them, so their instructions are written as inline assembly, only in this file. Tile
+//! registers 0 to 3 hold the sums for (row tile, column tile), 4 and 5 a part of the left operand, 6 and 7 a part of the right
+//! one. The compiler never uses tile registers itself. It keeps the assembly blocks in order, since none is marked `pure`.
 
 use std::arch::asm;
 
 use super::{Operands, ROWS, TILE};
 
-/// Palette 1, and eight tiles of 16 rows of 64 bytes.
+/// The tile configuration: palette 1, and eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Config([u8; 64]);
 
@@ -24,6 +24,8 @@ static CONFIG: Config = {
     Config(bytes)
 };
 
+/// Configures the tile registers of this thread.
+///
 /// # Safety
 /// The processor has AMX and the process may use it.
 pub(super) unsafe fn configure() {
@@ -33,6 +35,8 @@ pub(super) unsafe fn configure() {
     }
 }
 
+/// Resets the tile registers of this thread, so that the operating system no longer has to save them.
+///
 /// # Safety
 /// As [`configure`].
 pub(super) unsafe fn release() {
@@ -62,7 +66,7 @@ macro_rules! multiply {
     };
 }
 
-/// Loads a part of the left operand, `R` tiles, and multiplies it by the part of the right one that is there.
+/// Loads a part of the left operand (`R` tiles) and multiplies it by the part of the right operand that is already loaded.
 #[inline(always)]
 unsafe fn left<const R: usize, const C: usize>(at: *const u16) {
     // SAFETY: the contract of [`product`].
@@ -82,7 +86,7 @@ unsafe fn left<const R: usize, const C: usize>(at: *const u16) {
     }
 }
 
-/// Loads a part of the right operand, `C` tiles, and multiplies the part of the left one that is there by it.
+/// Loads a part of the right operand (`C` tiles) and multiplies the part of the left operand that is already loaded by it.
 #[inline(always)]
 unsafe fn right<const R: usize, const C: usize>(at: *const u16) {
     // SAFETY: the contract of [`product`].
@@ -115,7 +119,7 @@ unsafe fn both<const R: usize, const C: usize>(of_left: *const u16, of_right: *c
     }
 }
 
-/// [`super::product`] of `P` parts.
+/// [`super::product`] for numbers that are split into `P` parts.
 ///
 /// # Safety
 /// As [`super::product`].
@@ -136,6 +140,8 @@ pub(super) unsafe fn sized<const P: usize>(
     }
 }
 
+/// [`super::product`] for `R` row tiles, `C` column tiles and `P` parts.
+///
 /// # Safety
 /// As [`super::product`].
 #[inline(always)]
@@ -145,7 +151,8 @@ unsafe fn product<const R: usize, const C: usize, const P: usize>(
 ) {
     let of_left = |offset: usize, part: usize| operands.left.wrapping_add(offset + part * operands.part);
     let of_right = |step: usize, part: usize| operands.right.wrapping_add((step * P + part) * C * TILE);
-    // SAFETY: the caller's contract: tiles are configured, and the pointers valid. The order is that of `Split::passes`.
+    // SAFETY: the caller's contract: tile registers are configured, and the pointers are valid. The products are in the order
+    // of `Split::passes`.
     unsafe {
         asm!(
             "tilezero tmm0",

@@ -1,26 +1,27 @@
 //! The processor's matrix unit: products of 16-bit floats in tiles of registers, summed in single precision.
 //!
-//! Of x86-64's AMX this uses what multiplies `bfloat16` ([`amx`]). [`Unit::Emulated`] does the same operations one by one,
-//! for tests on other processors.
+//! On x86-64 this is AMX, of which the instructions for `bfloat16` are used (module `amx`). [`Unit::Emulated`] does the same
+//! operations one by one in software, for tests on other processors.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
 
 use std::sync::OnceLock;
 
-/// Rows of a tile: pixels of the left operand, pairs of channels of the right one.
+/// Rows of a tile: pixels in the left operand, pairs of channels in the right one.
 pub(crate) const ROWS: usize = 16;
-/// 16-bit floats of a row of a tile.
+/// Number of 16-bit floats in a row of a tile.
 pub(crate) const DEPTH: usize = 32;
-/// 16-bit floats of a tile.
+/// Number of 16-bit floats in a tile.
 pub(crate) const TILE: usize = ROWS * DEPTH;
 
-/// How many parts a number is split into: see [`parts`].
+/// How many `bfloat16` numbers (parts) an `f32` is split into: see [`parts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// Three products of two parts each. Up to 2⁻¹⁷ of a number is lost: errors of sums are about 2·10⁻⁶ of their deviation.
+    /// Two parts per number, three products of parts. The relative error of a number is up to 2⁻¹⁷; errors of sums are about
+    /// 2·10⁻⁶ of the standard deviation of the sums.
     Two,
-    /// Six products of three parts each, as precise as single precision.
+    /// Three parts per number, six products of parts. As precise as single precision.
     Three,
 }
 
@@ -33,10 +34,12 @@ impl Split {
         }
     }
 
-    /// The products of parts (left, right) that are summed, pass by pass over all steps.
+    /// The products of parts that are summed, as (left part, right part), in passes over all steps: a pass goes through all
+    /// steps before the next one begins.
     ///
-    /// Each shares a part with the one before it. The small products of three parts come first: what they lose in rounding
-    /// is small too, and the large ones are rounded once per step.
+    /// Each product shares a part with the one before it, so that only one operand has to be loaded. With three parts, the
+    /// small products are summed first: their rounding errors are small too, and the large products are rounded once per
+    /// step only.
     fn passes(self) -> &'static [&'static [(usize, usize)]] {
         match self {
             Self::Two => &[&[(0, 1), (0, 0), (1, 0)]],
@@ -45,24 +48,24 @@ impl Split {
     }
 }
 
-/// What multiplies tiles.
+/// What executes the products of tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// AMX with `bfloat16`.
     Amx,
-    /// The same, one operation after the other.
+    /// The same operations, in software.
     #[cfg_attr(not(test), allow(dead_code))]
     Emulated,
 }
 
 impl Unit {
-    /// The unit of this processor, if it has one that the operating system lets this process use.
+    /// The matrix unit of this processor, if it has one and the operating system lets this process use it.
     pub(crate) fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         FOUND.get_or_init(permitted).then_some(Self::Amx)
     }
 
-    /// Runs `body`, in which this thread may call [`product`] with this unit.
+    /// Runs `body` with the unit configured for this thread, so that `body` may call [`product`] with this unit.
     pub(crate) fn scope<R>(self, body: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
@@ -83,6 +86,7 @@ impl Unit {
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+/// Whether the processor has AMX with `bfloat16` and Linux lets this process use it.
 fn permitted() -> bool {
     use std::arch::x86_64::__cpuid_count;
 
@@ -91,15 +95,16 @@ fn permitted() -> bool {
     const REQUEST_PERMISSION: libc::c_ulong = 0x1023;
     const TILE_DATA: libc::c_ulong = 18;
     const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
-    // Who names an instruction set wants that one alone.
+    // If ASCRIBE_ISA names an instruction set, only that one is used.
     if Isa::from_environment() != Ok(None) {
         return false;
     }
-    // The number 7 exists where AVX-512 does.
+    // A processor with AVX-512 has CPUID leaf 7.
     if Isa::detect() != Isa::Avx512 || __cpuid_count(7, 0).edx & BF16_AND_TILES != BF16_AND_TILES {
         return false;
     }
-    // SAFETY: asks for the state of tiles to be saved with the others; has no effect where that is refused.
+    // SAFETY: asks Linux for permission to use the tile registers, which it then saves with the other registers. If it
+    // refuses, nothing changes.
     unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
 }
 
@@ -108,23 +113,23 @@ fn permitted() -> bool {
     false
 }
 
-/// A number rounded to eight bits of significand, ties to even: a `bfloat16`.
+/// `value` rounded to eight bits of significand, ties to even: a `bfloat16`, as an `f32`.
 ///
-/// To cut bits off instead would make all parts that products leave out of one sign, and results too small. Rounding by
-/// multiplication (Veltkamp's) would overflow far below the largest number.
+/// Truncating instead would give all remainders the sign of the number, so that results would be systematically too small.
+/// Rounding by multiplication (Veltkamp's splitting) would overflow far below the largest number.
 #[inline(always)]
 fn rounded(value: f32) -> f32 {
     let bits = value.to_bits();
     let even = bits >> 16 & 1;
-    // The bits of a NaN could run over.
+    // For a NaN, the addition could overflow into the sign bit.
     let up = if value.is_nan() { 0x7fc0_0000 } else { bits.wrapping_add(0x7fff + even) };
     f32::from_bits(up & 0xffff_0000)
 }
 
-/// The upper halves of `P` numbers that sum to `value`: exactly for three (unless they are too small to be normal), to 2⁻¹⁷
-/// of it for two.
+/// Splits `value` into `P` `bfloat16` numbers that sum to it, returned as their bits. The sum is exact for three parts (unless
+/// a part is subnormal), and has a relative error of up to 2⁻¹⁷ for two.
 ///
-/// Infinities, NaN and the last numbers before them (from 3.39·10³⁸ on) give parts that sum to NaN.
+/// Infinities, NaN and magnitudes from 3.39·10³⁸ on, which round to infinity, give parts that sum to NaN.
 #[inline(always)]
 pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     let mut rest = value;
@@ -135,8 +140,8 @@ pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     })
 }
 
-/// Splits sixteen channels of two blocks into rows of left tiles, pairs of the same channel: one row per part, `step`
-/// elements apart.
+/// Splits sixteen channels of two channel blocks into rows of left tiles. Each row holds pairs of values: the same channel of
+/// both blocks. There is one row per part; rows are `step` elements apart.
 ///
 /// # Safety
 /// The rows are writable from `out` on.
@@ -156,7 +161,7 @@ pub(crate) unsafe fn split_row<const P: usize>(
                 *rest -= part;
                 part.to_bits()
             });
-            // The lower half of a part is zero.
+            // The lower 16 bits of a part are zero.
             *word = (upper[0] >> 16 | upper[1]).to_le();
         }
         // SAFETY: the caller's contract.
@@ -164,38 +169,38 @@ pub(crate) unsafe fn split_row<const P: usize>(
     }
 }
 
-/// The left and the right operand of [`product`], and the place of its result.
+/// The left and the right operand of [`product`], and where its result goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operands<'a> {
-    /// The first of 16 or 32 rows of 32 values, for the first part and the first step.
+    /// The left operand: 16 or 32 rows of 32 values per part and step. The pointer is to its first part.
     pub(crate) left: *const u16,
-    /// Elements from there to each step, 32 values each.
+    /// For each step, the number of elements from `left` to its rows. A step multiplies 32 values of each row.
     pub(crate) offsets: &'a [usize],
-    /// Elements between parts.
+    /// Elements from one part of the left operand to the next.
     pub(crate) part: usize,
-    /// `[step][part][column tile][16 pairs of values][16 columns][2]`
+    /// The right operand: `[step][part][column tile][16 pairs of values][16 columns][2]`.
     pub(crate) right: *const u16,
-    /// What both operands are split into.
+    /// How many parts both operands are split into.
     pub(crate) split: Split,
-    /// `[column tile][row tile][16 rows][16 columns]`, with room for two row tiles.
+    /// The result: `[column tile][row tile][16 rows][16 columns]`, with room for two row tiles.
     pub(crate) out: *mut f32,
 }
 
 /// Multiplies one or two row tiles by one or two column tiles of numbers that are split into [`parts`].
 ///
-/// Of the products of parts it takes those that matter: with three parts, the three of nine that are left out are below
-/// 2⁻²³ of the product; with two, the one of four is below 2⁻¹⁸. Each step's products are summed apart from the sums of
-/// earlier steps, so that rounding errors stay small.
+/// Products of parts that are too small to matter are left out: with three parts, three of nine, which are below 2⁻²³ of the
+/// product of the numbers; with two parts, one of four, which is below 2⁻¹⁸. The products of a step are summed before they
+/// are added to the sum of earlier steps, so that rounding errors stay small.
 ///
 /// The method is that of Henry, Tang and Heinecke 2019, *Leveraging the bfloat16 Artificial Intelligence Datatype For
 /// Higher-Precision Computations*.
 ///
-/// After each step it calls `meanwhile`: the unit works on its own, so that other work there costs nothing until the unit
-/// waits for it.
+/// After each step it calls `meanwhile`. AMX works in parallel with the rest of the core, so that other work done there is
+/// free as long as the matrix unit does not have to wait for it.
 ///
 /// # Safety
-/// Within [`Unit::scope`]; the pointers are valid for so many tiles, and `meanwhile` writes neither operand and does not
-/// use the result.
+/// Only within [`Unit::scope`]. The pointers are valid for that many tiles. `meanwhile` does not write to the operands and
+/// does not access the result.
 pub(crate) unsafe fn product(
     unit: Unit,
     rows: usize,
@@ -219,6 +224,10 @@ pub(crate) unsafe fn product(
     }
 }
 
+/// [`product`] in software, with the additions in the order of the hardware.
+///
+/// # Safety
+/// As [`product`], except that no unit has to be configured.
 unsafe fn emulated(rows: usize, columns: usize, operands: &Operands<'_>) {
     let &Operands { left, offsets, part, right, split, out } = operands;
     let parts = split.parts();
@@ -306,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Tiles as `product` wants them, from plain matrices.
+    /// Splits and packs generated matrices for `product`; returns its result and the exact one.
     fn run(unit: Unit, split: Split, rows: usize, columns: usize, steps: usize) -> (Vec<f32>, Vec<f64>) {
         let (depth, count) = (steps * DEPTH, split.parts());
         let a = |m: usize, k: usize| value(m * depth + k + 1);

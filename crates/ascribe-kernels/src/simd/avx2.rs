@@ -1,4 +1,4 @@
-//! 256-bit vectors with fused multiply-add: 16 registers, masks as vectors.
+//! 256-bit vectors of AVX2 with fused multiply-add: 16 registers. Masks are vectors.
 
 #[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::x86_64::*;
@@ -7,7 +7,7 @@ use super::{Kernel, Simd};
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
 pub(super) unsafe fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
-    // SAFETY: the caller has verified the instructions, and vouches for the kernel's arguments.
+    // SAFETY: the caller has checked that the processor has the instructions, and guarantees the kernel's arguments.
     unsafe { kernel.run::<F32>() }
 }
 
@@ -17,14 +17,14 @@ pub(super) unsafe fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
     unsafe { kernel.run::<F64>() }
 }
 
-/// Eight `f32`.
+/// Vectors of eight `f32`.
 #[derive(Clone, Copy)]
 pub struct F32;
-/// Four `f64`.
+/// Vectors of four `f64`.
 #[derive(Clone, Copy)]
 pub struct F64;
 
-/// The sign bit of lane `l` is bit `l` of the mask.
+/// The mask as a vector: the sign bit of lane `l` is bit `l` of the mask.
 #[inline(always)]
 unsafe fn mask32(mask: u32) -> __m256i {
     // SAFETY: the processor has AVX2.
@@ -44,7 +44,7 @@ unsafe fn mask64(mask: u32) -> __m256i {
     }
 }
 
-/// All bits of the lanes whose byte is `byte`.
+/// A vector with all bits set in the lanes `l` where `bytes[l]` is `byte`, and none in the others.
 #[inline(always)]
 unsafe fn equal32(bytes: *const u8, byte: u8) -> __m256i {
     // SAFETY: the processor has AVX2; the caller provides eight readable bytes.
@@ -117,7 +117,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: masked lanes are not read; the caller vouches for the others.
+                // SAFETY: lanes outside the mask are not read; the caller guarantees the others.
                 unsafe {
                     let mask = $mask(mask);
                     $blend(v, $maskload(p, mask), $cast(mask))
@@ -125,7 +125,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: the caller vouches for the lanes of the mask.
+                // SAFETY: the caller guarantees the lanes of the mask.
                 unsafe { Self::merge_strided(v, p, 2, mask) }
             }
             #[inline(always)]
@@ -163,7 +163,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn interleave(a: $v, b: $v) -> ($v, $v) {
-                // SAFETY: the processor has AVX2. Unpacking works within 128-bit halves.
+                // SAFETY: the processor has AVX2. The unpack instructions work within 128-bit halves of the vectors.
                 unsafe {
                     let (low, high) = ($unpacklo(a, b), $unpackhi(a, b));
                     ($halves::<0x20>(low, high), $halves::<0x31>(low, high))
@@ -171,7 +171,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
-                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                // SAFETY: lanes outside the mask are not written; the caller guarantees the others.
                 unsafe { $maskstore(p, $mask(mask), v) }
             }
         }

@@ -1,4 +1,4 @@
-//! 512-bit vectors: 32 registers, masked memory access.
+//! 512-bit vectors of AVX-512: 32 registers, and loads and stores with masks.
 
 #[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::x86_64::*;
@@ -7,7 +7,7 @@ use super::{Kernel, Simd};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
 pub(super) unsafe fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
-    // SAFETY: the caller has verified the instructions, and vouches for the kernel's arguments.
+    // SAFETY: the caller has checked that the processor has the instructions, and guarantees the kernel's arguments.
     unsafe { kernel.run::<F32>() }
 }
 
@@ -17,14 +17,14 @@ pub(super) unsafe fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
     unsafe { kernel.run::<F64>() }
 }
 
-/// Sixteen `f32`.
+/// Vectors of sixteen `f32`.
 #[derive(Clone, Copy)]
 pub struct F32;
-/// Eight `f64`.
+/// Vectors of eight `f64`.
 #[derive(Clone, Copy)]
 pub struct F64;
 
-// Moves bit `l` to bit `2 l`.
+/// Moves bit `l` of the mask to bit `2 l`.
 #[inline(always)]
 fn spread(mask: u32) -> u32 {
     let mut m = mask & 0xffff;
@@ -36,8 +36,8 @@ fn spread(mask: u32) -> u32 {
 
 #[inline(always)]
 unsafe fn scatter32(p: *mut f32, stride: usize, mask: __mmask16, v: __m512) {
-    // SAFETY: as [`Simd::store_strided`]. Planes have fewer than 2³¹ elements per row, or the scalar
-    // loop takes over.
+    // SAFETY: as [`Simd::store_strided`]. Offsets are 32 bits; strides for which they could overflow are handled by a scalar
+    // loop.
     unsafe {
         if stride < 1 << 27 {
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -63,7 +63,7 @@ unsafe fn scatter64(p: *mut f64, stride: usize, mask: __mmask8, v: __m512d) {
     }
 }
 
-/// The lanes whose byte is `byte`.
+/// The lanes `l` where `bytes[l]` is `byte`, as a mask.
 #[inline(always)]
 unsafe fn equal32(bytes: *const u8, byte: u8) -> __mmask16 {
     // SAFETY: the processor has AVX-512 BW and VL; the caller provides sixteen readable bytes.
@@ -130,12 +130,12 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: masked lanes are not read; the caller vouches for the others.
+                // SAFETY: lanes outside the mask are not read; the caller guarantees the others.
                 unsafe { $mask_load(v, mask as $m, p) }
             }
             #[inline(always)]
             unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: only the even elements that the mask stands for are read.
+                // SAFETY: only the even elements that the mask selects are read.
                 unsafe {
                     let wide = spread(mask);
                     let low = $maskz_load(wide as $m, p);
@@ -184,12 +184,12 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn store_strided(p: *mut $t, stride: usize, mask: u32, v: $v) {
-                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                // SAFETY: lanes outside the mask are not written; the caller guarantees the others.
                 unsafe { $scatter(p, stride, mask as $m, v) }
             }
             #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
-                // SAFETY: masked lanes are not written; the caller vouches for the others.
+                // SAFETY: lanes outside the mask are not written; the caller guarantees the others.
                 unsafe { $mask_store(p, mask as $m, v) }
             }
         }

@@ -1,4 +1,4 @@
-//! Vectors behind one trait: AVX-512, AVX2 with FMA, NEON, and portable arrays, chosen at run time.
+//! Vector instructions behind one trait, [`Simd`]: AVX-512, AVX2 with FMA, NEON, and portable arrays, chosen at run time.
 //!
 //! A kernel is a struct with its arguments that implements [`Kernel`]; its `run` is generic over
 //! [`Simd`] and inlined into one function per instruction set.
@@ -21,7 +21,7 @@ use crate::float::Float;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
-    /// Whatever the compilation target guarantees, through auto-vectorised arrays.
+    /// The instructions that the compilation target guarantees: loops over arrays, which the compiler vectorises.
     Portable,
     /// x86-64 with AVX2 and FMA, 256-bit vectors.
     Avx2,
@@ -31,14 +31,15 @@ pub enum Isa {
     Neon,
 }
 
-/// Names the widest instruction set that kernels may use: [`Isa::from_environment`].
+/// The environment variable that names the widest instruction set that kernels may use: [`Isa::from_environment`].
 const VARIABLE: &str = "ASCRIBE_ISA";
 
 impl Isa {
     /// The best instruction set of this processor, or the one that the environment variable `ASCRIBE_ISA` names.
     ///
     /// # Panics
-    /// If `ASCRIBE_ISA` names none of this processor's: a program asks [`Isa::from_environment`] first.
+    /// If `ASCRIBE_ISA` does not name an instruction set of this processor. A program should call [`Isa::from_environment`]
+    /// first and report the error.
     pub fn detect() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         *FOUND.get_or_init(|| match Self::from_environment() {
@@ -47,16 +48,19 @@ impl Isa {
         })
     }
 
-    /// What the environment variable `ASCRIBE_ISA` names: `portable`, `avx2`, `avx512` or `neon`.
+    /// The instruction set that the environment variable `ASCRIBE_ISA` names: `portable`, `avx2`, `avx512` or `neon`; `None`
+    /// if it is not set.
     ///
-    /// It serves to see on one machine what another would compute. With it, the matrix unit is not used.
+    /// It is meant for reproducing on one machine what another computes. If it is set, AMX, the processor's matrix unit, is not
+    /// used.
     ///
     /// # Errors
-    /// [`KernelError::Environment`] when it is none of these, or one that this processor does not have.
+    /// [`KernelError::Environment`] when the value is none of these names, or the processor does not have the instructions.
     pub fn from_environment() -> Result<Option<Self>> {
         env::var_os(VARIABLE).map(|name| Self::named(&name.to_string_lossy())).transpose()
     }
 
+    /// The instruction set of this processor with this name.
     fn named(name: &str) -> Result<Self> {
         Self::best().and_below().iter().copied().find(|isa| isa.id() == name).ok_or_else(|| {
             let known: Vec<_> = Self::best().and_below().iter().map(|isa| isa.id()).collect();
@@ -68,7 +72,7 @@ impl Isa {
         })
     }
 
-    /// The name in `ASCRIBE_ISA`.
+    /// Its name as a value of `ASCRIBE_ISA`.
     fn id(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -107,7 +111,7 @@ impl Isa {
         Self::detect().and_below()
     }
 
-    /// This instruction set and those that every processor with it has, best first.
+    /// This instruction set and the others that every processor with it also has, best first.
     fn and_below(self) -> &'static [Self] {
         match self {
             Self::Avx512 => &[Self::Avx512, Self::Avx2, Self::Portable],
@@ -117,7 +121,7 @@ impl Isa {
         }
     }
 
-    /// Runs `kernel`; falls back to portable code when this processor lacks the instruction set.
+    /// Runs `kernel` with this instruction set, or with portable code when the processor does not have it.
     pub(crate) fn run<T: IsaTypes, K: Kernel<T>>(self, kernel: K) -> K::Output {
         T::run(if Self::available().contains(&self) { self } else { Self::Portable }, kernel)
     }
@@ -139,11 +143,11 @@ pub trait Kernel<T> {
     /// What the kernel returns.
     type Output;
 
-    /// The kernel. Implementations are `#[inline(always)]`, so that they take over the target features
-    /// of the function they are inlined into.
+    /// Runs the kernel. Implementations are `#[inline(always)]`, so that they are compiled with the target features of the
+    /// function that they are inlined into.
     ///
     /// # Safety
-    /// The processor has the instructions of `S`, and whatever the kernel's pointers need.
+    /// The processor has the instructions of `S`, and the kernel's pointers are valid for what it does with them.
     unsafe fn run<S: Simd<T = T>>(self) -> Self::Output;
 }
 
@@ -158,7 +162,7 @@ macro_rules! isa_types {
         impl IsaTypes for $t {
             fn run<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
                 match isa {
-                    // SAFETY: `Isa::run`, the only caller, has checked that the processor has them.
+                    // SAFETY: `Isa::run`, the only caller, has checked that the processor has the instructions.
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx512 => unsafe { $avx512(kernel) },
                     // SAFETY: as above.
@@ -178,21 +182,21 @@ macro_rules! isa_types {
 isa_types!(f32, avx512::run_f32, avx2::run_f32, neon::run_f32, portable::P<f32, 4>);
 isa_types!(f64, avx512::run_f64, avx2::run_f64, neon::run_f64, portable::P<f64, 2>);
 
-/// An instruction set for `f32` as a type, for kernels that exist in some sizes on one and in others on another.
+/// An instruction set for `f32` as a type, for kernels whose possible sizes differ between instruction sets.
 pub(crate) trait Target {
-    /// Its vectors.
+    /// Its vector type.
     type S: Simd<T = f32>;
 
     /// Runs a kernel.
     ///
     /// # Safety
-    /// The processor has the instructions; whatever the kernel needs.
+    /// The processor has the instructions, and what the kernel itself requires is met.
     unsafe fn run<K: Kernel<f32>>(kernel: K) -> K::Output;
 }
 
 macro_rules! target {
     ($name:ident, $isa:literal, $simd:ty, $run:expr) => {
-        #[doc = concat!("[`Target`] of `Isa::", $isa, "`.")]
+        #[doc = concat!("The [`Target`] for `Isa::", $isa, "`.")]
         pub(crate) struct $name;
 
         impl Target for $name {
@@ -237,6 +241,7 @@ impl Geometry {
     }
 }
 
+/// A kernel that returns the sizes of the vectors it is compiled for.
 struct Measure;
 
 impl<T> Kernel<T> for Measure {
@@ -255,20 +260,20 @@ pub(crate) const MAX_LANES: usize = 16;
 
 /// A vector type and its operations.
 ///
-/// Every lane of [`Simd::fma`] does the same operations on every instruction set with fused
-/// multiply-add, so that a result does not depend on the width of the vector.
+/// A lane of [`Simd::fma`] gives the same result on every instruction set with fused multiply-add, whatever the width of
+/// the vector.
 ///
-/// Bit `l` of a mask stands for lane `l`; memory of lanes outside the mask is not touched.
+/// In a mask, bit `l` selects lane `l`. The memory of lanes that are not in the mask is neither read nor written.
 pub trait Simd: Copy + 'static {
-    /// Element.
+    /// The element type.
     type T: Float;
-    /// Vector.
+    /// The vector type.
     type V: Copy;
     /// Elements per vector, a power of two.
     const LANES: usize;
-    /// Rows of a register tile that this instruction set has registers for.
+    /// Number of rows of a register tile for which this instruction set has registers.
     const TILE_ROWS: usize;
-    /// Vectors that can be accumulated at a time, with registers left for the operands.
+    /// Number of registers for sums, such that enough are left for the operands.
     const ACCUMULATORS: usize;
 
     /// All lanes zero.
@@ -283,26 +288,26 @@ pub trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
-    /// Larger of the two; `b` where either is not a number.
+    /// The larger of the two; `b` where either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// Smaller of the two; `b` where either is not a number.
+    /// The smaller of the two; `b` where either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// Loads the lanes of the mask, keeps `v` in the others.
     unsafe fn merge(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
     /// Loads lane `l` of the mask from `p[2 l]`, keeps `v` in the others.
     unsafe fn merge_even(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
-    /// One step of a running maximum, (`best`, `place`), with the candidate (`x`, `at`): the candidate wins
-    /// where it is larger or not a number.
+    /// One step of a running maximum `best`, found at `place`: returns the candidate (`x`, `at`) where `x` is larger than `best`
+    /// or NaN, and (`best`, `place`) elsewhere.
     unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
-    /// The lanes where `a > b`, as a mask; not those where either is not a number.
+    /// The lanes where `a > b`, as a mask. Lanes where either is NaN are not in it.
     unsafe fn greater(a: Self::V, b: Self::V) -> u32;
     /// The lanes of the mask, zeros elsewhere.
     unsafe fn keep(mask: u32, v: Self::V) -> Self::V;
     /// The lanes `l` where `bytes[l]` is `byte`, zeros elsewhere. Reads a byte per lane.
     unsafe fn keep_equal(bytes: *const u8, byte: u8, v: Self::V) -> Self::V;
-    /// Asks for a cache line that will be read soon. Any address will do.
+    /// Prefetches a cache line that will be read soon. The address does not have to be valid.
     fn prefetch(p: *const Self::T);
-    /// Stores the lanes, rounded towards zero, as integers. They have to fit.
+    /// Stores the lanes as integers, rounded towards zero. The values have to fit an `i32`.
     unsafe fn store_i32(p: *mut i32, v: Self::V);
     /// a₀ b₀ a₁ b₁ …, as two vectors.
     unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
@@ -313,7 +318,7 @@ pub trait Simd: Copy + 'static {
     #[inline(always)]
     unsafe fn merge_strided(v: Self::V, p: *const Self::T, stride: usize, mask: u32) -> Self::V {
         let mut lanes = [Self::T::ZERO; MAX_LANES];
-        // SAFETY: `lanes` holds a vector; the caller vouches for the lanes of the mask.
+        // SAFETY: `lanes` has room for a vector; the caller guarantees the lanes of the mask.
         unsafe {
             Self::store(lanes.as_mut_ptr(), v);
             for (lane, value) in lanes.iter_mut().enumerate().take(Self::LANES) {
@@ -325,10 +330,10 @@ pub trait Simd: Copy + 'static {
         }
     }
 
-    /// [`Simd::merge`], [`Simd::merge_even`] or [`Simd::merge_strided`], whichever `stride` asks for.
+    /// [`Simd::merge`], [`Simd::merge_even`] or [`Simd::merge_strided`], according to `stride`.
     #[inline(always)]
     unsafe fn merge_any(v: Self::V, p: *const Self::T, stride: usize, mask: u32) -> Self::V {
-        // SAFETY: the caller vouches for the lanes of the mask.
+        // SAFETY: the caller guarantees the lanes of the mask.
         unsafe {
             match stride {
                 1 => Self::merge(v, p, mask),
@@ -342,7 +347,7 @@ pub trait Simd: Copy + 'static {
     #[inline(always)]
     unsafe fn store_strided(p: *mut Self::T, stride: usize, mask: u32, v: Self::V) {
         let mut lanes = [Self::T::ZERO; MAX_LANES];
-        // SAFETY: `lanes` holds a vector; the caller vouches for the lanes of the mask.
+        // SAFETY: `lanes` has room for a vector; the caller guarantees the lanes of the mask.
         unsafe {
             Self::store(lanes.as_mut_ptr(), v);
             for (lane, value) in lanes.iter().enumerate().take(Self::LANES) {
@@ -354,11 +359,11 @@ pub trait Simd: Copy + 'static {
     }
 }
 
-/// Transposes `R` rows of a vector each: the result, read in order, is column after column. `R` is a power of
-/// two.
+/// Transposes `R` rows of one vector each: the elements of the result, read in order, are column after column. `R` is a power
+/// of two.
 ///
-/// Every stage interleaves the first half of the vectors with the second, a perfect shuffle; after log₂ R of
-/// them each column is together.
+/// Each stage interleaves the first half of the vectors with the second half (a perfect shuffle). After log₂ R stages, the
+/// elements of each column are adjacent.
 ///
 /// # Safety
 /// The processor has the instructions of `S`.
@@ -439,7 +444,8 @@ unsafe fn columns_of<S: Simd, const L: usize>(
 /// The processor has the instructions of `S`.
 #[inline(always)]
 pub(crate) unsafe fn transpose_back<S: Simd>(mut columns: [S::V; 16]) -> [S::V; 16] {
-    // Each stage rotates the bits of (vector, lane) by one; log₂ LANES more bring them round.
+    // Each stage rotates the bits of the index (vector, lane) by one position. The log₂ LANES stages here, after the stages of
+    // `transpose`, complete the rotation.
     let mut stage = 1;
     while stage < S::LANES {
         let from = columns;

@@ -1,4 +1,5 @@
-//! 128-bit vectors of 64-bit Arm: 32 registers, no masks; part of a vector is read and written lane by lane.
+//! The 128-bit vectors of 64-bit Arm (NEON): 32 registers. There are no masked loads and stores; part of a vector is read and
+//! written lane by lane.
 
 #[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::aarch64::*;
@@ -7,7 +8,7 @@ use super::{Kernel, Simd, low_mask};
 
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
-    // SAFETY: the caller has verified the instructions, and vouches for the kernel's arguments.
+    // SAFETY: the caller has checked that the processor has the instructions, and guarantees the kernel's arguments.
     unsafe { kernel.run::<F32>() }
 }
 
@@ -17,14 +18,14 @@ pub(super) unsafe fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
     unsafe { kernel.run::<F64>() }
 }
 
-/// Four `f32`.
+/// Vectors of four `f32`.
 #[derive(Clone, Copy)]
 pub struct F32;
-/// Two `f64`.
+/// Vectors of two `f64`.
 #[derive(Clone, Copy)]
 pub struct F64;
 
-/// Lane `l` holds the bit of lane `l`.
+/// A vector whose lane `l` has only bit `l` set.
 #[inline(always)]
 unsafe fn bits32() -> uint32x4_t {
     // SAFETY: the array is a vector.
@@ -38,7 +39,7 @@ unsafe fn bits64() -> uint64x2_t {
     unsafe { vld1q_u64([1, 2].as_ptr()) }
 }
 
-/// All bits of the lanes of the mask.
+/// A vector with all bits set in the lanes of the mask, and none in the others.
 #[inline(always)]
 unsafe fn mask32(mask: u32) -> uint32x4_t {
     // SAFETY: the processor has NEON.
@@ -52,7 +53,7 @@ unsafe fn mask64(mask: u32) -> uint64x2_t {
     unsafe { vtstq_u64(vdupq_n_u64(u64::from(mask)), bits64()) }
 }
 
-/// All bits of the lanes whose byte is `byte`.
+/// A vector with all bits set in the lanes `l` where `bytes[l]` is `byte`, and none in the others.
 #[inline(always)]
 unsafe fn equal32(bytes: *const u8, byte: u8) -> uint32x4_t {
     // SAFETY: the processor has NEON; the caller provides four readable bytes.
@@ -73,7 +74,7 @@ unsafe fn equal64(bytes: *const u8, byte: u8) -> uint64x2_t {
     }
 }
 
-/// Elements 0, 2, 4 and 6; the one after them is not read.
+/// Elements 0, 2, 4 and 6. Element 7 is not read.
 #[inline(always)]
 unsafe fn even32(p: *const f32) -> float32x4_t {
     // SAFETY: the processor has NEON; the caller provides seven readable elements.
@@ -148,7 +149,8 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn max(a: $v, b: $v) -> $v {
-                // SAFETY: the processor has NEON. Its maximum would be NaN where either is.
+                // SAFETY: the processor has NEON. Its maximum instruction would return NaN where either operand is NaN, so this
+                // compares and selects.
                 unsafe { $select($greater(a, b), a, b) }
             }
             #[inline(always)]
@@ -158,7 +160,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: the caller vouches for the lanes of the mask.
+                // SAFETY: the caller guarantees the lanes of the mask.
                 unsafe {
                     if mask & low_mask($lanes) == low_mask($lanes) {
                         $load(p)
@@ -169,7 +171,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: the caller vouches for the lanes of the mask, and so for what lies between them.
+                // SAFETY: the caller guarantees that the lanes of the mask are readable, and so is what lies between them.
                 unsafe {
                     if mask & low_mask($lanes) == low_mask($lanes) {
                         $even(p)
@@ -224,7 +226,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn store_masked(p: *mut $t, mask: u32, v: $v) {
-                // SAFETY: the caller vouches for the lanes of the mask.
+                // SAFETY: the caller guarantees the lanes of the mask.
                 unsafe {
                     if mask & low_mask($lanes) == low_mask($lanes) {
                         $store(p, v);

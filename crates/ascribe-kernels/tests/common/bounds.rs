@@ -1,10 +1,10 @@
-//! How far a result may be from the exact one: what rounding can do at most, from the arithmetic alone.
+//! Bounds of the rounding error of a result, derived from the arithmetic alone.
 //!
 //! A sum of products of n terms, in any order, fused or not, differs from the exact one by at most γₙ Σ |xᵢ| |wᵢ|, with
 //! γₙ = n u / (1 − n u) and the unit roundoff u (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, §3.1). So
-//! each value has a bound of its own, made of the magnitudes that entered it: a value that is small because large terms
-//! cancelled is allowed the error of the large ones. A wrong index or a missing term is off by the size of a term, which
-//! is thousands of bounds away.
+//! each value has its own bound, computed from the magnitudes of its terms: a value that is small because large terms
+//! cancel may have the error of the large terms. A wrong index or a missing term causes an error of the size of a term, which
+//! is thousands of times the bound.
 
 use ascribe_kernels::{ConvShape, Float};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ pub const SINGLE: f64 = 1.0 / (1_u64 << 24) as f64;
 /// Unit roundoff of double precision.
 pub const DOUBLE: f64 = 1.0 / (1_u64 << 53) as f64;
 
-/// Relative error of a number rounded to `bfloat16`, which keeps eight bits.
+/// Largest relative error of rounding to `bfloat16`, which has eight bits of significand.
 pub const BFLOAT16: f64 = 1.0 / 256.0;
 
 /// The unit roundoff of a type.
@@ -23,20 +23,21 @@ pub fn unit<T: Float>() -> f64 {
     if size_of::<T>() == 4 { SINGLE } else { DOUBLE }
 }
 
-/// γₙ: what `roundings` roundings, one after the other, do at most.
+/// γₙ: the largest relative error after n = `roundings` successive roundings.
 pub fn gamma(roundings: usize, unit: f64) -> f64 {
     let sum = roundings as f64 * unit;
     sum / (1.0 - sum)
 }
 
-/// The error of sums of `terms` products, given the sums of their magnitudes, and that of a reference made in double
-/// precision from the same terms.
+/// Bounds of the difference between sums of `terms` products and a reference that sums the same products in double
+/// precision, given the sums of the magnitudes of the products.
 pub fn of_sums<T: Float>(terms: usize, magnitudes: &[f64]) -> Vec<f64> {
     let relative = gamma(terms + 1, unit::<T>()) + gamma(terms + 1, DOUBLE);
     magnitudes.iter().map(|magnitude| relative * magnitude).collect()
 }
 
-/// Checks each value against its own bound. Numbers too small to be normal are rounded to the smallest of those.
+/// Checks each value against its own bound. The smallest normal number is added to the bounds, since relative bounds do not
+/// hold for subnormal numbers.
 pub fn within<T: Float>(found: &[T], expected: &[f64], bounds: &[f64]) -> Result<(), TestCaseError> {
     prop_assert_eq!(found.len(), expected.len());
     prop_assert_eq!(found.len(), bounds.len());
@@ -44,32 +45,35 @@ pub fn within<T: Float>(found: &[T], expected: &[f64], bounds: &[f64]) -> Result
         let error = (found.to_f64() - expected).abs();
         prop_assert!(
             error <= bound + f64::from(f32::MIN_POSITIVE),
-            "value {at} is {found:?} instead of {expected}: an error of {error:.2e}, where rounding can make {bound:.2e}",
+            "value {at} is {found:?} instead of {expected}: the error is {error:.2e}, but rounding can cause at most {bound:.2e}",
             found = found.to_f64()
         );
     }
     Ok(())
 }
 
+/// Absolute values.
 pub fn magnitudes(x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| x.abs()).collect()
 }
 
-/// Products that enter an output pixel of a convolution at most.
+/// Largest number of products that are summed for an output pixel of a convolution.
 pub fn forward_terms(s: &ConvShape) -> usize {
     s.in_channels / s.groups * s.kernel[0] * s.kernel[1]
 }
 
-/// Products that enter a pixel of the gradient at most.
+/// Largest number of products that are summed for a pixel of the input gradient.
 pub fn input_grad_terms(s: &ConvShape) -> usize {
     s.out_channels / s.groups * s.kernel[0] * s.kernel[1]
 }
 
-/// Winograd's transforms for 3 taps and M outputs, at the points 0, ±1 (±2) and infinity.
+/// The matrices of Winograd's F(M × M, 3 × 3), with the interpolation points 0, ±1, infinity, and for M = 4 also ±2.
 struct Transforms {
-    /// Aᵀ, G and Bᵀ by rows.
+    /// The rows of Aᵀ.
     output: Vec<Vec<f64>>,
+    /// The rows of G.
     filter: Vec<Vec<f64>>,
+    /// The rows of Bᵀ.
     input: Vec<Vec<f64>>,
 }
 
@@ -109,7 +113,7 @@ fn transforms(outputs: usize) -> Transforms {
     }
 }
 
-/// m x mᵀ for an x with as many rows and columns as m has columns.
+/// m x mᵀ, for a square matrix x with as many rows and columns as m has columns.
 fn both_sides(m: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
     let (rows, n) = (m.len(), m[0].len());
     let mut left = vec![0.0; rows * n];
@@ -123,18 +127,18 @@ fn both_sides(m: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
     out
 }
 
-/// The bound of a 3 × 3 convolution with stride 1 by Winograd's F(M × M, 3 × 3), y = Aᵀ [Σ (G g Gᵀ) ⊙ (Bᵀ d B)] A.
+/// Error bounds of a 3 × 3 convolution with stride 1 by Winograd's F(M × M, 3 × 3), y = Aᵀ [Σ (G g Gᵀ) ⊙ (Bᵀ d B)] A.
 ///
-/// No step of the three transforms lets coefficients cancel, so a bound of the whole is the same formula on magnitudes,
-/// |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|, times γ of the roundings that a value passes. Without fused
-/// multiply-add each step of a transform rounds twice:
+/// In no step of the three transforms do coefficients cancel. So the error is at most the same formula on magnitudes,
+/// |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|, times γₙ for the number n of successive roundings of a value. These are
+/// the steps of the transforms; without fused multiply-add, each step rounds twice:
 ///
 /// | | filter, per axis | input, per axis | output, per axis |
 /// | --- | --- | --- | --- |
 /// | F(2 × 2) | 3 | 1 | 2 |
-/// | F(4 × 4), whose sixths, twelfths and twenty-fourths are rounded, too | 5 | 3 | 3 |
+/// | F(4 × 4), whose coefficients 1/6, 1/12 and 1/24 are rounded, too | 5 | 3 | 3 |
 ///
-/// Between them stands a sum over the source channels.
+/// The sum over the source channels adds one rounding per channel.
 pub fn winograd(s: &ConvShape, gradient: bool, outputs: usize, x: &[f64], w: &[f64]) -> Vec<f64> {
     let absolute = |m: Vec<Vec<f64>>| m.iter().map(|row| magnitudes(row)).collect::<Vec<_>>();
     let of = transforms(outputs);

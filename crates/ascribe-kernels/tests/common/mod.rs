@@ -1,4 +1,4 @@
-//! Naive references in `f64`, and random data.
+//! Naive reference implementations in `f64`, and random data.
 
 #![allow(dead_code)]
 
@@ -8,7 +8,7 @@ use ascribe_kernels::blocked::{BLOCK, BlockedShape, from_blocked, to_blocked};
 use ascribe_kernels::{ConvParams, ConvShape, Float, MatmulShape, PoolParams, PoolShape};
 use proptest::prelude::*;
 
-/// Deterministic values in −1..1 that differ between seeds (splitmix64).
+/// Pseudo-random values in −1..1 that depend on the seed only (splitmix64).
 pub fn values<T: Float>(seed: u64, len: usize) -> Vec<T> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     (0..len)
@@ -32,7 +32,7 @@ pub fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
 }
 
-/// Largest difference, relative to the largest magnitude of the reference.
+/// Largest difference, divided by the largest magnitude of the reference.
 pub fn error<T: Float>(found: &[T], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(1e-30_f64, |a, b| a.max(b.abs()));
@@ -42,7 +42,7 @@ pub fn error<T: Float>(found: &[T], expected: &[f64]) -> f64 {
     }) / scale
 }
 
-/// Visits every product of a convolution as (input index, weight index, output index).
+/// Calls `visit` for every product of a convolution, with the indices of input, weight and output.
 pub fn each_product(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let [h, w] = s.input;
     let [oh, ow] = s.output();
@@ -109,7 +109,7 @@ pub fn matmul(s: &MatmulShape, a: &[f64], b: &[f64]) -> Vec<f64> {
     c
 }
 
-/// Visits every pixel within every window as (input index, output index).
+/// Calls `visit` for every input pixel of every window of a pooling, with the indices of input and output.
 pub fn each_pooled(s: &PoolShape, mut visit: impl FnMut(usize, usize)) {
     let [h, w] = s.input;
     let [oh, ow] = s.output;
@@ -126,10 +126,10 @@ pub fn each_pooled(s: &PoolShape, mut visit: impl FnMut(usize, usize)) {
     }
 }
 
-/// One axis of a convolution: input, kernel, stride, dilation, padding before and behind.
+/// One axis of a convolution: input, kernel, stride, dilation, padding before and after.
 pub type Axis = (usize, usize, usize, usize, usize, usize);
 
-/// The convolution with these groups, channels per group in and out, and axes, if the kernel fits.
+/// The convolution with these groups, input and output channels per group, and axes; `None` if the kernel does not fit.
 pub fn fitting(batch: usize, (groups, ic, oc): (usize, usize, usize), h: Axis, w: Axis) -> Option<ConvShape> {
     ConvShape::new(ConvParams {
         batch,
@@ -145,7 +145,8 @@ pub fn fitting(batch: usize, (groups, ic, oc): (usize, usize, usize), h: Axis, w
     .ok()
 }
 
-/// Convolutions with channels of all kinds: within a block, across blocks, whole blocks; groups; depthwise.
+/// Convolutions with one group (channels that fill a part of a block, or several blocks), with groups of whole blocks, and
+/// depthwise ones.
 pub fn blocked_conv_shapes(batch: impl Strategy<Value = usize>) -> impl Strategy<Value = ConvShape> {
     let axis = || (1_usize..24, 1_usize..6, 1_usize..3, 1_usize..3, 0_usize..4, 0_usize..4);
     let channels = prop_oneof![
@@ -157,7 +158,7 @@ pub fn blocked_conv_shapes(batch: impl Strategy<Value = usize>) -> impl Strategy
         .prop_filter_map("the kernel has to fit", |(batch, channels, h, w)| fitting(batch, channels, h, w))
 }
 
-/// Two samples of a square layer, padded so that stride 1 keeps its size.
+/// A layer for two square samples, padded so that output and input have the same size for stride 1.
 pub fn layer(ic: usize, oc: usize, groups: usize, size: usize, k: usize, stride: usize) -> ConvShape {
     ConvShape::new(ConvParams {
         batch: 2,
@@ -186,26 +187,26 @@ pub fn conv_shapes() -> impl Strategy<Value = ConvShape> {
         .prop_filter_map("the kernel has to fit", |(batch, channels, h, w)| fitting(batch, channels, h, w))
 }
 
-/// NCHW in blocks.
+/// Converts NCHW to the blocked layout.
 pub fn blocked(shape: &BlockedShape, nchw: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; shape.len()];
     to_blocked(shape, nchw, &mut out).unwrap();
     out
 }
 
-/// Blocks as NCHW.
+/// Converts the blocked layout to NCHW.
 pub fn planar(shape: &BlockedShape, data: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; shape.batch * shape.channels * shape.size[0] * shape.size[1]];
     from_blocked(shape, data, &mut out).unwrap();
     out
 }
 
-/// Checks that border and channel tail are zeros.
+/// Whether border and padded channels are zero.
 pub fn clean(shape: &BlockedShape, data: &[f32]) -> bool {
     blocked(shape, &planar(shape, data)) == data
 }
 
-/// Bits as booleans in NCHW.
+/// Converts a bit mask to booleans in NCHW.
 pub fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
     let pixels = shape.size[0] * shape.size[1];
     (0..shape.batch * shape.channels * pixels)
@@ -216,8 +217,8 @@ pub fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
         .collect()
 }
 
-/// Overlapping, padded, dilated poolings in floor and ceil mode; windows start within the input or the
-/// padding before it, as both frameworks require.
+/// Overlapping, padded and dilated poolings in floor and ceil mode. Windows start within the input or the padding before it,
+/// as `PyTorch` and ONNX require.
 pub fn pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = PoolShape> {
     let axis = || (1_usize..16, 1_usize..5, 1_usize..4, 1_usize..3, any::<bool>(), 0_usize..3, 0_usize..3);
     (0_usize..3, channels, axis(), axis()).prop_filter_map(
@@ -257,7 +258,7 @@ pub fn pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = Po
     )
 }
 
-/// [`pool_shapes`], and now and then one whose planes are cut into strips.
+/// [`pool_shapes`], and occasionally poolings whose planes are so large that several tasks share one.
 pub fn small_and_large_pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = PoolShape> {
     let large = (20_usize..40, 40_usize..70, 1_usize..4, 1_usize..4, 1_usize..3).prop_map(
         |(height, width, kernel, stride, channels)| {

@@ -9,7 +9,8 @@
 use ascribe_core::{Baseline, Predictor, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Better, Case, Evaluation, Metric};
+use crate::card::{Better, Group, MetricCard};
+use crate::metric::{Case, Evaluation, Metric, MetricConfig};
 
 /// Configuration of the completeness metric.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,19 +20,22 @@ pub struct Completeness {
     pub baseline: Baseline,
 }
 
+impl MetricConfig for Completeness {
+    const CARD: MetricCard = MetricCard {
+        id: "completeness",
+        name: "Completeness",
+        also: &["efficiency", "summation to delta"],
+        summary: "gap between the attribution's sum and the change of the score, as a fraction of the change",
+        paper: "Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks",
+        year: 2017,
+        range: [Some(0.0), None],
+        limits: "says nothing about where the attribution lies; methods that promise no completeness fail it without \
+                 being wrong",
+        ..MetricCard::new(Group::Axioms, Better::Zero)
+    };
+}
+
 impl<M: Predictor + ?Sized> Metric<M> for Completeness {
-    fn id(&self) -> &'static str {
-        "completeness"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn better(&self) -> Better {
-        Better::Zero
-    }
-
     fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
         let provenance = &case.attribution.provenance;
         let own = provenance.baseline_scores.clone();
@@ -52,9 +56,7 @@ impl<M: Predictor + ?Sized> Metric<M> for Completeness {
                 serde_json::json!({ "sum": total, "score": score, "baseline_score": reference, "gap": gap }),
             );
         }
-        let id = Metric::<M>::id(self);
-        let config = Metric::<M>::config(self);
-        Ok(Evaluation { details, ..Evaluation::new(id, config, Better::Zero, values) })
+        Ok(Evaluation { details, ..Evaluation::new(self, values) })
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod pixel_curve;
 
-pub use pixel_curve::{PixelCurve, Start};
+pub use pixel_curve::{Deletion, Insertion, PixelCurve};

@@ -11,27 +11,17 @@
 //! baseline and the step.
 
 use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Tensor};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Better, Case, Curve, Evaluation, Metric};
+use crate::card::{Better, Group, MetricCard};
+use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
 use crate::statistics::area;
 
-/// Where the curve starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// At the baseline: pixels of the input are put in.
-    Insertion,
-    /// At the input: its pixels are taken out.
-    Deletion,
-}
-
-/// Configuration of insertion and deletion.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What insertion and deletion have in common.
+#[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelCurve {
-    /// Which of the two it is.
-    pub start: Start,
     /// What takes the place of missing pixels.
     pub baseline: Baseline,
     /// Pixels replaced at a time; 0 for as many as one row has, as the paper does.
@@ -44,30 +34,73 @@ pub struct PixelCurve {
 
 impl Default for PixelCurve {
     fn default() -> Self {
-        Self::insertion()
+        Self { baseline: Baseline::Zero, step: 0, probability: true, reduction: Reduction::Sum }
     }
 }
 
-impl PixelCurve {
-    /// Insertion into a blurred input (σ = 5 pixels).
-    pub fn insertion() -> Self {
-        let baseline = Baseline::Blurred { sigma: 5.0 };
-        Self { start: Start::Insertion, baseline, step: 0, probability: true, reduction: Reduction::Sum }
-    }
+/// Configuration of insertion: pixels of the input are put into the baseline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Insertion(pub PixelCurve);
 
-    /// Deletion to zero.
-    pub fn deletion() -> Self {
-        Self { start: Start::Deletion, baseline: Baseline::Zero, ..Self::insertion() }
+impl Default for Insertion {
+    /// Into a blurred input (σ = 5 pixels), as the paper does.
+    fn default() -> Self {
+        Self(PixelCurve { baseline: Baseline::Blurred { sigma: 5.0 }, ..PixelCurve::default() })
     }
+}
 
-    /// Sets the number of pixels replaced at a time.
-    pub fn step(self, step: usize) -> Self {
-        Self { step, ..self }
+/// Configuration of deletion: pixels of the input are replaced by the baseline, zero by default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Deletion(pub PixelCurve);
+
+/// What both cards have in common.
+const PIXELS: MetricCard = MetricCard {
+    paper: "Petsiuk, Das & Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models",
+    year: 2018,
+    range: [Some(0.0), Some(1.0)],
+    limits: "replaced pixels leave the distribution that the model was trained on; results depend on the baseline and \
+             the step",
+    ..MetricCard::new(Group::Faithfulness, Better::Higher)
+};
+
+impl MetricConfig for Insertion {
+    const CARD: MetricCard = MetricCard {
+        id: "insertion",
+        name: "Insertion",
+        summary: "area under the class's probability while the most important pixels are put in first",
+        ..PIXELS
+    };
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
     }
+}
 
-    /// Sets what takes the place of missing pixels.
-    pub fn baseline(self, baseline: Baseline) -> Self {
-        Self { baseline, ..self }
+impl MetricConfig for Deletion {
+    const CARD: MetricCard = MetricCard {
+        id: "deletion",
+        name: "Deletion",
+        summary: "area under the class's probability while the most important pixels are taken out first",
+        better: Better::Lower,
+        ..PIXELS
+    };
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+}
+
+impl<M: Predictor + ?Sized> Metric<M> for Insertion {
+    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
+        self.0.evaluate(self, case, true)
+    }
+}
+
+impl<M: Predictor + ?Sized> Metric<M> for Deletion {
+    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
+        self.0.evaluate(self, case, false)
     }
 }
 
@@ -78,27 +111,22 @@ fn order(map: &[f64]) -> Vec<usize> {
     order
 }
 
-impl<M: Predictor + ?Sized> Metric<M> for PixelCurve {
-    fn id(&self) -> &'static str {
-        match self.start {
-            Start::Insertion => "insertion",
-            Start::Deletion => "deletion",
+impl PixelCurve {
+    fn check(&self) -> Result<()> {
+        match self.baseline.count()? {
+            1 => Ok(()),
+            n => Err(Error::invalid("baseline", format!("is a distribution of {n}"), "a single reference")),
         }
     }
 
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn better(&self) -> Better {
-        match self.start {
-            Start::Insertion => Better::Higher,
-            Start::Deletion => Better::Lower,
-        }
-    }
-
-    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
-        let id = Metric::<M>::id(self);
+    /// The curve of each sample, from the baseline (`insertion`) or from the input.
+    fn evaluate<M: Predictor + ?Sized>(
+        &self,
+        metric: &impl Measure,
+        case: &Case<'_, M>,
+        insertion: bool,
+    ) -> Result<Evaluation> {
+        let id = metric.id();
         let mut inputs = case.x.explained();
         let (Some(input), None) = (inputs.next(), inputs.next()) else {
             let problem = format!("{} inputs are explained", case.x.explained().count());
@@ -123,8 +151,7 @@ impl<M: Predictor + ?Sized> Metric<M> for PixelCurve {
         let fractions: Vec<f64> = counts.iter().map(|&c| c as f64 / area_of_map as f64).collect();
         let equal: Vec<f64> = (0..counts.len()).map(|i| i as f64 / (counts.len() - 1) as f64).collect();
 
-        let mut evaluation =
-            Evaluation::new(id, Metric::<M>::config(self), Metric::<M>::better(self), Vec::new());
+        let mut evaluation = Evaluation::new(metric, Vec::new());
         let total = batch * counts.len();
         for (sample, map) in maps.flatten_from(1)?.to_vec2::<f64>()?.iter().enumerate() {
             // Rank of each pixel: it is replaced once that many pixels are.
@@ -133,10 +160,7 @@ impl<M: Predictor + ?Sized> Metric<M> for PixelCurve {
             let rank = Tensor::from_vec(rank, (1, 1, height, width), input.value.device())?;
             let rank = rank.broadcast_as((1, channels, height, width))?;
             let (x, reference) = (input.value.narrow(0, sample, 1)?, reference.narrow(0, sample, 1)?);
-            let (from, to) = match self.start {
-                Start::Insertion => (&reference, &x),
-                Start::Deletion => (&x, &reference),
-            };
+            let (from, to) = if insertion { (&reference, &x) } else { (&x, &reference) };
             let mut curve = Vec::with_capacity(counts.len());
             for chunk in counts.chunks(case.run.get_batch()) {
                 case.run.step(sample * counts.len() + curve.len(), total)?;

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use ascribe_core::{Error, Reduction, Result};
+use ascribe_core::{Error, Predictor, Reduction, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Better, Case, Evaluation, Metric};
+use crate::card::{Asks, Better, Group, MetricCard};
+use crate::metric::{Case, Evaluation, Metric, MetricConfig, Sample};
 
 /// Configuration of the pointing game.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,44 +51,51 @@ fn maximum(map: &[Vec<f64>]) -> (usize, usize) {
     (best.0, best.1)
 }
 
-impl<M: ?Sized> Metric<M> for PointingGame {
-    fn id(&self) -> &'static str {
-        "pointing-game"
-    }
+impl MetricConfig for PointingGame {
+    const CARD: MetricCard = MetricCard {
+        id: "pointing-game",
+        name: "Pointing game",
+        summary: "share of maps whose maximum lies on an object of the class; mean over classes",
+        paper: "Zhang, Bargal, Lin, Brandt, Shen & Sclaroff, Top-Down Neural Attention by Excitation Backprop",
+        year: 2018,
+        range: [Some(0.0), Some(1.0)],
+        limits: "looks at a single point; the centre of the picture alone scores well on centred pictures",
+        asks: Asks { truth: true, method: false },
+        ..MetricCard::new(Group::Localisation, Better::Higher)
+    };
 
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
+    fn check(&self) -> Result<()> {
+        if self.tolerance >= 0.0 && self.tolerance.is_finite() {
+            return Ok(());
+        }
+        Err(Error::invalid("tolerance", self.tolerance.to_string(), "0 or a positive number of pixels"))
     }
+}
 
-    fn better(&self) -> Better {
-        Better::Higher
-    }
-
+impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
     /// Values are 1 for a hit and 0 for a miss; `None` if the picture shows no object of the class, or only
     /// difficult ones. Details hold class, point and distance.
     fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
         let scenes = case
             .scenes
-            .ok_or_else(|| Error::invalid("pointing-game", "does not know the objects", "Case::showing"))?;
+            .ok_or_else(|| Error::invalid(Self::CARD.id, "does not know the objects", "Case::showing"))?;
         let maps = self.reduction.reduce(case.attribution.values())?;
         if maps.rank() != 3 || maps.dim(0)? != scenes.len() {
             return Err(Error::invalid(
-                "pointing-game",
+                Self::CARD.id,
                 format!("attribution maps {:?} for {} scenes", maps.dims(), scenes.len()),
                 "one map [H, W] per scene",
             ));
         }
         let (mut values, mut details, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for (sample, (map, scene)) in maps.to_vec3::<f64>()?.iter().zip(scenes).enumerate() {
-            let target = case.attribution.provenance.targets.get(sample);
-            let class =
-                target.and_then(|t| t.rsplit(':').next().and_then(|c| c.parse().ok())).ok_or_else(|| {
-                    Error::invalid(
-                        "pointing-game",
-                        format!("target {target:?} is not a class"),
-                        "a class target",
-                    )
-                })?;
+            let class = case.target.class(sample).ok_or_else(|| {
+                Error::invalid(
+                    Self::CARD.id,
+                    format!("the target of sample {sample} is {}", case.target.describe_sample(sample)),
+                    "a class",
+                )
+            })?;
             let (row, column) = maximum(map);
             let distance = scene.distance(class, row, column);
             let counts = distance.filter(|_| !scene.all_difficult(class));
@@ -99,9 +107,18 @@ impl<M: ?Sized> Metric<M> for PointingGame {
                 serde_json::json!({ "class": class, "row": row, "column": column, "distance": distance }),
             );
         }
-        let config = Metric::<M>::config(self);
-        let evaluation = Evaluation::new(Metric::<M>::id(self), config, Better::Higher, values);
-        Ok(Evaluation { details, notes, ..evaluation })
+        Ok(Evaluation { details, notes, ..Evaluation::new(self, values) })
+    }
+
+    /// The mean over classes of hits / (hits + misses).
+    fn statistic(&self, samples: &[Sample]) -> Option<f64> {
+        let mut score = PointingGameScore::default();
+        for sample in samples {
+            if let (Some(value), Some(class)) = (sample.value, sample.class) {
+                score.add(class, value > 0.5);
+            }
+        }
+        score.mean()
     }
 }
 

@@ -16,7 +16,8 @@ use ascribe_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Better, Case, Curve, Evaluation, Metric};
+use crate::card::{Asks, Better, Group, MetricCard};
+use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
 use crate::statistics::{Ssim, spearman};
 
 /// Which layers are random at a time.
@@ -73,7 +74,7 @@ pub fn randomise(graph: &Graph, constants: &[NodeId], seed: u64) -> Result<Graph
         let mean = wide.mean_all()?.to_scalar::<f64>()?;
         let variance = (&wide - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
         let noise = random::normal(
-            &mut random::stream(seed, id.index() as u64),
+            &mut random::stream(seed, random::Domain::PARAMETERS, id.index() as u64),
             value.dims(),
             DType::F64,
             value.device(),
@@ -149,19 +150,23 @@ impl ModelRandomisation {
     }
 }
 
+impl MetricConfig for ModelRandomisation {
+    const CARD: MetricCard = MetricCard {
+        id: "model-randomisation",
+        name: "Model parameter randomisation",
+        also: &["MPRT", "sanity checks", "model parameter randomisation test"],
+        summary: "rank correlation of the map with those of the model with random parameters, layer by layer",
+        paper: "Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim, Sanity Checks for Saliency Maps",
+        year: 2018,
+        range: [Some(-1.0), Some(1.0)],
+        limits: "similarity is lowered by noise as well as by dependence on the parameters; maps that the input dominates \
+                 stay similar through the input",
+        asks: Asks { truth: false, method: true },
+        ..MetricCard::new(Group::Randomisation, Better::Lower)
+    };
+}
+
 impl Metric<Graph> for ModelRandomisation {
-    fn id(&self) -> &'static str {
-        "model-randomisation"
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn better(&self) -> Better {
-        Better::Lower
-    }
-
     /// Values are the mean rank correlation over the steps; details hold, per sample, the layer, rank
     /// correlation and structural similarity of each step; curves the rank correlation by step.
     ///
@@ -209,7 +214,6 @@ impl Metric<Graph> for ModelRandomisation {
         let values = correlations.iter().map(mean).collect();
         let curves = correlations.iter().map(curve).collect();
         let details = details.into_iter().map(serde_json::Value::Array).collect();
-        let evaluation = Evaluation::new(self.id(), self.config(), Better::Lower, values);
-        Ok(Evaluation { curves, details, notes, ..evaluation })
+        Ok(Evaluation { curves, details, notes, ..Evaluation::new(self, values) })
     }
 }

@@ -1,4 +1,4 @@
-//! Small arrays of the numbers that ONNX graphs compute shapes and indices with.
+//! Small arrays that are computed at load time, such as shapes and indices.
 
 use super::value::{Elem, Res};
 
@@ -17,11 +17,12 @@ pub(super) struct Array {
     pub data: Data,
 }
 
-/// Number of values of a shape, if it is below any that could be meant.
+/// Number of values of a shape; an error if it is larger than any real model needs.
 pub(super) fn count(shape: &[usize]) -> Res<usize> {
     const LIMIT: usize = 1 << 40;
     let total = shape.iter().try_fold(1_usize, |n, &s| n.checked_mul(s)).filter(|&n| n <= LIMIT);
-    // An empty axis hides the size of the others, and sides are multiplied in other orders, too.
+    // An axis of size 0 makes the product 0, however large the other sizes are. Elsewhere they are multiplied without it, so
+    // each must be below the limit, too.
     let total = total.filter(|_| shape.iter().all(|&s| s <= LIMIT));
     total.ok_or_else(|| format!("shape {shape:?} is too large").into())
 }
@@ -42,7 +43,7 @@ pub(super) fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ 
     (0..total).map(move |i| strides.iter().zip(shape).map(|(&s, &n)| i / s % n).collect())
 }
 
-/// The shape that two shapes broadcast to.
+/// The shape to which two shapes broadcast.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Res<Vec<usize>> {
     let rank = a.len().max(b.len());
     let side = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
@@ -54,21 +55,21 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Res<Vec<usize>> {
             _ => None,
         })
         .collect();
-    let shape = shape.ok_or_else(|| format!("shapes {a:?} and {b:?} do not broadcast"))?;
+    let shape = shape.ok_or_else(|| format!("shapes {a:?} and {b:?} cannot be broadcast together"))?;
     count(&shape)?;
     Ok(shape)
 }
 
-/// An axis counted from the front.
+/// The index from the front of an axis that may be counted from the back (negative).
 pub(super) fn axis(axis: i64, rank: usize) -> Res<usize> {
     let from_front = if axis < 0 { axis + rank as i64 } else { axis };
     usize::try_from(from_front)
         .ok()
         .filter(|&a| a < rank)
-        .ok_or_else(|| format!("axis {axis} of a value with {rank} axes").into())
+        .ok_or_else(|| format!("axis {axis} does not exist; the value has {rank} axes").into())
 }
 
-/// Axes counted from the front, in ascending order, each once.
+/// The indices from the front of several axes, in ascending order; an error if an axis occurs twice.
 pub(super) fn axes(list: &[i64], rank: usize) -> Res<Vec<usize>> {
     let mut axes = list.iter().map(|&a| axis(a, rank)).collect::<Res<Vec<usize>>>()?;
     axes.sort_unstable();
@@ -103,7 +104,7 @@ impl Array {
         }
     }
 
-    /// The integers, whatever the shape.
+    /// The values of an integer array, in row-major order.
     pub fn as_ints(&self) -> Res<&[i64]> {
         match &self.data {
             Data::Int(v) => Ok(v),
@@ -114,11 +115,11 @@ impl Array {
     pub fn as_bools(&self) -> Res<&[bool]> {
         match &self.data {
             Data::Bool(v) => Ok(v),
-            _ => Err("expects truth values".into()),
+            _ => Err("expects booleans".into()),
         }
     }
 
-    /// All values as numbers.
+    /// All values as `f64`; booleans become 0 and 1.
     pub fn to_floats(&self) -> Vec<f64> {
         match &self.data {
             Data::Int(v) => v.iter().map(|&i| i as f64).collect(),
@@ -127,7 +128,7 @@ impl Array {
         }
     }
 
-    /// The only value.
+    /// The value of an array with one element.
     pub fn scalar(&self) -> Res<f64> {
         match self.to_floats()[..] {
             [x] => Ok(x),
@@ -135,7 +136,7 @@ impl Array {
         }
     }
 
-    /// The only value, an integer.
+    /// The value of an integer array with one element.
     pub fn scalar_int(&self) -> Res<i64> {
         match *self.as_ints()? {
             [i] => Ok(i),
@@ -152,7 +153,7 @@ impl Array {
         Ok(self)
     }
 
-    /// The values at these flat positions, which must be inside.
+    /// The values at these flat positions, which must be within the array, as an array of shape `shape`.
     pub fn pick(&self, positions: impl IntoIterator<Item = usize>, shape: Vec<usize>) -> Self {
         let positions = positions.into_iter();
         let data = match &self.data {
@@ -163,7 +164,7 @@ impl Array {
         Self { shape, data }
     }
 
-    /// Repeats sides of 1 until the array has this shape.
+    /// Broadcasts the array to this shape: repeats it along axes of size 1.
     pub fn expand(&self, shape: &[usize]) -> Res<Self> {
         if broadcast(&self.shape, shape)? != shape {
             return Err(format!("shape {:?} does not broadcast to {shape:?}", self.shape).into());
@@ -180,7 +181,7 @@ impl Array {
         Ok(self.pick(indices(shape).map(position), shape.to_vec()))
     }
 
-    /// Joins arrays of one type.
+    /// Appends the values of an array of the same type.
     pub fn append(&mut self, other: &Self) -> Res<()> {
         match (&mut self.data, &other.data) {
             (Data::Int(a), Data::Int(b)) => a.extend(b),

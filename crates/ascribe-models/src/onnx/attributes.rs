@@ -1,4 +1,4 @@
-//! Attributes of a node, with the type that the caller expects.
+//! The attributes of a node, read as the type that the caller expects.
 
 use super::proto;
 use super::value::Res;
@@ -26,6 +26,7 @@ impl Attributes {
         self.find(name).is_some()
     }
 
+    /// An attribute read by `get`; an error that calls the type `kind` if `get` returns `None`.
     fn typed<T>(
         &self,
         name: &str,
@@ -34,7 +35,7 @@ impl Attributes {
     ) -> Res<Option<T>> {
         match self.find(name) {
             None => Ok(None),
-            Some(a) => get(a).map(Some).ok_or_else(|| format!("attribute '{name}' holds no {kind}").into()),
+            Some(a) => get(a).map(Some).ok_or_else(|| format!("attribute '{name}' is not of type {kind}").into()),
         }
     }
 
@@ -46,6 +47,7 @@ impl Attributes {
         Ok(self.int(name)?.unwrap_or(default))
     }
 
+    /// An integer attribute that stands for a boolean.
     pub fn flag(&self, name: &str, default: bool) -> Res<bool> {
         Ok(self.int(name)?.map_or(default, |i| i != 0))
     }
@@ -54,7 +56,7 @@ impl Attributes {
         self.typed(name, "number", |a| a.f.map(f64::from))
     }
 
-    /// The attribute, or the default as the f32 that the format stores.
+    /// The attribute, or the default, which is rounded to f32 as a stored attribute would be.
     pub fn float_or(&self, name: &str, default: f32) -> Res<f64> {
         Ok(self.float(name)?.unwrap_or_else(|| f64::from(default)))
     }
@@ -64,7 +66,7 @@ impl Attributes {
             None => Ok(None),
             Some(a) => {
                 let text = a.s.as_ref().and_then(|s| std::str::from_utf8(s).ok());
-                text.map(Some).ok_or_else(|| format!("attribute '{name}' holds no text").into())
+                text.map(Some).ok_or_else(|| format!("attribute '{name}' is not a string").into())
             }
         }
     }
@@ -85,7 +87,7 @@ impl Attributes {
         match self.find(name) {
             None => Ok(None),
             Some(a) => {
-                a.t.as_ref().map(Some).ok_or_else(|| format!("attribute '{name}' holds no tensor").into())
+                a.t.as_ref().map(Some).ok_or_else(|| format!("attribute '{name}' is not a tensor").into())
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From a decoded file to a graph.
+//! Builds the graph from a decoded file.
 
 use std::path::Path;
 
@@ -14,22 +14,24 @@ use super::value::{Elem, Res, Signal, Value};
 use super::{LoadOptions, LoadedModel, ModelInput, NodeProblem};
 use crate::error::{Error, Result};
 
-/// The batch sizes that shapes are computed with: primes, so that a side that counts samples is told from others
-/// by its ratio.
+/// The two batch sizes for which all shapes are computed; see [`super::context`]. They are primes, so that the axis that
+/// contains the batch is recognised by the ratio of its sizes.
 const BATCHES: [usize; 2] = [7, 11];
+/// Versions of the default operator set that are supported.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 
 /// An input as the file declares it.
 struct Declared {
     input: ModelInput,
+    /// Its data type, a value of `TensorProto.DataType`.
     code: i32,
 }
 
-/// Why a file was not built.
+/// Why a graph could not be built.
 enum Failure {
-    /// Of the file or the options as a whole.
+    /// A problem of the file or the options as a whole.
     Whole(Error),
-    /// Of these nodes.
+    /// Problems of single nodes.
     Nodes(Vec<NodeProblem>),
 }
 
@@ -45,6 +47,7 @@ impl From<ascribe_core::Error> for Failure {
     }
 }
 
+/// Builds the graph, if possible with a variable batch size, otherwise with the batch size that the file fixes.
 pub(super) fn build(
     model: &proto::Model,
     path: &Path,
@@ -90,14 +93,17 @@ pub(super) fn build(
     let result = match (attempt(None), baked) {
         (Ok(loaded), _) => Ok(loaded),
         (Err(first), None) => Err(first),
-        // What cannot be freed may still work as the file has it.
+        // If the batch cannot be made variable, try the batch size that the file fixes.
         (Err(first), Some(batch)) => match attempt(Some(batch)) {
             Ok(mut loaded) => {
                 if let Failure::Nodes(problems) = &first {
                     let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
                     loaded
                         .notes
-                        .push(format!("the batch stays at {batch}, as the file has it: {}", why.join("; ")));
+                        .push(format!(
+                        "the batch size stays fixed at {batch}, as in the file: {}",
+                        why.join("; ")
+                    ));
                 }
                 Ok(loaded)
             }
@@ -110,7 +116,7 @@ pub(super) fn build(
     })
 }
 
-/// The inputs, without the initialisers that old files list among them.
+/// The inputs of the graph, without initialisers, which old files list among the inputs.
 fn declared(graph: &proto::Graph, options: &LoadOptions, path: &Path) -> Result<Vec<Declared>> {
     let malformed = |problem: String| Error::malformed(path, "ONNX model", problem);
     let stored: std::collections::HashSet<&str> =
@@ -122,7 +128,7 @@ fn declared(graph: &proto::Graph, options: &LoadOptions, path: &Path) -> Result<
             continue;
         }
         if name.is_empty() || inputs.iter().any(|d| d.input.name == name) {
-            return Err(malformed(format!("an input is called '{name}', which is empty or taken")));
+            return Err(malformed(format!("the input name '{name}' is empty or used twice")));
         }
         let tensor = info.r#type.as_ref().and_then(|t| t.tensor.as_ref());
         let tensor = tensor.ok_or_else(|| malformed(format!("input '{name}' is not a tensor")))?;
@@ -155,9 +161,9 @@ fn declared(graph: &proto::Graph, options: &LoadOptions, path: &Path) -> Result<
                 let problem = if dims.is_empty() {
                     "the file does not state its shape, or it is a scalar".to_string()
                 } else {
-                    format!("the file leaves sides open: [{}]", text.join(", "))
+                    format!("it has dynamic axes: [{}]", text.join(", "))
                 };
-                let expected = "the sides after the batch axis in the options of loading";
+                let expected = "the sizes of the axes after the batch axis in the load options (input_sides)";
                 return Err(Error::invalid(format!("input '{name}'"), problem, expected));
             }
         };
@@ -179,6 +185,7 @@ fn declared(graph: &proto::Graph, options: &LoadOptions, path: &Path) -> Result<
     Ok(inputs)
 }
 
+/// A dimension for error messages: its size or name, or `?`.
 fn show(dimension: &proto::Dimension) -> String {
     match (&dimension.value, &dimension.param) {
         (Some(value), _) => value.to_string(),
@@ -187,6 +194,7 @@ fn show(dimension: &proto::Dimension) -> String {
     }
 }
 
+/// Translates all nodes. `fixed` is the batch size if it is to be fixed.
 fn assemble(
     model: &proto::Model,
     graph: &proto::Graph,
@@ -203,7 +211,7 @@ fn assemble(
         let value = input(&mut cx, declared, fixed)?;
         if matches!(declared.code, data_type::FLOAT16 | data_type::BFLOAT16) {
             let name = &declared.input.name;
-            notes.push(format!("input '{name}' is half precision in the file; computed in {:?}", cx.dtype));
+            notes.push(format!("input '{name}' is half precision in the file; it is computed in {:?}", cx.dtype));
         }
         scope.set(&declared.input.name, value);
     }
@@ -232,7 +240,7 @@ fn assemble(
         for id in &mut outputs {
             if let Ok(Some((peeled, name))) = peel(&mut builder, *id) {
                 *id = peeled;
-                notes.push(format!("softmax '{name}' at the end is removed: the output is the logits"));
+                notes.push(format!("the softmax '{name}' at the end was removed: the output is the logits"));
             }
         }
     }
@@ -248,7 +256,7 @@ fn assemble(
     })
 }
 
-/// Adds an input, behind a check of the batch size if that is fixed.
+/// Adds an input. If the batch size is fixed, a reshape after it checks the batch size.
 fn input(cx: &mut Context, declared: &Declared, fixed: Option<usize>) -> std::result::Result<Value, Failure> {
     let ModelInput { name, sides, integer, .. } = &declared.input;
     let open: Vec<Option<usize>> = sides.iter().copied().map(Some).collect();
@@ -264,10 +272,10 @@ fn input(cx: &mut Context, declared: &Declared, fixed: Option<usize>) -> std::re
     Ok(Value::Node(Signal { id, shape, elem, outer: 1 }))
 }
 
-/// The node of an output, which must have one row per sample.
+/// The node of an output. Its first axis must be the batch, with one row per sample.
 fn output(cx: &Context, value: &Value) -> Res<NodeId> {
     let shapes = value.shapes()?;
-    let Value::Node(signal) = value else { return Err("does not depend on the inputs".into()) };
+    let Value::Node(signal) = value else { return Err("does not depend on any input".into()) };
     let rows = shapes.iter().zip(cx.worlds).all(|(shape, batch)| shape.first() == Some(&batch));
     if !rows {
         return Err(format!(

@@ -1,9 +1,10 @@
-//! Counting what a file would become in memory, before it is decoded.
+//! Counts the protobuf fields of a file before it is decoded, to limit the memory that decoding takes.
 //!
-//! An empty message takes two bytes in a file and hundreds in memory. Real files have few bytes of structure and
-//! many of weights; a file that is nothing but structure is refused, so that memory stays in proportion to the file.
+//! An empty protobuf message takes two bytes in a file but hundreds of bytes in memory. Real models consist mostly of weights
+//! and have few fields for their size. A file with far more fields is rejected, so that memory use stays in proportion to the
+//! size of the file.
 
-/// Messages that may hold many others.
+/// The protobuf messages that can contain many other messages.
 #[derive(Clone, Copy)]
 enum Kind {
     Model,
@@ -17,7 +18,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a field holds, if it is such a message.
+    /// The kind of message in field `number`, if it is one of these.
     fn field(self, number: u64) -> Option<Self> {
         Some(match (self, number) {
             (Self::Model, 7) | (Self::Attribute, 6) => Self::Graph,
@@ -31,6 +32,7 @@ impl Kind {
     }
 }
 
+/// Reads a variable-length integer and advances `bytes`.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -44,8 +46,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Checks that the number of fields is in proportion to the size. Malformed input passes: the decoder says what is
-/// wrong with it.
+/// Checks that the number of fields is in proportion to the size of the file. Malformed input is accepted here; the decoder
+/// reports what is wrong with it.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let limit = (1 << 18) + bytes.len() / 16;
     let mut fields = 0_usize;
@@ -69,7 +71,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
             }
         }
         if fields > limit {
-            return Err(format!("its {} bytes hold more than {limit} fields, as no model does", bytes.len()));
+            return Err(format!("it has {} bytes but more than {limit} protobuf fields, which no real model has", bytes.len()));
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
-//! The graph under construction, with shapes for two batch sizes.
+//! The graph under construction, with all shapes computed for two batch sizes.
 //!
-//! Everything is computed for two batch sizes that differ: a side that differs between them counts samples, a
-//! side that does not is fixed. So shape arithmetic folds away while the batch stays free.
+//! Every shape, and all shape arithmetic, is computed for two different batch sizes. An axis whose size differs between them
+//! contains the batch; all other axes have a fixed size. So shape arithmetic can be folded to constants at load time although
+//! the batch size stays variable.
 
 use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
@@ -10,42 +11,44 @@ use super::array::{Array, count};
 use super::tensors::Store;
 use super::value::{Elem, Known, Res, Shapes, Signal, Value};
 
-/// Builds the graph.
+/// The state of the construction.
 #[derive(Debug)]
 pub(super) struct Context {
     pub builder: GraphBuilder,
     /// Type that floating-point values are computed in.
     pub dtype: DType,
-    /// The two batch sizes; equal if the batch cannot be freed.
+    /// The two batch sizes; equal if the batch size is fixed.
     pub worlds: [usize; 2],
-    /// The batch size that constants of the file may have baked in, while the batch is freed.
+    /// The batch size that the file fixes, while it is being made variable. Constants of the file may contain it.
     pub baked: Option<usize>,
-    /// A node whose first axis is the batch.
+    /// A node whose first axis is the batch, to which constants can be expanded.
     pub anchor: Option<NodeId>,
+    /// Reads the stored tensors of the file.
     pub store: Store,
-    /// How many more values constants may be expanded to.
+    /// How many more values the constants computed at load time may have.
     pub budget: usize,
-    /// How many values a node may have per sample.
+    /// Most values that a node may have per sample.
     pub largest: usize,
 }
 
-/// The axis along which the samples of a batch lie.
+/// The axis that contains the batch: the one whose size depends on the batch size.
 pub(super) fn batch_axis(shape: &Shapes) -> Option<usize> {
     shape[0].iter().zip(&shape[1]).position(|(a, b)| a != b)
 }
 
+/// Both results, or the first error.
 fn unzip<T>(results: [Res<T>; 2]) -> Res<[T; 2]> {
     let [a, b] = results;
     Ok([a?, b?])
 }
 
-/// Computes something for both batch sizes.
+/// Calls `f(0)` and `f(1)`, for the first and the second batch size.
 pub(super) fn both<T>(mut f: impl FnMut(usize) -> Res<T>) -> Res<[T; 2]> {
     unzip([f(0), f(1)])
 }
 
 impl Context {
-    /// How many rows each sample has along this axis; `None` if the axis does not count samples.
+    /// How many rows each sample has along this axis; `None` if the axis does not contain the batch.
     pub fn multiple(&self, shape: &Shapes, axis: usize) -> Option<usize> {
         let (a, b) = (shape[0][axis], shape[1][axis]);
         let [m, n] = self.worlds;
@@ -58,10 +61,11 @@ impl Context {
         Some((axis, self.multiple(shape, axis)?))
     }
 
-    /// A size given in a file or computed from one; refuses those that no network has.
+    /// Checks the shape of a result: it must not be too large, only one axis may depend on the batch size, and that axis must
+    /// have a fixed number of rows per sample.
     pub fn check(&self, shape: &Shapes) -> Res<()> {
         count(&shape[1])?;
-        // A side given in a file costs nothing there, and memory when the graph runs.
+        // A few bytes in a file can demand a huge result, which would take memory when the graph runs.
         if count(&shape[0])? / self.worlds[0].max(1) > self.largest {
             return Err(format!(
                 "shape {:?} for a batch of {} is too large: more than {} values per sample",
@@ -72,7 +76,7 @@ impl Context {
         let dependent = shape[0].iter().zip(&shape[1]).filter(|(a, b)| a != b).count();
         if shape[0].len() != shape[1].len() || dependent > 1 {
             let why = format!(
-                "the result's shape depends on the batch in more than one axis: {shape:?} for batches of {:?}",
+                "the result's shape depends on the batch size in more than one axis: {shape:?} for the batch sizes {:?}",
                 self.worlds
             );
             return Err(why.into());
@@ -80,7 +84,7 @@ impl Context {
         if batch_axis(shape).is_some_and(|axis| self.multiple(shape, axis).is_none()) {
             let [a, b] = self.worlds;
             return Err(format!(
-                "the result does not hold a fixed number of rows per sample: {:?} for a batch of {a}, {:?} for {b}",
+                "the result does not have a fixed number of rows per sample: its shape is {:?} for a batch of {a} and {:?} for a batch of {b}",
                 shape[0], shape[1]
             )
             .into());
@@ -88,17 +92,17 @@ impl Context {
         Ok(())
     }
 
-    /// Checks that constants may be expanded to this shape.
+    /// Subtracts a new constant of this shape from the budget of values computed at load time.
     pub fn spend(&mut self, shape: &[usize]) -> Res<()> {
         let total = count(shape)?;
         self.budget = self
             .budget
             .checked_sub(total)
-            .ok_or_else(|| format!("expands constants to shape {shape:?}, more than the limit allows"))?;
+            .ok_or_else(|| format!("would compute a constant of shape {shape:?}; the constants computed at load time exceed the limit (max_folded_values)"))?;
         Ok(())
     }
 
-    /// Adds an operator; computes it now if all operands are constants.
+    /// Adds an operator to the graph, or computes it now if all operands are constants.
     pub fn apply(&mut self, name: &str, op: impl Into<Op>, operands: &[&Value], elem: Elem) -> Res<Value> {
         let op = op.into();
         let operands = operands.iter().map(|v| self.materialise(v, name)).collect::<Res<Vec<Value>>>()?;
@@ -113,7 +117,7 @@ impl Context {
             let tensors: Vec<&Tensor> = known.iter().map(|k| &k.tensor).collect();
             let value = op.operator().forward(&tensors, Backend::Auto)?;
             let own = match (&op, known.first()) {
-                // A weight that is only moved keeps its name.
+                // A weight that is only reshaped or transposed keeps its name.
                 (Op::Structure(_), Some(first)) if known.len() == 1 => first.name.as_str(),
                 _ => name,
             };
@@ -122,7 +126,7 @@ impl Context {
         let shape = [output(0)?, output(1)?];
         self.check(&shape)?;
         if shape[0].contains(&0) {
-            return Err(format!("the result has shape {:?}, no values", shape[0]).into());
+            return Err(format!("the result is empty: its shape is {:?}", shape[0]).into());
         }
         let rows = self.batch(&shape).map(|(_, rows)| rows);
         let outer = operands.iter().find_map(|v| match v {
@@ -134,8 +138,8 @@ impl Context {
         Ok(Value::Node(Signal { id, shape, elem, outer: outer.unwrap_or(1) }))
     }
 
-    /// As [`Context::apply`] for operators that broadcast: where a constant has the file's batch size baked in and
-    /// is the same for each sample, one sample's part is used.
+    /// As [`Context::apply`], for operators that broadcast. If it fails, it is tried again with constants that contain the
+    /// file's fixed batch size, and are the same for all samples, reduced to a single sample.
     pub fn apply_broadcast(
         &mut self,
         name: &str,
@@ -166,7 +170,7 @@ impl Context {
         self.apply(name, op, &refs, elem).map_err(|_| fault)
     }
 
-    /// One sample's part of a constant that repeats it for every sample of the file's batch.
+    /// If a constant has the file's fixed batch size along `axis` and is the same for all samples: the part of one sample.
     pub fn unbake(&self, value: &Value, axis: usize) -> Res<Option<Value>> {
         let (Value::Known(known), Some(batch)) = (value, self.baked) else { return Ok(None) };
         if batch < 2 || known.tensor.dims().get(axis) != Some(&batch) {
@@ -177,7 +181,7 @@ impl Context {
         Ok((!differs).then(|| Known::value(first, known.elem, &known.name)))
     }
 
-    /// The node of a value.
+    /// The node of a value; adds a node for a constant that has none yet.
     pub fn lift(&mut self, value: &Value) -> Res<NodeId> {
         match value {
             Value::Node(signal) => Ok(signal.id),
@@ -196,20 +200,21 @@ impl Context {
         }
     }
 
-    /// Turns shape arithmetic that an operator of the graph uses into a constant, repeated for each sample.
+    /// Turns a result of shape arithmetic that depends on the batch size, and is used by an operator of the graph, into a
+    /// constant for one sample that is repeated for each sample.
     pub fn materialise(&mut self, value: &Value, name: &str) -> Res<Value> {
         let Value::Varying(arrays) = value else { return Ok(value.clone()) };
         let shape = value.shapes()?;
         self.check(&shape)?;
         let Some((axis, rows)) = self.batch(&shape) else {
-            return Err("uses a number that depends on the batch size".into());
+            return Err("uses a value that depends on the batch size in a computation on data".into());
         };
         let one = both(|w| one_sample(&arrays[w], axis, rows, self.worlds[w]))?;
         if one[0] != one[1] {
-            return Err("uses numbers that differ between the samples of a batch".into());
+            return Err("uses constants that differ between the samples of a batch".into());
         }
         let [array, _] = one;
-        // [before, rows, after] of one sample, with the batch in front.
+        // The shape of one sample, [before, rows, after], with a batch axis of size 1 in front.
         let (before, after) = (&shape[0][..axis], &shape[0][axis + 1..]);
         let mut single = vec![1];
         single.extend_from_slice(before);
@@ -219,10 +224,10 @@ impl Context {
         self.spread(name, &single, axis, &shape)
     }
 
-    /// Repeats a value `[1, before…, rows, after…]` for each sample: its batch axis becomes axis `axis` of the
-    /// given shape.
+    /// Repeats a value of shape `[1, before…, rows, after…]` for each sample, and moves the batch into axis `axis` of the
+    /// result, which has shape `shape`.
     pub fn spread(&mut self, name: &str, single: &Value, axis: usize, shape: &Shapes) -> Res<Value> {
-        let anchor = self.anchor.ok_or("depends on the batch size, but there is no input")?;
+        let anchor = self.anchor.ok_or("depends on the batch size, but the model has no input")?;
         let (elem, [mut first, _]) = (single.elem()?, single.shapes()?);
         let rank = first.len();
         let stored = self.lift(single)?;
@@ -242,14 +247,15 @@ impl Context {
         self.reshape(&format!("{name}/merge"), &value, shape, 1)
     }
 
-    /// Reshapes a value; at most one side of the new shape may depend on the batch.
+    /// Reshapes a value; the size of at most one axis of the new shape may depend on the batch. `outer` is [`Signal::outer`] of
+    /// the result.
     pub fn reshape(&mut self, name: &str, value: &Value, target: &Shapes, outer: usize) -> Res<Value> {
         self.check(target)?;
         let elem = value.elem()?;
         let from = value.shapes()?;
         for (old, new) in from.iter().zip(target) {
             if count(old)? != count(new)? {
-                return Err(format!("shape {old:?} does not fit {new:?}").into());
+                return Err(format!("cannot reshape {old:?} to {new:?}").into());
             }
         }
         let open = batch_axis(target);
@@ -263,7 +269,7 @@ impl Context {
         Ok(value)
     }
 
-    /// Reshapes a value without touching the batch: `change` maps the shape for one batch size.
+    /// Reshapes a value without changing the place of the batch; `change` maps the old shape to the new one.
     pub fn reshape_by(
         &mut self,
         name: &str,
@@ -285,7 +291,7 @@ impl Context {
         Value::from_array(array, self.dtype, name)
     }
 
-    /// A value as the graph's floating-point type.
+    /// Converts a value to the floating-point type of the graph.
     pub fn as_float(&mut self, name: &str, value: &Value) -> Res<Value> {
         match value.elem()? {
             Elem::Float => Ok(value.clone()),
@@ -294,7 +300,7 @@ impl Context {
     }
 }
 
-/// One sample's part of an array with `rows` rows per sample along `axis`, if all samples have the same.
+/// The part of one sample of an array with `rows` rows per sample along `axis`; an error unless all samples have the same part.
 pub(super) fn one_sample(array: &Array, axis: usize, rows: usize, batch: usize) -> Res<Array> {
     let before: usize = array.shape[..axis].iter().product();
     let inner: usize = rows * array.shape[axis + 1..].iter().product::<usize>();
@@ -307,7 +313,7 @@ pub(super) fn one_sample(array: &Array, axis: usize, rows: usize, batch: usize) 
     };
     let first = part(0);
     if (1..batch).any(|sample| part(sample) != first) {
-        return Err("uses numbers that differ between the samples of a batch".into());
+        return Err("uses constants that differ between the samples of a batch".into());
     }
     Ok(first)
 }

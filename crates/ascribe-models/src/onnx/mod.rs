@@ -1,10 +1,10 @@
 //! Loading ONNX files.
 //!
-//! [`load`] reads a file of any operator set from 7 on, as PyTorch's two exporters, tf2onnx and others write them,
-//! with weights inside or in files beside it. Shape arithmetic and other computations on constants are folded away
-//! for the sizes of the input, while the batch stays free, also where the file fixes it: the first axis of
-//! every input counts samples. What cannot be computed exactly as the format defines it is an error that lists all
-//! nodes concerned ([`Error::Nodes`]); [`supported`] lists what can.
+//! [`load`] reads files of operator set 7 or newer, as PyTorch's two exporters, tf2onnx and others write them, with weights
+//! inside the file or in other files (external data). Shape arithmetic and other computations on constants are done at load
+//! time (constant folding), for the given input sizes. The batch size stays variable, even where the file fixes it: the first
+//! axis of every input is the batch axis. If a node cannot be computed exactly as the format defines it, loading fails with
+//! an error that lists all such nodes ([`Error::Nodes`]); [`supported`] lists the supported operators.
 //!
 //! ```no_run
 //! let model = ascribe_models::onnx::load("resnet50.onnx".as_ref(), &Default::default())?;
@@ -38,21 +38,21 @@ pub use supported::{SUPPORTED, SupportedOperator, supported};
 
 use crate::error::{Error, Result};
 
-/// How a file is loaded.
+/// Options for loading a file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Whether a softmax (or log-softmax) at the end is removed, so that the output is the logits. Default: yes.
+    /// Whether a softmax (or log-softmax) at the end is removed, so that the output is the logits. Default: true.
     pub peel_softmax: bool,
-    /// Type to compute in: f32 or f64. Default: f64 if the file's inputs are, f32 otherwise; half precision is
+    /// Type to compute in: f32 or f64. Default: f64 if an input of the file is f64, f32 otherwise. Half-precision models are
     /// computed in f32.
     pub dtype: Option<DType>,
-    /// For inputs whose sizes the file leaves open, the sides after the batch axis, by the input's name. (The first
-    /// axis is always open.)
+    /// For inputs with dynamic axes, the sizes of the axes after the batch axis, by the name of the input. (The batch axis is
+    /// always dynamic.)
     pub input_sides: BTreeMap<String, Vec<usize>>,
-    /// How many values the constants that the file computes may have together. Default: 2²⁸, which is 1 GiB in f32.
+    /// Most values that the constants computed at load time may have in total. Default: 2²⁸, which is 1 GiB in f32.
     pub max_folded_values: usize,
-    /// How many values a node may have per sample. Default: 2²⁸, which is 1 GiB in f32.
+    /// Most values that the result of a node may have per sample. Default: 2²⁸, which is 1 GiB in f32.
     pub max_values_per_sample: usize,
 }
 
@@ -79,17 +79,17 @@ impl LoadOptions {
         Self { dtype: Some(dtype), ..self }
     }
 
-    /// Sets how many values the constants that the file computes may have together.
+    /// Sets how many values the constants computed at load time may have in total.
     pub fn max_folded_values(self, max_folded_values: usize) -> Self {
         Self { max_folded_values, ..self }
     }
 
-    /// Sets how many values a node may have per sample.
+    /// Sets how many values the result of a node may have per sample.
     pub fn max_values_per_sample(self, max_values_per_sample: usize) -> Self {
         Self { max_values_per_sample, ..self }
     }
 
-    /// Sets the sides of an input after the batch axis.
+    /// Sets the sizes of an input's axes after the batch axis.
     pub fn input_sides(mut self, name: &str, sides: &[usize]) -> Self {
         self.input_sides.insert(name.into(), sides.to_vec());
         self
@@ -101,18 +101,18 @@ impl LoadOptions {
 pub struct ModelInput {
     /// Its name.
     pub name: String,
-    /// Sides after the batch axis.
+    /// Sizes of the axes after the batch axis.
     pub sides: Vec<usize>,
     /// Whether it holds integers.
     pub integer: bool,
-    /// The batch size that the file states, if it does.
+    /// The batch size that the file fixes, if it fixes one.
     pub stated_batch: Option<usize>,
 }
 
 /// A model read from a file.
 #[derive(Clone, Debug)]
 pub struct LoadedModel {
-    /// The network.
+    /// The network as a graph.
     pub graph: Graph,
     /// Version of the default operator set.
     pub opset: i64,
@@ -120,9 +120,9 @@ pub struct LoadedModel {
     pub producer: String,
     /// The inputs.
     pub inputs: Vec<ModelInput>,
-    /// The batch size, if it could not be freed: inputs must then have this many samples.
+    /// The batch size of the file, if it could not be made variable: inputs must then have this many samples.
     pub fixed_batch: Option<usize>,
-    /// What was changed or is worth knowing.
+    /// Messages for the user: what was changed, and other things worth knowing.
     pub notes: Vec<String>,
 }
 
@@ -145,7 +145,7 @@ impl std::fmt::Display for NodeProblem {
 
 /// Loads a file.
 ///
-/// External data is looked for in the file's folder and refused elsewhere.
+/// External data has to be in the folder of the file; from elsewhere it is an error.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model, [`Error::Nodes`] with all
@@ -157,7 +157,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
     read(bytes.into(), path, Some(path), options)
 }
 
-/// Loads a model from memory; `folder` is where external data lies, without one it is refused.
+/// Loads a model from memory. `folder` is where its external data is; without a folder, external data is an error.
 ///
 /// # Errors
 /// As [`load`].
@@ -174,7 +174,7 @@ fn read(bytes: Bytes, path: &Path, beside: Option<&Path>, options: &LoadOptions)
     census::check(&bytes).map_err(malformed)?;
     let model = proto::Model::decode(bytes).map_err(|e| malformed(e.to_string()))?;
     build::build(&model, path, beside, options).map_err(|e| match e {
-        // A graph that cannot be put together is the file's fault, and its name must be known.
+        // If the graph cannot be built, the file is wrong: report it with the path of the file.
         Error::Graph(error) => malformed(error.to_string()),
         other => other,
     })

@@ -5,9 +5,10 @@ use ascribe_core::{GraphBuilder, NodeId};
 
 use super::value::Res;
 
-/// What an output becomes without the softmax that it ends with: the new output and the softmax's name.
+/// Removes the softmax at the end of an output, if there is one. Returns the new output and the name of the softmax.
 ///
-/// Attributions explain logits: a softmax mixes the classes, and its gradient vanishes where the network is sure.
+/// Attributions should explain logits: a softmax mixes the scores of all classes, and its gradient vanishes where the network
+/// is confident. Reshapes after the softmax are kept.
 pub(super) fn peel(builder: &mut GraphBuilder, output: NodeId) -> Res<Option<(NodeId, String)>> {
     let mut moves = Vec::new();
     let mut at = output;

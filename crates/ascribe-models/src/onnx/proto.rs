@@ -1,7 +1,7 @@
-//! The messages of the ONNX format that a loader needs, with the field numbers of `onnx.proto`.
+//! The protobuf messages of the ONNX format that the loader needs, with the field numbers of `onnx.proto`.
 //!
-//! Unknown fields are skipped. `prost` bounds the nesting and checks every length against what is left of the
-//! file before it allocates; bytes are slices of the one buffer that holds the file.
+//! Unknown fields are skipped. `prost` limits the nesting depth, and before it allocates it checks every length against the
+//! rest of the file. Fields of type bytes are slices of the buffer that holds the file, not copies.
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,7 +22,7 @@ pub(super) mod data_type {
     pub const UINT64: i32 = 13;
     pub const BFLOAT16: i32 = 16;
 
-    /// The name that messages use.
+    /// The name of a data type, for error messages.
     pub fn name(code: i32) -> String {
         const NAMES: [&str; 17] = [
             "undefined",

@@ -1,4 +1,4 @@
-//! Which operators, attributes and modes can be loaded.
+//! The operators, attributes and modes that can be loaded.
 
 use super::attributes::Attributes;
 
@@ -7,11 +7,11 @@ use super::attributes::Attributes;
 pub struct SupportedOperator {
     /// The name in the default operator set.
     pub name: &'static str,
-    /// The attributes that are understood.
+    /// The attributes that are supported.
     pub attributes: &'static [&'static str],
-    /// Attributes whose values are restricted, with the values that are understood.
+    /// Attributes of which only some values are supported, with these values.
     pub values: &'static [(&'static str, &'static [&'static str])],
-    /// What else is not supported; empty if nothing is left out.
+    /// Further restrictions; empty if there are none.
     pub limits: &'static str,
 }
 
@@ -157,7 +157,7 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Xor" : CONSTANTS;
 };
 
-/// The operators that can be loaded, in alphabetical order, with what is left out.
+/// The operators that can be loaded, in alphabetical order, with their restrictions.
 ///
 /// ```
 /// assert!(ascribe_models::onnx::supported().iter().any(|op| op.name == "Conv"));
@@ -171,7 +171,7 @@ pub(super) fn only_constants(op: &str) -> bool {
     SUPPORTED.iter().any(|s| s.name == op && s.limits == CONSTANTS)
 }
 
-/// Why a node cannot be loaded, from its operator and attributes alone.
+/// Why a node cannot be loaded, as far as its operator and attributes tell.
 pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Option<String> {
     if !matches!(domain, "" | "ai.onnx") {
         return Some(format!("operators of the domain '{domain}' are not supported"));
@@ -188,7 +188,7 @@ pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Opti
         if let Some((_, allowed)) = allowed {
             let value =
                 attribute.s.as_ref().map(|s| String::from_utf8_lossy(s).into_owned()).unwrap_or_default();
-            // An empty text is how some exporters write the default.
+            // Some exporters write an empty string for the default.
             if !value.is_empty() && !allowed.contains(&value.as_str()) {
                 return Some(format!("{name} '{value}' is not supported; expected one of {allowed:?}"));
             }

@@ -1,4 +1,4 @@
-//! Stored tensors: initialisers and constants, inside the file or beside it.
+//! Reads stored tensors (initialisers and constants), from the model file or from external data.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,22 +15,23 @@ use super::value::{Elem, Known, Res, Value};
 /// Reads stored tensors.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// The folder that external data may lie in, and where links in it may point to.
+    /// The folder of the model, in which external data must be, and the folder that symbolic links in it may point to.
     folders: Vec<PathBuf>,
+    /// Open files with their sizes.
     files: HashMap<PathBuf, (File, u64)>,
     dtype: DType,
 }
 
 impl Store {
-    /// A reader whose external data lies beside the file `model`, or in the folder `model`; without either,
-    /// external data is refused.
+    /// A reader that finds external data in the folder of the file `model`, or in the folder `model`. With `None`, external data
+    /// is an error.
     pub fn new(model: Option<&Path>, dtype: DType) -> Self {
         let mut folders = Vec::new();
         if let Some(path) = model {
             let folder = if path.is_dir() { Some(path) } else { path.parent() };
             let folder = folder.filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
             folders.push(folder.to_owned());
-            // Download caches hold links, to the model and to its data, that point into one other folder.
+            // In download caches (Hugging Face), the model and its data are symbolic links into another folder.
             let target = path.canonicalize().ok();
             if let Some(target) = target.as_deref().and_then(Path::parent)
                 && !path.is_dir()
@@ -46,7 +47,7 @@ impl Store {
         let shape = tensor
             .dims
             .iter()
-            .map(|&d| usize::try_from(d).map_err(|_| format!("has a negative side {d}").into()))
+            .map(|&d| usize::try_from(d).map_err(|_| format!("has an axis of negative size {d}").into()))
             .collect::<Res<Vec<usize>>>()?;
         let total = count(&shape)?;
         let code = tensor.data_type.unwrap_or(0);
@@ -63,10 +64,12 @@ impl Store {
         Ok(Known::value(tensor, elem, name))
     }
 
+    /// Converts a floating-point tensor to the type of the graph.
     fn float(&self, tensor: &Tensor) -> Res<(Tensor, Elem)> {
         Ok((tensor.to_dtype(self.dtype)?, Elem::Float))
     }
 
+    /// A tensor from raw little-endian bytes.
     fn raw(
         &self,
         raw: &[u8],
@@ -78,7 +81,7 @@ impl Store {
         use data_type as t;
         if Some(raw.len()) != total.checked_mul(size) {
             return Err(format!(
-                "holds {} bytes, but {total} values of type {} take {} each",
+                "has {} bytes of data, but {total} values of type {} take {} bytes each",
                 raw.len(),
                 t::name(code),
                 size
@@ -114,6 +117,7 @@ impl Store {
         }
     }
 
+    /// A tensor from the typed data fields of the protobuf message.
     fn fields(&self, t: &proto::Tensor, code: i32, total: usize, shape: Vec<usize>) -> Res<(Tensor, Elem)> {
         use data_type as d;
         let device = &Device::Cpu;
@@ -121,7 +125,7 @@ impl Store {
             if len == total {
                 return Ok(());
             }
-            Err(format!("holds {len} values, but shape {shape:?} has {total}"))
+            Err(format!("has {len} values, but its shape {shape:?} needs {total}"))
         };
         match code {
             d::FLOAT => {
@@ -167,21 +171,21 @@ impl Store {
         }
     }
 
-    /// The bytes of a tensor stored in a file of its own.
+    /// The bytes of a tensor that is stored in another file (external data).
     fn external(&mut self, entries: &[proto::Entry], total: usize, size: usize) -> Res<Vec<u8>> {
         let find = |key: &str| entries.iter().find(|e| e.key.as_deref() == Some(key))?.value.as_deref();
         let number = |key: &str| -> Res<Option<u64>> {
             find(key)
                 .map(|text| {
-                    text.parse().map_err(|_| format!("external data: {key} '{text}' is no number").into())
+                    text.parse().map_err(|_| format!("external data: {key} '{text}' is not a number").into())
                 })
                 .transpose()
         };
-        let location = find("location").ok_or("external data without a location")?;
+        let location = find("location").ok_or("its external data has no location")?;
         let need = total.checked_mul(size).ok_or("is too large")? as u64;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(need));
         if length != need {
-            return Err(format!("external data of {length} bytes, but its shape and type take {need}").into());
+            return Err(format!("its external data has {length} bytes, but its shape and type need {need}").into());
         }
         let path = self.resolve(location)?;
         let (file, size) = match self.files.entry(path.clone()) {
@@ -193,11 +197,11 @@ impl Store {
         };
         if offset.checked_add(length).is_none_or(|end| end > *size) {
             return Err(format!(
-                "external data '{location}' holds {size} bytes, not {length} from position {offset}"
+                "external data '{location}' has {size} bytes; {length} bytes from position {offset} are not there"
             )
             .into());
         }
-        // The length is within the file, so that the buffer is no larger than what is read into it.
+        // The length has been checked against the size of the file, so the buffer is no larger than the file.
         let mut bytes = vec![0; length as usize];
         file.seek(SeekFrom::Start(offset))
             .and_then(|_| file.read_exact(&mut bytes))
@@ -205,24 +209,25 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Where external data lies; refuses whatever is not in the model's folder.
+    /// The path of external data; an error if it is not in the folder of the model.
     fn resolve(&self, location: &str) -> Res<PathBuf> {
         let relative = Path::new(location);
         let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if !plain || location.is_empty() || location.contains('\\') {
-            return Err(format!("external data '{location}' lies outside the model's folder").into());
+            return Err(format!("external data '{location}' is outside the model's folder").into());
         }
-        let folder = self.folders.first().ok_or("external data, but the model was not read from a file")?;
+        let folder = self.folders.first().ok_or("has external data, but the model was not read from a file")?;
         let path = folder.join(relative);
         let real = path.canonicalize().map_err(|e| format!("external data '{}': {e}", path.display()))?;
         let inside = self.folders.iter().any(|f| f.canonicalize().is_ok_and(|f| real.starts_with(f)));
         if inside {
             return Ok(real);
         }
-        Err(format!("external data '{location}' is a link to outside the model's folder").into())
+        Err(format!("external data '{location}' is a link to a file outside the model's folder").into())
     }
 }
 
+/// Reads little-endian values of `N` bytes.
 fn le<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     raw.chunks_exact(N)
         .map(|chunk| {
@@ -233,6 +238,7 @@ fn le<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
         .collect()
 }
 
+/// Bytes per element of a data type; an error if it is not supported.
 fn element_size(code: i32) -> Res<usize> {
     use data_type as t;
     match code {
@@ -244,7 +250,7 @@ fn element_size(code: i32) -> Res<usize> {
     }
 }
 
-/// What kind of number a data type holds.
+/// The kind of elements of a data type.
 pub(super) fn elem_of(code: i32) -> Res<Elem> {
     use data_type as t;
     element_size(code)?;

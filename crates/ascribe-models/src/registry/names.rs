@@ -1,21 +1,21 @@
-//! One set of parameter names per architecture.
+//! Renames parameters so that each architecture has only one set of parameter names.
 
 use crate::error::Result;
 use crate::weights::StateDict;
 
-/// Renames parameters of older checkpoints and of timm to torchvision's present names, for the
-/// architectures where they differ:
+/// Renames parameters of older checkpoints and of timm to the names that torchvision uses now, for the architectures
+/// where they differ:
 ///
 /// - VGG: timm writes the first two linear layers as convolutions (`pre_logits.fc1.weight`, shape
 ///   [4096, 512, 7, 7]) and the last as `head.fc`; torchvision has `classifier.0` (shape
-///   [4096, 25088]), `classifier.3` and `classifier.6`. Flattening in row-major order is what
-///   torchvision does between the two, so the values keep their order.
-/// - DenseNet: until 2018 `denselayer1.norm.1`, since then `denselayer1.norm1`.
+///   [4096, 25088]), `classifier.3` and `classifier.6`. torchvision flattens its features in row-major order, so the
+///   weights can be reshaped without reordering.
+/// - DenseNet: `denselayer1.norm.1` until 2018, `denselayer1.norm1` since then.
 ///
-/// Other architectures, and names that are right already, stay as they are.
+/// Other architectures, and names that are already right, are not changed.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) when two names become the same.
+/// [`Error::Invalid`](crate::Error::Invalid) when two parameters would get the same name.
 pub fn canonical_names(architecture: &str, weights: StateDict) -> Result<StateDict> {
     if architecture.starts_with("vgg") {
         let renamed = weights.rename(|name| {
@@ -44,6 +44,7 @@ pub fn canonical_names(architecture: &str, weights: StateDict) -> Result<StateDi
     }
 }
 
+/// Reshapes the weights of VGG's linear layers from convolution weights to matrices.
 fn flatten_linear(mut weights: StateDict) -> Result<StateDict> {
     for name in ["classifier.0.weight", "classifier.3.weight", "classifier.6.weight"] {
         if let Ok(tensor) = weights.get(name)

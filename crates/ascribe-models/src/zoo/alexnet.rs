@@ -1,4 +1,4 @@
-//! AlexNet.
+//! The architecture AlexNet.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -7,8 +7,8 @@ use super::net::{ConvSpec, Net};
 use crate::error::Result;
 
 /// The one-column variant of Krizhevsky (2014), "One weird trick for parallelizing convolutional neural
-/// networks", <https://arxiv.org/abs/1404.5997>: torchvision's `alexnet`. For inputs from 63×63; others than
-/// 224×224 are pooled to 6×6 before the classifier.
+/// networks", <https://arxiv.org/abs/1404.5997>, as in torchvision. Inputs must be at least 63×63 pixels; the
+/// classifier's input is pooled to 6×6.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let overlapping = Window::new([3, 3]).stride([2, 2]);
     let x = net.conv("features.0", x, 3, 64, ConvSpec::square(11).stride(4).padding([2, 2]).with_bias())?;

@@ -15,16 +15,16 @@ use crate::error::{Error, Result, nearest};
 /// One network architecture of the zoo.
 #[derive(Clone, Copy, Debug)]
 pub struct Architecture {
-    /// Its name, in lower case with hyphens: `resnet50`, `vgg16-bn`, `inception-v3`.
+    /// The name, in lower case with hyphens: `resnet50`, `vgg16-bn`, `inception-v3`.
     pub name: &'static str,
     /// Height and width of the input, in pixels, that the architecture was published for.
     pub side: usize,
-    /// What to cite.
+    /// The paper to cite.
     pub paper: &'static str,
     kind: Kind,
 }
 
-/// How it is built.
+/// The function that builds an architecture, and its arguments.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     AlexNet,
@@ -114,7 +114,7 @@ pub fn architectures() -> &'static [Architecture] {
     &ARCHITECTURES
 }
 
-/// The architecture of this name; case, `-`, `_` and `.` do not matter.
+/// The architecture with this name. Case and the characters `-`, `_` and `.` are ignored.
 ///
 /// ```
 /// assert_eq!(ascribe_models::zoo::architecture("SqueezeNet1_0")?.name, "squeezenet1-0");
@@ -135,17 +135,17 @@ pub fn architecture(name: &str) -> Result<&'static Architecture> {
 }
 
 impl Architecture {
-    /// Whether the architecture knows `transform_input`.
+    /// Whether the architecture has the option `transform_input`.
     pub(super) fn has_input_transform(&self) -> bool {
         matches!(self.kind, Kind::GoogLeNet | Kind::InceptionV3)
     }
 
-    /// Whether the network depends on the input's height and width.
+    /// Whether the layers of the network depend on the height and width of the input.
     pub(super) fn needs_sides(&self) -> bool {
         matches!(self.kind, Kind::EfficientNetLite(_))
     }
 
-    /// How its parameters may be called.
+    /// Which naming conventions its parameters can have.
     pub(super) fn family(&self) -> Family {
         match self.kind {
             Kind::EfficientNetLite(scale) => Family::EfficientNetLite(scale),
@@ -154,8 +154,8 @@ impl Architecture {
         }
     }
 
-    /// Adds the layers from the (transformed) input `x` to the logits; the input has height and width `sides`
-    /// if [`needs_sides`](Self::needs_sides).
+    /// Adds the layers from the (transformed) input `x` to the logits. `sides` are the height and width of the input; they are
+    /// only used if [`needs_sides`](Self::needs_sides).
     pub(super) fn layers(&self, net: &mut Net<'_>, x: NodeId, sides: [usize; 2]) -> Result<NodeId> {
         match self.kind {
             Kind::AlexNet => alexnet::build(net, x),

@@ -1,4 +1,4 @@
-//! `DenseNet`.
+//! The architecture `DenseNet`.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -11,7 +11,7 @@ const EPSILON: f64 = 1e-5;
 /// Channels that each layer adds (k in the paper).
 const GROWTH: usize = 32;
 
-/// Channels of a layer's 1×1 convolution.
+/// Output channels of the 1×1 convolution of a layer.
 const BOTTLENECK: usize = 4 * GROWTH;
 
 /// Huang, Liu, van der Maaten & Weinberger (2016), "Densely connected convolutional networks",
@@ -41,8 +41,8 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId, depths: [usize; 4]) -> Result<
     net.linear("classifier", x, channels, classes)
 }
 
-/// Each layer sees the block's input and the outputs of all layers before it. What `denselayer4` leaves for the
-/// next layer to see is called `denselayer4.cat`; the last concatenation carries the block's name.
+/// The input of each layer is the concatenation of the block's input and the outputs of all layers before it. The concatenation
+/// after `denselayer4` is called `denselayer4.cat`; the last one has the name of the block.
 fn dense_block(net: &mut Net<'_>, name: &str, x: NodeId, channels: usize, depth: usize) -> Result<NodeId> {
     let mut x = x;
     for i in 0..depth {
@@ -65,7 +65,7 @@ fn dense_layer(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize) -> Result<N
     net.output_of(name, x)
 }
 
-/// Halves the channels and the resolution.
+/// A transition layer, which halves the number of channels and the resolution.
 fn transition(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize) -> Result<NodeId> {
     let at = |part: &str| format!("{name}.{part}");
     let x = net.batch_norm(&at("norm"), x, cin, EPSILON)?;

@@ -1,4 +1,4 @@
-//! EfficientNet-Lite.
+//! The architecture EfficientNet-Lite.
 
 use ascribe_core::NodeId;
 
@@ -11,10 +11,14 @@ const HEAD: usize = 1280;
 
 /// One stage before scaling.
 struct Stage {
+    /// Number of blocks.
     repeats: usize,
     kernel: usize,
+    /// Stride of the first block.
     stride: usize,
+    /// Factor by which blocks expand the channels.
     expansion: usize,
+    /// Output channels.
     channels: usize,
 }
 
@@ -44,14 +48,14 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// Number of blocks of stage `i`: rounded up; the first and the last stage are not scaled.
+    /// Number of blocks of stage `i`, rounded up. The first and the last stage are not scaled.
     fn repeats(self, i: usize) -> usize {
         let repeats = STAGES[i].repeats;
         let scaled = i > 0 && i + 1 < STAGES.len();
         if scaled { (self.depth * repeats as f64).ceil() as usize } else { repeats }
     }
 
-    /// Channels of stage `i`: the nearest multiple of 8, but not below nine tenths of the exact number.
+    /// Output channels of stage `i`: the nearest multiple of 8 that is at least nine tenths of the exact number.
     fn channels(self, i: usize) -> usize {
         let exact = STAGES[i].channels as f64 * self.width;
         let rounded = ((exact + 4.0) as usize / 8 * 8).max(8);
@@ -65,11 +69,11 @@ pub(super) fn repeats(scale: Scale) -> Vec<usize> {
 }
 
 /// The Lite variant, published by Google in 2020, of Tan & Le (2019), "EfficientNet: rethinking model scaling
-/// for convolutional neural networks", <https://arxiv.org/abs/1905.11946>: no squeeze-and-excitation, `ReLU6` in
-/// the place of swish, stem and head not scaled.
+/// for convolutional neural networks", <https://arxiv.org/abs/1905.11946>: no squeeze-and-excitation,
+/// `ReLU6` instead of swish, and stem and head are not scaled.
 ///
-/// Padding is TensorFlow's SAME, which at stride 2 depends on the resolution: the network is built for inputs of
-/// `sides` exactly. Names are those of the published PyTorch conversions (`_blocks.3._expand_conv`).
+/// Padding is TensorFlow's SAME, which for stride 2 depends on the resolution. So the network is built for inputs of exactly the
+/// height and width `sides`. Names are those of the published PyTorch conversions (`_blocks.3._expand_conv`).
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, scale: Scale, sides: [usize; 2]) -> Result<NodeId> {
     let mut same = Same { sides };
     let x = net.conv("_conv_stem", x, 3, STEM, same.conv(3, 2))?;
@@ -95,7 +99,8 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId, scale: Scale, sides: [usize; 2
     net.linear("_fc", x, HEAD, classes)
 }
 
-/// Inverted residual: expand by a 1×1 convolution, filter each channel, project back without activation.
+/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution without
+/// activation that projects back to few channels.
 fn block(
     net: &mut Net<'_>,
     name: &str,
@@ -118,14 +123,15 @@ fn block(
     if filter.window.stride == [1, 1] && cin == cout { net.add(name, y, x) } else { net.output_of(name, y) }
 }
 
-/// TensorFlow's SAME padding, for a resolution that shrinks from layer to layer.
+/// Computes TensorFlow's SAME padding, layer by layer, as the resolution decreases.
 struct Same {
+    /// Height and width at the current layer.
     sides: [usize; 2],
 }
 
 impl Same {
-    /// The next convolution: ⌈side / stride⌉ windows per axis, padded by max((⌈side / stride⌉ − 1) · stride +
-    /// kernel − side, 0), half of it (rounded down) before and the rest after.
+    /// The next convolution. It has ⌈side / stride⌉ windows per axis and a padding of max((⌈side / stride⌉ − 1) · stride +
+    /// kernel − side, 0), of which half (rounded down) is at the start and the rest at the end.
     fn conv(&mut self, kernel: usize, stride: usize) -> ConvSpec {
         let [(top, bottom), (left, right)] = self.sides.map(|side| {
             // The last window starts at the last multiple of the stride inside the input.

@@ -1,4 +1,4 @@
-//! `GoogLeNet`.
+//! The architecture `GoogLeNet`.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -7,11 +7,15 @@ use super::inception::conv_norm_relu;
 use super::net::{ConvSpec, Net};
 use crate::error::Result;
 
-/// Output channels of one inception module: 1×1; 3×3 and what is reduced to before; "5×5" and before; after pooling.
+/// Output channels of the convolutions of an inception module.
 struct Widths {
+    /// 1×1 branch.
     one: usize,
+    /// 3×3 branch: of the 1×1 convolution that reduces the channels, and of the 3×3 convolution.
     three: [usize; 2],
+    /// "5×5" branch: of the 1×1 convolution, and of the second convolution.
     five: [usize; 2],
+    /// Pooling branch.
     pool: usize,
 }
 
@@ -20,6 +24,7 @@ impl Widths {
         Self { one, three, five, pool }
     }
 
+    /// Channels of the concatenated output.
     fn total(&self) -> usize {
         self.one + self.three[1] + self.five[1] + self.pool
     }
@@ -27,9 +32,9 @@ impl Widths {
 
 /// Szegedy et al. (2014), "Going deeper with convolutions", <https://arxiv.org/abs/1409.4842>, table 1.
 ///
-/// As torchvision's: with batch norm, without local response normalisation, 3×3 convolutions in the place of
-/// the 5×5 (a mistake that the published weights were trained with), pooling rounds up. The auxiliary
-/// classifiers are left out.
+/// As in torchvision: with batch norm and without local response normalisation, with 3×3 convolutions instead of 5×5 ones (a
+/// mistake with which the published weights were trained), and with pooling in ceil mode. The auxiliary classifiers are left
+/// out.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let pool = Window { ceil_mode: true, ..Window::new([3, 3]).stride([2, 2]) };
     let x = conv_norm_relu(net, "conv1", x, 3, 64, ConvSpec::square(7).stride(2).same())?;

@@ -1,4 +1,4 @@
-//! What both Inception networks share: their layer, and the scaling of the input.
+//! What GoogLeNet and Inception-v3 share: their convolution layer, and the conversion of the input.
 
 use ascribe_core::ops::ScaleShift;
 use ascribe_core::{Device, NodeId, Tensor};
@@ -8,15 +8,15 @@ use crate::error::Result;
 
 const EPSILON: f64 = 1e-3;
 
-/// Mean and standard deviation of ImageNet's red, green and blue.
+/// Mean and standard deviation of red, green and blue in ImageNet.
 const IMAGENET: [(f64, f64); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
-/// Parameters of the auxiliary classifiers, which only training uses.
+/// Whether a parameter belongs to an auxiliary classifier, which is only used in training.
 pub(super) fn is_auxiliary(parameter: &str) -> bool {
     ["aux1.", "aux2.", "AuxLogits."].iter().any(|head| parameter.starts_with(head))
 }
 
-/// Convolution, batch norm, ReLU; the ReLU carries the layer's name, as its output is the layer's.
+/// Convolution, batch norm, ReLU. The node of the ReLU has the name of the layer, since its output is that of the layer.
 pub(super) fn conv_norm_relu(
     net: &mut Net<'_>,
     name: &str,
@@ -30,8 +30,8 @@ pub(super) fn conv_norm_relu(
     net.relu(name, x)
 }
 
-/// From pixels that are normalised by ImageNet's mean μ and deviation σ to the interval \[−1, 1\] that the
-/// published weights were trained on: `x_c · σ_c / 0.5 + (μ_c − 0.5) / 0.5`.
+/// Converts pixels that are normalised with ImageNet's mean μ and standard deviation σ to the interval \[−1, 1\] for which the
+/// published weights were trained: `x_c · σ_c / 0.5 + (μ_c − 0.5) / 0.5`.
 pub(super) fn transform_input(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let scale = IMAGENET.map(|(_, deviation)| deviation / 0.5);
     let shift = IMAGENET.map(|(mean, _)| (mean - 0.5) / 0.5);

@@ -1,4 +1,4 @@
-//! Inception-v3.
+//! The architecture Inception-v3.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -8,8 +8,8 @@ use super::net::{ConvSpec, Net};
 use crate::error::Result;
 
 /// Szegedy, Vanhoucke, Ioffe, Shlens & Wojna (2015), "Rethinking the Inception architecture for computer
-/// vision", <https://arxiv.org/abs/1512.00567>. As torchvision's; without the auxiliary classifier. For inputs
-/// from 75×75.
+/// vision", <https://arxiv.org/abs/1512.00567>. As in torchvision, without the auxiliary classifier.
+/// Inputs must be at least 75×75 pixels.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let (one, three) = (ConvSpec::square(1), ConvSpec::square(3));
     let pool = Window::new([3, 3]).stride([2, 2]);
@@ -39,7 +39,7 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     net.linear("fc", x, 2048, classes)
 }
 
-/// A chain of layers `module.name`, each with its output channels and kernel.
+/// A sequence of layers `module.name`, each with its output channels and kernel.
 fn chain(
     net: &mut Net<'_>,
     module: &str,
@@ -55,19 +55,19 @@ fn chain(
     Ok(x)
 }
 
-/// Average over the 3×3 neighbourhood, zeros of the padding included, then a 1×1 convolution.
+/// Average over the 3×3 neighbourhood, where padding counts as zeros, then a 1×1 convolution.
 fn pool_branch(net: &mut Net<'_>, module: &str, x: NodeId, cin: usize, cout: usize) -> Result<NodeId> {
     let around = Window::new([3, 3]).padding([1, 1]);
     let pooled = net.average_pool(&format!("{module}.avg_pool2d"), x, around)?;
     chain(net, module, pooled, cin, &[("branch_pool", cout, ConvSpec::square(1))])
 }
 
-/// Maximum of every second 3×3 window.
+/// 3×3 max-pooling with stride 2.
 fn max_branch(net: &mut Net<'_>, module: &str, x: NodeId) -> Result<NodeId> {
     net.max_pool(&format!("{module}.max_pool2d"), x, Window::new([3, 3]).stride([2, 2]))
 }
 
-/// Figure 5: 5×5 and twice 3×3.
+/// Figure 5 of the paper: a 5×5 branch and a branch with two 3×3 convolutions.
 fn module_a(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize, pool: usize) -> Result<NodeId> {
     let (one, three) = (ConvSpec::square(1), ConvSpec::square(3).same());
     let five = ConvSpec::square(5).same();
@@ -93,7 +93,7 @@ fn module_b(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize) -> Result<Node
     net.concat(name, &[single, double, pooled])
 }
 
-/// Figure 6: 7×7 as 1×7 and 7×1, of `width` channels, once and twice.
+/// Figure 6: a 7×7 convolution as 1×7 and 7×1, once in one branch and twice in another, with `width` channels.
 fn module_c(net: &mut Net<'_>, name: &str, x: NodeId, width: usize) -> Result<NodeId> {
     let cin = 768;
     let one = ConvSpec::square(1);
@@ -130,7 +130,7 @@ fn module_d(net: &mut Net<'_>, name: &str, x: NodeId) -> Result<NodeId> {
     net.concat(name, &[single, seven, pooled])
 }
 
-/// Figure 7: 1×3 and 3×1 side by side.
+/// Figure 7: 1×3 and 3×1 convolutions side by side.
 fn module_e(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize) -> Result<NodeId> {
     let (one, three) = (ConvSpec::square(1), ConvSpec::square(3).same());
     let direct = chain(net, name, x, cin, &[("branch1x1", 320, one)])?;
@@ -142,7 +142,7 @@ fn module_e(net: &mut Net<'_>, name: &str, x: NodeId, cin: usize) -> Result<Node
     net.concat(name, &[direct, single, double, pooled])
 }
 
-/// A 1×3 and a 3×1 convolution of the same input, joined.
+/// A 1×3 and a 3×1 convolution of the same input, concatenated.
 fn side_by_side(
     net: &mut Net<'_>,
     module: &str,

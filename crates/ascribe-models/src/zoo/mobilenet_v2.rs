@@ -1,4 +1,4 @@
-//! MobileNet-V2.
+//! The architecture MobileNet-V2.
 
 use ascribe_core::NodeId;
 
@@ -24,7 +24,7 @@ pub(super) fn repeats() -> Vec<usize> {
 }
 
 /// Sandler, Howard, Zhu, Zhmoginov & Chen (2018), "`MobileNetV2`: inverted residuals and linear bottlenecks",
-/// <https://arxiv.org/abs/1801.04381>. As torchvision's.
+/// <https://arxiv.org/abs/1801.04381>. As in torchvision.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let mut x = conv_norm_relu6(net, "features.0", x, 3, 32, ConvSpec::square(3).stride(2).same())?;
     x = net.output_of("features.0", x)?;
@@ -47,6 +47,7 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     net.linear("classifier.1", x, 1280, classes)
 }
 
+/// Convolution, batch norm, `ReLU6`.
 fn conv_norm_relu6(
     net: &mut Net<'_>,
     name: &str,
@@ -60,7 +61,8 @@ fn conv_norm_relu6(
     net.relu6(&format!("{name}.2"), x)
 }
 
-/// Inverted residual: expand by a 1×1 convolution, filter each channel, project back without activation.
+/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution without
+/// activation that projects back to few channels.
 fn block(
     net: &mut Net<'_>,
     name: &str,

@@ -1,20 +1,19 @@
-//! The zoo: networks by name, built from their parameters.
+//! The zoo: network architectures by name, built from their parameters.
 //!
-//! Each architecture is a function over [`Net`], in a file of its own. Parameters have the names of torchvision
-//! (EfficientNet-Lite: those of its published PyTorch conversions); timm's names and those of old checkpoints
-//! are recognised and renamed.
+//! Each architecture is a function over [`Net`], in its own file. Parameters have torchvision's names (for EfficientNet-Lite,
+//! those of its published PyTorch conversions). timm's names and those of old checkpoints are recognised and renamed.
 //!
 //! # Names of nodes
 //!
-//! - A layer's node has the path of its module: `layer1.0.conv1`, `features.3`.
-//! - The second use of a module is `layer1.0.relu_2`, the third `layer1.0.relu_3`.
-//! - Operations that are no modules have the name that torchvision's feature extraction gives them, such as
-//!   `flatten`, `layer1.0.add`, `Mixed_5b.avg_pool2d`; but one that ends a block (the concatenation of an
-//!   inception module, the sum of an inverted residual block, the ReLU of an inception layer) has the block's:
-//!   `Mixed_5b`, `features.3`, `Conv2d_1a_3x3`.
-//! - Where a module ends a block or a stage, an identity after it has the block's name, so that `layer4.2` and
-//!   `layer4`, or `features`, can be asked for. Identities compute nothing; canonical form drops them and keeps
-//!   their names ([`Graph::find`]).
+//! - The node of a layer has the path of its module in PyTorch: `layer1.0.conv1`, `features.3`.
+//! - The second use of a module is called `layer1.0.relu_2`, the third `layer1.0.relu_3`.
+//! - Operations that are not modules have the name that torchvision's feature extraction gives them, such as `flatten`,
+//!   `layer1.0.add` or `Mixed_5b.avg_pool2d`. If such an operation is the last one of a block (the concatenation of an
+//!   inception module, the sum of an inverted residual block, the ReLU of an inception layer), it has the name of the
+//!   block: `Mixed_5b`, `features.3`, `Conv2d_1a_3x3`.
+//! - If a module is the last one of a block or a stage, it is followed by an identity with the name of the block or stage, so
+//!   that `layer4.2` and `layer4`, or `features`, can be used as names. Identities compute nothing. The canonical form of
+//!   the graph removes them but keeps their names ([`Graph::find`]).
 //!
 //! ```
 //! use ascribe_models::{weights::StateDict, zoo};
@@ -47,7 +46,7 @@ pub use net::{ConvSpec, Net};
 use crate::error::{Error, Result};
 use crate::weights::StateDict;
 
-/// How to build a network.
+/// Options for building a network.
 ///
 /// ```
 /// use ascribe_core::DType;
@@ -60,13 +59,13 @@ use crate::weights::StateDict;
 pub struct BuildOptions {
     /// Type of parameters and computation: f32 (the default) or f64.
     pub dtype: DType,
-    /// Height and width of the input. Default: any, but for EfficientNet-Lite, whose padding depends on them,
-    /// the [side](Architecture::side) it was published for (timm evaluates its Lite3 and Lite4 at 300 and 380
-    /// instead of 280 and 300).
+    /// Height and width of the input. By default, any size is accepted, except for EfficientNet-Lite: its padding depends on the
+    /// input size, and the default is the [size](Architecture::side) it was published for. (timm evaluates Lite3 and Lite4 at
+    /// 300 and 380 pixels instead of 280 and 300.)
     pub input: Option<[usize; 2]>,
-    /// For GoogLeNet and Inception-v3: whether the network first turns pixels normalised by ImageNet's mean and
-    /// deviation into the interval \[−1, 1\] that torchvision's weights were trained on. Default: no; then the
-    /// preprocessing has to use that interval, as the [registry](crate::registry)'s does.
+    /// For GoogLeNet and Inception-v3: whether the network first converts its input from pixels normalised with ImageNet's mean
+    /// and standard deviation to the interval \[−1, 1\] for which torchvision's weights were trained. Default: false; then the
+    /// preprocessing has to produce that interval, as that of the [registry](crate::registry) does.
     pub transform_input: bool,
 }
 
@@ -87,30 +86,29 @@ impl BuildOptions {
         Self { input: Some(sides), ..self }
     }
 
-    /// Sets whether the input is normalised for ImageNet and has to be turned into \[−1, 1\] first.
+    /// Sets whether the input is normalised for ImageNet and has to be converted to \[−1, 1\] first.
     pub fn transform_input(self, transform: bool) -> Self {
         Self { transform_input: transform, ..self }
     }
 }
 
-/// Builds a network from its parameters: input `input` `[N, 3, H, W]`, output the logits `[N, classes]`, with as
-/// many classes as the classifier has.
+/// Builds a network from its parameters. Its input is `input` `[N, 3, H, W]`, its output the logits `[N, classes]`; the number
+/// of classes is that of the classifier's parameters.
 ///
-/// Auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, may be in the file and are
-/// left out.
+/// Parameters of the auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, are ignored.
 ///
 /// # Errors
 /// - [`Error::UnknownArchitecture`], with similar names.
-/// - [`Error::Parameters`], a list of all parameters that are missing, of the wrong shape, or unknown.
-/// - [`Error::Graph`] which names a parameter that holds NaN, infinite values, integers or negative variances.
-/// - [`Error::Invalid`] if the data type is neither f32 nor f64, the input's sides are too small for the
-///   architecture, or it has no `transform_input`.
+/// - [`Error::Parameters`], which lists all parameters that are missing, of the wrong shape, or unknown.
+/// - [`Error::Graph`], which names a parameter that contains NaN, infinite values, integers or negative variances.
+/// - [`Error::Invalid`] if the data type is neither f32 nor f64, the input is too small for the architecture, or
+///   `transform_input` is set for an architecture that does not have it.
 pub fn build(architecture: &str, weights: &StateDict, options: &BuildOptions) -> Result<Graph> {
     let architecture = self::architecture(architecture)?;
     if options.transform_input && !architecture.has_input_transform() {
         return Err(Error::invalid(
             "transform_input",
-            format!("{} has none", architecture.name),
+            format!("{} does not have it", architecture.name),
             "googlenet or inception-v3",
         ));
     }
@@ -135,17 +133,18 @@ pub fn build(architecture: &str, weights: &StateDict, options: &BuildOptions) ->
     Ok(graph)
 }
 
+/// The error for an input that is too small.
 fn too_small(architecture: &Architecture, [height, width]: [usize; 2], problem: &str) -> Error {
     let side = architecture.side;
     Error::invalid(
         format!("input of {height}×{width}"),
         format!("does not fit {}: {problem}", architecture.name),
-        format!("larger sides; it was published for {side}×{side}"),
+        format!("a larger input; the network was published for {side}×{side}"),
     )
 }
 
-/// Infers the shapes of all nodes, so that an input that some window does not fit is an error now and not
-/// when the first picture arrives.
+/// Infers the shapes of all nodes, so that an input that is too small for some window is an error now, not when the first image
+/// is processed.
 fn check_sides(graph: &Graph, [height, width]: [usize; 2]) -> ascribe_core::Result<()> {
     let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(graph.len());
     for (_, node) in graph.nodes() {

@@ -1,12 +1,12 @@
-//! From other projects' parameter names to those of the architectures here.
+//! Converts parameter names of other projects to those of the architectures here.
 
 use super::{efficientnet_lite, mobilenet_v2};
 use crate::error::Result;
 use crate::registry::canonical_names;
 use crate::weights::StateDict;
 
-/// Renames the parameters to the names that the architecture's function asks for, if they have timm's names or
-/// those of old checkpoints; which it is shows in the names present.
+/// Renames parameters with timm's names, or those of old checkpoints, to the names that the architecture uses. Which names
+/// they have is detected from the names themselves.
 pub(super) fn canonical(architecture: Family, weights: &StateDict) -> Result<StateDict> {
     let weights = weights.clone();
     match architecture {
@@ -16,10 +16,10 @@ pub(super) fn canonical(architecture: Family, weights: &StateDict) -> Result<Sta
     }
 }
 
-/// Whose renaming table applies.
+/// Which renaming applies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
-    /// That of the registry, by the architecture's name.
+    /// That of the registry, by the name of the architecture.
     Other(&'static str),
     /// EfficientNet-Lite of this size.
     EfficientNetLite(efficientnet_lite::Scale),
@@ -30,13 +30,13 @@ pub(super) enum Family {
 /// A module of a network of inverted residual blocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Module {
-    /// First convolution and its norm.
+    /// The first convolution or its norm.
     Stem(Layer),
-    /// A convolution of a block, and its norm; blocks are numbered through.
+    /// A convolution of a block, or its norm; blocks are numbered through all stages.
     Block(usize, Place, Layer),
-    /// Last convolution and its norm.
+    /// The last convolution or its norm.
     Head(Layer),
-    /// The linear layer.
+    /// The linear layer at the end.
     Classifier,
 }
 
@@ -46,7 +46,7 @@ enum Layer {
     Norm,
 }
 
-/// Which of a block's convolutions.
+/// Which of the convolutions of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Expand,
@@ -61,14 +61,13 @@ use Place::{Depthwise, Expand, Project};
 const LAYERS: [(Place, Layer); 6] =
     [(Expand, Conv), (Expand, Norm), (Depthwise, Conv), (Depthwise, Norm), (Project, Conv), (Project, Norm)];
 
-/// timm's names for them.
+/// timm's names for these layers.
 const STAGE: [&str; 6] = ["conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"];
 
-/// timm's names in the first stage, whose blocks do not expand.
+/// timm's names in the first stage, whose blocks have no expansion.
 const FIRST_STAGE: [&str; 4] = ["conv_dw", "bn1", "conv_pw", "bn2"];
 
-/// Applies `name` to all parameters if they have timm's names; what is no such name stays, to be reported as
-/// unknown.
+/// If the parameters have timm's names, renames them with `name`. Other names are kept and are later reported as unknown.
 fn from_timm(weights: StateDict, repeats: &[usize], name: fn(Module) -> String) -> Result<StateDict> {
     if !weights.names().any(|n| n.starts_with("conv_stem.") || n.starts_with("blocks.")) {
         return Ok(weights);
@@ -82,7 +81,7 @@ fn from_timm(weights: StateDict, repeats: &[usize], name: fn(Module) -> String) 
     })
 }
 
-/// Reads timm's names, which number blocks within stages: `blocks.2.0.conv_pwl`.
+/// Parses a name of timm, which numbers blocks within each stage: `blocks.2.0.conv_pwl`.
 fn parse_timm(module: &str, repeats: &[usize]) -> Option<Module> {
     match module {
         "conv_stem" => return Some(Module::Stem(Conv)),
@@ -105,7 +104,7 @@ fn parse_timm(module: &str, repeats: &[usize]) -> Option<Module> {
     Some(Module::Block(before + block, place, kind))
 }
 
-/// The published PyTorch conversions of EfficientNet-Lite.
+/// The name in the published PyTorch conversions of EfficientNet-Lite.
 fn lite_name(module: Module) -> String {
     match module {
         Module::Stem(Conv) => "_conv_stem".into(),
@@ -127,7 +126,7 @@ fn lite_name(module: Module) -> String {
     }
 }
 
-/// torchvision's MobileNet-V2: `features.0` is the stem, `features.1` the first block, which does not expand.
+/// The name in torchvision's MobileNet-V2: `features.0` is the stem, `features.1` the first block, which has no expansion.
 fn mobilenet_name(module: Module) -> String {
     let last = mobilenet_v2::repeats().iter().sum::<usize>() + 1;
     match module {

@@ -1,4 +1,4 @@
-//! Layers by name over a graph builder.
+//! Builds networks layer by layer, with parameters by name.
 
 use ascribe_core::ops::{
     AdaptiveAveragePool, AveragePool, BatchNorm, Binary, Conv, Linear, MaxPool, Op, Pointwise, Reduce,
@@ -9,7 +9,7 @@ use ascribe_core::{DType, Device, Graph, GraphBuilder, NodeId, Tensor, check_fin
 use crate::error::{Error, Result};
 use crate::weights::StateDict;
 
-/// Number of classes that a classifier is expected to have if the file holds none.
+/// Number of classes that a classifier should have, for error messages if the file has no parameters of it.
 const IMAGENET_CLASSES: usize = 1000;
 
 /// Geometry of a two-dimensional convolution layer. The default has stride 1, no padding, one group and no
@@ -25,19 +25,19 @@ const IMAGENET_CLASSES: usize = 1000;
 pub struct ConvSpec {
     /// Kernel size, stride, dilation and padding.
     pub window: Window,
-    /// Number of groups that the channels fall into.
+    /// Number of groups of channels.
     pub groups: usize,
     /// Whether a bias is added.
     pub bias: bool,
 }
 
 impl ConvSpec {
-    /// A kernel of this height and width.
+    /// A convolution with this kernel height and width.
     pub fn new(kernel: [usize; 2]) -> Self {
         Self { window: Window::new(kernel), groups: 1, bias: false }
     }
 
-    /// A kernel as high as wide.
+    /// A convolution with a square kernel.
     pub fn square(side: usize) -> Self {
         Self::new([side, side])
     }
@@ -47,12 +47,12 @@ impl ConvSpec {
         Self { window: self.window.stride([stride, stride]), ..self }
     }
 
-    /// Sets the vertical and the horizontal padding, each the same on both sides.
+    /// Sets the vertical and the horizontal padding, which is the same at both ends of an axis.
     pub fn padding(self, padding: [usize; 2]) -> Self {
         Self { window: self.window.padding(padding), ..self }
     }
 
-    /// Pads so that at stride 1 an odd kernel keeps the size.
+    /// Sets the padding so that for an odd kernel and stride 1 the output has the size of the input.
     pub fn same(self) -> Self {
         self.padding(self.window.kernel.map(|side| side / 2))
     }
@@ -70,10 +70,9 @@ impl ConvSpec {
 
 /// Builds a network layer by layer, with parameters from a state dict.
 ///
-/// A layer called `layer1.0.conv1` takes the parameters `layer1.0.conv1.weight` and, if it has one,
-/// `layer1.0.conv1.bias`; its node has the layer's name. A layer used a second time becomes
-/// `layer1.0.relu_2`. No parameter is looked at before [`Net::finish`], which compares all names and shapes
-/// at once.
+/// A layer called `layer1.0.conv1` takes the parameters `layer1.0.conv1.weight` and, if it has a bias,
+/// `layer1.0.conv1.bias`. Its node has the name of the layer. If a layer is used a second time, its node is called
+/// `layer1.0.relu_2`. Parameters are only checked in [`Net::finish`], which compares all names and shapes at once.
 ///
 /// ```
 /// use ascribe_core::{DType, Device, Inputs, Tensor};
@@ -102,6 +101,7 @@ impl ConvSpec {
 pub struct Net<'a> {
     builder: GraphBuilder,
     weights: &'a StateDict,
+    /// Names and shapes of the parameters that layers need.
     expected: Vec<(String, Vec<usize>)>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Net<'a> {
         Self { builder: GraphBuilder::new(), weights, expected: Vec::new() }
     }
 
-    /// Adds the input `input`, `[N, 3, H, W]`; `None` leaves a side free.
+    /// Adds the input, which is called `input`: `[N, 3, H, W]`. `None` means that any height or width is accepted.
     pub fn input(&mut self, [height, width]: [Option<usize>; 2]) -> NodeId {
         self.builder.input("input", &[Some(3), height, width])
     }
@@ -119,32 +119,32 @@ impl<'a> Net<'a> {
     /// Adds any operator.
     ///
     /// # Errors
-    /// If an operand is a node of another network; so for all layers.
+    /// If an operand is a node of another network. This holds for all functions that add layers.
     pub fn op(&mut self, name: &str, op: impl Into<Op>, inputs: &[NodeId]) -> Result<NodeId> {
         Ok(self.builder.op(name, op, inputs)?)
     }
 
-    /// Adds a fixed value that is no parameter. It takes the network's type.
+    /// Adds a constant that is not a parameter. It is converted to the data type of the network.
     pub fn constant(&mut self, name: &str, value: Tensor) -> NodeId {
         self.builder.constant(name, value)
     }
 
-    /// Adds a parameter. Whether it exists and has this shape turns out in [`Net::finish`].
+    /// Adds a parameter. [`Net::finish`] checks that it exists and has this shape.
     ///
     /// # Errors
-    /// If no memory can be had for a placeholder.
+    /// If no memory can be allocated for a placeholder.
     pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<NodeId> {
         self.expected.push((name.to_owned(), shape.to_vec()));
         let value = match self.weights.get(name) {
             Ok(value) => value.clone(),
-            // Never used: `finish` fails.
+            // A placeholder that is never used, since `finish` returns an error.
             Err(_) => Tensor::zeros((), DType::F32, &Device::Cpu)?,
         };
         Ok(self.builder.constant(name, value))
     }
 
-    /// Number of outputs of the classifier whose parameters are `layer.weight` and `layer.bias`: what the file
-    /// holds, or ImageNet's 1000 if the file lacks both.
+    /// Number of outputs of the classifier with the parameters `layer.weight` and `layer.bias`, from their shapes, or 1000 as for
+    /// ImageNet if both are missing.
     pub fn classes(&self, layer: &str) -> usize {
         ["weight", "bias"]
             .iter()
@@ -172,8 +172,8 @@ impl<'a> Net<'a> {
         self.op(name, Linear, &[x, weight, bias])
     }
 
-    /// Batch normalisation by the stored `running_mean` and `running_var`, then `weight` and `bias`, each
-    /// `[channels]`; `epsilon` is added to the variance.
+    /// Batch normalisation with the stored `running_mean` and `running_var`, then scaling by `weight` and adding `bias`, each of
+    /// shape `[channels]`. `epsilon` is added to the variance.
     pub fn batch_norm(&mut self, name: &str, x: NodeId, channels: usize, epsilon: f64) -> Result<NodeId> {
         let mut operands = vec![x];
         for part in ["weight", "bias", "running_mean", "running_var"] {
@@ -197,12 +197,12 @@ impl<'a> Net<'a> {
         self.op(name, MaxPool { window }, &[x])
     }
 
-    /// Mean of each window, zeros of the padding included.
+    /// Mean of each window, where padding counts as zeros.
     pub fn average_pool(&mut self, name: &str, x: NodeId, window: Window) -> Result<NodeId> {
         self.op(name, AveragePool { window, count_include_pad: true }, &[x])
     }
 
-    /// Average pooling to this height and width, whatever the input's.
+    /// Average pooling to this height and width, for any input size.
     pub fn adaptive_average(&mut self, name: &str, x: NodeId, output: [usize; 2]) -> Result<NodeId> {
         self.op(name, AdaptiveAveragePool { output }, &[x])
     }
@@ -217,7 +217,7 @@ impl<'a> Net<'a> {
         self.op(name, Structure::Flatten { axis: 1 }, &[x])
     }
 
-    /// Joins the channels.
+    /// Concatenates along the channels.
     pub fn concat(&mut self, name: &str, parts: &[NodeId]) -> Result<NodeId> {
         self.op(name, Structure::Concat { axis: 1 }, parts)
     }
@@ -227,7 +227,7 @@ impl<'a> Net<'a> {
         self.op(name, Binary::Add, &[a, b])
     }
 
-    /// Gives the value `x` a further name: that of the block or stage whose output it is.
+    /// Gives the value `x` an additional name: that of the block or stage whose output it is.
     pub fn output_of(&mut self, block: &str, x: NodeId) -> Result<NodeId> {
         self.op(block, Structure::Identity, &[x])
     }
@@ -235,10 +235,10 @@ impl<'a> Net<'a> {
     /// The finished graph with all parameters in `dtype`.
     ///
     /// # Errors
-    /// [`Error::Parameters`] lists all parameters that are missing, of another shape than expected, or unknown;
-    /// unknown ones are accepted where `optional(name)` holds, and `num_batches_tracked` always is. Further,
-    /// each with the parameter's name: integers instead of floating-point numbers, NaN or infinite values
-    /// (also from overflow in `dtype`), a negative variance. If `dtype` is neither f32 nor f64.
+    /// [`Error::Parameters`], which lists all parameters that are missing, have an unexpected shape, or are unknown. Unknown
+    /// parameters are accepted if `optional(name)` is true, and `num_batches_tracked` always is. [`Error::Graph`], which names
+    /// a parameter that contains integers, NaN or infinite values (also from overflow in `dtype`), or a negative variance.
+    /// [`Error::Invalid`] if `dtype` is neither f32 nor f64.
     pub fn finish(self, output: NodeId, dtype: DType, optional: impl Fn(&str) -> bool) -> Result<Graph> {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(Error::invalid("data type", format!("{dtype:?}"), "f32 or f64"));
@@ -249,7 +249,7 @@ impl<'a> Net<'a> {
     }
 }
 
-/// A parameter in another type; `None` if it has that type already.
+/// Checks the values of a parameter and converts it to `dtype`; `None` if it has that type already.
 fn convert(name: &str, value: &Tensor, dtype: DType) -> ascribe_core::Result<Option<Tensor>> {
     use ascribe_core::Error;
     let what = || format!("parameter '{name}'");
@@ -257,7 +257,8 @@ fn convert(name: &str, value: &Tensor, dtype: DType) -> ascribe_core::Result<Opt
         return Err(Error::invalid(what(), format!("holds {:?}", value.dtype()), "floating-point numbers"));
     }
     let converted = value.to_dtype(dtype)?;
-    // NaN and infinity survive a sum, and a sum needs no copy; a large finite parameter can overflow it.
+    // A sum of values with NaN or infinity is not finite, and it can be computed without a copy. If the sum is not finite, it may
+    // have overflowed, so check every value.
     let sum = converted.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     if !sum.is_finite() {
         check_finite(&what(), &converted)?;

@@ -1,4 +1,4 @@
-//! `ResNet`.
+//! The architecture `ResNet`.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -18,7 +18,7 @@ pub(super) enum Block {
 }
 
 impl Block {
-    /// Output channels for a width.
+    /// Output channels of a block, for the width of its 3×3 convolutions.
     fn channels(self, width: usize) -> usize {
         match self {
             Self::Basic => width,
@@ -30,7 +30,7 @@ impl Block {
 /// He, Zhang, Ren & Sun (2015), "Deep residual learning for image recognition",
 /// <https://arxiv.org/abs/1512.03385>, table 1: `depths` holds the number of blocks of each stage.
 ///
-/// As torchvision's: a bottleneck's stride is at its 3×3 convolution ("v1.5"), not at the first 1×1.
+/// As in torchvision, the stride of a bottleneck block is in its 3×3 convolution ("v1.5"), not in the first 1×1 convolution.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, block: Block, depths: [usize; 4]) -> Result<NodeId> {
     let x = net.conv("conv1", x, 3, 64, ConvSpec::square(7).stride(2).same())?;
     let x = net.batch_norm("bn1", x, 64, EPSILON)?;
@@ -54,6 +54,7 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId, block: Block, depths: [usize; 
     net.linear("fc", x, cin, classes)
 }
 
+/// A residual block: convolutions, shortcut, sum and ReLU.
 fn residual(
     net: &mut Net<'_>,
     name: &str,

@@ -1,4 +1,4 @@
-//! The small network that this project trains itself on generated shapes.
+//! The small network that this project trains on images of generated shapes.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -6,8 +6,8 @@ use ascribe_core::ops::Window;
 use super::net::{ConvSpec, Net};
 use crate::error::Result;
 
-/// Four convolutions with ReLU, max-pooling after the first two, global average, linear head: small enough to train
-/// in a minute, with all that methods tell apart. For pictures of 32×32.
+/// Four convolutions with ReLU, max-pooling after the first two, global average pooling and a linear layer. It can be trained in
+/// a minute and has all kinds of layers between which attribution methods distinguish. For images of 32×32 pixels.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let halve = Window::new([2, 2]).stride([2, 2]);
     let layer = ConvSpec::square(3).same().with_bias();

@@ -1,4 +1,4 @@
-//! `SqueezeNet`.
+//! The architecture `SqueezeNet`.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -11,7 +11,8 @@ use crate::error::Result;
 enum Layer {
     /// 3×3 max-pooling that halves the resolution.
     Pool,
-    /// Fire module: 1×1 convolution to this many channels, then 1×1 and 3×3 side by side to that many each.
+    /// A fire module: a 1×1 convolution with this many output channels, then 1×1 and 3×3 convolutions side by side with that
+    /// many output channels each.
     Fire(usize, usize),
 }
 
@@ -36,7 +37,7 @@ pub(super) fn build_1_0(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     build(net, x, 96, ConvSpec::square(7), &layers)
 }
 
-/// Version 1.1 of the authors: a smaller stem and earlier pooling for 2.4 times less computation.
+/// The authors' version 1.1, with a smaller stem and earlier pooling, which needs 2.4 times less computation.
 pub(super) fn build_1_1(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let layers = [
         Pool,
@@ -54,7 +55,7 @@ pub(super) fn build_1_1(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     build(net, x, 64, ConvSpec::square(3), &layers)
 }
 
-/// As torchvision's: pooling rounds up.
+/// As in torchvision, with pooling in ceil mode.
 fn build(net: &mut Net<'_>, x: NodeId, stem: usize, kernel: ConvSpec, layers: &[Layer]) -> Result<NodeId> {
     let x = net.conv("features.0", x, 3, stem, kernel.stride(2).with_bias())?;
     let mut x = net.relu("features.1", x)?;

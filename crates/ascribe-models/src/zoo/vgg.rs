@@ -1,4 +1,4 @@
-//! VGG.
+//! The architecture VGG.
 
 use ascribe_core::NodeId;
 use ascribe_core::ops::Window;
@@ -8,14 +8,14 @@ use crate::error::Result;
 
 const EPSILON: f64 = 1e-5;
 
-/// Channels of the five stages; each ends with max-pooling.
+/// Output channels of the five stages; each stage ends with max-pooling.
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 
 /// Simonyan & Zisserman (2014), "Very deep convolutional networks for large-scale image recognition",
 /// <https://arxiv.org/abs/1409.1556>, table 1: `depths` holds the number of convolutions per stage.
 ///
-/// As torchvision's: optionally a batch norm after each convolution; inputs from 32×32, others than 224×224 are
-/// pooled to 7×7 before the classifier. Layers are numbered through within `features`.
+/// As in torchvision: optionally with a batch norm after each convolution. Inputs can have any size from 32×32; the classifier's
+/// input is pooled to 7×7. Layers are numbered consecutively within `features`.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, depths: [usize; 5], batch_norm: bool) -> Result<NodeId> {
     let mut numbers = 0..;
     let mut next = || format!("features.{}", numbers.next().unwrap_or_default());

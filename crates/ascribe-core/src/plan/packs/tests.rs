@@ -15,7 +15,8 @@ use crate::target::Target;
 use ascribe_kernels::{ConvParams, ConvShape};
 
 fn network(channels: usize) -> Graph {
-    let mut net = Net { builder: GraphBuilder::new(), draw: random::stream(5, 0), names: 0 };
+    let mut net =
+        Net { builder: GraphBuilder::new(), draw: random::stream(5, random::Domain::DATA, 0), names: 0 };
     let mut x = net.builder.input("x", &[Some(channels), Some(14), Some(14)]);
     for _ in 0..2 {
         x = net.conv(x, [channels, channels, 1], Window::new([3, 3]).padding([1, 1]));
@@ -30,7 +31,7 @@ fn network(channels: usize) -> Graph {
 
 fn picture(rows: usize, channels: usize) -> Tensor {
     let shape = [rows, channels, 14, 14];
-    random::normal(&mut random::stream(5, 1), &shape, DType::F32, &Device::Cpu).unwrap()
+    random::normal(&mut random::stream(5, random::Domain::DATA, 1), &shape, DType::F32, &Device::Cpu).unwrap()
 }
 
 fn gradient(graph: &Graph, x: &Tensor) -> Tensor {
@@ -78,7 +79,8 @@ fn many_threads_can_be_the_first_to_need_weights() {
 
 #[test]
 fn parts_of_weights_are_those_of_their_signs() {
-    let mut net = Net { builder: GraphBuilder::new(), draw: random::stream(6, 0), names: 0 };
+    let mut net =
+        Net { builder: GraphBuilder::new(), draw: random::stream(6, random::Domain::DATA, 0), names: 0 };
     let x = net.builder.input("x", &[Some(2)]);
     let weight = net.constant(Tensor::new(&[[1.0_f32, -2.0], [-0.5, 3.0]], &Device::Cpu).unwrap());
     let y = net.op(Linear, &[x, weight]);

@@ -19,7 +19,7 @@ use crate::run::Run;
 use crate::variations::{Rectangle, Variations};
 
 fn net(seed: u64) -> Net {
-    Net { builder: GraphBuilder::new(), draw: random::stream(seed, 0), names: 0 }
+    Net { builder: GraphBuilder::new(), draw: random::stream(seed, random::Domain::DATA, 0), names: 0 }
 }
 
 impl Net {
@@ -124,12 +124,13 @@ fn network(seed: u64) -> (Graph, [usize; 3]) {
 
 fn picture(seed: u64, sides: [usize; 3]) -> Tensor {
     let shape = [&[1], sides.as_slice()].concat();
-    random::normal(&mut random::stream(seed, 1), &shape, DType::F32, &Device::Cpu).unwrap()
+    random::normal(&mut random::stream(seed, random::Domain::DATA, 1), &shape, DType::F32, &Device::Cpu)
+        .unwrap()
 }
 
 /// Rectangles everywhere: the corners, the edges, the middle; of several sizes, and one of no pixel.
 fn rectangles(seed: u64, [_, height, width]: [usize; 3]) -> Vec<Rectangle> {
-    let mut draw = random::stream(seed, 2);
+    let mut draw = random::stream(seed, random::Domain::DATA, 2);
     let most = if seed.is_multiple_of(3) { 2 } else { 6 };
     let mut all = vec![Rectangle { start: [3, 4], size: [0, 2] }];
     for [bottom, right] in [[false, false], [false, true], [true, false], [true, true]] {
@@ -154,7 +155,9 @@ fn vary(x: &Tensor, rectangle: &Rectangle, seed: u64) -> Tensor {
     }
     let channels = x.dims()[1];
     let shape = [1, channels, size[0], size[1]];
-    let new = random::normal(&mut random::stream(seed, 3), &shape, DType::F32, &Device::Cpu).unwrap();
+    let new =
+        random::normal(&mut random::stream(seed, random::Domain::DATA, 3), &shape, DType::F32, &Device::Cpu)
+            .unwrap();
     let ranges = [0..1, 0..channels, start[0]..start[0] + size[0], start[1]..start[1] + size[1]];
     x.slice_assign(&ranges, &new).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Forward poolings, a window after the other.
+//! Forward pooling, one window after the other.
 
 use std::ops::Range;
 
@@ -7,41 +7,41 @@ use crate::pool::Windows;
 use crate::shape::PoolShape;
 use crate::simd::{Kernel, Simd};
 
-/// What becomes of the pixels of a window.
+/// How the pixels of a window are reduced to one value. The state during the reduction is two vectors.
 pub(super) trait Reduce {
-    /// Before the first pixel, given its tap as (row, column).
+    /// The state before the first pixel of the window, whose tap is given as (row, column).
     ///
     /// # Safety
-    /// The processor has `S`; also in the other functions.
+    /// The processor has the instructions of `S`; this also holds for the other functions.
     unsafe fn start<S: Simd<T = f32>>(&self, tap: (usize, usize)) -> [S::V; 2];
 
-    /// Takes the pixel of a tap.
+    /// The state after pixel x of tap `tap`.
     ///
     /// # Safety
     /// The tap is one of the window.
     unsafe fn take<S: Simd<T = f32>>(&self, state: [S::V; 2], tap: (usize, usize), x: S::V) -> [S::V; 2];
 
-    /// The result of the window `at` of the plane, in channels from `lane` on.
+    /// The result for window number `at` of the plane, for the channels from `lane` on.
     ///
     /// # Safety
-    /// There is such a window, and it is the caller's alone.
+    /// The window exists, and no other task has it.
     unsafe fn finish<S: Simd<T = f32>>(&self, state: [S::V; 2], at: usize, lane: usize) -> S::V;
 }
 
-/// The maximum and its place.
+/// The maximum, and the tap where it was found.
 pub(super) struct Maximum<'a> {
-    /// The numbers of the taps.
+    /// The indices of the taps, as floats.
     pub(super) taps: &'a [f32],
-    /// Taps in a row of the window.
+    /// Number of taps in a row of the window.
     pub(super) width: usize,
-    /// Those of the plane.
+    /// Where to write the indices of the winning taps, for the plane.
     pub(super) winners: *mut u8,
 }
 
 impl Reduce for Maximum<'_> {
     #[inline(always)]
     unsafe fn start<S: Simd<T = f32>>(&self, (row, column): (usize, usize)) -> [S::V; 2] {
-        // While nothing is larger than −∞, the first pixel is the winner.
+        // If no pixel is larger than −∞, the first pixel of the window is the winner.
         // SAFETY: the caller's contract.
         unsafe { [S::splat(f32::NEG_INFINITY), S::splat(self.taps[row * self.width + column])] }
     }
@@ -63,7 +63,7 @@ impl Reduce for Maximum<'_> {
     #[inline(always)]
     unsafe fn finish<S: Simd<T = f32>>(&self, [best, place]: [S::V; 2], at: usize, lane: usize) -> S::V {
         let mut places = [0_i32; BLOCK];
-        // SAFETY: `places` holds a vector; the window's winners are the caller's.
+        // SAFETY: `places` has room for a vector; no other task has this window.
         let winners = unsafe {
             S::store_i32(places.as_mut_ptr(), place);
             std::slice::from_raw_parts_mut(self.winners.add(at * BLOCK + lane), S::LANES)
@@ -73,7 +73,7 @@ impl Reduce for Maximum<'_> {
     }
 }
 
-/// The sum times 1 / divisor.
+/// The average: the sum times 1 / divisor.
 pub(super) struct Average<'a> {
     /// 1 / divisor of every window of a plane.
     pub(super) shares: &'a [f32],
@@ -107,7 +107,7 @@ pub(super) struct Forward<'a, R> {
     pub(super) x_shape: &'a BlockedShape,
     pub(super) x: &'a [f32],
     pub(super) y_shape: &'a BlockedShape,
-    /// The plane; the rows are this kernel's alone.
+    /// The plane to write. No other task writes these rows.
     pub(super) y: *mut f32,
     pub(super) window: R,
 }
@@ -119,7 +119,7 @@ impl<R: Reduce> Kernel<f32> for Forward<'_, R> {
     unsafe fn run<S: Simd<T = f32>>(self) {
         let Self { shape, windows, rows, x_shape, x, y_shape, y, window } = self;
         let [step_h, step_w] = [shape.dilation[0] * x_shape.pitch(), shape.dilation[1] * BLOCK];
-        // SAFETY: windows are within the input and those of the output's pixels; vectors are parts of a block.
+        // SAFETY: windows lie within the input, there is one for each pixel of the output, and vectors lie within a block.
         unsafe {
             y_shape.clear_rows(y, rows.start, rows.end);
             for row in rows {
@@ -138,7 +138,7 @@ impl<R: Reduce> Kernel<f32> for Forward<'_, R> {
                                 let x = S::load(from.wrapping_add(j * step_w));
                                 state = window.take::<S>(state, (i, wide.skipped + j), x);
                             };
-                            // The usual numbers of columns are known to the loop.
+                            // Separate loops for the usual numbers of columns, so that the compiler unrolls them.
                             match wide.inside {
                                 2 => (0..2).for_each(&mut take),
                                 3 => (0..3).for_each(&mut take),

@@ -1,4 +1,5 @@
-//! Input gradients of poolings: each input pixel adds up what the windows that contain it pass on.
+//! Input gradients of poolings: each input pixel sums the shares of the gradient that it gets from the windows that contain
+//! it.
 
 use std::ops::Range;
 
@@ -8,13 +9,14 @@ use crate::simd::{Kernel, Simd};
 
 /// The windows that contain each input position along one axis, in ascending order.
 pub(super) struct Cover {
-    /// Pairs of window and index in the window.
+    /// Pairs of a window and the index of the position within the window.
     all: Vec<(usize, usize)>,
-    /// Where the pairs of each position start, and the end.
+    /// Index of the first pair of each position, and at the end the number of pairs.
     starts: Vec<usize>,
 }
 
 impl Cover {
+    /// Computes it for `positions` input positions.
     pub(super) fn new(windows: &[Window], positions: usize, dilation: usize) -> Self {
         let mut of = vec![Vec::new(); positions];
         for (at, window) in windows.iter().enumerate() {
@@ -29,25 +31,26 @@ impl Cover {
         Self { starts: starts.collect(), all: of.concat() }
     }
 
+    /// The pairs of a position.
     #[inline(always)]
     fn of(&self, position: usize) -> &[(usize, usize)] {
         &self.all[self.starts[position]..self.starts[position + 1]]
     }
 }
 
-/// What a window passes on to a pixel of it.
+/// Which part of its gradient a window passes on to one of its pixels.
 pub(super) trait Part: Copy {
-    /// For the window `at` of the plane, the pixel `tap` of it, and channels from `lane` on.
+    /// The part of the gradient `dy` of window number `at` that its pixel number `tap` gets, for the channels from `lane` on.
     ///
     /// # Safety
-    /// There is such a window, and the lanes are those of a block; the processor has `S`.
+    /// The window exists, and the lanes lie within a block; the processor has the instructions of `S`.
     unsafe fn part<S: Simd<T = f32>>(self, at: usize, tap: usize, lane: usize, dy: S::V) -> S::V;
 }
 
-/// A maximum: everything to the winner.
+/// Maximum pooling: the winning pixel gets everything.
 #[derive(Clone, Copy)]
 pub(super) struct Won<'a> {
-    /// Those of a plane.
+    /// The winning taps of the plane's windows.
     pub(super) winners: &'a [u8],
 }
 
@@ -60,7 +63,7 @@ impl Part for Won<'_> {
     }
 }
 
-/// An average: the same to all.
+/// Average pooling: every pixel gets the same.
 #[derive(Clone, Copy)]
 pub(super) struct Share<'a> {
     /// 1 / divisor of every window of a plane.
@@ -71,14 +74,15 @@ impl Part for Share<'_> {
     #[inline(always)]
     unsafe fn part<S: Simd<T = f32>>(self, at: usize, _: usize, _: usize, dy: S::V) -> S::V {
         debug_assert!(at < self.shares.len());
-        // SAFETY: the caller's contract. A product on its own: its rounding is that of every instruction set.
+        // SAFETY: the caller's contract. The product is rounded before it is added to others, so that the result is the same
+        // with and without fused multiply-add.
         unsafe { S::fma(dy, S::splat(*self.shares.as_ptr().add(at)), S::zero()) }
     }
 }
 
 /// Some rows of a plane's input gradient.
 pub(super) struct Gather<'a, P> {
-    /// Rows and columns.
+    /// The windows that contain each row and each column.
     pub(super) cover: &'a [Cover; 2],
     pub(super) kernel_width: usize,
     pub(super) rows: Range<usize>,
@@ -87,18 +91,18 @@ pub(super) struct Gather<'a, P> {
     pub(super) dy: &'a [f32],
     pub(super) mask: Option<&'a [u16]>,
     pub(super) dx_shape: &'a BlockedShape,
-    /// The plane; the rows are this kernel's alone.
+    /// The plane to write. No other task writes these rows.
     pub(super) dx: *mut f32,
 }
 
 /// A row of windows that contain a row of pixels.
 #[derive(Clone, Copy)]
 struct Line {
-    /// Its gradients.
+    /// The gradients of the windows.
     dy: *const f32,
-    /// Index of its first window.
+    /// Number of the first window.
     window: usize,
-    /// Index in a window of the first pixel of the row.
+    /// Index within a window of the first pixel of the row of pixels.
     tap: usize,
 }
 
@@ -107,7 +111,7 @@ impl<P: Part> Kernel<f32> for Gather<'_, P> {
 
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
-        // SAFETY: the plane is that long, and the rows are this kernel's.
+        // SAFETY: the plane is that long, and no other task writes these rows.
         unsafe { self.dx_shape.clear_rows(self.dx, self.rows.start, self.rows.end) };
         let mut lines = Vec::new();
         for row in self.rows.clone() {
@@ -117,7 +121,7 @@ impl<P: Part> Kernel<f32> for Gather<'_, P> {
                 window: window * self.dy_shape.size[1],
                 tap: index * self.kernel_width,
             }));
-            // The usual numbers of lines are known to the loops.
+            // The usual numbers of lines are passed as arrays, so that the compiler knows them and unrolls the loops.
             // SAFETY: the caller's contract; lines are those of the row.
             unsafe {
                 match lines[..] {
@@ -133,13 +137,12 @@ impl<P: Part> Kernel<f32> for Gather<'_, P> {
 }
 
 impl<P: Part> Gather<'_, P> {
-    /// Sums a row of pixels, over windows row by row.
+    /// Computes a row of pixels; the sums go over the windows in row-major order.
     #[inline(always)]
     unsafe fn row<S: Simd<T = f32>, L: AsRef<[Line]>>(&self, row: usize, lines: L) {
         let width = self.dx_shape.size[1];
         let mask = self.mask.map(|mask| &mask[row * width..][..width]);
-        // SAFETY: columns and windows are those of the shapes, whose planes `dx` and `dy` are; vectors are parts
-        // of a block.
+        // SAFETY: columns and windows lie within the planes `dx` and `dy`, and vectors lie within a block.
         unsafe {
             let out = self.dx.add(self.dx_shape.at(row, 0));
             for column in 0..width {

@@ -1,4 +1,4 @@
-//! Poolings on blocked tensors.
+//! Maximum and average pooling on blocked tensors, with input gradients.
 
 mod forward;
 mod gradient;
@@ -20,7 +20,7 @@ use crate::simd::Isa;
 /// Pixels per task, about.
 const TASK: usize = 1024;
 
-/// Number of elements of the winners of a maximum pooling: `[N][C/16][H'][W'][16]`, without a border.
+/// Number of elements of the `winners` of a maximum pooling, `[N][C/16][H'][W'][16]`, without a border.
 pub fn winners_len(shape: &PoolShape) -> usize {
     shape
         .batch
@@ -29,15 +29,15 @@ pub fn winners_len(shape: &PoolShape) -> usize {
         .saturating_mul(BLOCK)
 }
 
-/// y\[p\] = max over the window of p; `winners[p]` is the tap that won, as row · width + column of the window
-/// ([`winners_len`] of them).
+/// y\[p\] = maximum of window p; `winners[p]` is the pixel of the window where the maximum was found, as row · width + column
+/// within the window ([`winners_len`] elements).
 ///
-/// Padding never wins. Of equal values the first in row-major order wins, and a `NaN` wins over everything
-/// (the last one of the window), as in `PyTorch` and [`crate::max_pool2d`]. Writes the border of `y` too.
+/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the result is
+/// `NaN`, and the winner is the last `NaN`, as in `PyTorch` and [`crate::max_pool2d`]. Writes the border of `y` too.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a tensor's shape is not that of `shape`, the window has more than 256 taps, or
-/// a window lies in the padding altogether; [`KernelError::Length`] when a slice does not have the length of
+/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`, the window has more than 256 pixels, or a window
+/// lies entirely in the padding; [`KernelError::Length`] when a slice does not have the length of
 /// its shape.
 pub fn max_pool(
     shape: &PoolShape,
@@ -65,7 +65,7 @@ pub(super) fn max_pool_with(
     if let Some(axis) = windows.first_empty() {
         return Err(KernelError::Shape {
             what: KERNEL,
-            problem: format!("{axis}: a window lies in the padding altogether and has no maximum"),
+            problem: format!("{axis}: a window lies entirely in the padding, so it has no maximum"),
         });
     }
     let taps: Vec<_> = (0..shape.kernel[0] * shape.kernel[1]).map(|tap| tap as f32).collect();
@@ -82,13 +82,13 @@ pub(super) fn max_pool_with(
     Ok(())
 }
 
-/// dx\[i\] = mask · Σ dy\[p\] over the windows p that i has won. `dx` is overwritten, border included.
+/// dx\[i\] = mask\[i\] · Σ dy\[p\] over the windows p whose maximum is at i. `dx` is overwritten, border included.
 ///
-/// `mask` holds the bits of an activation before the pooling (see [`super::BlockedEpilogue::mask`]). A winner
-/// in the padding, which [`max_pool`] never writes, passes nothing on.
+/// `mask` holds the bits of an activation before the pooling (see [`super::BlockedEpilogue::mask`]). A winner that lies in the
+/// padding, which [`max_pool`] never writes, is ignored.
 ///
 /// # Errors
-/// As [`max_pool`]; [`KernelError::Index`] when a winner is no tap of the window.
+/// As [`max_pool`]; [`KernelError::Index`] when a winner is not a pixel of the window.
 pub fn max_pool_input_grad(
     shape: &PoolShape,
     dy_shape: &BlockedShape,
@@ -130,13 +130,13 @@ pub(super) fn max_pool_input_grad_with(
     Ok(())
 }
 
-/// y\[p\] = Σ over the window of p / divisor; divisors as in [`crate::avg_pool2d`]. Writes the border too.
+/// y\[p\] = sum of window p / divisor, with divisors as in [`crate::avg_pool2d`]. Writes the border of `y` too.
 ///
-/// A window as large as the plane is global average pooling.
+/// With a window as large as the plane, this is global average pooling.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when a tensor's shape is not that of `shape`; [`KernelError::Length`] when a slice
-/// does not have the length of its shape.
+/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`; [`KernelError::Length`] when a slice does not have
+/// the length of its shape.
 pub fn avg_pool(
     shape: &PoolShape,
     count_include_pad: bool,
@@ -169,7 +169,7 @@ pub(super) fn avg_pool_with(
     Ok(())
 }
 
-/// dx\[i\] = mask · Σ dy\[p\] / divisor\[p\] over the windows p that contain i. `dx` is overwritten, border
+/// dx\[i\] = mask\[i\] · Σ dy\[p\] / divisor\[p\] over the windows p that contain i. `dx` is overwritten, border
 /// included; `mask` as in [`max_pool_input_grad`].
 ///
 /// # Errors
@@ -204,7 +204,7 @@ pub(super) fn avg_pool_input_grad_with(
     Ok(())
 }
 
-/// Runs an input gradient; `part(plane)` tells what a window of the plane passes on.
+/// Computes an input gradient; `part(plane)` says how the windows of a plane distribute their gradient.
 fn gather<P: gradient::Part>(
     isa: Isa,
     shape: &PoolShape,
@@ -238,7 +238,7 @@ fn shares(windows: &Windows, count_include_pad: bool) -> Vec<f32> {
     pairs.map(|(rows, columns)| rows.reciprocal(columns, count_include_pad)).collect()
 }
 
-/// The largest winner; 0 if there is none.
+/// The largest winner; 0 if there are none.
 fn last_winner(winners: &[u8]) -> u8 {
     const CHUNK: usize = 64 * 1024;
     let last = AtomicU8::new(0);
@@ -253,7 +253,7 @@ fn last_winner(winners: &[u8]) -> u8 {
     last.into_inner()
 }
 
-/// Checks that `outer` and `inner` are the tensors of `shape`.
+/// Checks that `outer` has the shape of the pooling's input and `inner` that of its output.
 fn check(
     kernel: &'static str,
     shape: &PoolShape,
@@ -268,12 +268,13 @@ fn check(
     Ok(())
 }
 
+/// Checks that the index of a tap fits a byte.
 fn check_taps(kernel: &'static str, shape: &PoolShape) -> Result<()> {
     let [height, width] = shape.kernel;
     if height.saturating_mul(width) > 256 {
         return Err(KernelError::Shape {
             what: kernel,
-            problem: format!("the window has {height} × {width} taps, a byte tells 256 apart"),
+            problem: format!("the window has {height} × {width} taps; at most 256 are possible, since a tap's index is stored in a byte"),
         });
     }
     Ok(())
@@ -283,7 +284,7 @@ fn check_mask(kernel: &'static str, mask: Option<&[u16]>, shape: &BlockedShape) 
     mask.map_or(Ok(()), |mask| check_len(kernel, "mask", shape.mask_len(), mask.len()))
 }
 
-/// Calls `body(plane, rows)` for all rows of all blocks of all samples of `to`, which come from as many of `from`.
+/// Runs `body(plane, rows)` in parallel for all rows of all planes of `to`, which are computed from the same planes of `from`.
 fn for_rows(to: &BlockedShape, from: &BlockedShape, body: impl Fn(usize, Range<usize>) + Sync) {
     let height = to.size[0];
     let pixels = to.pixels().max(from.pixels()).max(1);
@@ -292,7 +293,7 @@ fn for_rows(to: &BlockedShape, from: &BlockedShape, body: impl Fn(usize, Range<u
         return;
     }
     let strips = height.div_ceil(rows);
-    // Small planes go together.
+    // Several small planes share a task.
     let each = if strips == 1 { TASK.div_ceil(pixels) } else { 1 };
     let all = to.batch * to.blocks() * strips;
     run_tasks(

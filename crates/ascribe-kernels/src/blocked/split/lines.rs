@@ -1,9 +1,10 @@
-//! The pixels of a task, in the order in which they are split and multiplied.
+//! The pixels of a task, in the order in which they are split into parts and multiplied.
 //!
-//! A task computes some rows of the grid, of all classes. It splits the source pixels that these depend on, line by line,
-//! into one sequence of *positions*. A line has as many positions as the grid has columns, and those that taps reach
-//! beside them, so that the source of a tap is at a fixed distance from that of another, and sixteen positions that follow
-//! each other can be multiplied at a time, for any tap. Those at the end of a line yield sums that nobody wants.
+//! A task computes some rows of the grid (of computed pixels), for all residue classes. It splits the source pixels that these
+//! depend on, line by line, into one sequence of *positions*. A line has as many positions as the grid has columns, and
+//! additional ones for the columns that taps reach beyond the grid. So the source positions of different taps are always the
+//! same distance apart, and sixteen consecutive positions can be multiplied at a time, for any tap. Sums at the additional
+//! positions at the end of a line are computed too, and ignored.
 
 use std::ops::Range;
 
@@ -13,20 +14,21 @@ use crate::blocked::layout::{BLOCK, BlockedShape};
 use crate::conv::lattice::Lattice;
 use crate::matrix::ROWS;
 
-/// What the classes of a convolution have in common.
+/// The grid and the reach of the taps, over all residue classes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// Rows and columns of the largest grid.
+    /// Number of rows and columns of the largest grid.
     pub(super) grid: [usize; 2],
     /// Step in the source per grid point.
     pub(super) stride: [usize; 2],
-    /// The first source row and column, relative to that of a grid point, that a tap reaches.
+    /// The first source row and column that a tap reads, relative to the grid point.
     first: [isize; 2],
-    /// Rows and columns that taps reach beyond those.
+    /// Number of further rows and columns up to the last ones that a tap reads.
     reach: [usize; 2],
 }
 
 impl Extent {
+    /// Computes it for the lattices of all classes.
     pub(super) fn of(lattices: &[&Lattice]) -> Self {
         let along = |axis: usize| lattices.iter().flat_map(move |l| l.taps.iter().map(move |tap| tap[axis]));
         let first = [0, 1].map(|axis| along(axis).min().unwrap_or(0));
@@ -39,7 +41,7 @@ impl Extent {
         }
     }
 
-    /// The border that a source of this size needs; `None` where it would be too wide.
+    /// The border that a source of this size needs; `None` where that is wider than [`WIDEST_BORDER`].
     pub(super) fn border(&self, src: [usize; 2]) -> Option<[usize; 2]> {
         let need = [0, 1].map(|axis| {
             let last = self.grid[axis].saturating_sub(1) * self.stride[axis] + self.reach[axis];
@@ -48,28 +50,28 @@ impl Extent {
         need.iter().all(|&pad| pad <= WIDEST_BORDER).then_some(need)
     }
 
-    /// Positions per line.
+    /// Number of positions per line.
     pub(super) fn pitch(&self) -> usize {
         self.grid[1] + self.reach[1]
     }
 
-    /// Whether lines of other rows are needed too.
+    /// Whether taps reach beyond a grid point's own source pixel, so that additional rows or columns are needed.
     pub(super) fn has_halo(&self) -> bool {
         self.reach != [0, 0]
     }
 
-    /// Positions of some rows of a sample.
+    /// Number of positions for `rows` grid rows of a sample.
     pub(super) fn positions(&self, rows: usize) -> usize {
         (rows + self.reach[0]) * self.pitch()
     }
 
-    /// Distance in positions from a grid point to the source of a tap.
+    /// Number of positions from that of a grid point to that of its source pixel for a tap.
     pub(super) fn distance(&self, tap: [isize; 2]) -> usize {
         let [row, column] = [0, 1].map(|axis| (tap[axis] - self.first[axis]) as usize);
         row * self.pitch() + column
     }
 
-    /// Where the source of a grid point starts, in the first block of a sample.
+    /// Offset of the first source pixel of a grid point, in the first block of a sample.
     fn source(&self, src: &BlockedShape, sample: usize, place: [usize; 2]) -> usize {
         let [row, column] = [0, 1].map(|axis| {
             (place[axis] * self.stride[axis] + src.pad[axis]).wrapping_add_signed(self.first[axis])
@@ -77,8 +79,8 @@ impl Extent {
         sample * src.sample() + row * src.pitch() + column * BLOCK
     }
 
-    /// Cuts positions of some lines where lines end, or samples if rows follow each other: the first position of each part,
-    /// how many there are, the sample, and the row and column of the first.
+    /// Splits a range of the positions of `lines` where a line ends (if `flat`, where a sample ends). For each part: its first
+    /// position, the number of positions, the sample, and row and column of the first.
     fn parts(
         self,
         flat: bool,
@@ -101,54 +103,60 @@ impl Extent {
     }
 }
 
-/// Sixteen or thirty-two consecutive positions, and the class that is computed there.
+/// One or two row tiles: sixteen or thirty-two consecutive positions, and the residue class that is computed there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
     pub(super) class: usize,
     /// The first position.
     pub(super) at: usize,
-    /// Row tiles, 1 or 2.
+    /// Number of row tiles, 1 or 2.
     pub(super) tiles: usize,
 }
 
-/// Consecutive pixels of a pair, in one row of a sample (or in a sample without borders).
+/// The consecutive destination pixels of a pair that lie in one row of a sample (if rows follow each other without a gap, in
+/// one sample).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
-    /// The first of them, counted from the pair's first position.
+    /// The first of them, counted from the first position of the pair.
     pub(super) at: usize,
+    /// Number of pixels.
     pub(super) pixels: usize,
     pub(super) sample: usize,
-    /// Row and column of the first in the destination.
+    /// Row and column in the destination of the first.
     pub(super) place: [usize; 2],
 }
 
-/// Source pixels that are split one after the other.
+/// Consecutive source pixels that are split into parts one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stroke {
-    /// Position of the first.
+    /// Position of the first pixel.
     pub(super) at: usize,
+    /// Number of pixels.
     pub(super) pixels: usize,
-    /// Its place in the source, for the first block of its sample.
+    /// Offset of the first pixel in the source, in the first block of its sample.
     pub(super) offset: usize,
 }
 
-/// What a task goes through.
+/// What a task has to split, multiply and store.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    /// The row tiles to multiply.
     pub(super) pairs: Vec<Pair>,
+    /// The destination pixels of each pair.
     pub(super) pieces: Vec<Piece>,
-    /// The first piece of each pair, and the number of pieces.
+    /// Index of the first piece of each pair, and at the end the number of pieces.
     pub(super) piece_starts: Vec<usize>,
+    /// The source pixels to split.
     pub(super) strokes: Vec<Stroke>,
-    /// The first stroke of each group that is split together, and the number of strokes. A group is a pair of the first
-    /// class, or, with a halo, everything.
+    /// Index of the first stroke of each group of strokes that are split together, and at the end the number of strokes.
+    /// There is one group per pair of the first class; with a halo, there is only one group.
     pub(super) stroke_starts: Vec<usize>,
     /// The number of positions.
     pub(super) positions: usize,
 }
 
 impl Lines {
-    /// Cuts `lines` of the grid, counted through samples.
+    /// Computes this for `lines` of the grid; lines are numbered through all samples.
     pub(super) fn cut(
         &mut self,
         extent: &Extent,
@@ -165,7 +173,7 @@ impl Lines {
         stroke_starts.clear();
         *positions = 0;
         let height = extent.grid[0];
-        // Lines whose positions follow each other: with a halo those of a sample, without one all.
+        // Ranges of lines whose positions follow each other without a gap: with a halo those of a sample, otherwise all lines.
         let mut stretches: Vec<(usize, Range<usize>)> = Vec::new();
         let mut line = lines.start;
         while line < lines.end {

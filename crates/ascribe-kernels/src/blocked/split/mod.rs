@@ -1,8 +1,8 @@
-//! Convolutions on the processor's matrix unit.
+//! Convolutions on AMX, the processor's matrix unit.
 //!
-//! The unit multiplies 16-bit floats only. Numbers are split into two or three of them each, and the products of parts that
-//! matter are summed in single precision: see [`crate::matrix`]. Source values are split once per task, into memory that
-//! stays in the second-level cache, weights when they are packed.
+//! AMX multiplies only 16-bit floats. Each `f32` is split into a sum of two or three of them (its parts), and those products
+//! of parts that are not negligible are summed in single precision; see [`crate::matrix`]. Weights are split when they are
+//! packed. Source values are split once per task, into scratch that stays in the second-level cache.
 
 mod lines;
 mod task;
@@ -26,18 +26,18 @@ use crate::parallel::run_tasks;
 use crate::shape::ConvShape;
 use crate::simd::Isa;
 
-/// Pixels that are multiplied together.
+/// Most pixels that are multiplied at a time: two row tiles.
 const PAIR: usize = 2 * ROWS;
-/// Blocks of channels per step.
+/// Blocks of channels that are multiplied per step.
 const BLOCKS: usize = DEPTH / BLOCK;
 
 impl BlockedConv {
-    /// Packs a forward convolution for the processor's matrix unit, which multiplies several times as fast as its vectors
-    /// do, and no less precisely: numbers are split into three `bfloat16` each, whose products are summed in single
-    /// precision.
+    /// Packs a forward convolution for AMX, the processor's matrix unit. It multiplies several times as fast as vector
+    /// instructions, and the result is as precise: each number is split into three `bfloat16`, whose products are summed in
+    /// single precision.
     ///
-    /// `None` where the processor has no such unit ([`has_matrix_unit`]), with groups, and with strides unless the kernel is
-    /// 1 × 1. Numbers below 10⁻³³ lose precision, since the unit takes numbers that are too small to be normal for zero.
+    /// `None` where the processor has no AMX ([`has_matrix_unit`]), with groups, and with strides unless the kernel is 1 × 1.
+    /// Numbers below 10⁻³³ lose precision, since AMX treats subnormal numbers as zero.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -45,10 +45,10 @@ impl BlockedConv {
         Unit::detect().map_or(Ok(None), |unit| Self::forward_split_with(unit, shape, weight))
     }
 
-    /// Packs an input gradient for the processor's matrix unit; see [`BlockedConv::forward_split`]. There may be strides.
+    /// Packs an input gradient for AMX, the processor's matrix unit; see [`BlockedConv::forward_split`]. Strides are supported.
     ///
-    /// Numbers are split into two `bfloat16` each, which takes half the products of three: errors are about 2·10⁻⁶ of the
-    /// gradient's deviation, those of F(4 × 4) in [`BlockedConv::input_grad_winograd`].
+    /// Each number is split into two `bfloat16`, which takes half as many products as three. Errors are about 2·10⁻⁶ of the
+    /// standard deviation of the gradient, like those of F(4 × 4) in [`BlockedConv::input_grad_winograd`].
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -86,7 +86,7 @@ impl BlockedConv {
         }))
     }
 
-    /// `weight` is that of (class, destination channel, source channel, tap).
+    /// Packs `weight(class, destination channel, source channel, tap)` for these residue classes.
     fn split(
         (unit, split): (Unit, Split),
         [src, dst]: [(usize, [usize; 2]); 2],
@@ -139,27 +139,28 @@ impl BlockedConv {
             || Memory::new(job.left_len(work.longest_strip())),
             |memory, task| {
                 let (lines, panels) = work.task(task);
-                // SAFETY: the memory has room for the longest task; tasks have lines or panels of their own.
+                // SAFETY: the memory has room for the longest task; no two tasks have the same lines and panels.
                 unit.scope(|| unsafe { Task::new(&job, lines, &self.panels[panels], memory).run() });
             },
         );
     }
 }
 
-/// Whether this processor has a matrix unit that the convolutions of [`BlockedConv::forward_split`] can use.
+/// Whether this processor has AMX with `bfloat16` and the operating system lets this process use it, so that
+/// [`BlockedConv::forward_split`] can.
 pub fn has_matrix_unit() -> bool {
     Unit::detect().is_some()
 }
 
-/// The weights of each panel and class as right operands of [`crate::matrix::product`], tap by tap and 32 channels at a
-/// time; a pair of values is the same channel of two blocks.
+/// Packs the weights of each panel and class as right operands of [`crate::matrix::product`], tap by tap and 32 channels at a
+/// time. A pair of values belongs to the same channel of two neighbouring blocks.
 fn pack<const P: usize>(
     panels: &mut [Panel],
     classes: &[Class],
     [channels, rows]: [usize; 2],
     weight: impl Fn(usize, usize, usize, usize) -> f32,
 ) -> Buffer {
-    // Two 16-bit floats in the memory of one of 32 bits.
+    // Two 16-bit floats are stored in the memory of one `f32`.
     const WORDS: usize = TILE / 2;
     let chunks = channels.div_ceil(DEPTH);
     let blocks: usize = panels.iter().map(|panel| panel.blocks).sum();

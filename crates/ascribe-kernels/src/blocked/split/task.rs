@@ -1,7 +1,7 @@
-//! One task of a convolution on the matrix unit.
+//! One task of a convolution on AMX, the processor's matrix unit.
 //!
-//! The unit works beside the rest of the processor. While it multiplies a pair of tiles, the sums of the pair before are
-//! finished, and, for the first panel, the pixels of the next pair split.
+//! AMX works in parallel with the rest of the core. While it multiplies a pair of row tiles, the vector units finish the sums
+//! of the previous pair (the epilogue) and, during the first panel, split the pixels of the next pair.
 
 use std::ops::Range;
 
@@ -18,17 +18,17 @@ use crate::matrix::{DEPTH, Operands, ROWS, Split, Unit, product, split_row};
 use crate::parallel::Scratch;
 use crate::simd::{Kernel, Simd};
 
-/// Floats of the sums of two row tiles and two column tiles.
+/// Number of floats in the sums of two row tiles and two column tiles.
 const SUMS: usize = PAIR * PAIR;
 
-/// What tasks share.
+/// What the tasks of a run share.
 pub(super) struct Job<'a> {
     conv: &'a BlockedConv,
     unit: Unit,
     split: Split,
     lattices: Vec<&'a Lattice>,
     pub(super) extent: Extent,
-    /// Rows follow each other without a gap in every tensor.
+    /// Whether rows follow each other without a gap in every tensor, so that they can be treated as one long row.
     flat: bool,
     src_shape: &'a BlockedShape,
     src: &'a [f32],
@@ -50,43 +50,45 @@ impl<'a> Job<'a> {
         Self { conv, unit, split, lattices, extent, flat, src_shape, src, output }
     }
 
-    /// Steps per tap.
+    /// Number of steps per tap: chunks of 32 source channels.
     fn chunks(&self) -> usize {
         self.conv.depth.div_ceil(BLOCKS)
     }
 
-    /// Bytes of a line when it is split.
+    /// Bytes that a line takes when it is split into parts.
     pub(super) fn line_bytes(&self) -> usize {
         self.extent.pitch() * self.chunks() * self.split.parts() * DEPTH * size_of::<u16>()
     }
 
-    /// Elements that so many lines take when they are split, and what is read behind them.
+    /// Number of elements that `lines` lines take when they are split into parts, including those beyond the last line that
+    /// are read but not used.
     pub(super) fn left_len(&self, lines: usize) -> usize {
-        // Lines of another sample have rows above and below of their own.
+        // Each sample needs additional rows above and below its lines.
         let samples = lines.div_ceil(self.extent.grid[0].max(1)) + 1;
         let positions = lines * self.extent.pitch() + samples * self.extent.positions(0);
         spread(positions) * self.chunks() * self.split.parts() * DEPTH
     }
 }
 
-/// Positions between the parts of a pixel: those of a task, what a pair reads behind the last, and no multiple of a power of
-/// two, so that parts do not compete for places in the first-level cache.
+/// Number of positions from one part of a pixel to the next: those of the task, and as many as a pair can read beyond the
+/// last. It is odd, so that the parts of a pixel are not mapped to the same lines of the first-level cache.
 fn spread(positions: usize) -> usize {
     (positions + PAIR) | 1
 }
 
-/// The memory of a thread.
+/// Memory that a thread reuses for all of its tasks.
 pub(super) struct Memory {
-    /// The split pixels of a task, `[chunk][part][position][32]`.
+    /// The source pixels of a task, split into parts: `[chunk][part][position][32]`.
     left: Scratch<u16>,
-    /// The sums that are computed, and those that are finished.
+    /// Two buffers: the sums that are being computed, and those to which the epilogue is being applied.
     sums: Scratch<f32>,
     lines: Lines,
-    /// Distance to the left operands of each step, for every class.
+    /// For each residue class, the distance to the left operand of each step.
     offsets: Vec<Vec<usize>>,
 }
 
 impl Memory {
+    /// With room for `left` elements of split pixels.
     pub(super) fn new(left: usize) -> Self {
         Self {
             left: Scratch::new(left),
@@ -97,30 +99,34 @@ impl Memory {
     }
 }
 
-/// Some lines of the grid for some panels.
+/// A task: some lines of the grid, for some panels.
 pub(super) struct Task<'a> {
     job: &'a Job<'a>,
     panels: &'a [Panel],
     lines: &'a Lines,
     offsets: &'a [Vec<usize>],
-    /// Positions between parts.
+    /// Number of positions from one part to the next.
     spread: usize,
     left: *mut u16,
     sums: *mut f32,
-    /// The epilogue of a panel, a sample and a class.
+    /// The epilogues of the two blocks of a panel that were used last, with their panel, sample and class.
     finishes: Option<([usize; 3], [PanelFinish; 2])>,
 }
 
-/// What is left to do while the unit works: chunks of a group to split, and pieces of a product to finish.
+/// The work that is still to be done while AMX multiplies.
 struct Meanwhile {
+    /// The group of strokes to split.
     fill: Option<usize>,
+    /// Its chunks of channels that are not yet split.
     chunks: Range<usize>,
+    /// Panel and pair whose sums are finished.
     finish: Option<(usize, usize)>,
+    /// Those of its (piece, block) that are not yet finished.
     parts: Range<usize>,
 }
 
 impl<'a> Task<'a> {
-    /// A task with as much memory as it needs.
+    /// Prepares the task for `lines` of the grid; `memory` has room for them.
     pub(super) fn new(
         job: &'a Job<'a>,
         lines: Range<usize>,
@@ -144,7 +150,8 @@ impl<'a> Task<'a> {
     /// Computes the destination of all lines for all panels.
     ///
     /// # Safety
-    /// Within the scope of the job's unit; memory has room for the lines, and no other task writes these panels of them.
+    /// Only within the scope of the job's unit. The memory has room for the lines, and no other task writes these panels of
+    /// these lines.
     pub(super) unsafe fn run(mut self) {
         let job = self.job;
         let (lines, count) = (self.lines, self.lines.pairs.len());
@@ -166,11 +173,11 @@ impl<'a> Task<'a> {
                     split: job.split,
                     out: self.sums_of(panel * count + index),
                 };
-                // Groups are the pairs of the first class, which come first, if there is more than one.
+                // If there is more than one group, the groups are the pairs of the first class, which come first.
                 let fill = (panel == 0 && index + 1 < groups).then_some(index + 1);
                 let mut rest = self.meanwhile(fill, before);
                 let items = (rest.chunks.len() + rest.parts.len()).div_ceil(offsets.len().max(1));
-                // SAFETY: as above; what is done meanwhile splits another pair and finishes other sums.
+                // SAFETY: as above. The work done meanwhile splits another pair and reads the other buffer of sums.
                 unsafe {
                     let mut meanwhile = || self.advance(&mut rest, items);
                     product(job.unit, pair.tiles, current.blocks, &operands, &mut meanwhile);
@@ -184,10 +191,12 @@ impl<'a> Task<'a> {
         unsafe { self.advance(&mut rest, usize::MAX) };
     }
 
+    /// The buffer for the sums of a product; products alternate between two buffers.
     fn sums_of(&self, product: usize) -> *mut f32 {
         self.sums.wrapping_add(product % 2 * SUMS)
     }
 
+    /// The work to do while AMX multiplies: the group to split, and the panel and pair to finish.
     fn meanwhile(&self, fill: Option<usize>, finish: Option<(usize, usize)>) -> Meanwhile {
         let parts = finish.map_or(0..0, |(panel, pair)| {
             let (blocks, starts) = (self.panels[panel].blocks, &self.lines.piece_starts);
@@ -197,7 +206,7 @@ impl<'a> Task<'a> {
         Meanwhile { fill, chunks, finish, parts }
     }
 
-    /// Does up to `items` of what is left.
+    /// Does up to `items` items of the remaining work.
     ///
     /// # Safety
     /// As [`Task::run`].
@@ -219,7 +228,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Splits some chunks of the channels of a group.
+    /// Splits some chunks of the channels of a group of strokes.
     unsafe fn fill(&self, group: usize, chunks: Range<usize>) {
         let starts = &self.lines.stroke_starts;
         let strokes = &self.lines.strokes[starts[group]..starts[group + 1]];
@@ -230,7 +239,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Finishes the sums of a piece in one block of a panel.
+    /// Applies the epilogue to the sums of a piece in one block of a panel, and stores them.
     unsafe fn finish(&mut self, panel: usize, index: usize, piece: usize, column: usize) {
         let job = self.job;
         let (shape, current) = (job.output.shape, &self.panels[panel]);
@@ -244,7 +253,8 @@ impl<'a> Task<'a> {
         };
         let plane = job.output.plane(piece.sample, current.block + column);
         let values = sums.wrapping_add((column * PAIR + piece.at) * BLOCK);
-        // SAFETY: the caller's contract; each row of the destination begins in one piece.
+        // SAFETY: the caller's contract. Each row of the destination begins in exactly one piece, so that its border is cleared
+        // only once.
         unsafe {
             if x == 0 && shape.pad != [0, 0] {
                 shape.clear_rows(plane, y, y + 1);
@@ -254,6 +264,7 @@ impl<'a> Task<'a> {
     }
 }
 
+/// The epilogues of the first and the last block of a panel (it has at most two).
 fn finishes(job: &Job<'_>, sample: usize, panel: &Panel, class: usize) -> [PanelFinish; 2] {
     let step = job.lattices[class].dst_stride[1];
     [0, panel.blocks - 1].map(|column| {
@@ -261,7 +272,7 @@ fn finishes(job: &Job<'_>, sample: usize, panel: &Panel, class: usize) -> [Panel
     })
 }
 
-/// Splits source pixels into left operands of [`product`], `P` parts each.
+/// Splits source pixels into `P` parts each, as left operands of [`product`].
 struct Fill<'a, const P: usize> {
     job: &'a Job<'a>,
     strokes: &'a [Stroke],
@@ -278,7 +289,7 @@ impl<const P: usize> Kernel<f32> for Fill<'_, P> {
         let Job { conv, extent, src_shape, src, .. } = self.job;
         let step = extent.stride[1] * BLOCK;
         for chunk in self.chunks {
-            // An odd number of blocks: the weights of the missing one are zeros, whatever stands beside them.
+            // With an odd number of blocks, the last block is read twice; the weights for the second copy are zero.
             let blocks = [0, 1].map(|block| (chunk * BLOCKS + block).min(conv.depth - 1));
             for stroke in self.strokes {
                 let [low, high] = blocks.map(|block| {

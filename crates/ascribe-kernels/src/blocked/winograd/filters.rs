@@ -1,4 +1,4 @@
-//! The transformed filters of a convolution by minimal filtering.
+//! The transformed filters of a Winograd convolution, and weights that stay in the caller's memory.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -7,22 +7,24 @@ use super::super::buffer::Buffer;
 use super::super::conv::BlockedConv;
 use super::super::layout::BLOCK;
 use super::super::pack::Panel;
-use super::Minimal;
+use super::Winograd;
 use super::transform::FilterTransform;
 use crate::error::{KernelError, Result};
 use crate::float::Float;
 
-/// Weights that stay where they are, to be read when a convolution runs; their values must stay the same.
+/// Weights that stay in the caller's memory (*lent* weights) and are read when a convolution runs. Their values must not
+/// change.
 pub trait Weights: Send + Sync {
-    /// Calls `reader` with all of them, `[out, in / groups, kh, kw]`.
+    /// Calls `reader` with all weights, `[out, in / groups, kh, kw]`.
     fn read(&self, reader: &mut dyn FnMut(&[f32]));
 
-    /// What they are to be clipped to.
+    /// Lower and upper bound to which the convolution clips the weights; by default they are not clipped.
     fn bounds(&self) -> [f32; 2] {
         NO_BOUNDS
     }
 }
 
+/// Bounds that do not clip anything.
 const NO_BOUNDS: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 impl Weights for Vec<f32> {
@@ -31,11 +33,11 @@ impl Weights for Vec<f32> {
     }
 }
 
-/// Weights that a convolution does not own.
+/// Lent weights, and what a convolution keeps with them.
 #[derive(Clone)]
 pub(in super::super) struct Lent {
     pub(super) weights: Arc<dyn Weights>,
-    /// The transformed filters, once there were tiles enough to keep them.
+    /// The transformed filters, after the first run with so many tiles that it keeps them.
     pub(super) packed: Arc<OnceLock<Buffer>>,
 }
 
@@ -44,7 +46,7 @@ impl Lent {
         Self { weights, packed: Arc::default() }
     }
 
-    /// Calls `reader` with all `len` weights.
+    /// Calls `reader` with the weights; an error if there are not `len` of them.
     pub(super) fn read<T>(&self, len: usize, mut reader: impl FnMut(Raw<'_>) -> T) -> Result<T> {
         let (mut found, mut result) = (0, None);
         self.weights.read(&mut |values| {
@@ -53,17 +55,17 @@ impl Lent {
                 result = Some(reader(Raw { values, bounds: self.weights.bounds() }));
             }
         });
-        let (kernel, argument) = ("winograd convolution", "weights");
+        let (kernel, argument) = ("Winograd convolution", "weights");
         result.ok_or(KernelError::Length { kernel, argument, expected: len, found })
     }
 }
 
-/// Weights as the network has them.
+/// Weights as the network stores them, with bounds to clip them to.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
     /// `[out, in, 3, 3]`.
     pub(super) values: &'a [f32],
-    /// What they are clipped to.
+    /// Lower and upper bound.
     pub(super) bounds: [f32; 2],
 }
 
@@ -80,18 +82,18 @@ impl fmt::Debug for Lent {
 }
 
 impl BlockedConv {
-    /// The filters of one panel to transform to `out`.
+    /// The transformation of the filters of one panel, which writes them to `out`.
     pub(super) fn filters<'a>(
         &self,
-        minimal: Minimal,
+        winograd: Winograd,
         weight: Raw<'a>,
         panel: &Panel,
         out: *mut f32,
     ) -> FilterTransform<'a> {
         FilterTransform {
-            outputs: minimal.outputs,
+            outputs: winograd.outputs,
             weight,
-            gradient: minimal.gradient,
+            gradient: winograd.gradient,
             channels: [self.dst.0, self.src.0],
             first: panel.block * BLOCK,
             lanes: panel.blocks * BLOCK,
@@ -99,13 +101,13 @@ impl BlockedConv {
         }
     }
 
-    /// The filters of all panels, one after the other.
-    pub(super) fn pack_filters(&self, minimal: Minimal, weight: Raw<'_>) -> Buffer {
+    /// The transformed filters of all panels, one panel after the other.
+    pub(super) fn pack_filters(&self, winograd: Winograd, weight: Raw<'_>) -> Buffer {
         let lanes: usize = self.panels.iter().map(|panel| panel.blocks * BLOCK).sum();
-        let mut packed = Buffer::new(minimal.points() * self.src.0 * lanes);
+        let mut packed = Buffer::new(winograd.points() * self.src.0 * lanes);
         for panel in &self.panels {
             let out = packed[panel.weights[0]..].as_mut_ptr();
-            f32::dispatch(self.isa, self.filters(minimal, weight, panel, out));
+            f32::dispatch(self.isa, self.filters(winograd, weight, panel, out));
         }
         packed
     }

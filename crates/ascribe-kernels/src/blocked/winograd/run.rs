@@ -1,4 +1,4 @@
-//! Runs convolutions by minimal filtering.
+//! Runs Winograd convolutions: transforms the source, multiplies at each point, and transforms the sums back.
 
 use std::ops::Range;
 
@@ -11,21 +11,21 @@ use super::super::pack::Panel;
 use super::super::tile::{Call, Entry, MAX_BLOCKS, most_blocks, run, sizes};
 use super::super::tiling::{Tile, split};
 use super::super::work::Work;
-use super::Minimal;
+use super::Winograd;
 use super::filters::Raw;
 use super::transform::{InputTransform, OutputTransform};
 use crate::error::Result;
 use crate::float::Float;
 use crate::parallel::{Scratch, run_tasks};
 
-/// Tiles that a task should have at least: they share the filters of a point.
+/// Fewest tiles that a task should have: each task reads all filters, which is only worth it for many tiles.
 const LEAST_TILES: usize = 56;
 
 impl BlockedConv {
     /// [`BlockedConv::run`]; the arguments are checked.
-    pub(in super::super) fn run_minimal(
+    pub(in super::super) fn run_winograd(
         &self,
-        minimal: Minimal,
+        winograd: Winograd,
         src_shape: &BlockedShape,
         src: &[f32],
         epilogue: BlockedEpilogue<'_>,
@@ -34,7 +34,7 @@ impl BlockedConv {
     ) -> Result<()> {
         let output = Output::new(epilogue, dst_shape, dst);
         let grid = self.classes[0].lattice.grid;
-        let pass = Pass { conv: self, minimal, src_shape, src, output, grid };
+        let pass = Pass { conv: self, winograd, src_shape, src, output, grid };
         let Some(lent) = &self.lent else {
             pass.by_strips(&self.weights);
             return Ok(());
@@ -42,13 +42,14 @@ impl BlockedConv {
         let len = self.src.0 * self.dst.0 * 9;
         let packed = match lent.packed.get() {
             Some(packed) => packed,
-            // What weighs less, transformed source or transformed filters, is kept.
+            // With few tiles, the transformed source takes less memory than the transformed filters: keep the former in memory,
+            // and transform the filters of one panel at a time.
             None if src_shape.batch * grid[0] * grid[1] <= self.dst.0 => {
                 return lent.read(len, |weight| pass.by_panels(weight));
             }
             None => {
-                // Whoever comes second has packed in vain.
-                let made = lent.read(len, |weight| self.pack_filters(minimal, weight))?;
+                // If another thread packed at the same time, its result is kept and this one is dropped.
+                let made = lent.read(len, |weight| self.pack_filters(winograd, weight))?;
                 lent.packed.get_or_init(|| made)
             }
         };
@@ -57,59 +58,61 @@ impl BlockedConv {
     }
 }
 
-/// Values at all points: `[point][block][tile][16]`.
+/// Memory for values at all points of all tiles, `[point][block][tile][16]`.
 #[derive(Clone, Copy)]
 struct Points {
     start: *mut f32,
-    /// Floats between points and between blocks.
+    /// Floats from one point to the next, and from one block to the next.
     steps: [usize; 2],
 }
 
-// SAFETY: stands for memory that tasks write in disjoint parts.
+// SAFETY: tasks write disjoint parts of the memory.
 unsafe impl Send for Points {}
 // SAFETY: as above.
 unsafe impl Sync for Points {}
 
 impl Points {
-    /// `tiles` tiles of `blocks` blocks.
+    /// For `tiles` tiles of `blocks` blocks of channels.
     fn new(start: *mut f32, blocks: usize, tiles: usize) -> Self {
         Self { start, steps: [Self::step(blocks, tiles), tiles * BLOCK] }
     }
 
-    /// An odd number of cache lines between points: they are written one after the other.
+    /// Floats from one point to the next. This is an odd number of cache lines, so that the points of a tile, which are
+    /// written one after the other, are not mapped to the same lines of the cache.
     fn step(blocks: usize, tiles: usize) -> usize {
         ((blocks * tiles) | 1) * BLOCK
     }
 
-    /// A block, from a tile on.
+    /// The values of `block` from `tile` on, at the first point.
     fn at(self, block: usize, tile: usize) -> *mut f32 {
         self.start.wrapping_add(block * self.steps[1] + tile * BLOCK)
     }
 }
 
-/// The memory of a task for one panel.
+/// Scratch of a task for one panel.
 struct Sums {
-    /// `[point][block][tile][16]`.
+    /// The sums over source channels, `[point][block][tile][16]`.
     points: Scratch<f32>,
-    /// A row of tiles of one block, `[row][pixel][16]`.
+    /// The destination pixels of a row of tiles of one block, `[row][pixel][16]`.
     row: Scratch<f32>,
 }
 
-/// One run.
+/// One run of a Winograd convolution.
 struct Pass<'a> {
     conv: &'a BlockedConv,
-    minimal: Minimal,
+    winograd: Winograd,
     src_shape: &'a BlockedShape,
     src: &'a [f32],
     output: Output<'a>,
-    /// Rows and columns of tiles.
+    /// Number of rows and columns of tiles.
     grid: [usize; 2],
 }
 
 impl Pass<'_> {
-    /// Each task transforms some rows of tiles and goes through all panels.
+    /// Each task transforms the source of some rows of tiles and computes all panels for them. `filters` are the transformed
+    /// filters.
     fn by_strips(&self, filters: &[f32]) {
-        let (depth, columns, points) = (self.conv.depth, self.grid[1], self.minimal.points());
+        let (depth, columns, points) = (self.conv.depth, self.grid[1], self.winograd.points());
         let row_bytes = columns * points * depth * BLOCK * size_of::<f32>();
         let work = Work::strips(self.src_shape.batch, self.grid[0], row_bytes, LEAST_TILES.div_ceil(columns));
         let most = work.longest_strip() * columns;
@@ -132,9 +135,10 @@ impl Pass<'_> {
         );
     }
 
-    /// The source is transformed first; then each task transforms the filters of a panel, for some rows of tiles or all.
+    /// First the whole source is transformed. Then each task transforms the filters of a panel and computes the panel, for all
+    /// rows of tiles or some of them.
     fn by_panels(&self, weight: Raw<'_>) {
-        let (depth, columns, points) = (self.conv.depth, self.grid[1], self.minimal.points());
+        let (depth, columns, points) = (self.conv.depth, self.grid[1], self.winograd.points());
         let work = Work::panels(self.src_shape.batch, self.grid[0], self.conv.panels.len());
         let tiles = self.src_shape.batch * self.grid[0] * columns;
         let mut source = Scratch::new(points * Points::step(depth, tiles));
@@ -156,7 +160,7 @@ impl Pass<'_> {
                 let (units, panels) = work.task(task);
                 for panel in &self.conv.panels[panels] {
                     let out = filters.pointer();
-                    f32::dispatch(self.conv.isa, self.conv.filters(self.minimal, weight, panel, out));
+                    f32::dispatch(self.conv.isa, self.conv.filters(self.winograd, weight, panel, out));
                     let source = Points { start: source.at(0, units.start * columns), ..source };
                     self.panel(panel, out.cast_const(), source, (&work, units.clone()), sums, most);
                 }
@@ -164,20 +168,22 @@ impl Pass<'_> {
         );
     }
 
-    /// Floats of the filters of a panel.
+    /// Number of floats in the transformed filters of a panel of `blocks` blocks.
     fn filters_len(&self, blocks: usize) -> usize {
-        self.minimal.points() * self.conv.src.0 * blocks * BLOCK
+        self.winograd.points() * self.conv.src.0 * blocks * BLOCK
     }
 
+    /// Scratch for up to `most` tiles.
     fn sums(&self, most: usize) -> Sums {
-        let outputs = self.minimal.outputs;
+        let outputs = self.winograd.outputs;
         Sums {
-            points: Scratch::new(self.minimal.points() * Points::step(MAX_BLOCKS, most)),
+            points: Scratch::new(self.winograd.points() * Points::step(MAX_BLOCKS, most)),
             row: Scratch::new(outputs * self.grid[1] * outputs * BLOCK),
         }
     }
 
-    /// The samples of some rows of tiles, each with its rows and its first tile. The tiles of all samples follow each other.
+    /// The samples that a range of rows of tiles belongs to: each sample, with its rows and the number of its first tile. Tiles
+    /// are numbered consecutively through all samples of the range.
     fn pieces(
         &self,
         work: &Work,
@@ -190,12 +196,12 @@ impl Pass<'_> {
         })
     }
 
-    /// Bᵀ d B for some rows of tiles of a source block.
+    /// Computes Bᵀ d B for some rows of tiles of a source block.
     fn transform(&self, sample: usize, rows: Range<usize>, block: usize, out: *mut f32, point_step: usize) {
         let plane = (sample * self.src_shape.blocks() + block) * self.src_shape.plane();
         let transform = InputTransform {
-            outputs: self.minimal.outputs,
-            origin: self.minimal.origin,
+            outputs: self.winograd.outputs,
+            origin: self.winograd.origin,
             shape: self.src_shape,
             plane: &self.src[plane..][..self.src_shape.plane()],
             rows,
@@ -206,7 +212,7 @@ impl Pass<'_> {
         f32::dispatch(self.conv.isa, transform);
     }
 
-    /// Some rows of tiles of a panel, from the transformed source to the destination.
+    /// Computes some rows of tiles of a panel, from the transformed source to the destination.
     fn panel(
         &self,
         panel: &Panel,
@@ -226,7 +232,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The pointwise convolutions of one panel at all points.
+    /// Computes the pointwise convolutions of one panel at all points.
     fn products(&self, panel: &Panel, tiles: usize, filters: *const f32, source: Points, sums: Points) {
         let conv = self.conv;
         let (class, lanes) = (&conv.classes[0], panel.blocks * BLOCK);
@@ -245,7 +251,7 @@ impl Pass<'_> {
         let mut kinds: Vec<usize> = list.iter().map(|tile| tile.pixels).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        for point in 0..self.minimal.points() {
+        for point in 0..self.winograd.points() {
             for (chain, range) in class.chains.iter().enumerate() {
                 let row = point * conv.src.0 + class.steps[range.start].row;
                 let call = Call {
@@ -268,7 +274,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Transforms the sums of some rows of tiles of a block back and applies the epilogue.
+    /// Transforms the sums of some rows of tiles of a block to destination pixels, applies the epilogue and stores them.
     fn finish(
         &self,
         (sample, block, rows): (usize, usize, Range<usize>),
@@ -276,7 +282,7 @@ impl Pass<'_> {
         point_step: usize,
         row: *mut f32,
     ) {
-        let (shape, outputs, columns) = (self.output.shape, self.minimal.outputs, self.grid[1]);
+        let (shape, outputs, columns) = (self.output.shape, self.winograd.outputs, self.grid[1]);
         let finish = PanelFinish::of_row(self.conv.isa, self.output.finish(sample, block), 1);
         let plane = self.output.plane(sample, block);
         let end = (rows.end * outputs).min(shape.size[0]);

@@ -1,6 +1,6 @@
-//! The transforms of Winograd's minimal filtering, along one axis and both.
+//! The transforms of Winograd convolution, along one axis and along both.
 
-// Indices, not iterators: these loops have to unroll into registers.
+// Loops over indices instead of iterators, so that they are unrolled and the values stay in registers.
 #![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::simd::{Kernel, Simd, columns};
 /// The processor has the instructions of `S`.
 #[inline(always)]
 unsafe fn sub<S: Simd<T = f32>>(x: S::V, y: S::V) -> S::V {
-    // SAFETY: the caller's contract. Exact but for the rounding of the difference.
+    // SAFETY: the caller's contract. The product −y is exact, so that only the difference is rounded.
     unsafe { S::fma(S::splat(-1.0), y, x) }
 }
 
@@ -39,7 +39,7 @@ unsafe fn scale<S: Simd<T = f32>>(a: f32, x: S::V) -> S::V {
     unsafe { S::fma(S::splat(a), x, S::zero()) }
 }
 
-/// G g; the first N are the result.
+/// G g, for three kernel elements; N values.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; N is 4 or 6.
@@ -67,7 +67,7 @@ unsafe fn filter<S: Simd<T = f32>, const N: usize>([a, b, c]: [S::V; 3]) -> [S::
     }
 }
 
-/// Bᵀ d.
+/// Bᵀ d, for N source pixels.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; N is 4 or 6.
@@ -95,7 +95,7 @@ unsafe fn input<S: Simd<T = f32>, const N: usize>(d: [S::V; N]) -> [S::V; N] {
     }
 }
 
-/// Aᵀ m; the first N − 2 are the result.
+/// Aᵀ m, for N points; the first N − 2 values are the result.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; N is 4 or 6.
@@ -119,19 +119,21 @@ unsafe fn output<S: Simd<T = f32>, const N: usize>(m: [S::V; N]) -> [S::V; N] {
     }
 }
 
-/// Bᵀ d B for rows of tiles of one source block.
+/// Computes Bᵀ d B for rows of tiles of one source block.
 pub(super) struct InputTransform<'a> {
+    /// M, the number of destination pixels of a tile along each axis.
     pub(super) outputs: usize,
-    /// Source pixel of a tile's corner relative to its first destination pixel.
+    /// Position of a tile's first source pixel, relative to its first destination pixel.
     pub(super) origin: [isize; 2],
     pub(super) shape: &'a BlockedShape,
     pub(super) plane: &'a [f32],
-    /// Rows of tiles.
+    /// The rows of tiles.
     pub(super) rows: Range<usize>,
     /// Tiles per row.
     pub(super) columns: usize,
-    /// `[tile][16]` for each point, with room for all tiles.
+    /// Where to write `[tile][16]` for each point, with room for all tiles.
     pub(super) out: *mut f32,
+    /// Floats from one point to the next.
     pub(super) point_step: usize,
 }
 
@@ -201,15 +203,17 @@ impl InputTransform<'_> {
     }
 }
 
-/// Aᵀ m A for one row of tiles of one destination block.
+/// Computes Aᵀ m A for one row of tiles of one destination block.
 pub(super) struct OutputTransform {
+    /// M, the number of destination pixels of a tile along each axis.
     pub(super) outputs: usize,
     /// Tiles per row.
     pub(super) columns: usize,
-    /// `[tile][16]` for each point.
+    /// The sums m, `[tile][16]` for each point.
     pub(super) sums: *const f32,
+    /// Floats from one point to the next.
     pub(super) point_step: usize,
-    /// `[row][pixel][16]`, `outputs` rows of `outputs` · `columns` pixels.
+    /// Where to write `[row][pixel][16]`: `outputs` rows of `outputs` · `columns` pixels.
     pub(super) out: *mut f32,
 }
 
@@ -263,20 +267,21 @@ impl OutputTransform {
     }
 }
 
-/// G g Gᵀ for the filters of some destination channels.
+/// Computes G g Gᵀ for the filters of some destination channels.
 #[derive(Clone, Copy)]
 pub(super) struct FilterTransform<'a> {
+    /// M, the number of destination pixels of a tile along each axis.
     pub(super) outputs: usize,
     pub(super) weight: Raw<'a>,
-    /// Destination channels are inputs, and filters turned by half a turn.
+    /// Whether it is an input gradient: destination channels are then input channels, and filters are rotated by 180°.
     pub(super) gradient: bool,
-    /// Destination and source channels of the whole.
+    /// Number of destination and source channels of the convolution.
     pub(super) channels: [usize; 2],
-    /// First destination channel.
+    /// The first of these destination channels.
     pub(super) first: usize,
-    /// Destination channels, a multiple of [`BLOCK`]; filters of those that do not exist are zeros.
+    /// Number of these destination channels, a multiple of [`BLOCK`]. Filters of channels that do not exist are zero.
     pub(super) lanes: usize,
-    /// `[point][source channel][lane]`.
+    /// Where to write `[point][source channel][lane]`.
     pub(super) out: *mut f32,
 }
 
@@ -302,15 +307,15 @@ impl FilterTransform<'_> {
         const TAPS: usize = 9;
         let [rows, channels] = self.channels;
         let (values, [low, high]) = (self.weight.values.as_ptr(), self.weight.bounds);
-        // The taps of some source channels, `[channel][tap][lane]`.
+        // The kernel elements of some source channels, `[channel][tap][lane]`.
         let mut taps = [0.0_f32; BLOCK * TAPS * BLOCK];
         for lane in (0..self.lanes).step_by(S::LANES) {
             let row = (self.first + lane).min(rows);
             let count = S::LANES.min(rows - row);
             for start in (0..channels).step_by(BLOCK) {
                 let together = BLOCK.min(channels - start);
-                // SAFETY: the filters of `count` rows lie within the weight, and masks keep reads within them; `taps` has room
-                // for a block of channels, `out` for all.
+                // SAFETY: the filters of `count` destination channels lie within the weights, and masks keep reads within them.
+                // `taps` has room for a block of source channels, `out` for all of them.
                 unsafe {
                     if self.gradient {
                         for channel in 0..together {
@@ -326,7 +331,7 @@ impl FilterTransform<'_> {
                         let tap = |at: usize| {
                             let at = if self.gradient { TAPS - 1 - at } else { at };
                             let tap = S::load(taps.as_ptr().add((channel * TAPS + at) * S::LANES));
-                            // What is no number stays none.
+                            // The order of the operands keeps NaN.
                             S::min(S::splat(high), S::max(S::splat(low), tap))
                         };
                         let mut t = [[S::zero(); 3]; N];

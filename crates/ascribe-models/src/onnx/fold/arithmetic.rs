@@ -1,9 +1,10 @@
-//! Element-wise operators on constants.
+//! Constant folding of element-wise operators.
 
 use super::Fold;
 use crate::onnx::array::{Array, Data, broadcast, count};
 use crate::onnx::value::Res;
 
+/// The function of a unary operator on floating-point values.
 fn unary(op: &str) -> Option<fn(f64) -> f64> {
     Some(match op {
         "Floor" => f64::floor,
@@ -25,6 +26,7 @@ fn unary(op: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
+/// The function of a unary operator on integers.
 fn unary_int(op: &str) -> Option<fn(i64) -> i64> {
     Some(match op {
         "Neg" => i64::wrapping_neg,
@@ -36,6 +38,7 @@ fn unary_int(op: &str) -> Option<fn(i64) -> i64> {
     })
 }
 
+/// The function of a binary operator on floating-point values; `truncated` is for `Mod` with `fmod`.
 fn binary(op: &str, truncated: bool) -> Option<fn(f64, f64) -> f64> {
     Some(match op {
         "Add" | "Sum" => |a, b| a + b,
@@ -51,6 +54,7 @@ fn binary(op: &str, truncated: bool) -> Option<fn(f64, f64) -> f64> {
     })
 }
 
+/// Applies a binary operator to integers.
 fn binary_int(op: &str, truncated: bool, a: i64, b: i64) -> Res<i64> {
     let divide = |f: fn(i64, i64) -> i64| if b == 0 { Err("divides by zero".into()) } else { Ok(f(a, b)) };
     match op {
@@ -61,7 +65,7 @@ fn binary_int(op: &str, truncated: bool, a: i64, b: i64) -> Res<i64> {
         "Min" => Ok(a.min(b)),
         "Div" => divide(i64::wrapping_div),
         "Mod" if truncated => divide(i64::wrapping_rem),
-        // The sign of the divisor, as in Python.
+        // The result has the sign of the divisor, as in Python.
         "Mod" => divide(|a, b| {
             let r = a.wrapping_rem(b);
             if r != 0 && (r < 0) != (b < 0) { r.wrapping_add(b) } else { r }
@@ -70,10 +74,11 @@ fn binary_int(op: &str, truncated: bool, a: i64, b: i64) -> Res<i64> {
             Ok(b) => Ok(a.wrapping_pow(b)),
             Err(_) => Err("raises an integer to a negative power".into()),
         },
-        _ => Err("has no definition for integers".into()),
+        _ => Err("is not defined for integers".into()),
     }
 }
 
+/// Whether a comparison holds, as a function of the order of its operands.
 fn compare(op: &str) -> Option<fn(std::cmp::Ordering) -> bool> {
     Some(match op {
         "Equal" => std::cmp::Ordering::is_eq,
@@ -85,11 +90,11 @@ fn compare(op: &str) -> Option<fn(std::cmp::Ordering) -> bool> {
     })
 }
 
-/// Two arrays brought to one shape.
+/// Broadcasts two arrays to one shape.
 fn together(a: &Array, b: &Array) -> Res<(Array, Array)> {
     let shape = broadcast(&a.shape, &b.shape)?;
     if count(&shape)? > 4 * super::LIMIT {
-        return Err(format!("folds to shape {shape:?}").into());
+        return Err(format!("would compute a constant of shape {shape:?}, which is too large").into());
     }
     Ok((a.expand(&shape)?, b.expand(&shape)?))
 }
@@ -106,7 +111,7 @@ impl Fold<'_> {
                 let data = match (&x.data, unary_int(self.op)) {
                     (Data::Int(v), Some(f)) => Data::Int(v.iter().map(|&i| f(i)).collect()),
                     (Data::Float(v), _) => Data::Float(v.iter().map(|&i| f(i)).collect()),
-                    _ => return Err("has no definition for integers".into()),
+                    _ => return Err("is not defined for integers".into()),
                 };
                 Ok(Array { shape: x.shape.clone(), data })
             }));
@@ -118,7 +123,7 @@ impl Fold<'_> {
                     Ok(Data::Int(values.into_iter().collect::<Res<_>>()?))
                 }
                 (Data::Float(x), Data::Float(y)) => Ok(Data::Float(zip(x, y, f))),
-                // A power may have another type than its base.
+                // For `Pow`, the types of base and exponent may differ.
                 (Data::Float(x), Data::Int(_)) if self.op == "Pow" => {
                     Ok(Data::Float(zip(x, &b.to_floats(), f)))
                 }
@@ -147,7 +152,7 @@ impl Fold<'_> {
         Some(self.chain(|a, b| Ok(Data::Bool(zip(a.as_bools()?, b.as_bools()?, logic)))))
     }
 
-    /// Applies a function of two arrays of one shape to all inputs, from left to right.
+    /// Combines all inputs from left to right with a function of two arrays of the same shape.
     fn chain(&self, f: impl Fn(&Array, &Array) -> Res<Data>) -> Res<Array> {
         let mut result = self.input(0)?.clone();
         for i in 1..self.inputs.len() {

@@ -1,7 +1,7 @@
-//! A small interpreter for shape arithmetic and other computations on constants.
+//! Constant folding: a small interpreter for shape arithmetic and other computations on constants.
 //!
-//! Integers are computed with 64 bits, floating-point values with 64 bits and rounded once to the graph's type
-//! afterwards; for +, −, ×, ÷ and √ that is the same as computing in f32.
+//! Integers have 64 bits. Floating-point values are computed in f64 and then rounded once to the type of the graph; for a single
+//! +, −, ×, ÷ or √ this gives the same result as computing in f32.
 
 mod arithmetic;
 mod movement;
@@ -14,24 +14,26 @@ use super::attributes::Attributes;
 use super::proto::data_type;
 use super::value::{Elem, Res};
 
-/// Largest operand that is interpreted rather than computed by the operators of the graph.
+/// Most values of an operand that is computed by the interpreter; larger ones are computed with the operators of the graph.
 pub(super) const LIMIT: usize = 1 << 20;
 
-/// One evaluation.
+/// One node to evaluate.
 pub(super) struct Fold<'a> {
     pub op: &'a str,
     pub opset: i64,
     pub attributes: &'a Attributes,
     pub inputs: &'a [Option<Array>],
-    /// Number of outputs that the node names.
+    /// Number of outputs of the node.
     pub outputs: usize,
 }
 
 impl Fold<'_> {
+    /// Input `i`; an error if it is missing.
     fn input(&self, i: usize) -> Res<&Array> {
         self.optional(i).ok_or_else(|| format!("input {i} is missing").into())
     }
 
+    /// Input `i`, if it is given.
     fn optional(&self, i: usize) -> Option<&Array> {
         self.inputs.get(i).and_then(Option::as_ref)
     }
@@ -45,7 +47,7 @@ impl Fold<'_> {
         }
     }
 
-    /// The outputs; `None` if this operator is not interpreted.
+    /// Computes the outputs; `None` if the interpreter does not know the operator.
     pub fn run(&self) -> Option<Res<Vec<Array>>> {
         let one = |result: Res<Array>| Some(result.map(|a| vec![a]));
         match self.op {
@@ -84,7 +86,7 @@ impl Fold<'_> {
         }
     }
 
-    /// `Shape` of a value of this shape.
+    /// The result of the operator `Shape` for a value of this shape.
     pub fn shape(&self, shape: &[usize]) -> Res<Array> {
         let rank = shape.len() as i64;
         let clamp = |i: i64| if i < 0 { i + rank } else { i }.clamp(0, rank) as usize;
@@ -105,17 +107,17 @@ impl Fold<'_> {
             Elem::Bool => Data::Bool(x.to_floats().iter().map(|&v| v != 0.0).collect()),
             Elem::Int => match &x.data {
                 Data::Int(v) => Data::Int(v.clone()),
-                // Towards zero, as C does; `as` saturates where C leaves it open.
+                // Rounds towards zero, as C does. Out of range, where C has undefined behaviour, `as` saturates.
                 _ => Data::Int(x.to_floats().iter().map(|&v| v as i64).collect()),
             },
         };
-        // Narrow integer types wrap around; nothing computes shapes in them.
+        // A cast to a narrow integer type would have to wrap around, which is not implemented: no model computes shapes in them.
         let to = self.attributes.int("to")?.unwrap_or(0) as i32;
         if let (Data::Int(v), data_type::INT8 | data_type::UINT8 | data_type::INT16 | data_type::UINT16) =
             (&data, to)
             && v.iter().any(|&i| !(-128..=127).contains(&i))
         {
-            return Err("casts a constant to a narrow integer type".into());
+            return Err("casts a constant to an integer type that may be too narrow for its values".into());
         }
         Ok(Array { shape: x.shape.clone(), data })
     }
@@ -125,7 +127,7 @@ impl Fold<'_> {
         let (a, b, d) = (start.scalar()?, limit.scalar()?, step.scalar()?);
         let steps = ((b - a) / d).ceil();
         if steps.is_nan() || steps > LIMIT as f64 {
-            return Err(format!("a range of {steps} values").into());
+            return Err(format!("would make a range of {steps} values, which is too long").into());
         }
         let n = steps.max(0.0) as usize;
         let data = match &start.data {
@@ -192,7 +194,7 @@ impl Fold<'_> {
                     })
                     .collect(),
             ),
-            Data::Bool(_) => return Err("reduces truth values".into()),
+            Data::Bool(_) => return Err("reduces booleans".into()),
         };
         let keep = self.attributes.flag("keepdims", true)?;
         let shape = if keep {
@@ -205,7 +207,7 @@ impl Fold<'_> {
 
     fn concat(&self) -> Res<Array> {
         let parts: Vec<&Array> = (0..self.inputs.len()).map(|i| self.input(i)).collect::<Res<_>>()?;
-        let first = *parts.first().ok_or("joins nothing")?;
+        let first = *parts.first().ok_or("has nothing to concatenate")?;
         let at = axis(self.attributes.int("axis")?.ok_or("has no axis")?, first.shape.len())?;
         let mut shape = first.shape.clone();
         shape[at] = 0;
@@ -214,7 +216,7 @@ impl Fold<'_> {
                 && part.shape.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == at || a == b);
             if !fits {
                 return Err(format!(
-                    "shapes {:?} and {:?} do not join along axis {at}",
+                    "shapes {:?} and {:?} cannot be concatenated along axis {at}",
                     first.shape, part.shape
                 )
                 .into());
@@ -222,7 +224,7 @@ impl Fold<'_> {
             shape[at] += part.shape[at];
         }
         if count(&shape)? > 4 * LIMIT {
-            return Err(format!("folds to shape {shape:?}").into());
+            return Err(format!("would compute a constant of shape {shape:?}, which is too large").into());
         }
         let outer: usize = shape[..at].iter().product();
         let mut result = first.pick([], shape.clone());

@@ -1,13 +1,13 @@
-//! Operators on constants that move values.
+//! Constant folding of operators that select, rearrange or repeat values.
 
 use super::{Fold, LIMIT};
 use crate::onnx::array::{Array, Data, axes, axis, broadcast, count, indices, strides};
 use crate::onnx::value::Res;
 
-/// The indices that a slice with ONNX's conventions takes of an axis: first, number, step.
+/// The indices of an axis that a slice selects by ONNX's conventions: first index, number of indices, step.
 pub(in crate::onnx) fn slice_range(side: usize, start: i64, end: i64, step: i64) -> Res<(usize, usize, i64)> {
     if step == 0 {
-        return Err("a step of zero".into());
+        return Err("the step is zero".into());
     }
     let n = side as i64;
     let from_front = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
@@ -19,20 +19,20 @@ pub(in crate::onnx) fn slice_range(side: usize, start: i64, end: i64, step: i64)
     Ok((start as usize, len as usize, step))
 }
 
-/// The new shape of a `Reshape`.
+/// The resulting shape of a `Reshape` of shape `x` to `target`.
 pub(in crate::onnx) fn reshape_target(x: &[usize], target: &[i64], allow_zero: bool) -> Res<Vec<usize>> {
     let total = count(x)?;
     let mut open = None;
     let mut shape = Vec::with_capacity(target.len());
     for (i, &side) in target.iter().enumerate() {
         shape.push(match side {
-            0 if !allow_zero => *x.get(i).ok_or_else(|| format!("copies side {i} of shape {x:?}"))?,
-            -1 if open.is_some() => return Err(format!("{target:?} leaves more than one side open").into()),
+            0 if !allow_zero => *x.get(i).ok_or_else(|| format!("cannot copy the size of axis {i}, which shape {x:?} does not have"))?,
+            -1 if open.is_some() => return Err(format!("the target {target:?} has more than one −1").into()),
             -1 => {
                 open = Some(i);
                 1
             }
-            _ => usize::try_from(side).map_err(|_| format!("{target:?} has a negative side"))?,
+            _ => usize::try_from(side).map_err(|_| format!("the target {target:?} has a negative size"))?,
         });
     }
     let known = count(&shape)?;
@@ -44,13 +44,13 @@ pub(in crate::onnx) fn reshape_target(x: &[usize], target: &[i64], allow_zero: b
     if count(&shape)? == total {
         return Ok(shape);
     }
-    Err(format!("shape {x:?} does not fit {target:?}").into())
+    Err(format!("cannot reshape {x:?} to {target:?}").into())
 }
 
 /// The sizes of the parts of a `Split` of an axis of this length.
 pub(in crate::onnx) fn split_sizes(side: usize, given: Option<&[i64]>, parts: usize) -> Res<Vec<usize>> {
     let sizes: Vec<usize> = if let Some(sizes) = given {
-        let size = |&s: &i64| usize::try_from(s).map_err(|_| format!("parts of sizes {sizes:?}").into());
+        let size = |&s: &i64| usize::try_from(s).map_err(|_| format!("cannot split into parts of sizes {sizes:?}").into());
         sizes.iter().map(size).collect::<Res<_>>()?
     } else {
         let each = side.div_ceil(parts.max(1));
@@ -60,13 +60,14 @@ pub(in crate::onnx) fn split_sizes(side: usize, given: Option<&[i64]>, parts: us
     if total == Some(side) && sizes.len() == parts {
         return Ok(sizes);
     }
-    Err(format!("{parts} parts of sizes {sizes:?} of an axis of length {side}").into())
+    Err(format!("cannot split an axis of size {side} into {parts} parts of sizes {sizes:?}").into())
 }
 
 impl Fold<'_> {
+    /// An error if a result of this shape would be too large.
     fn guard(shape: &[usize]) -> Res<()> {
         if count(shape)? > 4 * LIMIT {
-            return Err(format!("folds to shape {shape:?}").into());
+            return Err(format!("would compute a constant of shape {shape:?}, which is too large").into());
         }
         Ok(())
     }
@@ -86,8 +87,8 @@ impl Fold<'_> {
             let (Some(&start), Some(&end)) = (starts.get(i), ends.get(i)) else {
                 return Err("starts, ends and axes have different lengths".into());
             };
-            let step = steps.map_or(Some(1), |s| s.get(i).copied()).ok_or("steps are too few")?;
-            let side = *result.shape.get(at).ok_or("slices more axes than there are")?;
+            let step = steps.map_or(Some(1), |s| s.get(i).copied()).ok_or("has too few steps")?;
+            let side = *result.shape.get(at).ok_or("slices an axis that does not exist")?;
             let (first, len, step) = slice_range(side, start, end, step)?;
             let along: Vec<usize> = (0..len as i64).map(|i| (first as i64 + i * step) as usize).collect();
             result = take(&result, at, &along);
@@ -163,7 +164,7 @@ impl Fold<'_> {
                 axes(perm, rank)?;
                 perm.iter().map(|&a| axis(a, rank)).collect::<Res<_>>()?
             }
-            Some(perm) => return Err(format!("order {perm:?} for {rank} axes").into()),
+            Some(perm) => return Err(format!("perm {perm:?} does not fit {rank} axes").into()),
             None => (0..rank).rev().collect(),
         };
         let from = strides(&x.shape);
@@ -175,7 +176,7 @@ impl Fold<'_> {
     pub(super) fn expand(&self) -> Res<Array> {
         let (x, target) = (self.input(0)?, self.input(1)?);
         let target =
-            target.as_ints()?.iter().map(|&s| usize::try_from(s).map_err(|_| "a negative side".into()));
+            target.as_ints()?.iter().map(|&s| usize::try_from(s).map_err(|_| "the target shape has a negative size".into()));
         let shape = broadcast(&x.shape, &target.collect::<Res<Vec<usize>>>()?)?;
         Self::guard(&shape)?;
         x.expand(&shape)
@@ -184,11 +185,11 @@ impl Fold<'_> {
     pub(super) fn tile(&self) -> Res<Array> {
         let (x, repeats) = (self.input(0)?, self.input(1)?.as_ints()?);
         if repeats.len() != x.shape.len() {
-            return Err(format!("{} repeats for {} axes", repeats.len(), x.shape.len()).into());
+            return Err(format!("has {} repeats for {} axes", repeats.len(), x.shape.len()).into());
         }
         let mut result = x.clone();
         for (at, &n) in repeats.iter().enumerate() {
-            let n = usize::try_from(n).ok().filter(|&n| n <= LIMIT).ok_or_else(|| format!("{n} repeats"))?;
+            let n = usize::try_from(n).ok().filter(|&n| n <= LIMIT).ok_or_else(|| format!("cannot repeat {n} times"))?;
             let mut shape = result.shape.clone();
             shape[at] = shape[at].saturating_mul(n);
             Self::guard(&shape)?;
@@ -198,7 +199,7 @@ impl Fold<'_> {
         Ok(result)
     }
 
-    /// Padding with a constant; other modes are left to the graph's operator.
+    /// Padding with a constant; other modes are computed with the operator of the graph.
     pub(super) fn pad(&self) -> Option<Res<Array>> {
         match self.attributes.string_or("mode", "constant") {
             Ok("constant") if self.opset >= 11 => Some(self.pad_constant()),
@@ -214,7 +215,7 @@ impl Fold<'_> {
             None => (0..rank).collect(),
         };
         if pads.len() != 2 * along.len() {
-            return Err(format!("{} pads for {} axes", pads.len(), along.len()).into());
+            return Err(format!("has {} pads for {} axes", pads.len(), along.len()).into());
         }
         let mut before = vec![0; rank];
         let mut shape = x.shape.clone();
@@ -222,7 +223,7 @@ impl Fold<'_> {
             before[at] = pads[i];
             let side =
                 (shape[at] as i64).checked_add(pads[i]).and_then(|s| s.checked_add(pads[along.len() + i]));
-            shape[at] = side.and_then(|s| usize::try_from(s).ok()).ok_or_else(|| format!("pads {pads:?}"))?;
+            shape[at] = side.and_then(|s| usize::try_from(s).ok()).ok_or_else(|| format!("pads {pads:?} are out of range"))?;
         }
         Self::guard(&shape)?;
         let from = strides(&x.shape);
@@ -253,7 +254,7 @@ impl Fold<'_> {
     }
 }
 
-/// The values at these positions of an axis.
+/// The values of `x` at the positions `along` of axis `at`.
 fn take(x: &Array, at: usize, along: &[usize]) -> Array {
     let inner: usize = x.shape[at + 1..].iter().product();
     let outer: usize = x.shape[..at].iter().product();

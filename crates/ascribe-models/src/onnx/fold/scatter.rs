@@ -1,11 +1,11 @@
-//! Operators on constants that gather and scatter by index, and those that make masks.
+//! Constant folding of operators that gather or scatter by index, and of those that make masks.
 
 use super::{Fold, LIMIT};
 use crate::onnx::array::{Array, Data, axis, count, indices, strides};
 use crate::onnx::value::Res;
 
 impl Fold<'_> {
-    /// Whether values replace, rather than are added to, what is there.
+    /// Whether scattered values replace the values of the data (no reduction), which is the only mode that is supported.
     fn replaces(&self) -> bool {
         self.attributes.string_or("reduction", "none").is_ok_and(|mode| mode == "none")
     }
@@ -15,12 +15,12 @@ impl Fold<'_> {
             let (x, index, updates) = (self.input(0)?, self.input(1)?, self.input(2)?);
             let (&depth, outer) = index.shape.split_last().ok_or("indices are a scalar")?;
             if depth > x.shape.len() {
-                return Err("indices are longer than the data has axes".into());
+                return Err("has more indices per position than the data has axes".into());
             }
             let inner: usize = x.shape[depth..].iter().product();
             let rows: usize = outer.iter().product();
             if updates.len() != rows * inner {
-                return Err(format!("{} updates for {rows} indices", updates.len()).into());
+                return Err(format!("has {} updates for {rows} indices", updates.len()).into());
             }
             let from = strides(&x.shape);
             let flat = index.as_ints()?;
@@ -48,7 +48,7 @@ impl Fold<'_> {
                 && index.shape == updates.shape
                 && index.shape.iter().zip(&x.shape).enumerate().all(|(i, (a, b))| i == at || a <= b);
             if !fits {
-                return Err("data, indices and updates have shapes that do not fit".into());
+                return Err("the shapes of data, indices and updates do not fit each other".into());
             }
             let (from, flat) = (strides(&x.shape), index.as_ints()?);
             let mut place: Vec<usize> = (0..x.len()).collect();
@@ -68,7 +68,7 @@ impl Fold<'_> {
         let fits = index.shape.len() == x.shape.len()
             && index.shape.iter().zip(&x.shape).enumerate().all(|(i, (a, b))| i == at || a <= b);
         if !fits {
-            return Err(format!("indices of shape {:?} for data of shape {:?}", index.shape, x.shape).into());
+            return Err(format!("indices of shape {:?} do not fit data of shape {:?}", index.shape, x.shape).into());
         }
         let (from, flat) = (strides(&x.shape), index.as_ints()?);
         let positions = indices(&index.shape)
@@ -88,11 +88,11 @@ impl Fold<'_> {
         }
         let (&depth, outer) = index.shape.split_last().ok_or("indices are a scalar")?;
         if depth > x.shape.len() {
-            return Err("indices are longer than the data has axes".into());
+            return Err("has more indices per position than the data has axes".into());
         }
         let shape = [outer, &x.shape[depth..]].concat();
         if count(&shape)? > 4 * LIMIT {
-            return Err(format!("folds to shape {shape:?}").into());
+            return Err(format!("would compute a constant of shape {shape:?}, which is too large").into());
         }
         let inner: usize = x.shape[depth..].iter().product();
         let (from, flat) = (strides(&x.shape), index.as_ints()?);
@@ -143,7 +143,7 @@ impl Fold<'_> {
         let x = self.input(0)?;
         let at = axis(self.input(1)?.scalar_int()?, x.shape.len())?;
         if self.attributes.flag("exclusive", false)? || self.attributes.flag("reverse", false)? {
-            return Err("exclusive and reverse sums are not supported".into());
+            return Err("the attributes exclusive and reverse are not supported".into());
         }
         let step = strides(&x.shape)[at];
         let earlier = |i: usize| (!(i / step).is_multiple_of(x.shape[at])).then(|| i - step);
@@ -158,7 +158,7 @@ impl Fold<'_> {
                 (0..v.len()).for_each(|i| v[i] += earlier(i).map_or(0.0, |j| v[j]));
                 Data::Float(v)
             }
-            Data::Bool(_) => return Err("adds truth values".into()),
+            Data::Bool(_) => return Err("sums booleans".into()),
         };
         Ok(Array { shape: x.shape.clone(), data })
     }
@@ -166,16 +166,16 @@ impl Fold<'_> {
     pub(super) fn one_hot(&self) -> Res<Array> {
         let (index, depth, values) = (self.input(0)?, self.input(1)?.scalar()?, self.input(2)?);
         if values.len() != 2 {
-            return Err("expects an off value and an on value".into());
+            return Err("expects two values, one for off and one for on".into());
         }
         let depth =
-            if (1.0..=LIMIT as f64).contains(&depth) { depth as usize } else { return Err("depth".into()) };
+            if (1.0..=LIMIT as f64).contains(&depth) { depth as usize } else { return Err("its depth is out of range".into()) };
         let rank = index.shape.len() + 1;
         let at = axis(self.attributes.int_or("axis", -1)?, rank)?;
         let mut shape = index.shape.clone();
         shape.insert(at, depth);
         if count(&shape)? > 4 * LIMIT {
-            return Err(format!("folds to shape {shape:?}").into());
+            return Err(format!("would compute a constant of shape {shape:?}, which is too large").into());
         }
         let hot: Vec<i64> = index.to_floats().iter().map(|&i| i as i64).collect();
         let from = strides(&index.shape);

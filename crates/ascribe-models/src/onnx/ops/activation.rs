@@ -1,4 +1,4 @@
-//! Activations and functions of one value.
+//! Activations and other functions that are applied to each value.
 
 use ascribe_core::ops::{Binary, Compare, PRelu, Pointwise, Where};
 
@@ -6,7 +6,7 @@ use super::Call;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
-/// The function of a node that applies one to each value.
+/// The function of a node that applies a function to each value; `None` for other operators.
 pub(super) fn pointwise(call: &Call<'_>) -> Res<Option<Pointwise>> {
     let float = |name: &str, default: f32| call.attributes.float_or(name, default);
     Ok(Some(match call.op {
@@ -44,9 +44,9 @@ pub(super) fn pointwise(call: &Call<'_>) -> Res<Option<Pointwise>> {
 pub(super) fn apply(cx: &mut Context, call: &Call<'_>, function: Pointwise) -> Res<Value> {
     let x = call.input(0)?;
     if x.elem()? != Elem::Float {
-        return Err("is supported on floating-point values".into());
+        return Err("is supported only on floating-point values".into());
     }
-    // Slopes and scales are stored with 32 bits but meant as decimal numbers only by chance: they are used as stored.
+    // Attributes such as slopes are stored as f32 and are used exactly as stored, also when the graph computes in f64.
     cx.apply(call.name, function, &[x], Elem::Float)
 }
 
@@ -72,12 +72,13 @@ pub(super) fn clip(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     }
 }
 
+/// Clips to constant bounds.
 fn bounded(cx: &mut Context, name: &str, x: &Value, low: Option<f64>, high: Option<f64>) -> Res<Value> {
-    // The largest finite number, the default of old files, is no bound.
+    // In old files, the default bounds are the largest finite numbers, which means no bound.
     let low = low.filter(|&l| l > f64::from(f32::MIN));
     let high = high.filter(|&h| h < f64::from(f32::MAX));
     if x.elem()? != Elem::Float {
-        return Err("is supported on floating-point values".into());
+        return Err("is supported only on floating-point values".into());
     }
     let function = match (low, high) {
         (Some(0.0), None) => Pointwise::Relu,

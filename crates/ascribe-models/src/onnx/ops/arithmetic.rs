@@ -11,7 +11,7 @@ use crate::onnx::value::{Elem, Res, Value};
 pub(super) fn binary(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let operands = call.all()?;
     if call.attributes.has("axis") || call.attributes.flag("broadcast", false)? {
-        return Err("broadcasts as operator sets before 7 did".into());
+        return Err("uses the broadcasting rules of operator sets before 7, which are not supported".into());
     }
     if call.op == "Pow" {
         return power(cx, call);
@@ -27,11 +27,11 @@ pub(super) fn binary(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (first, rest) = operands.split_first().ok_or("has no operands")?;
     let elem = first.elem()?;
     if elem == Elem::Bool || rest.iter().any(|v| v.elem().is_ok_and(|e| e != elem)) {
-        return Err("mixes types of operands".into());
+        return Err("its operands have different types or are booleans".into());
     }
     let mut result = (*first).clone();
     if elem == Elem::Int && (op == Binary::Div || operands.iter().all(|v| v.known().is_some())) {
-        return Err("is supported on integers only if they are few and constant".into());
+        return Err("is supported on integers only for small constants".into());
     }
     for (i, next) in rest.iter().enumerate() {
         let last = i + 1 == rest.len() && call.op != "Mean";
@@ -48,7 +48,7 @@ pub(super) fn binary(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 fn power(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, y) = (call.input(0)?, call.input(1)?);
     if x.elem()? != Elem::Float {
-        return Err("raises integers to a power".into());
+        return Err("is supported on integers only for small constants".into());
     }
     if let Some(known) = y.known()
         && known.tensor.elem_count() == 1
@@ -78,7 +78,7 @@ pub(super) fn select(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let operands = [call.input(0)?, call.input(1)?, call.input(2)?];
     let elem = operands[1].elem()?;
     if elem != operands[2].elem()? {
-        return Err("chooses between values of different types".into());
+        return Err("selects from values of different types".into());
     }
     cx.apply_broadcast(call.name, Where, &operands, elem)
 }
@@ -90,7 +90,7 @@ pub(super) fn cast(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         _ => call.input(1)?.elem()?,
     };
     match (x.elem()?, to) {
-        // All floating-point types are computed in one, all integers in 64 bits.
+        // All floating-point types are computed in one type, all integers in 64 bits.
         (from, to) if from == to => Ok(x.clone()),
         (_, Elem::Float) => cx.apply(call.name, Cast { to: cx.dtype }, &[x], Elem::Float),
         (_, Elem::Int) => cx.apply(call.name, Cast { to: DType::I64 }, &[x], Elem::Int),

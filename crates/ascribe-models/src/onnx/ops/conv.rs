@@ -7,12 +7,13 @@ use super::window::{Padding, attributes, halves, per_axis, spatial};
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
+/// The kernel size, from the shape of the weight.
 fn kernel(weight: &Value, axes: usize) -> Res<[usize; 2]> {
     let [shape, _] = weight.shapes()?;
     match (&shape[..], axes) {
         (&[_, _, w], 1) => Ok([1, w]),
         (&[_, _, h, w], 2) => Ok([h, w]),
-        _ => Err(format!("the weight has shape {shape:?}, for {axes} spatial axes").into()),
+        _ => Err(format!("the weight has shape {shape:?}, which does not fit {axes} spatial axes").into()),
     }
 }
 
@@ -21,9 +22,10 @@ fn groups(call: &Call<'_>) -> Res<usize> {
     usize::try_from(groups)
         .ok()
         .filter(|g| (1..1 << 30).contains(g))
-        .ok_or_else(|| format!("group {groups}").into())
+        .ok_or_else(|| format!("group is {groups}; expected a positive number").into())
 }
 
+/// Input, weight and, if it is given, bias.
 fn operands<'a>(call: &'a Call<'_>) -> Res<Vec<&'a Value>> {
     let mut operands = vec![call.input(0)?, call.input(1)?];
     operands.extend(call.optional(2));
@@ -61,10 +63,10 @@ pub(super) fn conv_transpose(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
                 + window.dilation[axis] * (window.kernel[axis] - 1)
                 + 1
                 + output_padding[axis];
-            // What is missing is added behind, what is too much is cut at both ends.
+            // If the output is too small, padding is added at its end; if it is too large, it is cropped at both ends.
             let total = full.saturating_sub(wanted);
             output_padding[axis] += wanted.saturating_sub(full);
-            // By the specification, only SAME_UPPER cuts the odd value at the end.
+            // By the specification, an odd crop goes to the end for SAME_UPPER only, otherwise to the start.
             let (first, last) = halves(total, same != Some(false));
             window.padding[axis] = first;
             window.padding[axis + 2] = last;

@@ -1,4 +1,4 @@
-//! Einstein sums of one or two operands, as transpositions and a matrix product.
+//! Einstein sums (`Einsum`) of one or two operands, as transpositions, reductions and a matrix product.
 
 use ascribe_core::ops::{MatMul, Reduce, ReduceFn, Structure};
 
@@ -6,7 +6,7 @@ use super::Call;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
-/// The indices of the operands and of the result.
+/// Parses an equation: the indices of each operand, and those of the result.
 fn parse(equation: &str, operands: usize) -> Res<(Vec<Vec<char>>, Vec<char>)> {
     let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let wrong = || -> crate::onnx::value::Fault { format!("equation '{equation}' is not supported").into() };
@@ -18,7 +18,7 @@ fn parse(equation: &str, operands: usize) -> Res<(Vec<Vec<char>>, Vec<char>)> {
     let result: Vec<char> = if let Some(right) = right {
         right.chars().collect()
     } else {
-        // By convention: the indices that occur once, in alphabetical order.
+        // Without `->`, the result has the indices that occur exactly once, in alphabetical order.
         let mut all: Vec<char> = terms.concat();
         all.sort_unstable();
         all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect()
@@ -34,7 +34,7 @@ fn parse(equation: &str, operands: usize) -> Res<(Vec<Vec<char>>, Vec<char>)> {
     Ok((terms, result))
 }
 
-/// Sums over the indices that nothing else has.
+/// Sums an operand over its indices that are not in `keep`, and removes them from `term`.
 fn sum_out(cx: &mut Context, call: &Call<'_>, x: &Value, term: &mut Vec<char>, keep: &[char]) -> Res<Value> {
     let axes: Vec<usize> = (0..term.len()).filter(|&i| !keep.contains(&term[i])).collect();
     if axes.is_empty() {
@@ -47,6 +47,7 @@ fn sum_out(cx: &mut Context, call: &Call<'_>, x: &Value, term: &mut Vec<char>, k
     cx.apply(&call.sub("sum"), Reduce { function: ReduceFn::Sum, axes, keep: false }, &[x], Elem::Float)
 }
 
+/// Transposes a value with the indices `from` to the order `to`.
 fn permute(cx: &mut Context, name: &str, x: &Value, from: &[char], to: &[char]) -> Res<Value> {
     let order: Option<Vec<usize>> = to.iter().map(|c| from.iter().position(|d| d == c)).collect();
     let order = order.ok_or("an index is missing")?;
@@ -62,7 +63,7 @@ pub(super) fn einsum(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (mut terms, result) = parse(equation, operands.len())?;
     for (x, term) in operands.iter().zip(&terms) {
         if x.rank()? != term.len() {
-            return Err(format!("equation '{equation}' for an operand with {} axes", x.rank()?).into());
+            return Err(format!("equation '{equation}' does not fit an operand with {} axes", x.rank()?).into());
         }
     }
     if operands.len() == 1 {

@@ -1,4 +1,4 @@
-//! Operators that take parts of values and put them together.
+//! Operators that select parts of values (slice, gather, split) or concatenate values.
 
 use ascribe_core::ops::{Embedding, Gather, Structure};
 
@@ -10,16 +10,16 @@ use crate::onnx::value::{Elem, Res, Value};
 
 pub(super) fn concat(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let operands = call.all()?;
-    let first = *operands.first().ok_or("joins nothing")?;
+    let first = *operands.first().ok_or("has nothing to concatenate")?;
     let rank = first.rank()?;
     let at = axis(call.attributes.int("axis")?.ok_or("has no axis")?, rank)?;
     let elem = first.elem()?;
     if operands.iter().any(|v| v.elem().is_ok_and(|e| e != elem)) {
-        return Err("joins values of different types".into());
+        return Err("concatenates values of different types".into());
     }
     let mut batch = None;
     for value in &operands {
-        call.not_batch(value, at, "joins along")?;
+        call.not_batch(value, at, "concatenates along")?;
         let shapes = value.shapes()?;
         batch =
             batch.or(cx.batch(&shapes).map(|(axis, rows)| (axis, rows, [shapes[0][axis], shapes[1][axis]])));
@@ -33,7 +33,7 @@ pub(super) fn concat(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         {
             part = cx.unbake(&part, axis)?.unwrap_or(part);
             let shapes = part.shapes()?;
-            // Along the first axis, the operator repeats single samples by itself.
+            // If the batch is the first axis, with one row per sample, the operator itself repeats a single sample.
             if (axis > 0 || rows > 1) && shapes[0][axis] == rows {
                 let single =
                     cx.reshape_by(&call.sub(&format!("{i}/single")), &part, |s| Ok([&[1], s].concat()))?;
@@ -74,7 +74,7 @@ fn lists(call: &Call<'_>, attribute: &str, input: usize) -> Res<Option<[Vec<i64>
         return Ok(Some([list.to_vec(), list.to_vec()]));
     }
     let Some(value) = call.optional(input) else { return Ok(None) };
-    let [a, b] = value.arrays(LIMIT)?.ok_or_else(|| format!("{attribute} are computed from the inputs"))?;
+    let [a, b] = value.arrays(LIMIT)?.ok_or_else(|| format!("{attribute} are computed from the inputs; expected constants"))?;
     Ok(Some([a.as_ints()?.to_vec(), b.as_ints()?.to_vec()]))
 }
 
@@ -99,7 +99,7 @@ pub(super) fn slice(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             }
         };
         let sides =
-            both(|w| shapes[w].get(axis).copied().ok_or_else(|| "slices more axes than there are".into()))?;
+            both(|w| shapes[w].get(axis).copied().ok_or_else(|| "slices an axis that does not exist".into()))?;
         let ranges = both(|w| range(w, sides[w]))?;
         let full = |side: usize, range: (usize, usize, i64)| range == (0, side, 1);
         if full(sides[0], ranges[0]) && full(sides[1], ranges[1]) {
@@ -108,12 +108,12 @@ pub(super) fn slice(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         if let (Some(rows), Some(baked)) = (cx.multiple(&shapes, axis), cx.baked)
             && full(rows * baked, range(0, rows * baked)?)
         {
-            // The file's whole batch.
+            // The slice selects all samples of the batch size that the file fixes.
             continue;
         }
-        call.not_batch(&x, axis, "takes a part of")?;
+        call.not_batch(&x, axis, "selects part of")?;
         if ranges[0] != ranges[1] {
-            return Err("takes a part whose size depends on the batch".into());
+            return Err("selects a part whose size depends on the batch size".into());
         }
         cuts.push((axis, ranges[0]));
     }
@@ -139,7 +139,7 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     {
         return own_rows(cx, call, x, arrays, rows);
     }
-    call.not_batch(x, at, "takes a part of")?;
+    call.not_batch(x, at, "selects part of")?;
     if index.elem()? != Elem::Int {
         return Err("indices are not integers".into());
     }
@@ -149,12 +149,12 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
                 cx.apply(call.name, Embedding, &[x, index], x.elem()?)
             }
             Value::Known(_) => cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?),
-            _ => Err("takes parts of a computed value at computed positions".into()),
+            _ => Err("gathers from a computed value with computed indices; one of them has to be constant".into()),
         };
     }
     let known = index.array("indices")?;
     for &i in known.as_ints()? {
-        axis(i, shapes[0][at]).map_err(|_| format!("index {i} into axis {at} of shape {:?}", shapes[0]))?;
+        axis(i, shapes[0][at]).map_err(|_| format!("index {i} is out of range for axis {at} of shape {:?}", shapes[0]))?;
     }
     if let ([], &[i]) = (&known.shape[..], known.as_ints()?) {
         let start = axis(i, shapes[0][at])?;
@@ -169,11 +169,11 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?)
 }
 
-/// Indices into the rows of the whole batch, which lead each sample to rows of its own (a strided view of a
-/// flattened value is exported so).
+/// A gather with indices into the rows of the whole batch, where each sample only selects its own rows. Exporters write a
+/// strided view of a flattened value this way.
 fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], rows: usize) -> Res<Value> {
     let shape = [index[0].shape.clone(), index[1].shape.clone()];
-    let mixes = "takes rows of other samples";
+    let mixes = "selects rows of other samples";
     let (axis, each) = cx.batch(&shape).ok_or(mixes)?;
     let worlds = cx.worlds;
     let local = both(|w| {
@@ -198,7 +198,7 @@ fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], ro
         let own = Value::from_array(Array::ints(own), cx.dtype, &call.sub("indices"))?;
         value = cx.apply(&call.sub("gather"), Gather { axis: 1 }, &[&value, &own], x.elem()?)?;
     }
-    // [batch, before…, each, after…, the rest], then the batch where the index has it.
+    // The shape becomes [batch, before…, each, after…, rest…]; then the batch moves to the axis where the index has it.
     let (before, after) = (&shape[0][..axis], &shape[0][axis + 1..]);
     value = cx.reshape_by(&call.sub("split"), &value, |s| {
         Ok([&s[..1], before, &[each], after, &s[2..]].concat())

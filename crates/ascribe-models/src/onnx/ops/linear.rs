@@ -1,4 +1,4 @@
-//! Matrix products.
+//! Matrix products (`Gemm`, `MatMul`).
 
 use ascribe_core::ops::{Binary, Linear, MatMul, Structure};
 
@@ -6,10 +6,12 @@ use super::Call;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
+/// Transposes a matrix.
 fn swap(cx: &mut Context, name: &str, x: &Value) -> Res<Value> {
     cx.apply(name, Structure::Transpose { order: vec![1, 0] }, &[x], Elem::Float)
 }
 
+/// Multiplies by a number.
 fn scaled(cx: &mut Context, name: &str, x: &Value, factor: f64) -> Res<Value> {
     match x {
         _ if factor == 1.0 => Ok(x.clone()),
@@ -21,7 +23,7 @@ fn scaled(cx: &mut Context, name: &str, x: &Value, factor: f64) -> Res<Value> {
     }
 }
 
-/// `y = alpha · a · b + beta · c`, a linear layer where `b` and `c` are constants.
+/// `y = alpha · a · b + beta · c`; a linear layer if `b` is a constant.
 pub(super) fn gemm(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (alpha, beta) = (call.attributes.float_or("alpha", 1.0)?, call.attributes.float_or("beta", 1.0)?);
     let mut a = call.input(0)?.clone();
@@ -60,7 +62,7 @@ pub(super) fn gemm(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply_broadcast(call.name, Binary::Add, &[&product, &c], Elem::Float)
 }
 
-/// A constant that adds one number to each column, as a vector.
+/// A constant that adds one number to each column, as a vector; `None` if `c` is not such a constant.
 fn row(c: &Value, columns: usize) -> Res<Option<Value>> {
     let Some(known) = c.known() else { return Ok(None) };
     let fits = match *known.tensor.dims() {
@@ -86,7 +88,7 @@ pub(super) fn matmul(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     if left == 0 || right == 0 {
         return Err("multiplies a scalar".into());
     }
-    // numpy's rule: a vector becomes a matrix, and the axis that was added is dropped from the result.
+    // As in numpy, a vector becomes a matrix, and the added axis is removed from the result.
     let column = if right == 1 {
         Some(cx.reshape_by(&call.sub("column"), b, |s| Ok([s, &[1]].concat()))?)
     } else {

@@ -1,4 +1,4 @@
-//! One function per family of ONNX operators: from a node to nodes of the graph.
+//! Translates ONNX operators to nodes of the graph, with one function per family of operators.
 
 mod activation;
 mod arithmetic;
@@ -21,29 +21,31 @@ use super::context::{Context, batch_axis};
 use super::supported::only_constants;
 use super::value::{Elem, Res, Value};
 
-/// A node to be translated.
+/// A node of the file to translate.
 pub(super) struct Call<'a> {
     /// The node's name, or that of its first output.
     pub name: &'a str,
     pub op: &'a str,
     pub opset: i64,
     pub attributes: &'a Attributes,
-    /// Inputs; `None` where one is left out.
+    /// The inputs; `None` where an optional one is left out.
     pub inputs: &'a [Option<Value>],
-    /// Number of outputs that the node names.
+    /// Number of outputs of the node.
     pub outputs: usize,
 }
 
 impl Call<'_> {
+    /// Input `i`; an error if it is missing.
     fn input(&self, i: usize) -> Res<&Value> {
         self.optional(i).ok_or_else(|| format!("input {i} is missing").into())
     }
 
+    /// Input `i`, if it is given.
     fn optional(&self, i: usize) -> Option<&Value> {
         self.inputs.get(i).and_then(Option::as_ref)
     }
 
-    /// All inputs of an operator with any number of them.
+    /// All inputs; for operators with any number of inputs.
     fn all(&self) -> Res<Vec<&Value>> {
         (0..self.inputs.len()).map(|i| self.input(i)).collect()
     }
@@ -57,7 +59,7 @@ impl Call<'_> {
         }
     }
 
-    /// A text attribute whose empty value means the default.
+    /// A string attribute; an empty string means the default.
     fn mode(&self, attribute: &str, default: &'static str) -> Res<&str> {
         Ok(self.attributes.string(attribute)?.filter(|s| !s.is_empty()).unwrap_or(default))
     }
@@ -67,12 +69,12 @@ impl Call<'_> {
         axis(self.attributes.int_or("axis", default)?, rank)
     }
 
-    /// A name for a helper node.
+    /// A name for an additional node.
     fn sub(&self, part: &str) -> String {
         format!("{}/{part}", self.name)
     }
 
-    /// Refuses an axis that counts samples.
+    /// An error if `axis` contains the batch; `what` says what the node does with the axis.
     #[allow(clippy::unused_self)] // Reads as what the node must not do.
     fn not_batch(&self, value: &Value, axis: usize, what: &str) -> Res<()> {
         if batch_axis(&value.shapes()?) == Some(axis) {
@@ -144,7 +146,7 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     }
 }
 
-/// Refuses operands that are not floating-point where the operators of the graph need them.
+/// Checks that operands are floating-point numbers where the operators of the graph need them to be.
 fn check_types(call: &Call<'_>) -> Res<()> {
     const ANY: &[&str] = &[
         "Add",

@@ -1,4 +1,4 @@
-//! Normalisation.
+//! Normalisation operators.
 
 use ascribe_core::ops::{
     BatchNorm, Binary, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Pointwise, Reduce, ReduceFn,
@@ -18,7 +18,7 @@ pub(super) fn batch(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         return Err("normalises with the statistics of the batch (training_mode); expected inference".into());
     }
     if !call.attributes.flag("spatial", true)? {
-        return Err("has one mean per position (spatial = 0)".into());
+        return Err("has one mean per position (spatial = 0), which is not supported".into());
     }
     let operands = (0..5).map(|i| call.input(i)).collect::<Res<Vec<&Value>>>()?;
     cx.apply(call.name, BatchNorm { epsilon: epsilon(call)? }, &operands, Elem::Float)
@@ -61,11 +61,12 @@ pub(super) fn group(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let groups = usize::try_from(groups)
         .ok()
         .filter(|&g| g > 0 && channels % g == 0)
-        .ok_or_else(|| format!("{groups} groups of {channels} channels"))?;
+        .ok_or_else(|| format!("{channels} channels cannot be divided into {groups} groups"))?;
     let mut parameters = Vec::new();
     for slot in 1..3 {
         let value = call.input(slot)?;
-        // Opset 18 has one number per group, 21 one per channel; files mix the two up, the length tells.
+        // Operator set 18 has one parameter per group, 21 has one per channel. Some files mix this up, so the number of
+        // parameters decides.
         parameters.push(match value {
             Value::Known(known) if known.tensor.elem_count() == groups && groups != channels => {
                 let each = known.tensor.reshape((groups, 1))?.broadcast_as((groups, channels / groups))?;
@@ -88,7 +89,7 @@ pub(super) fn local_response(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let size = usize::try_from(size)
         .ok()
         .filter(|s| (1..1 << 20).contains(s))
-        .ok_or_else(|| format!("size {size}"))?;
+        .ok_or_else(|| format!("size {size} is out of range"))?;
     let op = LocalResponseNorm {
         size,
         alpha: call.attributes.float_or("alpha", 1e-4)?,
@@ -98,7 +99,7 @@ pub(super) fn local_response(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, op, &[call.input(0)?], Elem::Float)
 }
 
-/// `x / ‖x‖` along an axis, with the norm 1 or 2.
+/// `x / ‖x‖` along an axis, with the L1 or L2 norm.
 pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     let axis = axis(call.attributes.int_or("axis", -1)?, x.rank()?)?;
@@ -113,7 +114,7 @@ pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             let op = Reduce { function: ReduceFn::Sum, axes: vec![axis], keep: true };
             cx.apply(&call.sub("norm"), op, &[&size], Elem::Float)?
         }
-        p => return Err(format!("norm p = {p}; expected 1 or 2").into()),
+        p => return Err(format!("p is {p}; expected 1 or 2").into()),
     };
     cx.apply(call.name, Binary::Div, &[x, &norm], Elem::Float)
 }

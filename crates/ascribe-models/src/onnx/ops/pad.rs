@@ -1,4 +1,4 @@
-//! Padding and cropping.
+//! Padding, which crops where it is negative.
 
 use ascribe_core::ops::{Pad, PadMode, Structure};
 
@@ -19,7 +19,7 @@ pub(super) fn pad(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * along.len() || pads.iter().any(|p| p.unsigned_abs() > 1 << 24) {
-        return Err(format!("pads {pads:?} for {} axes", along.len()).into());
+        return Err(format!("pads {pads:?} do not fit {} axes or are too large", along.len()).into());
     }
     let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
     for (i, &axis) in along.iter().enumerate() {
@@ -57,11 +57,11 @@ pub(super) fn pad(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, op, &[&x], x.elem()?)
 }
 
-/// The numbers of an input that may be left out, or be empty.
+/// The values of an input that may be left out or empty.
 pub(super) fn optional_list(call: &Call<'_>, input: usize) -> Res<Option<Array>> {
     let Some(value) = call.optional(input) else { return Ok(None) };
     let array = match value {
-        // What depends on the batch is looked at for the first batch size; the batch axis is left alone.
+        // Only sizes of the batch axis can depend on the batch size, and these are not used. So take either of the two values.
         Value::Varying(arrays) => arrays[0].clone(),
         _ => value.array("the size")?,
     };

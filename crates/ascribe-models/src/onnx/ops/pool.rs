@@ -1,4 +1,4 @@
-//! Pooling.
+//! Pooling operators.
 
 use ascribe_core::ops::{AveragePool, MaxPool, Reduce, ReduceFn};
 

@@ -10,7 +10,7 @@ use crate::onnx::value::{Elem, Res, Value};
 pub(super) fn reduce(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     if x.elem()? != Elem::Float {
-        return Err("is supported on floating-point values".into());
+        return Err("is supported only on floating-point values".into());
     }
     let rank = x.rank()?;
     let list = call.list("axes", 1)?.unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn reduce(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         _ => return Err("is supported only on constants and shapes".into()),
     };
     if list.is_empty() && call.attributes.flag("noop_with_empty_axes", false)? {
-        // The element-wise part remains.
+        // Nothing is reduced, but the element-wise part of the operator is still applied.
         return match (call.op, before) {
             ("ReduceL2", _) => cx.apply(call.name, Pointwise::Abs, &[x], Elem::Float),
             (_, Some(before)) => cx.apply(call.name, before, &[x], Elem::Float),

@@ -1,4 +1,4 @@
-//! Resizing.
+//! Resizing (`Resize`, `Upsample`).
 
 use ascribe_core::ops::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding, Structure};
 
@@ -8,7 +8,7 @@ use crate::onnx::array::axis;
 use crate::onnx::context::{Context, batch_axis};
 use crate::onnx::value::{Elem, Res, Value};
 
-/// What is asked for along one axis.
+/// The requested size along one axis.
 #[derive(Clone, Copy)]
 enum Size {
     Scale(f64),
@@ -30,7 +30,7 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         None => (0..rank).collect(),
     };
     if along.len() != given.len() {
-        return Err(format!("{} sizes for {} axes", given.len(), along.len()).into());
+        return Err(format!("has {} sizes for {} axes", given.len(), along.len()).into());
     }
     let mut wanted = vec![Size::Scale(1.0); rank];
     for (&axis, &size) in along.iter().zip(&given) {
@@ -38,7 +38,7 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             Size::Scale(scale) => scale != 1.0,
             Size::Side(side) => side != shapes[0][axis] as i64,
         };
-        // Sizes are often written with the batch size of the export; nobody interpolates between samples.
+        // Exporters often write sizes that include the batch size of the export, so a size for the batch axis is ignored.
         let batch = batch_axis(&shapes) == Some(axis) && matches!(size, Size::Side(_));
         if changes && axis < 2 && !batch {
             return Err(format!("resizes axis {axis}; expected the axes after the channels").into());
@@ -94,7 +94,7 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Resize { size, mode, coordinates }, &[x], Elem::Float)
 }
 
-/// Before `nearest_mode` existed, runtimes took the pixel before when enlarging and the one after when shrinking.
+/// Before `nearest_mode` existed, runtimes rounded positions down when enlarging and up when shrinking.
 fn old_rounding(size: &ResizeSize) -> Res<Rounding> {
     let ResizeSize::Scales(scales) = size else { return Ok(Rounding::Floor) };
     match (scales.iter().any(|&s| s < 1.0), scales.iter().any(|&s| s > 1.0)) {
@@ -104,7 +104,7 @@ fn old_rounding(size: &ResizeSize) -> Res<Rounding> {
     }
 }
 
-/// The sizes or scales, in whichever place this version of the operator has them.
+/// The sizes or scales, which are attributes or inputs depending on the version of the operator.
 fn sizes(call: &Call<'_>) -> Res<Vec<Size>> {
     if let Some(list) = call.attributes.floats("scales") {
         return Ok(list.iter().map(|&s| Size::Scale(s.into())).collect());

@@ -9,7 +9,7 @@ use crate::onnx::context::{Context, batch_axis, both};
 use crate::onnx::fold::{LIMIT, reshape_target};
 use crate::onnx::value::{Elem, Known, Res, Shapes, Value};
 
-/// A list of integers for each batch size.
+/// A list of integers, from an attribute or an input, for each of the two batch sizes.
 fn varying(call: &Call<'_>, attribute: &str, input: usize) -> Res<[Vec<i64>; 2]> {
     if let Some(list) = call.attributes.ints(attribute) {
         return Ok([list.to_vec(), list.to_vec()]);
@@ -22,11 +22,12 @@ fn varying(call: &Call<'_>, attribute: &str, input: usize) -> Res<[Vec<i64>; 2]>
     Ok([a.as_ints()?.to_vec(), b.as_ints()?.to_vec()])
 }
 
+/// [`Signal::outer`](crate::onnx::value::Signal::outer), or 1 for a constant.
 fn outer(x: &Value) -> usize {
     if let Value::Node(signal) = x { signal.outer } else { 1 }
 }
 
-/// How many positions lie in memory before the batch's index, in units of the batch.
+/// Number of index positions that come before the batch index in memory order.
 fn place(shape: &[usize], axis: usize, outer: usize) -> usize {
     shape[..axis].iter().product::<usize>() * outer
 }
@@ -50,7 +51,7 @@ pub(super) fn reshape(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             let (old, before) = (place(&shapes[0], from, outer(x)), place(&shape[0], to, 1));
             if old % before != 0 || rows % (old / before) != 0 {
                 return Err(format!(
-                    "reshaping {:?} to {:?} mixes the samples of a batch",
+                    "reshaping {:?} to {:?} would mix the samples of a batch",
                     shapes[0], shape[0]
                 )
                 .into());
@@ -62,10 +63,11 @@ pub(super) fn reshape(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.reshape(call.name, x, &shape, outer)
 }
 
-/// The shape, free in the batch, that a target with the file's batch size baked in stands for.
+/// Makes the batch size variable in the target shape of a reshape that contains the batch size that the file fixes. Returns the
+/// shapes for the two batch sizes, and [`Signal::outer`](crate::onnx::value::Signal::outer) of the result.
 ///
-/// Reshaping moves nothing in memory, so that the batch's index must stay where it is: it belongs to the side with
-/// as many positions before it as there were.
+/// A reshape does not move values in memory, so the batch must be in the axis that has as many positions before it as the
+/// batch had before the reshape.
 #[allow(clippy::too_many_arguments)]
 fn free(
     shapes: &Shapes,
@@ -88,7 +90,7 @@ fn free(
     let sides: Vec<usize> = (0..result.len()).filter(fits).collect();
     let side = sides.iter().copied().find(|&s| s == axis).or(sides.first().copied());
     let side = side.ok_or_else(|| {
-        format!("{target:?} has the batch size {baked} of the file built in, in a way that cannot be undone")
+        format!("the target shape {target:?} contains the fixed batch size {baked} of the file, and it is unclear in which axis")
     })?;
     let free = worlds.map(|batch| {
         let mut shape = result.clone();
@@ -117,7 +119,7 @@ pub(super) fn squeeze(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let gone = match call.list("axes", 1)? {
         Some(list) => axes(&list, rank)?,
         None if cx.baked == Some(1) && batch.is_some_and(|(_, rows)| rows == 1) => {
-            return Err("removes all axes of length 1, the file's batch of 1 among them".into());
+            return Err("removes all axes of size 1, which would include the batch axis for the file's batch size of 1".into());
         }
         None => (0..rank).filter(|&a| shapes[0][a] == 1 && shapes[1][a] == 1).collect(),
     };
@@ -125,7 +127,7 @@ pub(super) fn squeeze(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         return Err(format!("removes the batch (axis {axis})").into());
     }
     if let Some(&axis) = gone.iter().find(|&&a| shapes[0][a] != 1) {
-        return Err(format!("removes axis {axis} of shape {:?}, which is not of length 1", shapes[0]).into());
+        return Err(format!("removes axis {axis} of shape {:?}, whose size is not 1", shapes[0]).into());
     }
     cx.reshape_by(call.name, x, |s| Ok((0..rank).filter(|a| !gone.contains(a)).map(|a| s[a]).collect()))
 }
@@ -164,7 +166,7 @@ pub(super) fn expand(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let mut targets = varying(call, "shape", 1)?;
     let batch = batch_axis(&shapes);
     if let (Some(baked), Some(axis)) = (cx.baked, batch) {
-        // The file's batch size at the batch's place.
+        // Where the target has the batch size that the file fixes, at the batch axis, use 1, which keeps the batch.
         let from_end = shapes[0].len() - axis;
         for target in &mut targets {
             if let Some(at) = target.len().checked_sub(from_end)
@@ -175,7 +177,7 @@ pub(super) fn expand(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         }
     }
     let target = both(|w| {
-        let sides = targets[w].iter().map(|&s| usize::try_from(s).map_err(|_| format!("side {s}").into()));
+        let sides = targets[w].iter().map(|&s| usize::try_from(s).map_err(|_| format!("the target shape has the size {s}").into()));
         broadcast(&shapes[w], &sides.collect::<Res<Vec<usize>>>()?)
     })?;
     cx.check(&target)?;
@@ -202,7 +204,7 @@ pub(super) fn tile(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let repeats: Vec<usize> = repeats
         .iter()
         .map(|&r| {
-            usize::try_from(r).ok().filter(|r| (1..1 << 20).contains(r)).ok_or_else(|| format!("repeats {r}"))
+            usize::try_from(r).ok().filter(|r| (1..1 << 20).contains(r)).ok_or_else(|| format!("cannot repeat {r} times; repeats must be positive"))
         })
         .collect::<Result<_, _>>()?;
     for (axis, _) in repeats.iter().enumerate().filter(|(_, r)| **r != 1) {
@@ -213,14 +215,14 @@ pub(super) fn tile(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Structure::Tile { repeats }, &[x], x.elem()?)
 }
 
-/// Identity and dropout at inference; a mask is not available.
+/// Identity, and dropout at inference, which is the identity too; its mask is not available.
 pub(super) fn identity(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let x = call.input(0)?;
     if call.op == "Dropout"
         && let Some(training) = call.optional(2)
         && training.array("training_mode")?.as_bools()? != [false]
     {
-        return Err("drops values (training_mode); expected inference".into());
+        return Err("is in training mode (training_mode); expected inference".into());
     }
     let value = match x {
         Value::Node(signal) => cx.apply(call.name, Structure::Identity, &[x], signal.elem)?,
@@ -230,7 +232,7 @@ pub(super) fn identity(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     Ok([vec![value], (1..call.outputs).map(|_| mask()).collect()].concat())
 }
 
-/// The value of an array with one element, whatever its shape, as (type, number).
+/// The value that fills a `ConstantOfShape`, as an array without axes.
 fn fill_value(cx: &mut Context, call: &Call<'_>) -> Res<Array> {
     let Some(stored) = call.attributes.tensor("value")? else {
         return Ok(Array { shape: vec![], data: Data::Float(vec![0.0]) });
@@ -245,20 +247,20 @@ pub(super) fn constant_of_shape(cx: &mut Context, call: &Call<'_>) -> Res<Value>
         let sides = varying(call, "shape", 0)?;
         sides[w]
             .iter()
-            .map(|&s| usize::try_from(s).map_err(|_| format!("side {s}").into()))
+            .map(|&s| usize::try_from(s).map_err(|_| format!("the target shape has the size {s}").into()))
             .collect::<Res<Vec<_>>>()
     })?;
     if shape[0] != shape[1] {
         cx.check(&shape)?;
         if shape.iter().any(|s| count(s).is_ok_and(|n| n > LIMIT)) {
-            return Err(format!("fills shape {:?}", shape[0]).into());
+            return Err(format!("would fill shape {:?}, which is too large", shape[0]).into());
         }
         let arrays = both(|w| fill.expand(&shape[w]))?;
         return Value::from_arrays(arrays, cx.dtype, call.name);
     }
     cx.spend(&shape[0])?;
     let Value::Known(one) = Value::from_array(fill, cx.dtype, call.name)? else {
-        return Err("fills nothing".into());
+        return Err("its fill value is not a constant".into());
     };
     let tensor: Tensor = one.tensor.broadcast_as(shape[0].as_slice())?;
     Ok(Known::value(tensor, one.elem, call.name))
@@ -284,12 +286,13 @@ pub(super) fn constant(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     Value::from_array(array, cx.dtype, call.name)
 }
 
+/// The attribute `blocksize`.
 fn block(call: &Call<'_>) -> Res<usize> {
     let block = call.attributes.int("blocksize")?.ok_or("has no blocksize")?;
     usize::try_from(block)
         .ok()
         .filter(|b| (1..1 << 16).contains(b))
-        .ok_or_else(|| format!("blocksize {block}").into())
+        .ok_or_else(|| format!("blocksize {block} is out of range").into())
 }
 
 pub(super) fn depth_to_space(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
@@ -302,7 +305,7 @@ pub(super) fn space_to_depth(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let [shape, _] = x.shapes()?;
     match shape[..] {
         [_, _, h, w] if h % b == 0 && w % b == 0 => {}
-        _ => return Err(format!("shape {shape:?} with blocks of {b}").into()),
+        _ => return Err(format!("shape {shape:?} cannot be divided into blocks of {b} × {b}").into()),
     }
     let split = cx.reshape_by(&call.sub("split"), x, |s| Ok(vec![s[0], s[1], s[2] / b, b, s[3] / b, b]))?;
     let order = vec![0, 3, 5, 1, 2, 4];

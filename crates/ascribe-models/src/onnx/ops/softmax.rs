@@ -1,4 +1,4 @@
-//! Softmax.
+//! Softmax and log-softmax.
 
 use ascribe_core::ops::Softmax;
 
@@ -16,7 +16,7 @@ pub(super) fn softmax(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         call.not_batch(x, axis, "normalises over")?;
         return cx.apply(call.name, Softmax { axis, log }, &[x], Elem::Float);
     }
-    // Older operator sets normalise over all axes from the given one on together.
+    // Older operator sets normalise over all axes from the given one on, as if they were one axis.
     let axis = call.axis(1, rank)?;
     for inner in axis..rank {
         call.not_batch(x, inner, "normalises over")?;

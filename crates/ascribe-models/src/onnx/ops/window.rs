@@ -1,23 +1,24 @@
-//! The sliding windows of convolutions and pools.
+//! The sliding windows of convolutions and poolings.
 
 use ascribe_core::ops::Window;
 
 use super::Call;
 use crate::onnx::value::{Res, Value};
 
-/// Largest kernel side, stride, dilation or padding that is accepted: beyond any network's, and small enough that
-/// products with sides of values do not overflow.
+/// Largest kernel size, stride, dilation or padding that is accepted. No network has larger ones, and products with sizes of
+/// values cannot overflow.
 const LIMIT: i64 = 1 << 20;
 
 /// How the borders are padded.
 pub(super) enum Padding {
-    /// By these numbers.
+    /// By explicit numbers (`pads`).
     Given,
-    /// So that the output has ⌈input / stride⌉ positions; what is odd goes after, or before.
+    /// So that the output has ⌈input / stride⌉ positions. If the total padding is odd, the additional pixel is at the end, or
+    /// with `before` at the start.
     Same { before: bool },
 }
 
-/// The attributes of a window over one or two axes; a single axis becomes the second of two.
+/// The attributes of a window over one or two axes. If there is only one spatial axis, it becomes the second of two.
 pub(super) struct Attributes {
     pub window: Window,
     pub padding: Padding,
@@ -25,14 +26,15 @@ pub(super) struct Attributes {
     pub axes: usize,
 }
 
+/// `value` if it is within the limits; an error that names the attribute `what` otherwise.
 fn number(value: i64, least: i64, what: &str) -> Res<usize> {
     if !(least..=LIMIT).contains(&value) {
-        return Err(format!("{what} {value}; expected {least} to {LIMIT}").into());
+        return Err(format!("{what} {value} is out of range; expected {least} to {LIMIT}").into());
     }
     Ok(value as usize)
 }
 
-/// A list of one number per spatial axis.
+/// An attribute with one number per spatial axis, at least `least`; `default` for each axis if it is absent.
 pub(super) fn per_axis(
     call: &Call<'_>,
     name: &str,
@@ -45,20 +47,20 @@ pub(super) fn per_axis(
     match (list, axes) {
         (&[w], 1) => Ok([missing, number(w, least, name)?]),
         (&[h, w], 2) => Ok([number(h, least, name)?, number(w, least, name)?]),
-        _ => Err(format!("{name} {list:?} for {axes} spatial axes").into()),
+        _ => Err(format!("{name} {list:?} does not fit {axes} spatial axes").into()),
     }
 }
 
-/// The number of spatial axes of an image-like value.
+/// The number of spatial axes of a value `[N, C, L]` or `[N, C, H, W]`.
 pub(super) fn spatial(x: &Value) -> Res<usize> {
     match x.rank()? {
         3 => Ok(1),
         4 => Ok(2),
-        rank => Err(format!("is supported for [N, C, L] and [N, C, H, W]; the input has {rank} axes").into()),
+        rank => Err(format!("is supported only for [N, C, L] and [N, C, H, W]; the input has {rank} axes").into()),
     }
 }
 
-/// Reads the attributes that convolutions and pools share.
+/// Reads the attributes that convolutions and poolings share. `kernel` is the kernel size of a convolution's weight.
 pub(super) fn attributes(call: &Call<'_>, axes: usize, kernel: Option<[usize; 2]>) -> Res<Attributes> {
     let given = match (call.attributes.ints("kernel_shape"), kernel) {
         (None, None) => return Err("has no kernel_shape".into()),
@@ -66,7 +68,7 @@ pub(super) fn attributes(call: &Call<'_>, axes: usize, kernel: Option<[usize; 2]
         (Some(_), _) => per_axis(call, "kernel_shape", axes, 1, 1)?,
     };
     if kernel.is_some_and(|kernel| kernel != given) {
-        return Err(format!("kernel_shape {given:?}, but the weight's is {kernel:?}").into());
+        return Err(format!("kernel_shape is {given:?}, but the kernel size of the weight is {kernel:?}").into());
     }
     let mut window = Window::new(given);
     let single = axes == 1;
@@ -87,7 +89,7 @@ pub(super) fn attributes(call: &Call<'_>, axes: usize, kernel: Option<[usize; 2]
                 (0, _) => [0; 4],
                 (2, 1) => [0, n(0)?, 0, n(1)?],
                 (4, 2) => [n(0)?, n(1)?, n(2)?, n(3)?],
-                _ => return Err(format!("pads {pads:?} for {axes} spatial axes").into()),
+                _ => return Err(format!("pads {pads:?} do not fit {axes} spatial axes").into()),
             };
             Padding::Given
         }
@@ -95,18 +97,18 @@ pub(super) fn attributes(call: &Call<'_>, axes: usize, kernel: Option<[usize; 2]
     Ok(Attributes { window, padding, axes })
 }
 
-/// Distributes padding of this total over the two ends.
+/// Distributes a total padding over start and end; `before` is whether an odd pixel goes to the start.
 pub(super) fn halves(total: usize, before: bool) -> (usize, usize) {
     let (less, more) = (total / 2, total - total / 2);
     if before { (more, less) } else { (less, more) }
 }
 
 impl Attributes {
-    /// The window, with the padding that `auto_pad` asks for at this input.
+    /// The window, with the padding that `auto_pad` implies for this input.
     pub fn window(&self, x: &Value) -> Res<Window> {
         let mut window = self.window;
         if let Padding::Same { before } = self.padding {
-            // Padding to a whole number of strides leaves nothing for ceil mode.
+            // With this padding, windows fit exactly, so that ceil mode makes no difference.
             window.ceil_mode = false;
             let shape = x.shapes()?;
             for axis in 2 - self.axes..2 {

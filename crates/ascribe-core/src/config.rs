@@ -1,0 +1,82 @@
+//! Configurations as JSON.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A configuration as JSON.
+pub fn write<T: Serialize>(config: &T) -> Value {
+    // Field names are strings and numbers are finite or null: this cannot fail for plain structs.
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+/// Reads the configuration of `id`: an object with the fields that differ from the defaults; `null` stands for none.
+///
+/// # Errors
+/// [`Error::Config`], which names the field: an unknown one (with those that exist), or a value of the wrong kind.
+pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) -> Result<T> {
+    let fail = |problem: String| Error::Config { id: id.into(), problem };
+    let given = match given {
+        Value::Null => return Ok(T::default()),
+        Value::Object(given) => given,
+        other => return Err(fail(format!("is {other}; expected an object with its fields"))),
+    };
+    let mut all = write(&T::default());
+    if let Some(fields) = all.as_object_mut() {
+        fields.extend(given.clone());
+    }
+    serde_path_to_error::deserialize(all).map_err(|e| {
+        let path = e.path().to_string();
+        let problem = e.into_inner().to_string();
+        // An unknown field is its own path, and the message names it.
+        if path == "." || problem.starts_with("unknown field") {
+            fail(problem)
+        } else {
+            fail(format!("`{path}`: {problem}"))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Fields {
+        steps: usize,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Inner {
+        sigma: f64,
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_field() {
+        let error = |given| read::<Fields>("method", &given).unwrap_err().to_string();
+        let message = error(json!({ "steps": "abc" }));
+        assert!(
+            message.contains("'method'") && message.contains("`steps`") && message.contains("abc"),
+            "{message}"
+        );
+        let message = error(json!({ "inner": { "sigma": true } }));
+        assert!(message.contains("`inner.sigma`"), "{message}");
+        let message = error(json!({ "stpes": 3 }));
+        assert!(message.contains("`stpes`") && message.contains("`steps`"), "{message}");
+        assert!(error(json!([1])).contains("[1]"));
+    }
+
+    #[test]
+    fn fields_that_are_absent_keep_their_defaults() {
+        assert_eq!(read::<Fields>("method", &Value::Null).unwrap(), Fields::default());
+        let found = read::<Fields>("method", &json!({ "steps": 3 })).unwrap();
+        assert_eq!(found, Fields { steps: 3, inner: None });
+    }
+}

@@ -1,0 +1,239 @@
+//! One call of a method: what its author works with.
+
+use std::cell::Cell;
+
+use candle_core::Tensor;
+
+use crate::attribution::Cost;
+use crate::error::{Error, Result};
+use crate::gradient_sum::GradientSum;
+use crate::graph::Graph;
+use crate::inputs::{Inputs, Outputs, check_finite};
+use crate::line::Line;
+use crate::model::{Differentiable, Gradient, Predictor, Propagated};
+use crate::rule::Composite;
+use crate::run::Run;
+use crate::target::{Target, to_f64};
+use crate::variations::Variations;
+use crate::{NodeId, Walked};
+
+/// One call of a method: the resolved target, and a model whose evaluations are counted.
+#[derive(Debug)]
+pub struct Task<'a, M: ?Sized> {
+    /// The model.
+    pub model: &'a M,
+    /// The inputs.
+    pub x: &'a Inputs,
+    /// The target, with `top1` replaced by classes.
+    pub target: Target,
+    /// How to run.
+    pub run: &'a Run,
+    cost: Cell<Cost>,
+}
+
+/// What was computed for each sample of a batch.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Score of each sample.
+    pub scores: Vec<f64>,
+    /// One tensor per explained input, or whatever else was asked for.
+    pub values: Vec<Tensor>,
+}
+
+impl<'a, M: ?Sized> Task<'a, M> {
+    pub(crate) fn new(model: &'a M, x: &'a Inputs, target: Target, run: &'a Run) -> Self {
+        Self { model, x, target, run, cost: Cell::default() }
+    }
+
+    /// Adds rows evaluated by means that the task does not see.
+    pub fn count(&self, cost: Cost) {
+        self.cost.set(self.cost.get() + cost);
+    }
+
+    /// Rows evaluated so far.
+    pub fn cost(&self) -> Cost {
+        self.cost.get()
+    }
+
+    /// Positions of all samples.
+    ///
+    /// # Errors
+    /// Never for inputs made through [`Inputs`].
+    pub fn samples(&self) -> Result<Vec<usize>> {
+        Ok((0..self.x.batch()?).collect())
+    }
+
+    /// Calls `part` on some samples at a time, as many as the run's batch budget allows, and joins what it returns along
+    /// the first axis.
+    ///
+    /// # Errors
+    /// Those of `part`; if a score is not finite, or the run is cancelled.
+    pub fn by_samples(&self, mut part: impl FnMut(&Inputs, &[usize]) -> Result<Gradient>) -> Result<Samples> {
+        let samples = self.samples()?;
+        let mut scores = Vec::with_capacity(samples.len());
+        let mut columns: Vec<Vec<Tensor>> = Vec::new();
+        for chunk in samples.chunks(self.run.get_batch()) {
+            self.run.step(scores.len(), samples.len())?;
+            let found = part(&self.x.select(chunk)?, chunk)?;
+            check_finite("score", &found.scores)?;
+            scores.extend(to_f64(&found.scores)?);
+            columns.resize(found.values.len(), Vec::new());
+            columns.iter_mut().zip(found.values).for_each(|(column, value)| column.push(value));
+        }
+        self.run.step(scores.len(), samples.len())?;
+        let values: Result<Vec<Tensor>> = columns
+            .into_iter()
+            .map(|column| match column.as_slice() {
+                [one] => Ok(one.clone()),
+                all => Ok(Tensor::cat(all, 0)?),
+            })
+            .collect();
+        Ok(Samples { scores, values: values? })
+    }
+
+    /// Adds gradients at inputs to a sum, and counts them; `samples` as in [`Differentiable::gradient`].
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn add_to_sum(&self, sum: &mut dyn GradientSum, x: &Inputs, samples: &[usize]) -> Result<()> {
+        self.count(Cost { forward: samples.len(), backward: samples.len() });
+        finite_scores(&to_f64(&sum.add(x, &self.target, samples)?)?)
+    }
+}
+
+impl<M: Predictor + ?Sized> Task<'_, M> {
+    /// The model's outputs.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn predict(&self, x: &Inputs) -> Result<Outputs> {
+        self.count(Cost { forward: x.batch()?, backward: 0 });
+        self.model.predict(x)
+    }
+
+    /// The target's score of each row; `samples` as in [`Target::score`]. Evaluates at most the run's batch
+    /// budget of rows at a time.
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn score(&self, x: &Inputs, samples: &[usize]) -> Result<Vec<f64>> {
+        let mut scores = Vec::with_capacity(samples.len());
+        let rows: Vec<usize> = (0..x.batch()?).collect();
+        for chunk in rows.chunks(self.run.get_batch()) {
+            let of = &samples[chunk[0]..chunk[0] + chunk.len()];
+            let outputs = self.predict(&x.select(chunk)?)?;
+            scores.extend(to_f64(&self.target.score(&outputs, of)?)?);
+        }
+        finite_scores(&scores)?;
+        Ok(scores)
+    }
+
+    /// The target's score of each variation; `x` and `rectangles` as in [`Variations::predict`], `samples` as in
+    /// [`Target::score`]. Evaluates all rows at once, and counts each as one.
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn score_variations(
+        &self,
+        variations: &dyn Variations,
+        x: &Inputs,
+        rectangles: &[usize],
+        samples: &[usize],
+    ) -> Result<Vec<f64>> {
+        self.count(Cost { forward: x.batch()?, backward: 0 });
+        let outputs = variations.predict(x, rectangles)?;
+        let scores = to_f64(&self.target.score(&outputs, samples)?)?;
+        finite_scores(&scores)?;
+        Ok(scores)
+    }
+}
+
+impl<M: Differentiable + ?Sized> Task<'_, M> {
+    /// Score and gradient of each sample.
+    ///
+    /// # Errors
+    /// Those of the model and the target; if a score is not finite, or the run is cancelled.
+    pub fn gradients(&self) -> Result<Samples> {
+        self.by_samples(|x, samples| self.gradient(x, samples))
+    }
+
+    /// Score and gradient of each row. Evaluates all rows at once: see [`crate::sweep`] for more than fit.
+    ///
+    /// # Errors
+    /// Those of the model and the target, or if a score is not finite.
+    pub fn gradient(&self, x: &Inputs, samples: &[usize]) -> Result<Gradient> {
+        let rows = samples.len();
+        self.count(Cost { forward: rows, backward: rows });
+        let gradient = self.model.gradient(x, &self.target, samples)?;
+        finite_scores(&to_f64(&gradient.scores)?)?;
+        Ok(gradient)
+    }
+
+    /// Adds gradients at nodes of a line to its sum, all at once; the arguments are those of [`Line::add`].
+    ///
+    /// # Errors
+    /// As [`Task::gradient`].
+    pub fn add_to_line(&self, line: &mut dyn Line, nodes: &[(f64, f64)], sample: usize) -> Result<()> {
+        self.count(Cost { forward: nodes.len(), backward: nodes.len() });
+        finite_scores(&to_f64(&line.add(nodes, &self.target, sample)?)?)
+    }
+}
+
+impl Task<'_, Graph> {
+    /// One walk of a composite over the canonical graph for every sample: the whole of most rule-based methods.
+    ///
+    /// # Errors
+    /// As [`Graph::propagate`]; if a score is not finite, or the run is cancelled.
+    pub fn propagate(&self, composite: &Composite) -> Result<Samples> {
+        let graph = self.model.canonical()?;
+        self.by_samples(|x, samples| {
+            self.count(Cost { forward: samples.len(), backward: samples.len() });
+            graph.propagate(x, &self.target, samples, composite)
+        })
+    }
+
+    /// [`Graph::propagate_to`] on the model's graph for some samples, counted.
+    ///
+    /// # Errors
+    /// As [`Graph::propagate_to`].
+    pub fn propagate_to(
+        &self,
+        x: &Inputs,
+        samples: &[usize],
+        composite: &Composite,
+        keep: &[NodeId],
+        wanted: &[NodeId],
+    ) -> Result<Propagated> {
+        self.count(Cost { forward: samples.len(), backward: samples.len() });
+        self.model.propagate_to(x, &self.target, samples, composite, keep, wanted)
+    }
+
+    /// [`Graph::walk`] on a graph that computes the same as the model, counted.
+    ///
+    /// # Errors
+    /// As [`Graph::walk`].
+    pub fn walk<T>(
+        &self,
+        graph: &Graph,
+        x: &Inputs,
+        composite: &Composite,
+        wanted: &[NodeId],
+        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
+        let rows = x.batch()?;
+        self.count(Cost { forward: rows, backward: rows });
+        graph.walk(x, composite, &[], wanted, start)
+    }
+}
+
+/// Checks that all scores are finite.
+fn finite_scores(scores: &[f64]) -> Result<()> {
+    match scores.iter().position(|s| !s.is_finite()) {
+        Some(row) => Err(Error::invalid(
+            "score",
+            format!("is {} in row {row}", scores[row]),
+            "a finite score: the model's weights or its arithmetic may overflow",
+        )),
+        None => Ok(()),
+    }
+}

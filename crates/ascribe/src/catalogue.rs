@@ -1,0 +1,137 @@
+//! The methods and metrics of all crates by name.
+//!
+//! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`]), and
+//! what there is to say about one stands beside its code, on its card; here the lists are joined.
+//!
+//! ```
+//! use ascribe::catalogue;
+//! let entry = catalogue::method("integrated-gradients")?;
+//! assert_eq!(entry.card.year, 2017);
+//! let explainer = catalogue::explainer("integrated-gradients", &serde_json::json!({ "steps": 20 }))?;
+//! assert_eq!(explainer.config()["steps"], 20);
+//! # Ok::<(), ascribe::Error>(())
+//! ```
+
+use ascribe_core::{Boxed, Configured, Entry, Graph, Registry};
+use ascribe_gradient::IntegratedGradients;
+use ascribe_metrics::{BoxedMetric, METRICS, MetricEntry};
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// All methods.
+pub const METHODS: Registry<'static> = Registry::new(&[ascribe_gradient::METHODS, ascribe_perturb::METHODS]);
+
+/// Identifier of the method that is used unless another is asked for.
+pub const DEFAULT_METHOD: &str = IntegratedGradients::CARD.id;
+
+/// The method of this identifier.
+///
+/// # Errors
+/// If there is none: the message suggests one that is called so elsewhere, or the most similar identifier.
+pub fn method(id: &str) -> Result<&'static Entry> {
+    Ok(METHODS.find(id)?)
+}
+
+/// The explainer of this identifier with this configuration: a JSON object with the fields that differ from the
+/// defaults. Methods that wrap another take it as `explainer`: an identifier, or `{"method": …, "config": …}`.
+///
+/// # Errors
+/// If there is no such method, or the configuration has an unknown field (the message lists the valid ones) or
+/// a value that makes no sense.
+pub fn explainer(id: &str, config: &Value) -> Result<Boxed<Graph>> {
+    Ok(METHODS.build(id, config)?)
+}
+
+/// All metrics.
+pub fn metrics() -> &'static [MetricEntry] {
+    METRICS
+}
+
+/// The metric of this identifier with this configuration.
+///
+/// # Errors
+/// As [`explainer`].
+pub fn metric(id: &str, config: &Value) -> Result<BoxedMetric> {
+    Ok(ascribe_metrics::find(id)?.build(config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ascribe_core::{Needs, Score};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_method_can_be_built_and_says_what_it_is() {
+        for entry in METHODS.entries() {
+            let card = entry.card;
+            let listed = METHODS.entries().filter(|other| other.card.id == card.id);
+            assert_eq!(listed.count(), 1, "{} is listed twice", card.id);
+            let built = explainer(card.id, &Value::Null).unwrap();
+            assert_eq!((built.id(), built.card()), (card.id, card));
+            let config = built.config();
+            assert_eq!(explainer(card.id, &config).unwrap().config(), config, "{}", card.id);
+            for text in [card.name, card.summary, card.paper] {
+                assert!(!text.is_empty(), "{}", card.id);
+            }
+            assert!((1990..2100).contains(&card.year), "{}", card.id);
+            // What the card says of the configuration is so.
+            for (takes, field) in [
+                (card.takes.layer, "layer"),
+                (card.takes.baseline, "baseline"),
+                (card.takes.method, "explainer"),
+            ] {
+                assert_eq!(config.get(field).is_some(), takes, "{}: {field}", card.id);
+            }
+            assert_eq!(entry.needs == Needs::Inner, card.takes.method, "{}", card.id);
+        }
+    }
+
+    #[test]
+    fn wrappers_are_asked_for_what_they_wrap() {
+        let of = |id: &str, config| explainer(id, &config).unwrap();
+        assert_eq!(of("rise", json!({})).score(), Score::Probability);
+        assert_eq!(of("smooth-grad", json!({})).score(), Score::Logit);
+        assert_eq!(of("smooth-grad", json!({ "explainer": "rise" })).score(), Score::Probability);
+        let inside = json!({ "explainer": { "method": "rise", "config": { "masks": 9 } } });
+        assert_eq!(of("var-grad", inside.clone()).score(), Score::Probability);
+        assert!(of("smooth-grad", inside.clone()).is_relative() && !of("var-grad", inside).is_relative());
+        let twice = json!({ "explainer": { "method": "smooth-grad", "config": { "explainer": "rise" } } });
+        assert!(of("smooth-grad", twice).is_relative());
+    }
+
+    #[test]
+    fn wrappers_take_a_method_and_its_configuration() {
+        let config = json!({
+            "samples": 3,
+            "explainer": { "method": "integrated-gradients", "config": { "steps": 5 } },
+        });
+        let built = explainer("smooth-grad", &config).unwrap();
+        assert_eq!(built.config()["samples"], 3);
+        assert_eq!(built.config()["explainer"]["config"]["steps"], 5);
+        for wrong in
+            [json!(3), json!("nothing"), json!({ "method": "rise", "confg": {} }), json!({ "config": {} })]
+        {
+            assert!(explainer("smooth-grad", &json!({ "explainer": wrong })).is_err());
+        }
+    }
+
+    #[test]
+    fn unknown_names_suggest_near_ones() {
+        let message = |id: &str, config| explainer(id, &config).unwrap_err().to_string();
+        assert!(message("saliensy", json!({})).contains("'saliency'"));
+        assert!(message("gradcam", json!({})).contains("'grad-cam'"));
+        assert!(message("Vanilla Gradient", json!({})).contains("'saliency'"));
+        let error = message("saliency", json!({ "abbs": true }));
+        assert!(error.contains("abbs") && error.contains("abs"), "{error}");
+        let error = message("smooth-grad", json!({ "smaples": 3 }));
+        assert!(
+            error.contains("smaples") && error.contains("samples") && error.contains("explainer"),
+            "{error}"
+        );
+        let error = message("integrated-gradients", json!({ "steps": "abc" }));
+        assert!(error.contains("`steps`") && error.contains("abc"), "{error}");
+    }
+}
