@@ -1,5 +1,6 @@
 //! Where results go.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use ascribe::core::Attribution;
@@ -117,7 +118,8 @@ pub fn word(value: &impl serde::Serialize) -> String {
 pub fn settings(config: &serde_json::Value) -> String {
     let mut text = "\nconfiguration (--set KEY=VALUE), with defaults:\n\n".to_string();
     for (key, value) in config.as_object().into_iter().flatten() {
-        text.push_str(&format!("  {key} = {value}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {key} = {value}");
     }
     text
 }

@@ -31,16 +31,14 @@ pub enum Error {
         expected: String,
     },
     /// A method or a metric that does not exist.
-    #[error("there is no {what} '{name}'; {}", near(suggestion.as_deref(), candidates))]
+    #[error("there is no {what} '{name}'; {hint}")]
     Unknown {
         /// What was looked for.
         what: String,
         /// The name.
         name: String,
-        /// The most similar existing name.
-        suggestion: Option<String>,
-        /// All existing names.
-        candidates: Vec<String>,
+        /// The most similar existing name, or all of them.
+        hint: String,
     },
     /// A configuration cannot be read.
     #[error("configuration of '{id}': {problem}")]
@@ -124,10 +122,13 @@ impl Error {
         suggestion: Option<&str>,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let candidates: Vec<String> = candidates.into_iter().map(str::to_string).collect();
-        let similar = || crate::nearest(name, candidates.iter().map(String::as_str));
-        let suggestion = suggestion.map(str::to_string).or_else(similar);
-        Self::Unknown { what: what.into(), name: name.into(), suggestion, candidates }
+        let candidates: Vec<&str> = candidates.into_iter().collect();
+        let similar = || crate::nearest(name, candidates.iter().copied());
+        let hint = match suggestion.map(str::to_string).or_else(similar) {
+            Some(name) => format!("did you mean '{name}'?"),
+            None => format!("there are {}", candidates.join(", ")),
+        };
+        Self::Unknown { what: what.into(), name: name.into(), hint }
     }
 
     /// Says at which node of a graph this error happened.
@@ -137,13 +138,5 @@ impl Error {
             already @ (Self::Node { .. } | Self::UndefinedRule { .. } | Self::Cancelled { .. }) => already,
             source => Self::Node { node: node.into(), op: op.into(), source: Box::new(source) },
         }
-    }
-}
-
-/// The most similar name, or all of them.
-fn near(suggestion: Option<&str>, candidates: &[String]) -> String {
-    match suggestion {
-        Some(name) => format!("did you mean '{name}'?"),
-        None => format!("there are {}", candidates.join(", ")),
     }
 }

@@ -169,13 +169,12 @@ fn parts(id: &str, x: &Inputs, values: Vec<Tensor>, spread: Option<Vec<Tensor>>)
         return Err(Error::invalid("inputs", "none is explained", "at least one floating-point input"));
     }
     // A defect of the method, which must not go unseen.
-    let counts = |what: &str, count: usize| match count == names.len() {
-        true => Ok(()),
-        false => Err(Error::invalid(
-            format!("{what} by {id}"),
-            format!("{count} tensors for the explained inputs {names:?}"),
-            "one each",
-        )),
+    let counts = |what: &str, count: usize| {
+        if count == names.len() {
+            return Ok(());
+        }
+        let problem = format!("{count} tensors for the explained inputs {names:?}");
+        Err(Error::invalid(format!("{what} by {id}"), problem, "one each"))
     };
     counts("attribution", values.len())?;
     let spread = match spread {

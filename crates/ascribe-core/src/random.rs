@@ -52,7 +52,7 @@ impl Domain {
 /// Each draw has a stream of its own, so that the numbers do not depend on how draws are batched or spread over
 /// threads. All samples of a batch share the draws: a batch gives the same numbers as its samples one by one.
 ///
-/// The generator is ChaCha8 (Bernstein 2008): the seed and the domain's name are its key, the draw's number its stream.
+/// The generator is `ChaCha8` (Bernstein 2008): the seed and the domain's name are its key, the draw's number its stream.
 pub fn stream(seed: u64, domain: Domain, draw: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -5,23 +5,24 @@
 //! A = (x − x′) ⊙ ∫₀¹ ∇S(x′ + α(x − x′)) dα ≈ (x − x′) ⊙ Σ_i w_i ∇S(x′ + α_i (x − x′))
 //!
 //! *Completeness*: the attribution sums to S(x) − S(x′), up to the error of the quadrature, which is reported as
-//! the completeness gap. The number of steps is doubled, for each sample by itself, until the gap is at most `tolerance`
-//! times |S(x) − S(x′)|, or `max_steps` are reached; without a tolerance it is what `steps` says. A gap of more than 5 % is
-//! a warning. A baseline that is a distribution of R references is averaged over.
+//! the completeness gap. It is known for every part of the line, since the part's gradients have to account for the change of the
+//! score between its ends: where the gap of the whole is more than `tolerance` times |S(x) − S(x′)|, the parts that miss most are
+//! cut in two, with `steps` points each, until it is not or the line has `max_steps` points. Without a tolerance there are
+//! `steps` points. A gap of more than 5 % is a warning. A baseline that is a distribution of R references is averaged over.
 //!
-//! Cost: R · steps evaluations and backward walks, and 1 + R evaluations for the gap. Steps that a tolerance asks
-//! for at most double what the last round of them costs.
+//! Cost: R · steps evaluations and backward walks, and 1 + R evaluations for the gap; what a tolerance asks for beyond is at
+//! most that of twice `max_steps` points.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use ascribe_core::{
     Baseline, Card, Configured, Cost, DType, Differentiable, Error, Explainer, Family, Found, Inputs, Result,
-    Task, Tensor, sweep, to_f64,
+    Task, Tensor,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
+use crate::integrator::{Integral, Integrator, relative_gap};
 use crate::quadrature::Quadrature;
 use crate::references::References;
 
@@ -57,7 +58,7 @@ pub struct IntegratedGradients {
     /// Largest completeness gap wanted, as a fraction of |S(x) − S(x′)|; `None` for exactly `steps` points.
     #[setters(into)]
     pub tolerance: Option<f64>,
-    /// Number of points at which refinement stops.
+    /// Number of points on the line at which refinement stops.
     pub max_steps: usize,
 }
 
@@ -86,119 +87,6 @@ impl IntegratedGradients {
         self.baselines.insert(input.into(), baseline);
         self
     }
-
-    /// The integrals of some samples with a number of steps.
-    fn integrate<M: Differentiable + ?Sized>(
-        &self,
-        task: &Task<'_, M>,
-        references: &mut References<'_>,
-        samples: &[usize],
-        steps: usize,
-    ) -> Result<Vec<Integral>> {
-        let nodes = self.quadrature.nodes(steps)?;
-        if let Some(found) = integrate_lines(task, references, samples, &nodes)? {
-            return Ok(found);
-        }
-        let count = references.count();
-        let mut finished = Vec::with_capacity(samples.len());
-        let mut line: Vec<(Tensor, Tensor)> = Vec::new();
-        // Directions x − x′ of the lines under way: a chunk of rows may begin one before another's result is in.
-        let lines = RefCell::new(VecDeque::new());
-        let mut sum: Vec<Tensor> = Vec::new();
-        let mut total = Integral::default();
-        sweep::gradients(
-            task,
-            &sweep::every(samples, count * steps),
-            |point, one| {
-                if point.index % steps == 0 {
-                    let start = references.one(point.index / steps, point.sample)?;
-                    line = one.iter().zip(start).map(|(x, s)| Ok(((x - &s)?, s))).collect::<Result<_>>()?;
-                    let way: Vec<Tensor> = line.iter().map(|(way, _)| way.clone()).collect();
-                    lines.borrow_mut().push_back(way);
-                }
-                let alpha = nodes[point.index % steps].0;
-                line.iter().map(|(way, start)| Ok((start + (way * alpha)?)?)).collect()
-            },
-            |point, found| {
-                let weight = nodes[point.index % steps].1;
-                accumulate(&mut sum, &found.gradient, weight)?;
-                if (point.index + 1) % steps == 0 {
-                    let way: Vec<Tensor> = lines.borrow_mut().pop_front().unwrap_or_default();
-                    total.add_line(&way, &std::mem::take(&mut sum), count)?;
-                }
-                if point.index + 1 == count * steps {
-                    finished.push(std::mem::take(&mut total));
-                }
-                Ok(())
-            },
-        )?;
-        Ok(finished)
-    }
-}
-
-/// [`IntegratedGradients::integrate`] for models that share work along a line; `None` for others.
-fn integrate_lines<M: Differentiable + ?Sized>(
-    task: &Task<'_, M>,
-    references: &mut References<'_>,
-    samples: &[usize],
-    nodes: &[(f64, f64)],
-) -> Result<Option<Vec<Integral>>> {
-    let count = references.count();
-    let total = samples.len() * count * nodes.len();
-    let mut finished = Vec::with_capacity(samples.len());
-    let mut done = 0;
-    for &sample in samples {
-        let end = task.x.select(&[sample])?;
-        let mut integral = Integral::default();
-        for number in 0..count {
-            let start = end.with_explained(references.one(number, sample)?)?;
-            // Samples have one shape: the first line decides for all.
-            let Some(mut line) = task.model.line(&start, &end)? else { return Ok(None) };
-            sweep::line(task, line.as_mut(), nodes, sample, [done, total])?;
-            done += nodes.len();
-            let way: Result<Vec<Tensor>> =
-                end.explained().zip(start.explained()).map(|(x, s)| Ok((&x.value - &s.value)?)).collect();
-            integral.add_line(&way?, &line.sum()?, count)?;
-        }
-        finished.push(integral);
-    }
-    Ok(Some(finished))
-}
-
-/// What integration over the lines of one sample gives, for each explained input.
-#[derive(Clone, Default)]
-struct Integral {
-    /// The mean over references of (x − x′) ⊙ ∫ ∇S.
-    product: Vec<Tensor>,
-    /// The mean over references of ∫ ∇S.
-    gradient: Vec<Tensor>,
-}
-
-impl Integral {
-    /// Adds one of `count` lines, given x − x′ and the integral of the gradient.
-    fn add_line(&mut self, way: &[Tensor], gradient: &[Tensor], count: usize) -> Result<()> {
-        let product: Result<Vec<Tensor>> = way.iter().zip(gradient).map(|(way, g)| Ok((way * g)?)).collect();
-        accumulate(&mut self.product, &product?, 1.0 / count as f64)?;
-        accumulate(&mut self.gradient, gradient, 1.0 / count as f64)
-    }
-
-    /// The sum of the product over all values.
-    fn total(&self) -> Result<f64> {
-        let parts = self.product.iter().map(|p| Ok(to_f64(&p.flatten_all()?)?.iter().sum::<f64>()));
-        parts.sum()
-    }
-}
-
-/// `sum += weight · values`, tensor by tensor.
-fn accumulate(sum: &mut Vec<Tensor>, values: &[Tensor], weight: f64) -> Result<()> {
-    if sum.is_empty() {
-        *sum = values.iter().map(|v| Ok((v * weight)?)).collect::<Result<_>>()?;
-        return Ok(());
-    }
-    for (sum, value) in sum.iter_mut().zip(values) {
-        *sum = (&*sum + (value * weight)?)?;
-    }
-    Ok(())
 }
 
 /// A gap that a reader has to be warned of, as a fraction of the change of the score.
@@ -250,79 +138,65 @@ impl Configured for IntegratedGradients {
 
 impl<M: Differentiable + ?Sized> Explainer<M> for IntegratedGradients {
     fn find(&self, task: &Task<'_, M>) -> Result<Found> {
-        let x = task.x;
-        let samples = task.samples()?;
+        let (x, samples) = (task.x, task.samples()?);
         let mut references = References::new(x, &self.baseline, &self.baselines, task.run.get_seed())?;
+        let count = references.count();
         let scores = task.score(x, &samples)?;
-        let mut baseline_scores = vec![0.0; samples.len()];
-        for number in 0..references.count() {
-            let at = task.score(&x.with_explained(references.all(number)?.to_vec())?, &samples)?;
-            baseline_scores.iter_mut().zip(at).for_each(|(sum, s)| *sum += s / references.count() as f64);
+        let dtype = x.explained().next().map_or(DType::F32, |input| input.value.dtype());
+        let integrator = Integrator {
+            quadrature: self.quadrature,
+            steps: self.steps,
+            tolerance: self.tolerance,
+            max_steps: self.max_steps,
+        };
+        let mut means = vec![0.0; samples.len()];
+        let mut totals = vec![(Integral::default(), 0.0, 0_usize); samples.len()];
+        for number in 0..count {
+            let starts = task.score(&x.with_explained(references.all(number)?.to_vec())?, &samples)?;
+            means.iter_mut().zip(&starts).for_each(|(mean, start)| *mean += start / count as f64);
+            let lines = integrator.refine(task, &mut references, number, &scores, &starts)?;
+            for ((mean, gap, points), line) in totals.iter_mut().zip(&lines) {
+                line.add_to(mean, count)?;
+                *gap += line.gap() / count as f64;
+                *points = (*points).max(line.points);
+            }
         }
         let (mut notes, mut warnings) = (Vec::new(), Vec::new());
-        let mut found = vec![Integral::default(); samples.len()];
-        let dtype = x.explained().next().map_or(DType::F32, |input| input.value.dtype());
-        let (mut open, mut steps) = (samples, self.steps);
-        while !open.is_empty() {
-            let integrals = self.integrate(task, &mut references, &open, steps)?;
-            let mut still = Vec::new();
-            for (&sample, integral) in open.iter().zip(integrals) {
-                let gap = integral.total()? - (scores[sample] - baseline_scores[sample]);
-                let relative = relative_gap(gap, scores[sample], baseline_scores[sample], dtype);
-                found[sample] = integral;
-                let short = self.tolerance.is_some_and(|tolerance| relative > tolerance);
-                if short && steps < self.max_steps {
-                    still.push(sample);
-                    continue;
-                }
-                if self.multiply_by_inputs && relative > ALARMING {
-                    let rest = match self.tolerance {
-                        None => "raise `steps`, or set a `tolerance`",
-                        Some(_) => "raise `max_steps`, or take a baseline nearer to the input",
-                    };
-                    warnings.push(format!(
-                            "sample {sample}: the attribution misses {:.0} % of S(x) − S(x′) with {steps} steps; {rest}",
-                            100.0 * relative
-                        ));
-                }
-                if self.tolerance.is_some() {
-                    let verdict = if short { "tolerance not reached" } else { "within tolerance" };
-                    notes.push((sample, format!(
-                            "sample {sample}: {steps} steps, completeness gap {gap:.3e} = {:.2} % of S(x) − S(x′), {verdict}",
-                            100.0 * relative
-                        )));
-                }
+        for (sample, (_, gap, points)) in totals.iter().enumerate() {
+            let relative = relative_gap(*gap, scores[sample], means[sample], dtype);
+            let percent = 100.0 * relative;
+            if let Some(tolerance) = self.tolerance {
+                let verdict = if relative > tolerance { "tolerance not reached" } else { "within tolerance" };
+                notes.push(format!(
+                    "sample {sample}: {points} steps, completeness gap {percent:.2} % of S(x) − S(x′), {verdict}"
+                ));
             }
-            (open, steps) = (still, (2 * steps).min(self.max_steps));
+            if self.multiply_by_inputs && relative > ALARMING {
+                let rest = match self.tolerance {
+                    None => "raise `steps`, or set a `tolerance`",
+                    Some(_) => "raise `max_steps`, or take a baseline nearer to the input",
+                };
+                warnings.push(format!(
+                    "sample {sample}: the attribution misses {percent:.0} % of S(x) − S(x′) with {points} steps; {rest}"
+                ));
+            }
         }
-        notes.sort_by_key(|(sample, _)| *sample);
         let columns = x.explained().enumerate().map(|(i, _)| {
-            let rows: Vec<&Tensor> = found
+            let rows: Vec<&Tensor> = totals
                 .iter()
-                .filter_map(|f| if self.multiply_by_inputs { f.product.get(i) } else { f.gradient.get(i) })
+                .filter_map(
+                    |(f, ..)| if self.multiply_by_inputs { f.product.get(i) } else { f.gradient.get(i) },
+                )
                 .collect();
             Ok(Tensor::cat(&rows, 0)?)
         });
         Ok(Found {
-            values: columns.collect::<Result<_>>()?,
-            scores: Some(scores),
-            baseline_scores: self.multiply_by_inputs.then_some(baseline_scores),
-            notes: notes.into_iter().map(|(_, note)| note).collect(),
+            baseline_scores: self.multiply_by_inputs.then_some(means),
+            notes,
             warnings,
-            ..Found::default()
+            ..Found::new(columns.collect::<Result<_>>()?, scores)
         })
     }
-}
-
-/// The gap as a fraction of the change of score. What rounding of the scores alone can make is no gap: without that, a score
-/// that hardly changes would be integrated for ever.
-fn relative_gap(gap: f64, score: f64, baseline: f64, dtype: DType) -> f64 {
-    let unit = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
-    let rounding = 4.0 * unit * (score.abs() + baseline.abs());
-    if gap.abs() <= rounding {
-        return 0.0;
-    }
-    gap.abs() / (score - baseline).abs().max(rounding).max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]

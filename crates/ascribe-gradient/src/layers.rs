@@ -27,7 +27,7 @@ pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
         on_all_paths.last().copied()
     });
     found.ok_or_else(|| Error::Unsupported {
-        method: "grad-cam".into(),
+        method: "a class activation map".into(),
         why: "no layer on all paths from the input to the output has spatial positions; name a layer whose \
               value is [N, C, H, W]"
             .into(),

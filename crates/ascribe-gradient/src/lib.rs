@@ -20,6 +20,7 @@ mod guided_backprop;
 mod guided_grad_cam;
 mod input_x_gradient;
 mod integrated_gradients;
+mod integrator;
 mod interpolate;
 mod layers;
 mod lrp;

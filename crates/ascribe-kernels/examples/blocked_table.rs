@@ -1,12 +1,13 @@
-//! Compares the speed of blocked convolutions with those on NCHW, on the layers of [`conv_table`](conv_table.rs). The peak
-//! arithmetic rate of the machine is measured in the same run.
+//! Compares the speed of blocked convolutions with those on NCHW, on the layers of [`conv_table`](conv_table.rs). The
+//! peak arithmetic rate of the machine is measured in the same run.
 //!
 //! `cargo run --release -p ascribe-kernels --example blocked_table -- [batch] [threads] [filter]`
 //!
-//! Prints a tab-separated line per layer: how often the network has it, then for the forward pass and for the input gradient
-//! the GFLOP/s of the blocked kernel, its milliseconds, and the milliseconds on NCHW. GFLOP/s count the operations of a direct
-//! convolution, whatever the algorithm. For a layer without a blocked kernel, the time on NCHW is used. After a 3 × 3 layer
-//! follows a line with the GFLOP/s of Winograd convolution, which is not part of the totals.
+//! Prints a tab-separated line per layer: how often the network has it, then for the forward pass and for the input
+//! gradient the GFLOP/s of the blocked kernel, its milliseconds, and the milliseconds on NCHW. GFLOP/s count the
+//! operations of a direct convolution, whatever the algorithm. For a layer without a blocked kernel, the time on NCHW
+//! is used. After a 3 × 3 layer follows a line with the GFLOP/s of Winograd convolution, which is not part of the
+//! totals.
 
 #[allow(dead_code)]
 #[path = "conv_table.rs"]
@@ -61,9 +62,7 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
         );
         if let Some(times) = winograd(&shape)? {
             let [forward, small, large] = times.map(rate);
-            println!(
-                "  Winograd\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}"
-            );
+            println!("  Winograd\t\tF(2×2) {forward:.0}\t\t\tF(2×2) {small:.0}, F(4×4) {large:.0}");
         }
         let w = values(shape.weight_len());
         if let (Some(forward), Some(gradient)) =

@@ -1,5 +1,5 @@
-//! Measures the peak arithmetic rate of this machine (multiply-adds in registers) and its read bandwidth from each level of
-//! the memory hierarchy.
+//! Measures the peak arithmetic rate of this machine (multiply-adds in registers) and its read bandwidth from each
+//! level of the memory hierarchy.
 //!
 //! `cargo run --release -p ascribe-kernels --example ceilings`
 

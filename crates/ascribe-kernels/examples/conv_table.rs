@@ -1,10 +1,10 @@
-//! Measures the speed of the convolutions of `ResNet-50` and `EfficientNet-Lite0` on NCHW, and the peak arithmetic rate of
-//! the machine in the same run.
+//! Measures the speed of the convolutions of `ResNet-50` and `EfficientNet-Lite0` on NCHW, and the peak arithmetic rate
+//! of the machine in the same run.
 //!
 //! `cargo run --release -p ascribe-kernels --example conv_table -- [batch] [threads] [filter]`
 //!
-//! Prints a tab-separated line per layer: how often the network has it, then milliseconds and GFLOP/s of the forward pass and
-//! of the input gradient. `benches/peers/conv_table.py` prints the same for `PyTorch`.
+//! Prints a tab-separated line per layer: how often the network has it, then milliseconds and GFLOP/s of the forward
+//! pass and of the input gradient. `benches/peers/conv_table.py` prints the same for `PyTorch`.
 
 use std::time::{Duration, Instant};
 
@@ -142,8 +142,8 @@ fn table(batch: usize, filter: &str) -> ascribe_kernels::Result<()> {
     Ok(())
 }
 
-/// Shortest time of a call in seconds, over at least a fifth of a second and at least five calls. This is least disturbed by
-/// other work on the machine.
+/// Shortest time of a call in seconds, over at least a fifth of a second and at least five calls. This is least
+/// disturbed by other work on the machine.
 pub fn best<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
     call()?;
     let (mut shortest, mut calls) = (f64::INFINITY, 0);

@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release -p ascribe-kernels --example pool_table -- [batch] [threads] [rounds]`
 //!
-//! Prints a tab-separated line per pooling: milliseconds of the forward pass and of the input gradient, each with the GB/s of
-//! what has to be read and written. The input gradient is multiplied by the gradient of an activation in front of the
-//! pooling. A round measures all poolings in turn; the least time of all rounds is printed.
+//! Prints a tab-separated line per pooling: milliseconds of the forward pass and of the input gradient, each with the
+//! GB/s of what has to be read and written. The input gradient is multiplied by the gradient of an activation in front
+//! of the pooling. A round measures all poolings in turn; the least time of all rounds is printed.
 
 use std::time::Instant;
 

@@ -14,8 +14,8 @@ const TASK: usize = 16 * 1024;
 ///
 /// # Errors
 /// [`KernelError::Shape`] when there is not one stride per axis, [`KernelError::Length`] when `y` does not have as many
-/// elements as `shape` implies or `x` ends before the last element that is read, [`KernelError::Overflow`] for sizes beyond the
-/// address space.
+/// elements as `shape` implies or `x` ends before the last element that is read, [`KernelError::Overflow`] for sizes
+/// beyond the address space.
 pub fn strided_copy<T: Float>(x: &[T], shape: &[usize], strides: &[usize], y: &mut [T]) -> Result<()> {
     const KERNEL: &str = "strided copy";
     if shape.len() != strides.len() {

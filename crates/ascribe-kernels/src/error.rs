@@ -2,8 +2,8 @@
 
 /// What was wrong with the arguments of a kernel.
 ///
-/// Kernels check every length and size before they read or write anything; when they return an error, no output has been
-/// changed.
+/// Kernels check every length and size before they read or write anything; when they return an error, no output has
+/// been changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {

@@ -42,10 +42,10 @@ pub trait Float:
     fn from_f64(value: f64) -> Self;
     /// The value as `f64`, without rounding.
     fn to_f64(self) -> f64;
-    /// Whether the value is not a number.
+    /// Whether the value is NaN.
     fn is_nan(self) -> bool;
-    /// `self · a + b`: fused (rounded once) where the compilation target has an instruction for it, otherwise product and
-    /// sum are rounded separately.
+    /// `self · a + b`: fused (rounded once) where the compilation target has an instruction for it, otherwise product
+    /// and sum are rounded separately.
     #[doc(hidden)]
     fn mul_add_fast(self, a: Self, b: Self) -> Self;
     /// Runs a vector kernel with the instructions of `isa`.

@@ -10,13 +10,13 @@ use crate::simd::{Geometry, Isa, Kernel, MAX_LANES, Simd, low_mask};
 
 /// y\[p\] = maximum of window p; `argmax[p]` is the position of the maximum, as row · W + column of the input plane.
 ///
-/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the result
-/// is `NaN`, and its position is that of the last `NaN`, as in `PyTorch`.
+/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the
+/// result is `NaN`, and its position is that of the last `NaN`, as in `PyTorch`.
 ///
 /// # Errors
-/// [`KernelError::Length`] when a slice does not have the length that `shape` implies;
-/// [`KernelError::Shape`] when a window lies entirely in the padding, [`KernelError::Overflow`] when a window spans more
-/// than 2²⁴ pixels of the input plane.
+/// [`KernelError::Length`] when a slice does not have the length that `shape` implies; [`KernelError::Shape`] when a
+/// window lies entirely in the padding, [`KernelError::Overflow`] when a window spans more than 2²⁴ pixels of the input
+/// plane.
 pub fn max_pool2d<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], argmax: &mut [u32]) -> Result<()> {
     const KERNEL: &str = "max_pool2d";
     check_len(KERNEL, "x", shape.input_len(), x.len())?;

@@ -1,13 +1,14 @@
 //! The register tile: the inner loop of convolutions on NCHW and of matrix products.
 //!
-//! A tile has `R` rows and `V` vectors of columns. An element of the row operand is broadcast to all lanes and multiplied
-//! by vectors of the lane operand. Each element of the tile is a chain of fused multiply-adds in the order of `k`, whatever
-//! the size of the tile, so that a result does not depend on the place of the element in the matrix or on the size of the
-//! matrix.
+//! A tile has `R` rows and `V` vectors of columns. An element of the row operand is broadcast to all lanes and
+//! multiplied by vectors of the lane operand. Each element of the tile is a chain of fused multiply-adds in the order
+//! of `k`, whatever the size of the tile, so that a result does not depend on the place of the element in the matrix or
+//! on the size of the matrix.
 
 use crate::simd::Simd;
 
-/// The row operand of a tile, whose elements are broadcast: element `(row, k)` is at `pointer[row · row_step + k · k_step]`.
+/// The row operand of a tile, whose elements are broadcast: element `(row, k)` is at `pointer[row · row_step + k ·
+/// k_step]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<T> {
     pub(crate) pointer: *const T,

@@ -5,9 +5,7 @@ mod common;
 use ascribe_kernels::blocked::{BLOCK, BlockedConv, BlockedEpilogue, BlockedShape};
 use ascribe_kernels::{Activation, ConvShape, KernelError, conv2d, conv2d_input_grad};
 use common::bounds::{self, gamma};
-use common::{
-    bits, blocked, blocked_conv_shapes, clean, fitting, layer, on_threads, planar, to_f64, values,
-};
+use common::{bits, blocked, blocked_conv_shapes, clean, fitting, layer, on_threads, planar, to_f64, values};
 use proptest::prelude::*;
 
 /// Source and destination of one direction, with borders that may be wider than needed.
@@ -43,8 +41,8 @@ struct Case {
     bounds: Vec<f64>,
 }
 
-/// Bounds of the difference between two computations of the same convolution, both with rounding errors. The last factor
-/// accounts for the rounding of the sums of magnitudes themselves.
+/// Bounds of the difference between two computations of the same convolution, both with rounding errors. The last
+/// factor accounts for the rounding of the sums of magnitudes themselves.
 fn bounds_of_two(s: &ConvShape, gradient: bool, x: &[f32], w: &[f32]) -> Vec<f64> {
     let [x, w] = [x, w].map(|values| values.iter().map(|v| v.abs()).collect::<Vec<f32>>());
     let terms = if gradient { bounds::input_grad_terms(s) } else { bounds::forward_terms(s) };
@@ -178,7 +176,8 @@ fn first_layers() -> impl Strategy<Value = ConvShape> {
         .prop_filter_map("the kernel has to fit", |(batch, ic, oc, h, w)| fitting(batch, (1, ic, oc), h, w))
 }
 
-/// Compares both directions of a first layer with those on NCHW, and with runs on several threads and on single samples.
+/// Compares both directions of a first layer with those on NCHW, and with runs on several threads and on single
+/// samples.
 fn first_layer(s: &ConvShape, seed: u64, pad: usize) -> Result<(), TestCaseError> {
     let w = values::<f32>(seed, s.weight_len());
     let x = values::<f32>(seed + 1, s.input_len());

@@ -49,7 +49,9 @@ fn agrees<T: Float>(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
     let summed = gamma(s.output_len().max(s.input_len()), bounds::DOUBLE);
     let allowed = sum(&y_bounds, &dy_size)
         + sum(&dx_bounds, &x_size)
-        + summed * (sum(&bounds::magnitudes(&to_f64(&y)), &dy_size) + sum(&bounds::magnitudes(&to_f64(&dx)), &x_size));
+        + summed
+            * (sum(&bounds::magnitudes(&to_f64(&y)), &dy_size)
+                + sum(&bounds::magnitudes(&to_f64(&dx)), &x_size));
     prop_assert!((dot(&y, &dy) - dot(&x, &dx)).abs() <= allowed);
     Ok(())
 }
@@ -163,8 +165,8 @@ fn the_epilogue_adds_bias_and_residual_and_activates() {
     }
 }
 
-/// Memory before and after a slice is neither read nor written: with `NaN` around the slices, results are the same, and the
-/// `NaN`s are still there.
+/// Memory before and after a slice is neither read nor written: with `NaN` around the slices, results are the same, and
+/// the `NaN`s are still there.
 #[test]
 fn neighbouring_memory_is_left_alone() {
     const EDGE: usize = 4096;

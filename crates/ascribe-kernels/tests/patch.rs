@@ -35,8 +35,8 @@ fn crop(nchw: &[f32], size: [usize; 2], rows: &Range<usize>, columns: &Range<usi
         .collect()
 }
 
-/// Computes a batch of three patches of the output, with bias and ReLU, and compares them with the whole output. `plain` is
-/// whether the convolution reads NCHW.
+/// Computes a batch of three patches of the output, with bias and ReLU, and compares them with the whole output.
+/// `plain` is whether the convolution reads NCHW.
 fn agrees(s: &ConvShape, conv: &BlockedConv, plain: bool, seed: u64) -> Result<(), TestCaseError> {
     let output = s.output();
     let draw = |axis: usize, what: usize| values::<f32>(seed, 16)[axis * 8 + what].abs();

@@ -97,8 +97,8 @@ fn the_first_maximum_and_any_nan_win() {
 
 #[test]
 fn ceil_mode_does_not_count_what_lies_beyond_the_padding() {
-    // Width 5, padding 1 on both sides, windows of 3 in steps of 3: the third window covers the padding on the right and
-    // two columns beyond it, which never count.
+    // Width 5, padding 1 on both sides, windows of 3 in steps of 3: the third window covers the padding on the right
+    // and two columns beyond it, which never count.
     let s = PoolShape::new(PoolParams {
         input: [1, 5],
         output: [1, 3],

@@ -35,10 +35,10 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
 /// Bound of the relative error of a sum of products of numbers that are split into `bfloat16` parts.
 ///
 /// Each part leaves a remainder of at most 2⁻⁸ (the unit roundoff) of what the parts before it left. Two parts, as for
-/// gradients, leave 2⁻¹⁶ of each factor, and the product of the two second parts, of at most 2⁻¹⁶, is not computed. This makes
-/// 3 · 2⁻¹⁶, and less than one more 2⁻¹⁶ for products of these errors. Three parts leave 2⁻²⁴ of each factor, and three products
-/// of at most 2⁻²⁴, 2⁻²⁴ and 2⁻³² are not computed. The rounding errors of the sum, of three or six times as many products,
-/// are added.
+/// gradients, leave 2⁻¹⁶ of each factor, and the product of the two second parts, of at most 2⁻¹⁶, is not computed.
+/// This makes 3 · 2⁻¹⁶, and less than one more 2⁻¹⁶ for products of these errors. Three parts leave 2⁻²⁴ of each
+/// factor, and three products of at most 2⁻²⁴, 2⁻²⁴ and 2⁻³² are not computed. The rounding errors of the sum, of three
+/// or six times as many products, are added.
 fn split_error(s: &ConvShape, gradient: bool) -> f64 {
     let (parts, products) = if gradient { (2, 3) } else { (3, 6) };
     let terms = if gradient { bounds::input_grad_terms(s) } else { bounds::forward_terms(s) };
@@ -107,8 +107,8 @@ fn agrees(s: &ConvShape, seed: u64) -> Result<(), TestCaseError> {
         }
         let y = planar(&dst, &found);
         // ReLU does not increase an error.
-        let [x_size, w_size, bias_size, r_size] = [&x, &w, &bias[..dst.channels].to_vec(), &r]
-            .map(|values| bounds::magnitudes(&to_f64(values)));
+        let [x_size, w_size, bias_size, r_size] =
+            [&x, &w, &bias[..dst.channels].to_vec(), &r].map(|values| bounds::magnitudes(&to_f64(values)));
         let sums = if gradient {
             common::conv_input_grad(s, &x_size, &w_size)
         } else {

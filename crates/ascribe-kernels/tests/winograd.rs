@@ -1,4 +1,5 @@
-//! Compares Winograd convolutions with the definition in double precision, and their errors with those of direct kernels.
+//! Compares Winograd convolutions with the definition in double precision, and their errors with those of direct
+//! kernels.
 
 mod common;
 
@@ -29,8 +30,8 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
         .prop_map(|(batch, ic, oc, (h, w), (t, l, b, r))| shape(batch, ic, oc, [h, w], [t, l, b, r]))
 }
 
-/// A way to run a 3 × 3 convolution: whether it is an input gradient, M of F(M × M), the function that packs it, and the
-/// function that leaves the weights in the caller's memory (lent weights).
+/// A way to run a 3 × 3 convolution: whether it is an input gradient, M of F(M × M), the function that packs it, and
+/// the function that leaves the weights in the caller's memory (lent weights).
 type Way = (
     bool,
     usize,

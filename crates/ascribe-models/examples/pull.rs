@@ -1,4 +1,4 @@
-//! Brings the weights of a named model to this machine and says what they hold.
+//! Downloads the weights of a named model, if they are not on this machine, and prints a summary of them.
 //!
 //! ```text
 //! cargo run -p ascribe-models --example pull -- efficientnet-lite1

@@ -152,8 +152,8 @@ fn join(numbers: &[usize]) -> String {
 
 /// Up to `limit` of `names` that resemble `wanted`, best first.
 ///
-/// A name is similar when it contains `wanted` (ignoring case), or when its normalised Damerau-Levenshtein similarity is at
-/// least one half.
+/// A name is similar when it contains `wanted` (ignoring case), or when its normalised Damerau-Levenshtein similarity
+/// is at least one half.
 pub(crate) fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,

@@ -10,8 +10,8 @@
 //! - [`tensors`]: input tensors and attributions in `.npy` and `.safetensors` files.
 //!
 //! This crate reads files that it must not trust. Invariant: no file, however malformed, makes this crate panic or
-//! allocate more than a small multiple of the size of the file (for an image: more than its stated number of pixels takes,
-//! which is limited).
+//! allocate more than a small multiple of the size of the file (for an image: more than its stated number of pixels
+//! takes, which is limited).
 
 pub mod error;
 pub mod fetch;

@@ -1,4 +1,4 @@
-//! Parameter files in all their forms, sound and damaged.
+//! Reads parameter files of all formats, valid and damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
-/// Same names, types, shapes and values, bit for bit; the order is the one that PyTorch had.
+/// Checks that names, types, shapes and values are the same (bit-identical), and that names are in the order that
+/// PyTorch had.
 fn assert_as_expected(checkpoint: &str, expected: &str) {
     let found = StateDict::load(golden(checkpoint)).unwrap_or_else(|e| panic!("{checkpoint}: {e}"));
     let expected = StateDict::load(golden(expected)).unwrap();

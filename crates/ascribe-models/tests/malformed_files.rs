@@ -1,4 +1,4 @@
-//! Every malformed parameter file and picture of the fixtures is refused, with a message that names it.
+//! Checks that every malformed parameter file and image of the fixtures is an error whose message names the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn malformed_files_are_refused_by_name() {
     for (name, entry) in &expected {
         let path = malformed(name);
         let error = match path.extension().and_then(|e| e.to_str()) {
-            // This one is sound as a file; no architecture takes it.
+            // This file is valid, but its parameters fit no architecture.
             Some("safetensors") if name == "wrong-parameters.safetensors" => {
                 let mismatch = StateDict::load(path).unwrap().check(&[("fc.weight", vec![2])]).unwrap_err();
                 assert!(mismatch.to_string().contains("weight"), "{mismatch}");

@@ -1,4 +1,4 @@
-//! ONNX files against onnxruntime: one operator at a time, and whole networks of both of PyTorch's exporters.
+//! Compares ONNX models with onnxruntime: single operators, and whole networks from both of PyTorch's exporters.
 
 #[path = "support/fill.rs"]
 #[allow(dead_code)]
@@ -32,7 +32,7 @@ fn distance(found: &Tensor, expected: &Tensor) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / norm(expected) }
 }
 
-/// The model's output for some samples of the named inputs.
+/// The output of the model for some samples of the named inputs.
 fn run(model: &LoadedModel, inputs: &HashMap<String, Tensor>, samples: std::ops::Range<usize>) -> Tensor {
     let named = model.inputs.iter().map(|i| {
         let x = inputs[&i.name].narrow(0, samples.start, samples.len()).unwrap().contiguous().unwrap();
@@ -43,7 +43,7 @@ fn run(model: &LoadedModel, inputs: &HashMap<String, Tensor>, samples: std::ops:
     model.graph.forward(&inputs).unwrap_or_else(|e| panic!("{e}")).primary().clone()
 }
 
-/// Checks one file with its inputs and output: the batch as it is, and each sample by itself.
+/// Checks one file with its inputs and output, for the whole batch and for each sample alone.
 fn check_operator(name: &str) -> Result<(), String> {
     let path = golden("onnx-ops").join(format!("{name}.onnx"));
     let mut data = tensors(&path.with_extension("safetensors"));
@@ -64,7 +64,7 @@ fn check_operator(name: &str) -> Result<(), String> {
     for i in 0..2 {
         close(&run(&model, &data, i..i + 1), &expected.narrow(0, i, 1).unwrap(), &format!("sample {i}"))?;
     }
-    // The canonical form is the same function.
+    // The canonical form must compute the same function.
     let canonical = onnx::LoadedModel { graph: model.graph.to_dtype(DType::F64).unwrap(), ..model };
     close(&run(&canonical, &data, 0..2), &expected, "in f64")
 }
@@ -79,14 +79,14 @@ fn operators_agree_with_onnxruntime() {
         .collect();
     names.sort();
     assert!(names.len() > 150);
-    // Its output has the batch on the second axis, which no target could refer to.
+    // Its output has the batch on the second axis, which is an error (see below).
     names.retain(|n| n != "transpose_default_9");
     let failures: Vec<String> =
         names.iter().filter_map(|n| check_operator(n).err().map(|e| format!("{n}: {e}"))).collect();
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), names.len(), failures.join("\n"));
 }
 
-/// Writes the weights that a network's file refers to beside a copy of it.
+/// Copies the file of a network to a folder and writes the weights to which it refers next to it.
 fn with_weights(file: &str, folder: &Path) -> PathBuf {
     let list = fill::FillFile::read(&format!("{file}.fill.json"));
     let mut data =
@@ -102,7 +102,7 @@ fn with_weights(file: &str, folder: &Path) -> PathBuf {
     copy
 }
 
-/// Logits of a network within 1e-4 of onnxruntime's, whatever batch the file states.
+/// Checks that the logits of a network are within 1e-4 of onnxruntime's, whatever batch size the file fixes.
 fn check_network(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = with_weights(&format!("{name}.onnx"), folder.path());

@@ -1,4 +1,4 @@
-//! ONNX files that are damaged or hostile: an error that says what is wrong, never a panic.
+//! Checks that damaged or malicious ONNX files are errors that say what is wrong, and never cause a panic.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn malformed_files_say_what_is_wrong() {
             (Ok(_), false) => failures.push(format!("{name} loads: {}", case["problem"])),
             (Err(error), true) => failures.push(format!("{name}: {error}")),
             (Err(error), false) => {
-                // The folder's name would answer for words that the message lacks.
+                // Remove the folder from the message, since its name could contain the expected words.
                 let folder = fixtures("malformed").display().to_string();
                 let message = error.to_string().replace(&folder, "");
                 println!("{name}: {message}");
@@ -43,7 +43,7 @@ fn malformed_files_say_what_is_wrong() {
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Models small enough to be damaged thousands of times.
+/// Small models that are damaged and loaded thousands of times.
 const VICTIMS: [&str; 8] = [
     "golden/methods/mlp/model.onnx",
     "golden/methods/depthwise/model.onnx",
@@ -56,9 +56,9 @@ const VICTIMS: [&str; 8] = [
 ];
 
 fn load(bytes: Vec<u8>) {
-    // A small budget: what is tested is that damage is noticed, not how long filling memory takes.
+    // A small limit, so that damaged sizes do not make the test fill memory.
     let options = LoadOptions::default().max_folded_values(1 << 20);
-    // Damage may go unnoticed (another weight, another name); it may not end the process.
+    // Some damage cannot be noticed (another weight, another name), so loading may succeed. It must not panic.
     let _ = onnx::from_bytes(bytes, None, &options);
 }
 
@@ -112,7 +112,7 @@ proptest! {
     }
 }
 
-/// Varint, tag and length-delimited field of the wire format.
+/// A length-delimited field in the protobuf wire format.
 fn field(number: u64, contents: &[u8]) -> Vec<u8> {
     let varint = |mut n: u64| {
         let mut bytes = Vec::new();
@@ -128,7 +128,7 @@ fn field(number: u64, contents: &[u8]) -> Vec<u8> {
 
 #[test]
 fn deep_nesting_is_an_error() {
-    // A branch within a branch within a branch …
+    // Branches that are nested in each other very deeply.
     let mut graph = Vec::new();
     for _ in 0..2_000 {
         graph = field(1, &field(5, &field(6, &graph)));

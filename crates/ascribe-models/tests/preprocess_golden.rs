@@ -1,4 +1,4 @@
-//! Prepared pictures against those of torchvision and Pillow.
+//! Compares prepared images with those of torchvision and Pillow.
 
 use std::path::{Path, PathBuf};
 
@@ -84,7 +84,8 @@ fn the_shipped_model_gets_its_reference_input() {
     let entry = ascribe_models::registry::Registry::builtin().get("efficientnet-lite0").unwrap();
     let prepared = entry.preprocessing.load(fixtures("images/cat.png")).unwrap();
     let (found, expected) = (flat(&prepared.tensor), flat(reference.get("input_full").unwrap()));
-    // The reference computes (x − 127) / 128, we (x / 255 − 127/255) / (128/255): equal up to rounding.
+    // The reference computes (x − 127) / 128, this crate (x / 255 − 127/255) / (128/255); they are equal up to
+    // rounding.
     let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(largest < 1e-6, "{largest}");
 }

@@ -1,5 +1,5 @@
-//! The zoo against torch: logits of every architecture, trained weights, parameter names of other projects, and
-//! errors.
+//! Compares the zoo with torch: logits of every architecture, trained weights, parameter names of other projects; also
+//! checks errors.
 
 #[path = "support/fill.rs"]
 mod fill;
@@ -28,7 +28,7 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
     norm(&(found - &expected).unwrap()) / norm(&expected)
 }
 
-/// Compares the logits of a golden network with torch's, and those of its canonical form.
+/// Compares the logits of a golden network, and those of its canonical form, with torch's.
 fn check(architecture: &str, options: &BuildOptions, key: &str, tolerance: f64) {
     let file = FillFile::read(&format!("{architecture}-torch.fill.json"));
     let golden = StateDict::load(fill::golden(&format!("{architecture}-torch.safetensors"))).unwrap();
@@ -86,10 +86,11 @@ golden! {
     vgg19_bn: "vgg19_bn",
 }
 
-/// Names and shapes of all parameters, also of those networks whose logits are too much work for every run.
+/// Compares the names and shapes of all parameters, also for networks whose logits take too long to compute in every
+/// run.
 #[test]
 fn every_architecture_expects_torchs_parameters() {
-    // The small network of our own has no counterpart in torchvision.
+    // The small network of this project does not exist in torchvision.
     for architecture in zoo::architectures().iter().filter(|a| a.name != "shapes-cnn") {
         let options = BuildOptions::default();
         let error = zoo::build(architecture.name, &StateDict::new(), &options).unwrap_err();
@@ -108,7 +109,7 @@ fn every_architecture_expects_torchs_parameters() {
     }
 }
 
-/// In f64 no rounding hides a wrong ε or a wrong padding.
+/// In f64, rounding errors cannot hide a wrong ε or a wrong padding.
 #[test]
 fn double_precision() {
     let double = BuildOptions::default().dtype(DType::F64);
@@ -126,7 +127,7 @@ fn transformed_input() {
     check("inception_v3", &options.dtype(DType::F64), "logits_transform_input", 1e-10);
 }
 
-/// Trained weights in f16, on the photograph of a cat.
+/// Trained weights in f16, with the photograph of a cat.
 #[test]
 fn trained_efficientnet_lite0() {
     let models = fill::fixtures().join("models");
@@ -147,7 +148,8 @@ fn trained_efficientnet_lite0() {
     }
 }
 
-/// timm numbers the blocks of an inverted-residual network within their stages.
+/// Renames the parameters of a network of inverted residual blocks to timm's names, which number blocks within each
+/// stage.
 fn to_timm(
     name: &str,
     repeats: &[usize],
@@ -245,7 +247,7 @@ fn same_logits(architecture: &str, own: &StateDict, other: &StateDict, side: usi
     assert_eq!(own, other);
 }
 
-/// A small network with another number of classes, and any value in all parameters.
+/// Parameters of a small network with another number of classes.
 fn squeezenet(classes: usize) -> StateDict {
     let file = FillFile::read("squeezenet1_1-torch.fill.json");
     let resized = file.tensors.into_iter().map(|mut t| {
@@ -335,7 +337,7 @@ fn unusable_values_are_errors_that_name_the_parameter() {
     let variance = "features.0.1.running_var";
     let text = build("mobilenet-v2", &mobilenet, variance, Tensor::full(-0.5_f32, 32, &cpu).unwrap());
     assert!(text.contains(variance) && text.contains("-0.5"), "{text}");
-    // Large, but finite, though their sum is not.
+    // The values are large but finite; their sum overflows.
     let mut weights = squeezenet;
     weights.insert(bias, Tensor::full(f32::MAX, 16, &cpu).unwrap());
     zoo::build("squeezenet1-1", &weights, &BuildOptions::default()).unwrap();

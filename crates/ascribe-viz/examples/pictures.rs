@@ -1,13 +1,13 @@
 //! Draws one picture of each kind and a report: `cargo run -p ascribe-viz --example pictures -- [PHOTO] [FOLDER]`.
 //!
-//! The maps are made up (two bumps of opposite sign); a method's attribution takes their place in earnest.
+//! The maps are artificial (two bumps of opposite sign); in real use they would be the attributions of a method.
 
 use std::path::PathBuf;
 
 use ascribe_viz::report::{Claim, Column, Figure, Report, Section, Table};
 use ascribe_viz::{About, Grid, GridRow, Heatmap, Overlay, Plot, Region, Series};
 
-/// Two bumps on a square grid: evidence for at the centre, against at the lower right.
+/// Two bumps on a square grid: evidence for the target at the centre, and against it at the lower right.
 fn bumps(side: usize, signed: bool) -> Result<Heatmap, ascribe_viz::Error> {
     let bump =
         |x: f64, y: f64, cx: f64, cy: f64, width: f64| (-((x - cx).powi(2) + (y - cy).powi(2)) / width).exp();
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = arguments.next().map_or_else(|| root.join("target/pictures"), PathBuf::from);
     std::fs::create_dir_all(&folder)?;
     let photo = image::open(&photo)?;
-    // What a network with ImageNet's preprocessing sees of it.
+    // The part of it that is the input of a network with ImageNet's preprocessing.
     let region = Region::centre_crop(photo.width(), photo.height(), 256, 224);
     let about = About::new().method("Two bumps").target("Egyptian cat (285)").probability(0.62);
 

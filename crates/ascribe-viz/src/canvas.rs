@@ -1,4 +1,4 @@
-//! The surface that pictures are drawn on.
+//! The canvas on which pictures are drawn.
 
 use image::RgbImage;
 use tiny_skia::{
@@ -11,30 +11,32 @@ use crate::{Error, Result};
 /// An opaque sRGB colour.
 pub(crate) type Rgb = [u8; 3];
 
-/// The page.
+/// Colour of the background.
 pub(crate) const PAPER: Rgb = [255, 255, 255];
-/// Titles and labels.
+/// Colour of titles and labels.
 pub(crate) const INK: Rgb = [23, 26, 31];
-/// Captions, tick labels.
+/// Colour of captions and tick labels.
 pub(crate) const MUTED: Rgb = [92, 99, 110];
-/// Axes, outlines, ticks.
+/// Colour of axes, outlines and ticks.
 pub(crate) const LINE: Rgb = [168, 174, 183];
-/// Grid lines of plots.
+/// Colour of the grid lines of plots.
 pub(crate) const FAINT: Rgb = [230, 233, 237];
-/// Findings.
+/// Colour of findings.
 pub(crate) const WARNING: Rgb = [166, 69, 0];
 
-/// Pictures beyond this are refused, before anything is allocated.
+/// Most pixels of a picture; a larger picture is an error before memory is allocated.
 pub(crate) const MAX_PIXELS: u64 = 1 << 28;
 
-/// An opaque canvas of a fixed size, white at first.
+/// An opaque canvas of a fixed size.
 pub(crate) struct Canvas {
     pixels: Pixmap,
 }
 
 impl Canvas {
+    /// A white canvas.
+    ///
     /// # Errors
-    /// If a side is zero or the area is beyond [`MAX_PIXELS`].
+    /// If width or height is zero or there are more than [`MAX_PIXELS`] pixels.
     pub fn new(width: u32, height: u32) -> Result<Self> {
         let (w, h) = (u64::from(width), u64::from(height));
         let too_large = Error::TooLarge { width: w, height: h, limit: MAX_PIXELS };
@@ -46,7 +48,7 @@ impl Canvas {
         Ok(Self { pixels })
     }
 
-    /// Mixes a colour onto one pixel; pixels outside the canvas are ignored.
+    /// Blends a colour with one pixel, with opacity `cover`; pixels outside the canvas are ignored.
     pub fn blend(&mut self, x: i32, y: i32, color: Rgb, cover: f32) {
         let (width, height) = (self.pixels.width() as i32, self.pixels.height() as i32);
         if x < 0 || y < 0 || x >= width || y >= height {
@@ -59,20 +61,20 @@ impl Canvas {
         };
         let [r, g, b] =
             [mix(pixel.red(), color[0]), mix(pixel.green(), color[1]), mix(pixel.blue(), color[2])];
-        // Opaque, hence premultiplied whatever the components.
+        // An opaque colour is the same with premultiplied alpha.
         if let Some(mixed) = PremultipliedColorU8::from_rgba(r, g, b, 255) {
             *pixel = mixed;
         }
     }
 
-    /// Copies a picture with its top left at (x, y).
+    /// Copies an image with its top left corner at (x, y).
     pub fn image(&mut self, x: u32, y: u32, image: &RgbImage) {
         for (dx, dy, p) in image.enumerate_pixels() {
             self.blend((x + dx) as i32, (y + dy) as i32, p.0, 1.0);
         }
     }
 
-    /// Fills whole pixels.
+    /// Fills a rectangle.
     pub fn rect(&mut self, x: u32, y: u32, width: u32, height: u32, color: Rgb) {
         for dy in 0..height {
             for dx in 0..width {
@@ -81,7 +83,7 @@ impl Canvas {
         }
     }
 
-    /// Outlines a box with one pixel, inside its bounds.
+    /// Draws the outline of a rectangle, one pixel wide and inside its bounds.
     pub fn outline(&mut self, x: u32, y: u32, width: u32, height: u32, color: Rgb) {
         if width == 0 || height == 0 {
             return;
@@ -92,7 +94,7 @@ impl Canvas {
         self.rect(x + width - 1, y, 1, height, color);
     }
 
-    /// An antialiased line through points, with an optional dash pattern (on, off, …).
+    /// Draws an antialiased line through points, with an optional dash pattern (on, off, …).
     pub fn polyline(&mut self, points: &[(f32, f32)], width: f32, color: Rgb, dash: &[f32]) {
         let mut path = PathBuilder::new();
         for (i, &(x, y)) in points.iter().enumerate() {
@@ -109,7 +111,7 @@ impl Canvas {
         self.pixels.stroke_path(&path, &paint(color, 255), &stroke, Transform::identity(), None);
     }
 
-    /// An antialiased filled polygon.
+    /// Fills a polygon, antialiased.
     pub fn polygon(&mut self, points: &[(f32, f32)], color: Rgb, alpha: u8) {
         let mut path = PathBuilder::new();
         for (i, &(x, y)) in points.iter().enumerate() {

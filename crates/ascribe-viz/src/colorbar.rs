@@ -1,4 +1,4 @@
-//! Colour bars with numbers.
+//! Colour bars with labels.
 
 use image::RgbImage;
 
@@ -12,19 +12,21 @@ use crate::text::TextStyle;
 
 const LABEL: TextStyle = TextStyle::new(12.5, INK);
 const POWER: TextStyle = TextStyle::new(12.5, MUTED);
-/// From the bar to its labels, with a tick between.
+/// Length of a tick.
 const TICK: u32 = 4;
+/// Distance from the bar to its labels.
 const GAP: u32 = 8;
-/// The triangle that says "values go on".
+/// Height of the triangle at a clipped end, which shows that there are values beyond it.
 const ARROW: u32 = 9;
 
-/// The colour at a fraction of the way from the low end to the high end.
+/// The colour at a fraction of the distance from the low end to the high end.
 fn color(scale: &Scale, style: &Style, fraction: f64) -> [u8; 3] {
     let value = scale.low * (1.0 - fraction) + scale.high * fraction;
     style.color(scale, value, style.bar_backdrop(scale.kind))
 }
 
-/// A vertical bar with its labels to the right, in `height` pixels; clipped ends are pointed. Returns the width used.
+/// Adds a vertical bar of `height` pixels with labels on the right and triangles at clipped ends. Returns the width
+/// used.
 pub(crate) fn vertical(
     scene: &mut Scene,
     x: u32,
@@ -82,7 +84,7 @@ pub(crate) fn vertical(
     right - x
 }
 
-/// A swatch of the hatching with its name; returns its right edge.
+/// Adds a sample of the pattern for NaN with a label; returns the x position of its end.
 fn nan_key(scene: &mut Scene, x: u32, y: u32) -> u32 {
     let (label, size) = (LABEL.line_height(), 12);
     scene.image(x, y + (label - size) / 2, RgbImage::from_fn(16, size, |x, y| image::Rgb(hatch(x, y))));
@@ -99,7 +101,7 @@ pub(crate) fn horizontal_height() -> u32 {
     8 + 3 + SMALL.line_height()
 }
 
-/// A thin horizontal bar with the values of its ends and, between, of zero; labels stay within `width`.
+/// Adds a thin horizontal bar with labels at its ends and, if there is room, at zero. Labels are within `width`.
 pub(crate) fn horizontal(scene: &mut Scene, x: u32, y: u32, width: u32, scale: &Scale, style: &Style) {
     let bar = RgbImage::from_fn(width, 8, |i, _| {
         image::Rgb(color(scale, style, (f64::from(i) + 0.5) / f64::from(width)))
@@ -138,7 +140,7 @@ pub(crate) fn horizontal(scene: &mut Scene, x: u32, y: u32, width: u32, scale: &
     }
 }
 
-/// Tick positions as fractions of the bar with their labels in units of a power of ten.
+/// Ticks: positions as fractions of the bar, and labels in units of a power of ten.
 fn labelled(scale: &Scale, wanted: usize, exponent: i32) -> Vec<(f64, String)> {
     if scale.low == scale.high {
         return vec![(scale.zero(), number::short(scale.low))];

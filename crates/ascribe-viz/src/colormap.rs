@@ -1,4 +1,4 @@
-//! Colour maps: from a position in 0..=1 to a colour.
+//! Colour maps, from a position in 0..=1 to a colour.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,45 +9,49 @@ use crate::oklab::Oklab;
 use crate::scale::ScaleKind;
 use crate::{Error, Result};
 
-/// A perceptually uniform colour map: equal steps of the value look equally different, and lightness is monotone
-/// (sequential) or symmetric about the centre (diverging), so that a grey print and colour-blind readers see the same
-/// order.
+/// A perceptually uniform colour map: equal steps of the value look equally different. Lightness is monotone
+/// (sequential) or symmetric about the centre (diverging), so that the order of values can also be seen in greyscale
+/// and by colour-blind readers.
 ///
 /// The sequential maps are those of matplotlib (Smith & van der Walt 2015; cividis: Nuñez et al. 2018). The diverging
-/// ones are two straight lines in Oklab that start at a neutral grey and end at the same lightness and chroma in two
-/// hues which people with protanopia, deuteranopia and tritanopia tell apart:
+/// ones are two straight lines in Oklab from a neutral grey to two colours of the same lightness and chroma, whose hues
+/// people with protanopia, deuteranopia and tritanopia can distinguish:
 ///
 /// ```text
 /// colour(t) = neutral + |2t − 1| · (end± − neutral),   end− at t < ½, end+ at t > ½, in Oklab
 /// ```
 ///
-/// so the perceived distance from neutral is proportional to the magnitude, on both sides alike.
+/// So the perceived distance from neutral is proportional to the magnitude, and the same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Colormap {
     /// Dark violet to yellow.
     Viridis,
-    /// Black over red to pale yellow.
+    /// Black via red to pale yellow.
     Inferno,
-    /// Black over magenta to pale pink.
+    /// Black via magenta to pale pink.
     Magma,
-    /// Blue over magenta to yellow.
+    /// Blue via magenta to yellow.
     Plasma,
-    /// Dark blue to yellow, the same to all common kinds of colour vision.
+    /// Dark blue to yellow; looks nearly the same with the common kinds of colour blindness.
     Cividis,
     /// Black to white.
     Gray,
-    /// Diverging with a white centre: negative blue, positive red. For paper and light backdrops.
+    /// Diverging with a white centre: negative values are blue, positive ones red. For light backdrops.
     BlueWhiteRed,
-    /// Diverging with a black centre: negative blue, positive orange. For dark backdrops.
+    /// Diverging with a black centre: negative values are blue, positive ones orange. For dark backdrops.
     BlueBlackOrange,
 }
 
-/// Lightness, chroma and hue of the ends; the chroma is the largest that all of the line can have on a screen.
+/// Lightness of the centre and of the ends.
 const WHITE_CENTRE: (f64, f64) = (0.97, 0.45);
+/// Chroma of the ends, and hue of the negative and of the positive end. The chroma is the largest for which the whole
+/// line is within the sRGB gamut.
 const RED_BLUE: (f64, f64, f64) = (0.18, 262.0, 29.0);
+/// As [`WHITE_CENTRE`].
 const BLACK_CENTRE: (f64, f64) = (0.15, 0.70);
+/// As [`RED_BLUE`].
 const ORANGE_BLUE: (f64, f64, f64) = (0.155, 250.0, 50.0);
 
 impl Colormap {
@@ -63,7 +67,7 @@ impl Colormap {
         Self::BlueBlackOrange,
     ];
 
-    /// The name in configurations and metadata, e.g. `blue-white-red`.
+    /// The name in configurations and metadata, for example `blue-white-red`.
     pub const fn id(self) -> &'static str {
         match self {
             Self::Viridis => "viridis",
@@ -77,7 +81,7 @@ impl Colormap {
         }
     }
 
-    /// What the map is made for.
+    /// The kind of scale for which the map is made.
     pub const fn kind(self) -> ScaleKind {
         match self {
             Self::BlueWhiteRed | Self::BlueBlackOrange => ScaleKind::Diverging,
@@ -85,12 +89,12 @@ impl Colormap {
         }
     }
 
-    /// Whether the colour of "nothing" (zero) is the light end: such a map belongs on a light backdrop.
+    /// Whether the colour of zero is light. Such a map is for a light backdrop.
     pub const fn is_light_at_zero(self) -> bool {
         matches!(self, Self::BlueWhiteRed)
     }
 
-    /// The sRGB colour at `t`; positions outside 0..=1 take the nearer end, NaN the low end.
+    /// The sRGB colour at `t`. Positions outside 0..=1 get the colour of the nearer end, NaN that of the low end.
     pub fn eval(self, t: f64) -> [u8; 3] {
         let t = if t.is_nan() { 0.0 } else { t.clamp(0.0, 1.0) };
         let table = |g: colorous::Gradient| {
@@ -118,6 +122,7 @@ impl Colormap {
     }
 }
 
+/// The colour at `t` of a diverging map.
 fn diverging(t: f64, (centre, end): (f64, f64), (chroma, low, high): (f64, f64, f64)) -> Oklab {
     let neutral = Oklab { l: centre, a: 0.0, b: 0.0 };
     let hue = if t < 0.5 { low } else { high };
@@ -197,7 +202,7 @@ mod tests {
             }
             for i in 0..=64 {
                 for c in at(i).to_linear() {
-                    assert!((-1e-3..=1.001).contains(&c), "a screen cannot show position {i}: {c}");
+                    assert!((-1e-3..=1.001).contains(&c), "position {i} is outside the sRGB gamut: {c}");
                 }
             }
         }

@@ -1,60 +1,60 @@
-//! What can go wrong while drawing, and how it is said.
+//! The error type of this crate.
 
 use std::path::PathBuf;
 
-/// An error of the picture crate: what was wrong, where, and what would be right.
+/// An error of this crate. The message says what was wrong, where, and what is expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The attribution has a rank or batch size that is no single map.
+    /// The shape of the attribution is not that of a single map.
     #[error(
-        "an attribution of shape {shape:?} is no picture: expected [H, W], [C, H, W] or [1, C, H, W]{hint}"
+        "an attribution of shape {shape:?} cannot be drawn: expected [H, W], [C, H, W] or [1, C, H, W]{hint}"
     )]
     Shape {
-        /// The shape that came.
+        /// The shape of the attribution.
         shape: Vec<usize>,
-        /// What to do instead; empty, or starting with a space.
+        /// What to do instead, appended to the message; may be empty.
         hint: String,
     },
     /// The number of values does not fit the stated size.
     #[error("a heatmap of height {height} and width {width} needs {} values, got {found}", .height.saturating_mul(*.width))]
     ValueCount {
-        /// Stated height in cells.
+        /// Height in cells.
         height: usize,
-        /// Stated width in cells.
+        /// Width in cells.
         width: usize,
-        /// How many values came.
+        /// Number of values given.
         found: usize,
     },
-    /// A name that is not one of a closed list.
+    /// A name that does not exist.
     #[error("no {what} is called `{name}`; there are: {valid}")]
     UnknownName {
-        /// Which list, e.g. "colour map".
+        /// What it should name, for example "colour map".
         what: &'static str,
-        /// The name that was asked for.
+        /// The name given.
         name: String,
-        /// The names there are, separated by commas.
+        /// The valid names, separated by commas.
         valid: String,
     },
-    /// A setting outside its range.
+    /// A setting is out of range.
     #[error("{what} is {value}: it must be {expected}")]
     Setting {
         /// Which setting.
         what: &'static str,
-        /// The value that was asked for.
+        /// The value given.
         value: f64,
-        /// What would be right.
+        /// The valid range.
         expected: &'static str,
     },
-    /// A picture, photograph or table whose parts do not fit together.
+    /// Parts of a picture, a photograph or a table do not fit together.
     #[error("{what}: {problem}")]
     Layout {
-        /// Which part, e.g. "row 2 of the grid".
+        /// Which part, for example "row 2 of the grid".
         what: String,
-        /// What was wrong and what would be right.
+        /// What was wrong, and what is expected.
         problem: String,
     },
-    /// The picture would be larger than this crate draws.
+    /// The picture would be too large.
     #[error(
         "the picture would be {width} × {height} pixels; at most {limit} pixels are drawn: use smaller cells or fewer rows"
     )]
@@ -63,53 +63,53 @@ pub enum Error {
         width: u64,
         /// Height in pixels.
         height: u64,
-        /// The limit on width × height.
+        /// The largest possible number of pixels.
         limit: u64,
     },
-    /// The file's ending does not name a format that can be written.
-    #[error("cannot write a picture to `{}`: {found}; supported endings are .png, .jpg, .jpeg and .webp", .path.display())]
+    /// The extension of the file is not that of a supported format.
+    #[error("cannot write a picture to `{}`: {found}; supported extensions are .png, .jpg, .jpeg and .webp", .path.display())]
     Ending {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
-        /// What its ending is.
+        /// What is wrong with its extension.
         found: String,
     },
     /// The file could not be written.
     #[error("cannot write `{}`: {source}", .path.display())]
     Write {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file could not be read.
     #[error("cannot read `{}`: {source}", .path.display())]
     Read {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is no picture, or its metadata is not this crate's.
-    #[error("`{}` carries no readable picture metadata: {problem}", .path.display())]
+    /// The file is not a picture, or has no metadata of this crate.
+    #[error("`{}` has no readable picture metadata: {problem}", .path.display())]
     Metadata {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
         /// What was wrong.
         problem: String,
     },
-    /// The encoder refused the picture.
+    /// The picture could not be encoded.
     #[error("cannot encode the picture as {format}: {problem}")]
     Encode {
-        /// The format's name.
+        /// The name of the format.
         format: &'static str,
-        /// The encoder's reason.
+        /// The error of the encoder.
         problem: String,
     },
     /// The tensor could not be read.
     #[error("cannot read the attribution's values: {0}")]
     Tensor(#[from] candle_core::Error),
-    /// The report's template failed.
+    /// The template of the report could not be rendered.
     #[error("cannot render the report: {0}")]
     Template(#[from] minijinja::Error),
 }

@@ -1,15 +1,16 @@
-//! What a reader of a map should be told about its values.
+//! Findings: what a reader of a map should know about its values.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something about a map that its picture alone could hide: it is drawn as it is and this says why it looks so.
+/// Something about the values of a map that its picture alone could hide. The map is drawn unchanged; the finding
+/// explains why it looks as it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was found.
     pub kind: FindingKind,
-    /// One sentence with the numbers and the likely reason.
+    /// One sentence with numbers and the likely reason.
     pub message: String,
 }
 
@@ -20,22 +21,22 @@ pub struct Finding {
 pub enum FindingKind {
     /// Every value is zero.
     AllZero,
-    /// A signed map without a positive value.
+    /// A signed map has no positive value.
     AllNegative,
-    /// Every value is the same and not zero.
+    /// All values are the same and not zero.
     Constant,
-    /// Some values are not numbers.
+    /// Some values are NaN.
     NotANumber,
     /// Some values are infinite.
     Infinite,
-    /// So few values differ from zero that the percentile is zero; the scale ends at the largest value instead.
+    /// So few values differ from zero that the percentile is zero; the scale goes to the largest value instead.
     Sparse,
-    /// Anything that the caller found out.
+    /// A finding of the caller.
     Other,
 }
 
 impl Finding {
-    /// A finding with its sentence.
+    /// A finding with its message.
     pub fn new(kind: FindingKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
@@ -47,7 +48,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks through raw values; `signed` says whether negative values were possible.
+/// The findings for the values of a map; `signed` is whether negative values were possible.
 pub(crate) fn inspect(values: &[f64], signed: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let total = values.len();
@@ -76,27 +77,27 @@ pub(crate) fn inspect(values: &[f64], signed: bool) -> Vec<Finding> {
         found.push(Finding::new(
             FindingKind::AllZero,
             format!(
-                "{}: nothing of the target's signal reaches this place (no gradient or relevance, \
-             or the input equals the baseline)",
+                "{}: no gradient or relevance of the target arrives here, \
+             or the input equals the baseline",
                 if nan + infinite == 0 { "the map is zero everywhere" } else { "all other values are zero" }
             ),
         ));
     } else if signed && max <= 0.0 {
         found.push(Finding::new(
             FindingKind::AllNegative,
-            format!("no value is positive (range {min:.3e} to {max:.3e}): everything here speaks against the target"),
+            format!("no value is positive (range {min:.3e} to {max:.3e}): every position is evidence against the target"),
         ));
     }
     if min == max && min != 0.0 && total > 1 {
         found.push(Finding::new(
             FindingKind::Constant,
-            format!("every value is {min:.3e}: the map does not tell places apart"),
+            format!("every value is {min:.3e}: the map does not distinguish positions"),
         ));
     }
     found
 }
 
-/// Smallest and largest finite value; (∞, −∞) where there is none.
+/// Smallest and largest finite value; (∞, −∞) if there is none.
 pub(crate) fn finite_range(values: &[f64]) -> (f64, f64) {
     values
         .iter()

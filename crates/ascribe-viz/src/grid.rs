@@ -1,4 +1,4 @@
-//! Several inputs and methods side by side: rows images, columns methods, as Fig. 19 of Das & Rad 2020.
+//! A grid of several inputs and methods: one row per image, one column per method, as in Fig. 19 of Das & Rad 2020.
 
 mod layout;
 
@@ -13,20 +13,20 @@ use crate::style::Style;
 use crate::write::Picture;
 use crate::{Error, Result};
 
-/// Where a grid's colour bars stand.
+/// Where the colour bars of a grid are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bars {
-    /// No bars; every cell still has its own scale, stated in the metadata.
+    /// No bars. Every cell still has its own scale, which is in the metadata.
     None,
-    /// A bar under every cell, each with its own scale: methods differ in units.
+    /// A bar below every cell. Every cell has its own scale, since methods have different units.
     #[default]
     PerCell,
     /// One scale and one bar for all cells of a row.
     PerRow,
 }
 
-/// What stands in one place of a grid.
+/// The content of a cell: a map, or the reason why there is none.
 #[derive(Clone, Debug)]
 enum Cell {
     Map(Heatmap),
@@ -48,31 +48,32 @@ impl GridRow {
         Self { photo: photo.into().into_rgb8(), region: None, predictions: Vec::new(), cells: Vec::new() }
     }
 
-    /// The part of the photograph that the network saw.
+    /// Sets the part of the photograph that was the network's input.
     pub fn region(mut self, region: Region) -> Self {
         self.region = Some(region);
         self
     }
 
-    /// Adds a line under the input: a predicted label and its probability. The first one names the row.
+    /// Adds a line below the input with a predicted label and its probability. The first label is also the name of the
+    /// row.
     pub fn prediction(mut self, label: impl Into<String>, probability: Option<f64>) -> Self {
         self.predictions.push((label.into(), probability));
         self
     }
 
-    /// Adds the next column's map.
+    /// Adds the map of the next column.
     pub fn map(mut self, map: Heatmap) -> Self {
         self.cells.push((Cell::Map(map), None));
         self
     }
 
-    /// Adds the next column's map with a line under it.
+    /// Adds the map of the next column, with a line below it.
     pub fn map_with_note(mut self, map: Heatmap, note: impl Into<String>) -> Self {
         self.cells.push((Cell::Map(map), Some(note.into())));
         self
     }
 
-    /// Leaves the next column without a map and says why in its place.
+    /// Leaves the next column without a map; the cell shows the reason.
     pub fn missing(mut self, reason: impl Into<String>) -> Self {
         self.cells.push((Cell::Missing(reason.into()), None));
         self
@@ -86,7 +87,8 @@ impl GridRow {
     }
 }
 
-/// Builds a grid: at the left each input with its predicted label and probability, then one column per method.
+/// Builds a grid. The first column shows the inputs with predicted labels and probabilities, then follows one column
+/// per method.
 ///
 /// ```
 /// use ascribe_viz::{Grid, GridRow, Heatmap};
@@ -140,26 +142,26 @@ impl Grid {
         self
     }
 
-    /// Where colour bars stand.
+    /// Sets where the colour bars are.
     pub fn bars(mut self, bars: Bars) -> Self {
         self.bars = bars;
         self
     }
 
-    /// The longer side of a cell's picture in pixels, 96 to 1024 (default 208).
+    /// Sets the longer side of the picture in a cell in pixels, 96 to 1024 (default 208).
     pub fn cell(mut self, pixels: u32) -> Self {
         self.cell = pixels;
         self
     }
 
-    /// Whether only the part of each photograph that the network saw is shown (the default), or all of it with the
-    /// rest dimmed.
+    /// Sets whether only the part of each photograph that was the network's input is shown (the default), or the whole
+    /// photograph with the rest dimmed.
     pub fn cropped(mut self, yes: bool) -> Self {
         self.crop = yes;
         self
     }
 
-    /// Breaks a row of many methods into lines of at most this many columns. Titles are repeated per line.
+    /// Breaks rows with many methods into lines of at most this many columns. Column titles are repeated on every line.
     pub fn wrap_after(mut self, columns: usize) -> Self {
         self.wrap_after = Some(columns);
         self
@@ -168,7 +170,7 @@ impl Grid {
     /// Draws the grid.
     ///
     /// # Errors
-    /// If there is no column or row, a row has not one cell per column, or a setting is out of range.
+    /// If there are no columns or no rows, a row does not have one cell per column, or a setting is out of range.
     pub fn render(&self) -> Result<Picture> {
         let (scene, metadata) = self.compose()?;
         Ok(Picture { image: scene.draw(layout::MARGIN)?, metadata })

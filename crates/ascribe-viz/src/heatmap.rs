@@ -1,4 +1,4 @@
-//! From an attribution tensor to one number per place.
+//! Heatmaps: attributions reduced to one value per position.
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -7,21 +7,21 @@ use crate::finding::{self, Finding};
 use crate::resample;
 use crate::{Error, Reduction, Result};
 
-/// How a map on a coarse grid is brought to the picture's size.
+/// How a map is resized to the size of the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
-    /// Every pixel takes the cell it lies in: shows the grid that the attribution really has.
+    /// Every pixel has the value of the cell in which it lies. This shows the true resolution of the attribution.
     Nearest,
-    /// Linear between cell centres (half-pixel convention), averaging where the map is shrunk.
+    /// Linear interpolation between cell centres (half-pixel convention), with averaging if the map gets smaller.
     #[default]
     Bilinear,
 }
 
-/// One value per place, row by row from the top left: what a picture of an attribution shows.
+/// A map with one value per position, row by row from the top left.
 ///
-/// Values are the attribution's own: nothing is clipped, rescaled or made positive, beyond the stated [`Reduction`].
-/// What a reader must know about them (all zero, not a number, …) is in [`Heatmap::findings`].
+/// The values are those of the attribution: apart from the stated [`Reduction`] of channels, nothing is clipped,
+/// rescaled or made positive. What a reader should know about them (all zero, NaN, …) is in [`Heatmap::findings`].
 ///
 /// ```
 /// use ascribe_viz::{Heatmap, Reduction};
@@ -44,10 +44,10 @@ pub struct Heatmap {
 }
 
 impl Heatmap {
-    /// From values that already are one per place. `signed` says whether negative values carry meaning.
+    /// Creates a map from its values. `signed` is whether negative values have a meaning.
     ///
     /// # Errors
-    /// If a side is zero or the number of values is not `height · width`.
+    /// If height or width is zero or the number of values is not `height · width`.
     pub fn new(height: usize, width: usize, values: Vec<f64>, signed: bool) -> Result<Self> {
         if height == 0 || width == 0 || height.checked_mul(width) != Some(values.len()) {
             return Err(Error::ValueCount { height, width, found: values.len() });
@@ -56,10 +56,11 @@ impl Heatmap {
         Ok(Self { height, width, values, reduction, signed, relative: false, channels: 1 })
     }
 
-    /// From an attribution of shape [H, W], [C, H, W] or [1, C, H, W] of any float type, on any device.
+    /// Creates a map from an attribution of shape [H, W], [C, H, W] or [1, C, H, W], of any float type and on any
+    /// device.
     ///
     /// # Errors
-    /// If the shape is another (for a batch, see [`Heatmap::batch`]) or a side is zero.
+    /// If the attribution has another shape (for a batch, see [`Heatmap::batch`]) or an axis of size zero.
     pub fn from_tensor(attribution: &Tensor, reduction: Reduction) -> Result<Self> {
         let shape = attribution.dims();
         let (channels, height, width) = match *shape {
@@ -68,13 +69,13 @@ impl Heatmap {
             [n, _, _, _] => {
                 return Err(Error::Shape {
                     shape: shape.to_vec(),
-                    hint: format!("; take one of its {n} samples, or Heatmap::batch for all"),
+                    hint: format!("; use one of its {n} samples, or Heatmap::batch for all of them"),
                 });
             }
             _ => return Err(Error::Shape { shape: shape.to_vec(), hint: String::new() }),
         };
         if channels == 0 || height == 0 || width == 0 {
-            return Err(Error::Shape { shape: shape.to_vec(), hint: " with no side of length 0".into() });
+            return Err(Error::Shape { shape: shape.to_vec(), hint: ", without an axis of size 0".into() });
         }
         let raw = attribution.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let places = height * width;
@@ -85,16 +86,16 @@ impl Heatmap {
         Ok(Self { height, width, values, reduction, signed, relative: false, channels })
     }
 
-    /// One map per sample of an attribution of shape [N, C, H, W].
+    /// Creates one map per sample of an attribution of shape [N, C, H, W].
     ///
     /// # Errors
-    /// If the shape is another or a side is zero.
+    /// If the attribution has another shape or an axis of size zero.
     pub fn batch(attributions: &Tensor, reduction: Reduction) -> Result<Vec<Self>> {
         let shape = attributions.dims();
         if shape.len() != 4 || shape[0] == 0 {
             return Err(Error::Shape {
                 shape: shape.to_vec(),
-                hint: "; a batch is [N, C, H, W], N at least 1".into(),
+                hint: "; a batch has shape [N, C, H, W] with N at least 1".into(),
             });
         }
         (0..shape[0]).map(|n| Self::from_tensor(&attributions.get(n)?, reduction)).collect()
@@ -125,44 +126,45 @@ impl Heatmap {
         self.channels > 1
     }
 
-    /// Whether the sign of a value carries meaning (else the map is a magnitude).
+    /// Whether the sign of values has a meaning; otherwise the values are magnitudes.
     pub fn is_signed(&self) -> bool {
         self.signed
     }
 
-    /// Whether zero has no meaning in this map, only differences between its values have.
+    /// Whether only differences between values have a meaning, and zero has none.
     pub fn is_relative(&self) -> bool {
         self.relative
     }
 
-    /// The same values, of a method for which zero has no meaning (RISE): the colours are spread over their range.
+    /// Sets whether only differences between values have a meaning, as for RISE. The colours then span the range of the
+    /// values.
     pub fn with_relative(mut self, relative: bool) -> Self {
         self.relative = relative;
         self
     }
 
-    /// The same values, shown as a signed map or as a magnitude. The values do not change.
+    /// Sets whether the map is shown as a signed map or as magnitudes. The values do not change.
     pub fn with_signed(mut self, signed: bool) -> Self {
         self.signed = signed;
         self
     }
 
-    /// Smallest and largest finite value, or `None` where no value is finite.
+    /// Smallest and largest finite value; `None` if no value is finite.
     pub fn range(&self) -> Option<(f64, f64)> {
         let (low, high) = finding::finite_range(&self.values);
         (low <= high).then_some((low, high))
     }
 
-    /// What a reader should be told: all zero, no positive value, constant, not a number, infinite.
+    /// What a reader should know about the values: all zero, no positive value, constant, NaN, or infinite.
     pub fn findings(&self) -> Vec<Finding> {
         finding::inspect(&self.values, self.signed)
     }
 
-    /// The map convolved with a Gaussian of standard deviation `sigma` cells (cut at 4σ, weights renormalised at the
-    /// edges); `sigma` 0 is the map itself. Neighbours of a NaN are NaN.
+    /// Smooths the map with a Gaussian of standard deviation `sigma` cells (truncated at 4σ, with weights renormalised
+    /// at the edges). With `sigma` 0 the map does not change. Values near a NaN become NaN.
     ///
     /// # Errors
-    /// If `sigma` is negative, not finite or beyond 1000 cells.
+    /// If `sigma` is negative, not finite, or more than 1000 cells.
     pub fn smooth(&self, sigma: f64) -> Result<Self> {
         if !(0.0..=1000.0).contains(&sigma) {
             return Err(Error::Setting {
@@ -177,11 +179,11 @@ impl Heatmap {
         Ok(Self { values, ..*self })
     }
 
-    /// The map at another size, aligned with its edges (cell centres at half-integers, as in image resizing).
-    /// A NaN stays visible: every output that would draw on it is NaN.
+    /// Resizes the map, with its edges aligned (cell centres are at half-integers, as in image resizing). Every output
+    /// value that depends on a NaN is NaN.
     ///
     /// # Errors
-    /// If a side is zero.
+    /// If height or width is zero.
     pub fn resize(&self, height: usize, width: usize, how: Upsampling) -> Result<Self> {
         if height == 0 || width == 0 {
             return Err(Error::ValueCount { height, width, found: 0 });

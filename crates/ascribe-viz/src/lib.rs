@@ -1,14 +1,14 @@
 //! Pictures of attributions: heatmaps, overlays, grids, plots, HTML reports.
 //!
-//! An attribution is a tensor of signed, unnormalised numbers. This crate turns it into something that a person can
-//! look at without being misled:
+//! An attribution is a tensor of signed, unnormalised numbers. This crate draws it such that the picture does not
+//! mislead:
 //!
-//! - [`Heatmap`]: one value per place, by a stated channel [`Reduction`]; an all-zero, all-negative or not-a-number
-//!   map is a [`Finding`], drawn as it is;
-//! - [`Scale`]: percentile clipping, diverging and centred on zero for signed values, sequential for magnitudes;
-//! - [`Colormap`]: perceptually uniform maps; [`Style`]: how they are laid over a photograph;
-//! - [`Overlay`] (one attribution), [`Grid`] (rows images, columns methods), [`Plot`] (curves): builders that render a
-//!   [`Picture`], which knows how it was made ([`Metadata`], kept in the file) and saves itself as png, jpeg or webp;
+//! - [`Heatmap`]: one value per position, by a stated channel [`Reduction`]. A map that is all zero, has no positive
+//!   value or contains NaN is drawn unchanged and reported as a [`Finding`];
+//! - [`Scale`]: percentile clipping; diverging and centred on zero for signed values, sequential for magnitudes;
+//! - [`Colormap`]: perceptually uniform colour maps; [`Style`]: how they are blended with a photograph;
+//! - [`Overlay`] (one attribution), [`Grid`] (one row per image, one column per method), [`Plot`] (curves): builders
+//!   that render a [`Picture`], which contains [`Metadata`] on how it was made and can be saved as PNG, JPEG or WebP;
 //! - [`report::Report`]: text, figures, tables and claims as one HTML file.
 //!
 //! ```
@@ -16,7 +16,7 @@
 //! use candle_core::{Device, Tensor};
 //! use image::RgbImage;
 //!
-//! // An attribution as a method returns it: [1, C, H, W], signed.
+//! // A signed attribution of shape [1, C, H, W], as a method returns it.
 //! let attribution = Tensor::randn(0f32, 1.0, (1, 3, 14, 14), &Device::Cpu)?;
 //! let photo = RgbImage::from_pixel(224, 224, image::Rgb([120, 100, 80]));
 //!

@@ -1,4 +1,4 @@
-//! What a picture file says about how it was made.
+//! Metadata in picture files: how the picture was made.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -10,27 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 use crate::{Colormap, Error, Heatmap, Reduction, Result, Scale, Style, Upsampling};
 
-/// The keyword of the PNG text chunk (iTXt, UTF-8) that holds the metadata as JSON. JPEG and WebP carry the same JSON
-/// as Exif `ImageDescription`.
+/// The keyword of the PNG text chunk (iTXt, UTF-8) that holds the metadata as JSON. JPEG and WebP files contain the
+/// same JSON as the Exif tag `ImageDescription`.
 pub const METADATA_KEYWORD: &str = "ascribe";
 
-/// What was explained; shown in captions and kept in the metadata.
+/// What was explained. It is shown in captions and stored in the metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct About {
     /// The model's name or file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The method's name, e.g. "Integrated Gradients".
+    /// The method's name, for example "Integrated Gradients".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The target's label, e.g. "Egyptian cat (285)".
+    /// The target's label, for example "Egyptian cat (285)".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The target's probability, 0..=1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Anything else worth keeping with the picture: configuration, completeness gap, seed, …
+    /// Other values to store with the picture, such as the configuration, the completeness gap or the seed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -41,25 +41,25 @@ impl About {
         Self::default()
     }
 
-    /// Names the model.
+    /// Sets the name of the model.
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
     }
 
-    /// Names the method.
+    /// Sets the name of the method.
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
         self
     }
 
-    /// Names the target.
+    /// Sets the label of the target.
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// States the target's probability, 0..=1.
+    /// Sets the target's probability, 0..=1.
     pub fn probability(mut self, probability: f64) -> Self {
         self.probability = Some(probability);
         self
@@ -72,32 +72,32 @@ impl About {
     }
 }
 
-/// How the colours of one map came about.
+/// How the colours of one map were computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PanelInfo {
-    /// The panel's row (its input), where the picture has several.
+    /// The row of the panel (its input), if the picture has several rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<String>,
-    /// The panel's column (its method), where the picture has several.
+    /// The column of the panel (its method), if the picture has several columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
-    /// The map's own grid before upsampling: height, width.
+    /// Height and width of the map before upsampling, in cells.
     pub grid: [usize; 2],
-    /// How channels became one value.
+    /// How channels were reduced to one value.
     pub reduction: Reduction,
-    /// Whether the sign of the values carries meaning.
+    /// Whether the sign of the values has a meaning.
     pub signed: bool,
-    /// Standard deviation in cells of the Gaussian that smoothed the map for display; 0: not smoothed.
+    /// Standard deviation, in cells, of the Gaussian with which the map was smoothed for display; 0 means no smoothing.
     pub smoothing: f64,
-    /// How the map was brought to the picture's size.
+    /// How the map was resized to the size of the picture.
     pub upsampling: Upsampling,
     /// The colour map.
     pub colormap: Colormap,
     /// Smallest and largest finite value of the map itself, before smoothing.
     pub range: Option<(f64, f64)>,
-    /// The scale: clip percentile, limits, range of the values, how many were clipped.
+    /// The scale: clip percentile, limits, range of the values, and number of clipped values.
     pub scale: Scale,
-    /// What a reader should be told.
+    /// What readers of the picture should know about the values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 }
@@ -146,14 +146,14 @@ impl Metadata {
 
     /// The metadata as one line of JSON.
     pub fn to_json(&self) -> String {
-        // Maps have string keys and floats are written as null where they are not finite: this cannot fail.
+        // This cannot fail: all maps have string keys, and floats that are not finite are written as null.
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Reads the metadata back from a picture that this crate wrote (PNG, JPEG or WebP).
     ///
     /// # Errors
-    /// If the file cannot be read, is no such picture, or carries none.
+    /// If the file cannot be read, is not such a picture, or has no metadata.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let wrong = |problem: String| Error::Metadata { path: path.to_owned(), problem };
@@ -183,11 +183,13 @@ impl Metadata {
 
 /// The Exif tag `ImageDescription`, an ASCII string.
 const IMAGE_DESCRIPTION: u16 = 0x010E;
+/// The Exif type of ASCII strings.
 const ASCII: u16 = 2;
-/// Header (8), entry count (2), one entry (12), offset of the next directory (4).
+/// Where the text starts: after the header (8 bytes), the number of entries (2), one entry (12) and the offset of the
+/// next directory (4).
 const TEXT_OFFSET: u32 = 26;
 
-/// A TIFF structure with one tag, the image description. Characters beyond ASCII must be escaped already.
+/// Exif data (a TIFF structure) with one tag, the image description, which must be ASCII.
 pub(crate) fn exif(ascii: &str) -> Vec<u8> {
     let mut out = b"II*\0".to_vec();
     out.extend(8u32.to_le_bytes());
@@ -202,7 +204,7 @@ pub(crate) fn exif(ascii: &str) -> Vec<u8> {
     out
 }
 
-/// The text that [`exif`] wrote. Other Exif data is not understood.
+/// The text in Exif data that [`exif`] wrote; other Exif data is not supported.
 fn description(exif: &[u8]) -> Option<String> {
     let entry = exif.get(10..22)?;
     let known = exif.starts_with(b"II*\0\x08\0\0\0\x01\0") && entry[..2] == IMAGE_DESCRIPTION.to_le_bytes();
@@ -212,7 +214,7 @@ fn description(exif: &[u8]) -> Option<String> {
     known.then(|| String::from_utf8(text.to_vec()).ok())?
 }
 
-/// JSON in ASCII alone: everything else as `\uXXXX`, which JSON readers undo.
+/// Escapes JSON to pure ASCII: other characters become `\uXXXX`, which JSON readers decode.
 pub(crate) fn ascii_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

@@ -1,7 +1,7 @@
-//! Numbers as a reader wants them: round tick values, short labels.
+//! Numbers for readers: round tick values and short labels.
 
-/// Round values (1, 2, 2.5 or 5 times a power of ten) within `low..=high`, about `wanted` of them, zero among them if
-/// it is in range.
+/// About `wanted` round values within `low..=high`: multiples of 1, 2, 2.5 or 5 times a power of ten. Zero is one of
+/// them if it is in the range.
 pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let span = high - low;
     if !span.is_finite() || span <= 0.0 || wanted == 0 {
@@ -21,8 +21,8 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// Labels for numbers that stand together: the same decimals for all, and a common power of ten (the exponent, 0 for
-/// none) where plain decimals would be long.
+/// Labels for numbers that are shown together, with the same number of decimals. If plain decimals would be long, the
+/// labels are in units of a power of ten, whose exponent is returned (0 if there is none).
 pub(crate) fn labels(values: &[f64]) -> (Vec<String>, i32) {
     let exponent = exponent(values.iter().fold(0.0f64, |m, v| m.max(v.abs())));
     (labels_at(values, exponent), exponent)
@@ -39,7 +39,7 @@ pub(crate) fn labels_at(values: &[f64], exponent: i32) -> Vec<String> {
             ((v * factor).round() / factor - v).abs() <= 1e-6 * top
         })
     };
-    // At most three significant digits of the largest.
+    // At most three significant digits of the largest number.
     let most = if top >= 100.0 {
         0
     } else if top >= 10.0 {
@@ -48,11 +48,11 @@ pub(crate) fn labels_at(values: &[f64], exponent: i32) -> Vec<String> {
         2 + usize::from(top < 1.0) + usize::from(top < 0.1)
     };
     let decimals = (0..most).find(|&d| exact(d)).unwrap_or(most);
-    // A zero among them is exact: it needs no decimals.
+    // Zero is exact, so it needs no decimals.
     scaled.iter().map(|v| fixed(*v, if *v == 0.0 { 0 } else { decimals })).collect()
 }
 
-/// The common power of ten: a multiple of one where the largest is below 0.01 or at least 100 000.
+/// The exponent of the common power of ten: 0 unless the largest number is below 0.01 or at least 100 000.
 pub(crate) fn exponent(largest: f64) -> i32 {
     if largest == 0.0 || !largest.is_finite() || (0.01..1e5).contains(&largest) {
         0
@@ -61,7 +61,7 @@ pub(crate) fn exponent(largest: f64) -> i32 {
     }
 }
 
-/// A number with the typographic minus and no negative zero.
+/// A number with a typographic minus sign, without negative zero.
 pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
@@ -77,14 +77,14 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     if value < 0.0 && !zero { format!("−{digits}") } else { digits }
 }
 
-/// A single number in three significant digits, e.g. "0.0312", "−4.2×10⁻⁷".
+/// A single number with three significant digits, for example "0.0312" or "−4.2×10⁻⁷".
 pub(crate) fn short(value: f64) -> String {
     let (labels, exponent) = labels(&[value]);
     let number = labels.into_iter().next().unwrap_or_default();
     if exponent == 0 { number } else { format!("{number}{}", power(exponent)) }
 }
 
-/// "×10⁻⁷".
+/// A power of ten as a suffix, for example "×10⁻⁷".
 pub(crate) fn power(exponent: i32) -> String {
     let digits: String = exponent
         .to_string()
@@ -106,7 +106,7 @@ pub(crate) fn power(exponent: i32) -> String {
     format!("×10{digits}")
 }
 
-/// A probability as a reader says it: "62.1 %", "< 0.1 %", "> 99.9 %".
+/// A probability in percent: "62.1 %", "< 0.1 %", "> 99.9 %".
 pub(crate) fn percent(probability: f64) -> String {
     if !probability.is_finite() {
         return fixed(probability, 1);

@@ -1,11 +1,11 @@
 //! The Oklab colour space (Björn Ottosson, "A perceptual color space for image processing", 2020).
 //!
-//! Euclidean distance in Oklab approximates how different two colours look, so a straight line walked at constant
-//! speed is a perceptually uniform colour map.
+//! Euclidean distance in Oklab approximates how different two colours look. So equidistant points on a straight line
+//! are a perceptually uniform colour map.
 
 use std::sync::LazyLock;
 
-/// Lightness (0 black, 1 white) and the two opponent axes: `a` green to red, `b` blue to yellow.
+/// A colour: lightness (0 is black, 1 is white), `a` from green to red, and `b` from blue to yellow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Oklab {
     pub l: f64,
@@ -20,7 +20,7 @@ impl Oklab {
         Self { l, a: chroma * cos, b: chroma * sin }
     }
 
-    /// The point a fraction `t` of the way to `other`.
+    /// Linear interpolation to `other`.
     pub fn lerp(self, other: Self, t: f64) -> Self {
         Self {
             l: self.l + t * (other.l - self.l),
@@ -29,7 +29,7 @@ impl Oklab {
         }
     }
 
-    /// Linear-light sRGB; components outside 0..=1 are colours a screen cannot show.
+    /// Converts to linear-light sRGB. Components outside 0..=1 mean that the colour is outside the sRGB gamut.
     pub fn to_linear(self) -> [f64; 3] {
         let l = (self.l + 0.396_337_777_4 * self.a + 0.215_803_757_3 * self.b).powi(3);
         let m = (self.l - 0.105_561_345_8 * self.a - 0.063_854_172_8 * self.b).powi(3);
@@ -41,13 +41,13 @@ impl Oklab {
         ]
     }
 
-    /// 8-bit sRGB, clamped to what a screen can show.
+    /// Converts to 8-bit sRGB, clamped to its gamut.
     pub fn to_srgb8(self) -> [u8; 3] {
-        // The number of steps between neighbouring codes that the value has passed.
+        // The code is the number of rounding thresholds that the value has reached.
         self.to_linear().map(|c| STEPS.partition_point(|step| *step <= c) as u8)
     }
 
-    /// From 8-bit sRGB.
+    /// Converts from 8-bit sRGB.
     pub fn from_srgb8(rgb: [u8; 3]) -> Self {
         let [r, g, b] = rgb.map(|c| LINEAR[usize::from(c)]);
         let l = (0.412_221_470_8 * r + 0.536_332_536_3 * g + 0.051_445_992_9 * b).cbrt();
@@ -70,11 +70,11 @@ impl Oklab {
 /// Linear light of each 8-bit code.
 static LINEAR: LazyLock<[f64; 256]> =
     LazyLock::new(|| std::array::from_fn(|code| decode(code as f64 / 255.0)));
-/// Linear light half way between each 8-bit code and the next: where rounding goes from one to the other.
+/// Rounding thresholds: the linear light halfway between each 8-bit code and the next.
 static STEPS: LazyLock<[f64; 255]> =
     LazyLock::new(|| std::array::from_fn(|code| decode((code as f64 + 0.5) / 255.0)));
 
-/// The sRGB transfer curve to linear light.
+/// Converts an sRGB value to linear light (the sRGB transfer function).
 fn decode(c: f64) -> f64 {
     if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
 }
@@ -83,7 +83,7 @@ fn decode(c: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Linear light to the sRGB transfer curve.
+    /// Converts linear light to an sRGB value.
     fn encode(c: f64) -> f64 {
         if c <= 0.003_130_8 { 12.92 * c } else { 1.055 * c.powf(1.0 / 2.4) - 0.055 }
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn red_has_the_published_coordinates() {
-        // The values given for sRGB red by the space's author.
+        // The values for sRGB red that the author of Oklab published.
         let red = Oklab::from_srgb8([255, 0, 0]);
         assert!((red.l - 0.627_955).abs() < 1e-4, "{red:?}");
         assert!((red.a - 0.224_863).abs() < 1e-4, "{red:?}");

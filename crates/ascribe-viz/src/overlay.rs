@@ -1,4 +1,4 @@
-//! One attribution over its photograph, with title, colour bar and what a reader must know.
+//! A picture of one attribution over its photograph, with title, colour bar, notes and findings.
 
 use image::{DynamicImage, RgbImage};
 
@@ -25,8 +25,8 @@ pub(crate) const SUBTITLE: TextStyle = TextStyle::new(15.0, MUTED);
 pub(crate) const NOTE: TextStyle = TextStyle::new(12.5, MUTED);
 pub(crate) const ALERT: TextStyle = TextStyle::new(12.5, WARNING);
 
-/// Builds the picture of one attribution: the photograph, beside it the map laid over a grey copy, a colour bar, and
-/// lines on method, target, reduction, clipping and findings.
+/// Builds the picture of one attribution: the photograph, next to it the map over a grey copy of the photograph, a
+/// colour bar, and lines with method, target, reduction, clipping and findings.
 ///
 /// ```
 /// use ascribe_viz::{About, Heatmap, Overlay};
@@ -64,8 +64,8 @@ pub struct Overlay {
 impl Overlay {
     setters!(title, subtitle, about, style, region);
 
-    /// The map over the photograph that it explains. The map may live on a coarser grid; it is stretched over the
-    /// whole photograph, or over [`Overlay::region`].
+    /// Draws a map over the photograph that it explains. The map may have a lower resolution; it is resized to the
+    /// whole photograph, or to [`Overlay::region`].
     pub fn new(photo: impl Into<DynamicImage>, map: Heatmap) -> Self {
         let photo = photo.into().into_rgb8();
         let side = photo.width().max(photo.height()).clamp(DEFAULT_SIDE.0, DEFAULT_SIDE.1);
@@ -87,44 +87,44 @@ impl Overlay {
         }
     }
 
-    /// Whether only that part is shown (default: the whole photograph, the rest dimmed).
+    /// Sets whether only the region is shown. By default, the whole photograph is shown and the rest is dimmed.
     pub fn cropped(mut self, yes: bool) -> Self {
         self.crop = yes;
         self
     }
 
-    /// A given scale instead of the map's own, so that pictures can be compared.
+    /// Sets the scale, instead of computing it from the map, so that pictures can be compared.
     pub fn scale(mut self, scale: Scale) -> Self {
         self.scale = Some(scale);
         self
     }
 
-    /// Adds a line under the picture, e.g. on cost and completeness.
+    /// Adds a line below the picture, for example on cost and completeness.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// Adds a finding of the caller's (e.g. why no gradient reaches a layer) to those about the values.
+    /// Adds a finding of the caller (for example why no gradient reaches a layer) to the findings about the values.
     pub fn finding(mut self, message: impl Into<String>) -> Self {
         self.findings.push(Finding::new(FindingKind::Other, message));
         self
     }
 
-    /// The longer side of the drawn photograph in pixels, 64 to 8192; by default the photograph's own, within 640 to
-    /// 1024.
+    /// Sets the longer side of the drawn photograph in pixels, 64 to 8192. By default it is that of the photograph,
+    /// limited to 640 to 1024.
     pub fn side(mut self, pixels: u32) -> Self {
         self.side = pixels;
         self
     }
 
-    /// Whether the photograph stands beside the map (default: yes).
+    /// Sets whether the photograph is also shown next to the map (default: true).
     pub fn beside_input(mut self, yes: bool) -> Self {
         self.input = yes;
         self
     }
 
-    /// Only the map over the photograph: no text, no bar, no margins.
+    /// Sets whether only the map over the photograph is drawn, without text, colour bar and margins.
     pub fn bare(mut self, yes: bool) -> Self {
         self.bare = yes;
         self
@@ -139,6 +139,7 @@ impl Overlay {
         Ok(Picture { image: scene.draw(if self.bare { 0 } else { MARGIN })?, metadata })
     }
 
+    /// Computes the layout and the metadata.
     fn compose(&self) -> Result<(Scene, Metadata)> {
         self.style.check()?;
         if !(64..=8192).contains(&self.side) {
@@ -188,6 +189,7 @@ impl Overlay {
         })
     }
 
+    /// Adds everything except a bare overlay to the scene: texts, photograph, map and colour bar.
     fn arrange(
         &self,
         scene: &mut Scene,
@@ -223,6 +225,7 @@ impl Overlay {
         }
     }
 
+    /// The lines below the picture.
     fn notes(&self, scale: &Scale) -> Vec<String> {
         let (min, max) = self.map.range().map_or((f64::NAN, f64::NAN), |r| r);
         let (min, max) = (number::short(min), number::short(max));

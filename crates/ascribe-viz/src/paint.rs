@@ -1,4 +1,4 @@
-//! Maps laid over photographs, pixel by pixel.
+//! Draws maps over photographs.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
@@ -9,11 +9,11 @@ use crate::scale::Scale;
 use crate::style::Style;
 use crate::{Error, Result};
 
-/// Stripes where a value is not a number; no colour map has this yellow beside black.
+/// The colour of the stripes that mark NaN. No colour map has this yellow next to black.
 pub(crate) const HATCH: [u8; 3] = [255, 221, 0];
 
-/// The part of a photograph that the network saw, in the photograph's pixels: where the map lies. Preprocessing
-/// usually crops, and what was cropped away has no attribution.
+/// The part of a photograph that was the network's input and that the map covers, in pixels of the photograph.
+/// Preprocessing usually crops the photograph, and the rest of it has no attribution.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
     /// Left edge.
@@ -27,14 +27,15 @@ pub struct Region {
 }
 
 impl Region {
-    /// The part of a photograph that remains when its shorter side is resized to `resize` pixels and a square of
-    /// `crop` pixels is cut from its centre, as ImageNet preprocessing does. Clamped to the photograph.
+    /// The region for preprocessing that resizes the shorter side to `resize` pixels and crops a square of `crop`
+    /// pixels from the centre, as for ImageNet. It is limited to the photograph.
     pub fn centre_crop(width: u32, height: u32, resize: u32, crop: u32) -> Self {
         let (w, h) = (f64::from(width), f64::from(height));
         let side = (w.min(h) * f64::from(crop) / f64::from(resize.max(1))).min(w.min(h));
         Self { x: (w - side) / 2.0, y: (h - side) / 2.0, width: side, height: side }
     }
 
+    /// An error if the region is not within a photograph of this size.
     pub(crate) fn check(&self, width: u32, height: u32) -> Result<()> {
         let inside = self.x >= 0.0
             && self.y >= 0.0
@@ -46,7 +47,7 @@ impl Region {
             return Ok(());
         }
         Err(Error::Layout {
-            what: "the region that the network saw".into(),
+            what: "the region of the network's input".into(),
             problem: format!(
                 "{} × {} at ({}, {}) is not within the photograph of {width} × {height} pixels",
                 self.width, self.height, self.x, self.y
@@ -55,7 +56,7 @@ impl Region {
     }
 }
 
-/// What the network saw, alone.
+/// Crops the photograph to the region.
 pub(crate) fn cropped(photo: &RgbImage, region: Region) -> Result<RgbImage> {
     region.check(photo.width(), photo.height())?;
     let start = |v: f64, max: u32| (v.round() as u32).min(max - 1);
@@ -65,7 +66,7 @@ pub(crate) fn cropped(photo: &RgbImage, region: Region) -> Result<RgbImage> {
     Ok(imageops::crop_imm(photo, x, y, width, height).to_image())
 }
 
-/// A photograph brought to a size.
+/// Resizes a photograph.
 pub(crate) fn resized(photo: &RgbImage, width: u32, height: u32) -> RgbImage {
     if photo.dimensions() == (width, height) {
         photo.clone()
@@ -74,7 +75,7 @@ pub(crate) fn resized(photo: &RgbImage, width: u32, height: u32) -> RgbImage {
     }
 }
 
-/// The map over the photograph, at `width` × `height` pixels.
+/// Draws the map over the photograph, at `width` × `height` pixels.
 pub(crate) fn paint(
     photo: &RgbImage,
     region: Option<Region>,
@@ -117,11 +118,12 @@ pub(crate) fn paint(
     Ok(picture)
 }
 
+/// The colour of a pixel whose value is NaN: a pattern of stripes.
 pub(crate) fn hatch(x: u32, y: u32) -> [u8; 3] {
     if (x + y) % 8 < 4 { HATCH } else { [20, 20, 20] }
 }
 
-/// A thin frame on what the network saw, where that is not the whole.
+/// Draws a thin frame around the region, except at the edges of the picture.
 fn outline(picture: &mut RgbImage, (left, top, right, bottom): (u32, u32, u32, u32)) {
     let (width, height) = picture.dimensions();
     let grey = Rgb([128, 132, 140]);

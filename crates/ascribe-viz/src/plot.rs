@@ -1,4 +1,4 @@
-//! Line plots: insertion and deletion curves, convergence, perturbation curves.
+//! Line plots, for insertion and deletion curves, convergence and perturbation curves.
 
 mod draw;
 mod layout;
@@ -16,9 +16,9 @@ use crate::{Error, Result};
 pub struct Series {
     /// The name in the legend.
     pub name: String,
-    /// The points, x ascending.
+    /// The points, with ascending x.
     pub points: Vec<(f64, f64)>,
-    /// Half the height of a band about the line per point (e.g. a standard error); empty for none.
+    /// For each point, half the height of a band around the line, for example the standard error; empty for no band.
     #[serde(default)]
     pub spread: Vec<f64>,
 }
@@ -29,13 +29,13 @@ impl Series {
         Self { name: name.into(), points: points.into_iter().collect(), spread: Vec::new() }
     }
 
-    /// Adds a band of ± these half-heights.
+    /// Adds a band with these half-heights.
     pub fn spread(mut self, half_heights: impl IntoIterator<Item = f64>) -> Self {
         self.spread = half_heights.into_iter().collect();
         self
     }
 
-    /// The area under the line by the trapezoidal rule, divided by the width of its x range.
+    /// The area under the line, by the trapezoidal rule and divided by the width of the x range.
     pub fn auc(&self) -> f64 {
         let width = match (self.points.first(), self.points.last()) {
             (Some(a), Some(b)) if b.0 > a.0 => b.0 - a.0,
@@ -94,25 +94,25 @@ impl Plot {
         self
     }
 
-    /// Whether the legend states each line's area ([`Series::auc`]).
+    /// Sets whether the legend shows the area under each line ([`Series::auc`]).
     pub fn auc(mut self, yes: bool) -> Self {
         self.auc = yes;
         self
     }
 
-    /// Whether x is a share and its ticks are percentages.
+    /// Sets whether x is a fraction whose ticks are shown as percentages.
     pub fn percent(mut self, yes: bool) -> Self {
         self.percent = yes;
         self
     }
 
-    /// Fixes the y axis, e.g. to 0..=1 for probabilities; values beyond are drawn at its edge.
+    /// Sets the range of the y axis, for example 0..=1 for probabilities. Values outside are drawn at its edge.
     pub fn y_range(mut self, low: f64, high: f64) -> Self {
         self.y_range = Some((low, high));
         self
     }
 
-    /// The picture's size in pixels (default 760 × 460).
+    /// Sets the size of the picture in pixels (default 760 × 460).
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = (width, height);
         self
@@ -121,7 +121,8 @@ impl Plot {
     /// Draws the plot.
     ///
     /// # Errors
-    /// If there is no line, a line has no finite point or descending x, or the picture is too small for its text.
+    /// If there are no lines, a line has no finite point or its x do not ascend, or the picture is too small for its
+    /// text.
     pub fn render(&self) -> Result<Picture> {
         self.check()?;
         let (scene, frame) = self.compose()?;

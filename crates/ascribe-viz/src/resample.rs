@@ -1,16 +1,16 @@
-//! Separable resampling of maps and the weights it uses.
+//! Separable resampling and smoothing of maps.
 
 use crate::heatmap::Upsampling;
 
-/// The input cells, with their weights (which sum to 1), that one output cell draws on.
+/// The input cells of one output cell along an axis: the first one, and the weights, which sum to 1.
 pub(crate) struct Tap {
     first: usize,
     weights: Vec<f64>,
 }
 
-/// One tap per output cell along an axis of `from` cells that becomes `to` cells.
+/// One tap per output cell, for resizing an axis from `from` to `to` cells.
 ///
-/// Bilinear is the triangle filter, widened by the ratio where the axis shrinks, so that no input cell is skipped.
+/// Bilinear uses the triangle filter, which is widened if the axis gets shorter, so that no input cell is skipped.
 pub(crate) fn taps(from: usize, to: usize, how: Upsampling) -> Vec<Tap> {
     let ratio = from as f64 / to as f64;
     (0..to)
@@ -24,11 +24,12 @@ pub(crate) fn taps(from: usize, to: usize, how: Upsampling) -> Vec<Tap> {
         .collect()
 }
 
+/// A tap of the triangle filter.
 fn triangle(centre: f64, support: f64, from: usize) -> Tap {
     let first = ((centre - support).floor().max(0.0)) as usize;
     let last = (((centre + support).ceil()) as usize).min(from);
     let weight = |j: usize| (1.0 - ((j as f64 + 0.5 - centre) / support).abs()).max(0.0);
-    // Cells of weight zero must go: zero times NaN is NaN.
+    // Cells with weight zero have to be left out, since zero times NaN is NaN.
     let mut cells: Vec<(usize, f64)> = (first..last).map(|j| (j, weight(j))).collect();
     cells.retain(|&(_, w)| w > 1e-12);
     let total: f64 = cells.iter().map(|&(_, w)| w).sum();
@@ -38,7 +39,7 @@ fn triangle(centre: f64, support: f64, from: usize) -> Tap {
     }
 }
 
-/// One tap per cell of an axis: a Gaussian of standard deviation `sigma` cells.
+/// One tap per cell, for smoothing an axis with a Gaussian of standard deviation `sigma` cells.
 pub(crate) fn gaussian(length: usize, sigma: f64) -> Vec<Tap> {
     let reach = (4.0 * sigma).ceil() as usize;
     (0..length)
@@ -67,9 +68,10 @@ pub(crate) fn apply(values: &[f64], width: usize, rows: &[Tap], columns: &[Tap])
         .collect()
 }
 
+/// The weighted sum of a tap.
 fn weighted(tap: &Tap, value: impl Fn(usize) -> f64) -> f64 {
     match tap.weights.as_slice() {
-        // Exactly the value, also where it is infinite.
+        // With one weight, the result is exactly the value, even if it is infinite.
         [_] => value(tap.first),
         weights => weights.iter().enumerate().map(|(k, w)| w * value(tap.first + k)).sum(),
     }

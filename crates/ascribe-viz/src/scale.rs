@@ -1,4 +1,4 @@
-//! From values to positions on a colour map: percentile clipping, centring on zero.
+//! Maps values to positions on a colour map, with percentile clipping and centring on zero.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,23 +6,23 @@ use crate::finding::{Finding, FindingKind};
 use crate::heatmap::Heatmap;
 use crate::{Error, Result};
 
-/// The percentile at which pictures clip unless told otherwise.
+/// The default percentile at which colours are clipped.
 pub const DEFAULT_PERCENTILE: f64 = 99.5;
 
-/// Whether colours grow from zero to one side or to both.
+/// How values are mapped to a colour map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleKind {
-    /// Signed values: zero is the centre, ±limit the ends.
+    /// For signed values: zero is the centre, the ends are ±limit.
     Diverging,
-    /// Magnitudes: zero is the low end.
+    /// For magnitudes: zero is the low end.
     Sequential,
-    /// Values of which only differences have a meaning: the smallest is the low end, wherever zero lies.
+    /// For values of which only differences have a meaning: the low end is the smallest value, wherever zero is.
     Range,
 }
 
 impl ScaleKind {
-    /// The scale that suits a map.
+    /// The kind that fits a map.
     fn of(map: &Heatmap) -> Self {
         match (map.is_relative(), map.is_signed()) {
             (true, _) => Self::Range,
@@ -32,10 +32,10 @@ impl ScaleKind {
     }
 }
 
-/// The map from values to positions 0..=1.
+/// A scale, which maps values to positions 0..=1.
 ///
-/// With `P_q` the q-th percentile (linear interpolation between order statistics) over all finite values of the maps
-/// before any upsampling:
+/// `P_q` is the q-th percentile (with linear interpolation between order statistics) over all finite values of the maps
+/// before upsampling:
 ///
 /// ```text
 /// diverging:   position(v) = ½ + ½ · v / L,                 L = P_q(|v|)
@@ -43,31 +43,31 @@ impl ScaleKind {
 /// range:       position(v) = (v − low) / (high − low),      high = P_q(v),         low = P_{100−q}(v)
 /// ```
 ///
-/// clamped to 0..=1. Except for ranges, zero is on the scale: at the centre (diverging) or, for magnitudes, at the
-/// low end. If nearly all values are equal, so that the limits would coincide although the values differ, the limits
-/// are the extreme values instead (`percentile` becomes 100 and a finding says so).
+/// Positions are clamped to 0..=1. Except for ranges, zero is always on the scale: at the centre (diverging) or, for
+/// magnitudes, at the low end. If nearly all values are equal, so that both limits would be the same although the
+/// values differ, the limits are the extreme values instead (`percentile` is then 100, and a finding says so).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
-    /// Diverging or sequential.
+    /// How values are mapped.
     pub kind: ScaleKind,
     /// The value at position 0.
     pub low: f64,
     /// The value at position 1.
     pub high: f64,
-    /// The percentile q that the limits are.
+    /// The percentile q of the limits.
     pub percentile: f64,
-    /// The smallest finite value, clipped or not.
+    /// The smallest finite value, before clipping.
     pub min: f64,
-    /// The largest finite value, clipped or not.
+    /// The largest finite value, before clipping.
     pub max: f64,
-    /// How many finite values lie outside `low..=high`.
+    /// Number of finite values outside `low..=high`.
     pub clipped: usize,
-    /// How many values were looked at, finite or not.
+    /// Number of values, including those that are not finite.
     pub count: usize,
 }
 
 impl Scale {
-    /// The scale of one map: diverging if it is signed, else sequential.
+    /// The scale for one map, of the kind that fits it.
     ///
     /// # Errors
     /// If `percentile` is not in 50 < q ≤ 100.
@@ -76,9 +76,10 @@ impl Scale {
         Self::fit(kind, percentile, map.values().iter().copied())
     }
 
-    /// One scale for several maps, so that their colours can be compared: the widest of their own limits (not those
-    /// of the pooled values, where a coarse map would drown in a fine one). Diverging if any map is signed, and over the
-    /// range of the values if all are relative, unless `kind` says otherwise.
+    /// One scale for several maps, so that their colours can be compared. Its limits are the widest limits of the
+    /// single maps. (Percentiles of all values together would be dominated by the maps with most values.) Without
+    /// `kind`, it is diverging if any map is signed, a range if all maps are relative ([`Heatmap::is_relative`]), and
+    /// otherwise sequential.
     ///
     /// # Errors
     /// If `percentile` is not in 50 < q ≤ 100, or there is no map.
@@ -114,7 +115,7 @@ impl Scale {
         Ok(all)
     }
 
-    /// The scale of the given kind for the given values. Where no value is finite, the limits are zero.
+    /// The scale of the given kind for the given values. If no value is finite, the limits are zero.
     ///
     /// # Errors
     /// If `percentile` is not in 50 < q ≤ 100.
@@ -155,13 +156,13 @@ impl Scale {
         Ok(Self { kind, low, high, percentile: used, min, max, clipped, count })
     }
 
-    /// Where the value lies: 0..=1, clipped; infinite values at the ends; `None` for NaN.
-    /// A scale without extent (all values zero) has zero at its neutral position.
+    /// The position of a value, clipped to 0..=1. Infinite values are at the ends; `None` for NaN. If both limits are
+    /// zero, zero is at the neutral position.
     pub fn position(&self, value: f64) -> Option<f64> {
         if value.is_nan() {
             return None;
         }
-        // In units of the larger limit, so that no difference of large limits overflows.
+        // Computed in units of the larger limit, so that the difference of large limits does not overflow.
         let unit = self.low.abs().max(self.high.abs());
         if unit == 0.0 {
             return Some(if value > 0.0 {
@@ -179,8 +180,8 @@ impl Scale {
         Some(((value.clamp(self.low, self.high) / unit - low) / (high - low)).clamp(0.0, 1.0))
     }
 
-    /// How far the value is from zero, as a fraction of the larger limit, clipped to 0..=1; 1 for NaN. For a range,
-    /// its position.
+    /// The distance of a value from zero, as a fraction of the larger limit and clipped to 0..=1; 1 for NaN. For a
+    /// range, the position of the value.
     pub fn strength(&self, value: f64) -> f64 {
         if self.kind == ScaleKind::Range {
             return self.position(value).unwrap_or(1.0);
@@ -195,7 +196,7 @@ impl Scale {
         }
     }
 
-    /// The position of zero; for a range that lies beside zero, the nearer end.
+    /// The position of zero; for a range that does not contain zero, the end that is nearer to zero.
     pub fn zero(&self) -> f64 {
         match self.kind {
             ScaleKind::Diverging => 0.5,
@@ -213,7 +214,7 @@ impl Scale {
         (self.min < self.low, self.max > self.high)
     }
 
-    /// The caption's words on clipping.
+    /// A description of the clipping for captions.
     pub fn words(&self) -> String {
         let of = if self.kind == ScaleKind::Diverging { "|values|" } else { "values" };
         if self.clipped == 0 {
@@ -226,7 +227,7 @@ impl Scale {
         )
     }
 
-    /// A finding where the wished percentile could not be used.
+    /// A finding if the requested percentile could not be used.
     pub(crate) fn finding(&self, wished: f64) -> Option<Finding> {
         (self.percentile != wished).then(|| {
             Finding::new(
@@ -240,8 +241,8 @@ impl Scale {
     }
 }
 
-/// The q-th percentile (0..=100) of the finite values: linear interpolation between order statistics, the definition
-/// that numpy calls "linear". `None` where no value is finite.
+/// The q-th percentile (0..=100) of the finite values, with linear interpolation between order statistics (numpy's
+/// method "linear"). `None` if no value is finite.
 ///
 /// ```
 /// assert_eq!(ascribe_viz::percentile([4.0, 1.0, 3.0, 2.0], 50.0), Some(2.5));
@@ -252,17 +253,18 @@ pub fn percentile(values: impl IntoIterator<Item = f64>, q: f64) -> Option<f64> 
     (!sorted.is_empty() && (0.0..=100.0).contains(&q)).then(|| of_sorted(&sorted, q))
 }
 
+/// The q-th percentile of sorted values; 0 if there are none.
 fn of_sorted(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let rank = q / 100.0 * last as f64;
     let below = (rank.floor() as usize).min(last);
     let (a, b) = (sorted[below], sorted[(below + 1).min(last)]);
     let t = rank - below as f64;
-    // Not a + t·(b − a), which overflows for limits of opposite sign near the largest float.
+    // a + t·(b − a) would overflow for values of opposite sign near the largest float.
     a * (1.0 - t) + b * t
 }
 
-/// "99th", "99.5th", "100th".
+/// The ordinal number, for example "99th", "99.5th" or "100th".
 fn ordinal(q: f64) -> String {
     let suffix = match (q.fract() == 0.0, q as u64 % 10, q as u64) {
         (true, 1, n) if n != 11 => "st",

@@ -1,4 +1,4 @@
-//! A picture as boxes: laid out first, checked for overlap in tests, drawn last.
+//! A picture as a list of items with bounding boxes, which tests check for overlap before they are drawn.
 
 use image::RgbImage;
 
@@ -6,7 +6,7 @@ use crate::canvas::{Canvas, LINE, Rgb};
 use crate::text::TextStyle;
 use crate::{Error, Result};
 
-/// A box in whole pixels.
+/// A rectangle in whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rect {
     pub x: u32,
@@ -34,7 +34,7 @@ impl Rect {
     }
 }
 
-/// Where lines of text stand in the width they were given.
+/// The horizontal alignment of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
@@ -42,7 +42,7 @@ pub(crate) enum Align {
     Right,
 }
 
-/// A straight or filled shape with its bounds.
+/// A geometric shape.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
     Fill(Rgb),
@@ -50,6 +50,7 @@ pub(crate) enum Shape {
     Polygon(Vec<(f32, f32)>, Rgb),
 }
 
+/// What an item draws.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Image(RgbImage),
@@ -57,12 +58,12 @@ pub(crate) enum Content {
     Shape(Shape),
 }
 
-/// One thing to draw and the box it stays in.
+/// One thing to draw, and its bounding box.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub bounds: Rect,
     pub content: Content,
-    /// Frames and plot curves lie over other items on purpose.
+    /// Whether it may overlap other items, as frames and curves do.
     pub decoration: bool,
 }
 
@@ -78,7 +79,7 @@ impl Scene {
         self.items.push(Item { bounds, content: Content::Image(image), decoration: false });
     }
 
-    /// Lines of text from the top of `area` on, aligned in its width; returns the height used.
+    /// Adds lines of text from the top of `area` on, aligned within its width; returns the height used.
     pub fn text(&mut self, area: Rect, lines: &[String], style: TextStyle, align: Align) -> u32 {
         let height = style.line_height();
         for (i, line) in lines.iter().enumerate() {
@@ -96,7 +97,7 @@ impl Scene {
         lines.len() as u32 * height
     }
 
-    /// Wraps text into the area's width and at most `max_lines`, then as [`Scene::text`].
+    /// Wraps text to the width of the area and at most `max_lines` lines, then adds it as [`Scene::text`] does.
     pub fn paragraph(
         &mut self,
         area: Rect,
@@ -160,7 +161,7 @@ impl Scene {
         }
     }
 
-    /// Two items that lie over each other, if any.
+    /// Two items that overlap, if there are any.
     #[cfg(test)]
     pub fn overlap(&self) -> Option<(&Item, &Item)> {
         let solid: Vec<&Item> = self.items.iter().filter(|i| !i.decoration).collect();
@@ -171,7 +172,8 @@ impl Scene {
     }
 }
 
-/// The size with the photograph's aspect ratio whose longer side is `side`.
+/// The size with the aspect ratio of the photograph and a longer side of `side`; an error, about `what`, if the
+/// photograph is empty.
 pub(crate) fn fit_side(photo: &RgbImage, side: u32, what: &str) -> Result<(u32, u32)> {
     let (w, h) = photo.dimensions();
     if w == 0 || h == 0 {

@@ -1,44 +1,44 @@
-//! Settings that every kind of picture has.
+//! Setters that several kinds of pictures have in common.
 
-/// Writes the setters of these fields.
+/// Defines the setters for these fields.
 macro_rules! setters {
     ($($field:ident),*) => {
         $($crate::setters::setter!($field);)*
     };
 }
 
-/// Writes one setter.
+/// Defines one setter.
 macro_rules! setter {
     (title) => {
-        /// The title over the picture, instead of the default, if there is one.
+        /// Sets the title above the picture, which replaces the default title.
         pub fn title(mut self, title: impl Into<String>) -> Self {
             self.title = Some(title.into());
             self
         }
     };
     (subtitle) => {
-        /// The line under the title, instead of the default, if there is one.
+        /// Sets the line below the title, which replaces the default line.
         pub fn subtitle(mut self, subtitle: impl Into<String>) -> Self {
             self.subtitle = Some(subtitle.into());
             self
         }
     };
     (about) => {
-        /// What was explained: for the metadata, and where title and subtitle come from by default.
+        /// Sets what was explained. It is stored in the metadata and used for the default title and subtitle.
         pub fn about(mut self, about: $crate::metadata::About) -> Self {
             self.about = about;
             self
         }
     };
     (style) => {
-        /// How to colour and blend.
+        /// Sets how maps are coloured and blended.
         pub fn style(mut self, style: $crate::style::Style) -> Self {
             self.style = style;
             self
         }
     };
     (region) => {
-        /// The part of the photograph that the network saw.
+        /// Sets the part of the photograph that was the network's input.
         pub fn region(mut self, region: $crate::paint::Region) -> Self {
             self.region = Some(region);
             self

@@ -1,4 +1,4 @@
-//! How maps are coloured: scale, colour maps, blending with what lies under them.
+//! How maps are coloured: scale, colour maps, and blending with the photograph.
 
 use std::borrow::Cow;
 
@@ -10,48 +10,49 @@ use crate::paint::HATCH;
 use crate::scale::{DEFAULT_PERCENTILE, Scale, ScaleKind};
 use crate::{Colormap, Error, Result};
 
-/// What lies under the colours.
+/// The image with which the colours are blended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backdrop {
-    /// The photograph in greys, pale under maps that are light at zero and dark under the others, so that no colour
-    /// of the photograph can be taken for one of the map.
+    /// The photograph in greyscale: light under colour maps that are light at zero, dark under the others. So no colour
+    /// of the photograph can be mistaken for one of the map.
     #[default]
     Gray,
-    /// The photograph in its colours.
+    /// The photograph in colour.
     Photo,
-    /// Nothing: the colour map alone.
+    /// None: only the colours of the map.
     Plain,
 }
 
 /// How a map is coloured: scale, colour maps, blending. The defaults suit most maps.
 ///
-/// The colour of a place is `under + α · (colour − under)`. Without `fade`, `under` is the backdrop and α the `opacity`.
-/// With it, α is `opacity` times the value's distance from zero as a fraction of the scale, and `under` is the backdrop
-/// tinted by the colour (multiplied where zero is light, screened where it is dark): zero leaves the backdrop as it
-/// is, the ends are the map's own colours, and the photograph's structure shows between. Colour bars are blended in
-/// the same way onto the backdrop's middle grey, so that a colour in the picture is found on its bar.
+/// The colour of a pixel is `under + α · (colour − under)`. Without `fade`, `under` is the backdrop and α is the
+/// `opacity`. With `fade`, α is `opacity` times the distance of the value from zero as a fraction of the scale, and
+/// `under` is the backdrop tinted with the colour (blend mode multiply if zero is light, screen if it is dark). So zero
+/// does not change the backdrop, the ends of the scale have the colours of the map, and in between the structure of the
+/// photograph is visible. Colour bars are blended in the same way with the middle grey of the backdrop, so that colours
+/// in the picture are those of the bar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Style {
-    /// The percentile at which colours are clipped, above 50 and at most 100.
+    /// The percentile at which colours are clipped: above 50 and at most 100.
     pub percentile: f64,
-    /// Overrides what the map is: signed maps are diverging, magnitudes sequential.
+    /// Overrides the kind of scale. By default it is diverging for signed maps and sequential for magnitudes.
     pub scale: Option<ScaleKind>,
-    /// The colour map of magnitudes.
+    /// The colour map for magnitudes.
     pub sequential: Colormap,
-    /// The colour map of signed values.
+    /// The colour map for signed values.
     pub diverging: Colormap,
-    /// How coarse maps are brought to the picture's size.
+    /// How maps are resized to the size of the picture.
     pub upsampling: Upsampling,
-    /// Standard deviation, in cells of the map, of the Gaussian that the map is smoothed with before it is shown;
-    /// 0 (the default) shows the map as it is. A sum over a region survives smoothing, single pixels do not.
+    /// Standard deviation, in cells of the map, of the Gaussian with which the map is smoothed for display; 0 (the
+    /// default) means no smoothing. Smoothing preserves sums over regions but not single pixels.
     pub smoothing: f64,
-    /// What lies under the colours.
+    /// The image with which the colours are blended.
     pub backdrop: Backdrop,
-    /// The largest share of the map's colour, 0..=1.
+    /// The largest opacity of the map, 0..=1.
     pub opacity: f64,
-    /// Whether values near zero let the backdrop through.
+    /// Whether values near zero are transparent, so that the backdrop is visible.
     pub fade: bool,
 }
 
@@ -80,7 +81,7 @@ impl Style {
         }
     }
 
-    /// The map as it is shown: smoothed if asked for.
+    /// The map for display, smoothed if `smoothing` is set.
     pub(crate) fn shown<'a>(&self, map: &'a Heatmap) -> Result<Cow<'a, Heatmap>> {
         if self.smoothing == 0.0 {
             Ok(Cow::Borrowed(map))
@@ -89,13 +90,13 @@ impl Style {
         }
     }
 
-    /// The caption's words on smoothing.
+    /// A description of the smoothing for captions; `None` without smoothing.
     pub(crate) fn smoothing_words(&self) -> Option<String> {
         (self.smoothing != 0.0)
             .then(|| format!("smoothed for display (Gaussian, σ = {} cells)", self.smoothing))
     }
 
-    /// The scale that this style gives one map, or several that share one, after smoothing.
+    /// The scale for one map, or the common scale for several maps, after smoothing.
     ///
     /// # Errors
     /// If the style's percentile is out of range.
@@ -104,6 +105,8 @@ impl Style {
         Scale::shared(maps.iter().map(AsRef::as_ref), self.scale, self.percentile)
     }
 
+    /// Checks the settings.
+    ///
     /// # Errors
     /// If a colour map is of the wrong kind, or the opacity is out of range.
     pub(crate) fn check(&self) -> Result<()> {
@@ -119,7 +122,7 @@ impl Style {
                     Colormap::ALL.into_iter().filter(|m| m.kind() == kind).map(Colormap::id).collect();
                 return Err(Error::Layout {
                     what: what.into(),
-                    problem: format!("`{map}` is of the other kind; use one of {}", fitting.join(", ")),
+                    problem: format!("`{map}` is not of this kind; use one of {}", fitting.join(", ")),
                 });
             }
         }
@@ -147,7 +150,7 @@ impl Style {
         })
     }
 
-    /// A pixel of the photograph as it looks under this style's colours.
+    /// The colour of the backdrop for a pixel of the photograph.
     pub(crate) fn backdrop(&self, kind: ScaleKind, pixel: [u8; 3]) -> [u8; 3] {
         let map = self.colormap(kind);
         match self.backdrop {
@@ -161,7 +164,7 @@ impl Style {
         }
     }
 
-    /// The backdrop under a colour bar: that of a middle grey.
+    /// The backdrop of colour bars: that for a middle grey.
     pub(crate) fn bar_backdrop(&self, kind: ScaleKind) -> [u8; 3] {
         self.backdrop(kind, [119; 3])
     }

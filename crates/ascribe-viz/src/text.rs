@@ -1,4 +1,4 @@
-//! Text: the bundled typeface, measuring, fitting into a width, drawing.
+//! Text: the bundled fonts, measuring, line breaking and drawing.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ fn load(bytes: &'static [u8]) -> FontRef<'static> {
     FontRef::try_from_slice(bytes).expect("the bundled fonts are valid; a test loads both")
 }
 
-/// What cut-off text ends with.
+/// The end of text that was cut off.
 const ELLIPSIS: char = '…';
 
-/// A size in pixels per em, a weight and a colour.
+/// The style of a text: size in pixels per em, weight and colour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TextStyle {
     pub size: f32,
@@ -39,7 +39,7 @@ impl TextStyle {
         if self.bold { &SEMI_BOLD } else { &REGULAR }
     }
 
-    /// `ab_glyph` counts a size from the highest ascent to the lowest descent, typography by the em.
+    /// The scale for `ab_glyph`, which measures the size of a font from ascent to descent, not by the em.
     fn scale(self) -> PxScale {
         let font = self.font();
         let em = font.units_per_em().unwrap_or(1000.0);
@@ -51,14 +51,14 @@ impl TextStyle {
         (self.size * 1.35).round() as u32
     }
 
-    /// From the top of a line to its baseline.
+    /// Distance from the top of a line to its baseline.
     fn baseline(self) -> f32 {
         let font = self.font().as_scaled(self.scale());
         let leading = self.line_height() as f32 - (font.ascent() - font.descent());
         (leading / 2.0 + font.ascent()).round()
     }
 
-    /// Glyphs with their pen positions, and the width of the whole.
+    /// The glyphs of a line with their positions, and the width of the line.
     fn layout(self, text: &str) -> (Vec<(GlyphId, f32)>, f32) {
         let font = self.font().as_scaled(self.scale());
         let (mut pen, mut last) = (0.0, None);
@@ -75,13 +75,14 @@ impl TextStyle {
         (glyphs, pen)
     }
 
-    /// The width of one line in whole pixels, with room for what juts out.
+    /// The width of one line in whole pixels, with one pixel for overhanging glyphs.
     pub fn width(self, text: &str) -> u32 {
         if text.is_empty() { 0 } else { self.layout(text).1.ceil() as u32 + 1 }
     }
 
-    /// Breaks text into at most `max_lines` lines no wider than `width`: at spaces, after hyphens and slashes, within
-    /// a word only where it fits no line. What does not fit ends in an ellipsis.
+    /// Breaks text into at most `max_lines` lines that are no wider than `width`: at spaces and after hyphens, dashes
+    /// and slashes, and within a word only if the word is too wide for a line. If the text does not fit, it ends in an
+    /// ellipsis.
     pub fn wrap(self, text: &str, width: u32, max_lines: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let mut line = String::new();
@@ -114,7 +115,7 @@ impl TextStyle {
         lines
     }
 
-    /// The longest start of `text`, at least one character, that is no wider than `width`: its length in bytes.
+    /// The length in bytes of the longest prefix of `text`, of at least one character, that is no wider than `width`.
     fn prefix(self, text: &str, width: u32) -> usize {
         let ends = text.char_indices().skip(1).map(|(i, _)| i).chain([text.len()]);
         let mut best = text.chars().next().map_or(0, char::len_utf8);
@@ -127,6 +128,7 @@ impl TextStyle {
         best
     }
 
+    /// Shortens a line so that it fits with an ellipsis.
     fn ellipsise(self, line: &str, width: u32) -> String {
         let mut kept = line.trim_end().to_owned();
         loop {
@@ -137,7 +139,7 @@ impl TextStyle {
         }
     }
 
-    /// Draws one line whose box has its top left at (x, y).
+    /// Draws one line with the top left corner at (x, y).
     pub fn draw(self, canvas: &mut Canvas, text: &str, x: f32, y: f32) {
         let font = self.font();
         let baseline = y.round() + self.baseline();
@@ -153,7 +155,8 @@ impl TextStyle {
     }
 }
 
-/// The unbreakable parts of a text, each with the space or hyphen that ends it; line breaks count as spaces.
+/// The parts of a text between possible line breaks, each with the space, hyphen, dash or slash that ends it. Line
+/// breaks count as spaces.
 fn pieces(text: &str) -> Vec<String> {
     let mut out = vec![String::new()];
     let mut chars = text.chars().peekable();
@@ -232,7 +235,7 @@ mod tests {
             style.draw(&mut canvas, &text, 10.0, 10.0);
             let image = canvas.into_image();
             for (x, y, p) in image.enumerate_pixels() {
-                // Two pixels aside: italics-like overhang of single glyphs such as j.
+                // Single glyphs such as j may extend two pixels to the side.
                 let inside = (8..w - 8).contains(&x) && (10..h - 10).contains(&y);
                 prop_assert!(inside || p.0 == PAPER, "ink at {x}, {y} of {text:?}");
             }

@@ -1,4 +1,4 @@
-//! Pictures as files: png, jpeg and webp, written whole or not at all.
+//! Writes pictures atomically as PNG, JPEG and WebP files.
 
 use std::path::Path;
 
@@ -13,31 +13,31 @@ use crate::{Error, Result};
 /// A drawn picture with its metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
-    /// The pixels, sRGB.
+    /// The pixels, in sRGB.
     pub image: RgbImage,
-    /// How they came about.
+    /// How the picture was made.
     pub metadata: Metadata,
 }
 
-/// The formats that pictures are written in.
+/// The supported file formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Lossless; metadata in an iTXt chunk.
+    /// PNG: lossless, with metadata in an iTXt chunk.
     Png,
-    /// Quality 92; metadata in Exif.
+    /// JPEG: quality 92, with metadata in Exif.
     Jpeg,
-    /// Lossless; metadata in Exif.
+    /// WebP: lossless, with metadata in Exif.
     WebP,
 }
 
-/// An Exif segment of a JPEG holds at most this much text.
+/// Most bytes of text in the Exif segment of a JPEG file.
 const JPEG_TEXT: usize = 65_000;
 
 impl Format {
-    /// The format that a path's ending names (png, jpg, jpeg, webp in any case).
+    /// The format for the extension of a path (png, jpg, jpeg or webp, in upper or lower case).
     ///
     /// # Errors
-    /// If the ending is another or there is none; the message lists those supported.
+    /// If there is another extension or none; the message lists the supported ones.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
@@ -47,9 +47,9 @@ impl Format {
             Some("webp") => Ok(Self::WebP),
             Some(other) => Err(Error::Ending {
                 path: path.to_owned(),
-                found: format!("the ending .{other} is no format of pictures here"),
+                found: format!("the extension .{other} is not supported"),
             }),
-            None => Err(Error::Ending { path: path.to_owned(), found: "the name has no ending".into() }),
+            None => Err(Error::Ending { path: path.to_owned(), found: "the name has no extension".into() }),
         }
     }
 
@@ -63,12 +63,12 @@ impl Format {
 }
 
 impl Picture {
-    /// What readers of the picture should be told, over all of its maps.
+    /// What readers of the picture should know about the values of its maps.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.metadata.panels.iter().flat_map(|p| &p.findings)
     }
 
-    /// The file's bytes in a format. The same picture gives the same bytes.
+    /// Encodes the picture. The same picture always gives the same bytes.
     ///
     /// # Errors
     /// If the format cannot hold a picture of this size.
@@ -95,7 +95,9 @@ impl Picture {
             Format::Jpeg => {
                 let text = ascii_json(&json);
                 if text.len() > JPEG_TEXT {
-                    return Err(failed(&"its metadata is longer than the format holds; write a .png"));
+                    return Err(failed(
+                        &"its metadata is too long for this format; write a .png file instead",
+                    ));
                 }
                 let mut encoder = JpegEncoder::new_with_quality(&mut out, 92);
                 encoder.set_exif_metadata(exif(&text)).map_err(|e| failed(&e))?;
@@ -114,7 +116,7 @@ impl Picture {
         Ok(out)
     }
 
-    /// The picture as a `data:image/png;base64,…` address for HTML.
+    /// The picture as a `data:image/png;base64,…` URI for HTML.
     ///
     /// # Errors
     /// If the picture cannot be encoded.
@@ -123,11 +125,10 @@ impl Picture {
         Ok(format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png)))
     }
 
-    /// Writes the picture in the format that the path's ending names. The file appears complete under its name, or
-    /// not at all.
+    /// Writes the picture atomically, in the format for the extension of the path.
     ///
     /// # Errors
-    /// If the ending names no supported format, or the file cannot be written.
+    /// If the extension is not supported, or the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.encode(Format::from_path(path)?)?;
@@ -135,7 +136,7 @@ impl Picture {
     }
 }
 
-/// Writes a file completely or not at all, see [`ascribe_core::file::write_with`].
+/// Writes a file atomically, see [`ascribe_core::file::write_with`].
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     ascribe_core::file::write_with(path, |out| out.write_all(bytes)).map_err(failed)
@@ -183,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let message = picture().save(dir.path().join("none/a.png")).unwrap_err().to_string();
         assert!(message.contains("none/a.png"), "{message}");
-        // A folder under the target's name: the rename fails after the temporary file was written.
+        // There is a folder with the name of the file, so that renaming the temporary file fails.
         std::fs::create_dir_all(dir.path().join("b.png/x")).unwrap();
         assert!(picture().save(dir.path().join("b.png")).is_err());
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

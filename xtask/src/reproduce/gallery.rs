@@ -2,15 +2,16 @@
 
 use ascribe::catalogue;
 use ascribe::core::{Run, Target};
+use ascribe::picture;
 use ascribe::viz::report::{Figure, Section};
-use ascribe::viz::{Grid, GridRow, Heatmap, Reduction, Region};
+use ascribe::viz::{Grid, GridRow, Region};
 
 use super::Setting;
 use crate::paths;
 
 const PICTURES: [&str; 6] =
     ["cat.png", "coffee.png", "tripod.png", "rocket.jpg", "uniform.jpg", "astronaut.jpg"];
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 9] = [
     "saliency",
     "input-x-gradient",
     "guided-backprop",
@@ -19,6 +20,7 @@ const METHODS: [&str; 8] = [
     "grad-cam",
     "lrp",
     "occlusion",
+    "rise",
 ];
 
 fn pictures(setting: &Setting) -> &'static [&'static str] {
@@ -51,9 +53,10 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         for id in METHODS {
             setting.bar.set_message(format!("gallery: {id}"));
             let explainer = catalogue::explainer(id, &config(id, setting.quick))?;
+            let target = explainer.score().of(target.clone());
             let attribution = explainer.explain(&model.graph, &loaded.inputs, &target, &Run::new())?;
-            let map = Heatmap::from_tensor(&attribution.values().narrow(0, 0, 1)?, Reduction::Sum)?;
-            row = row.map(map.smooth(2.0)?);
+            let (map, _) = picture::smoothed(picture::heatmap(&attribution, 0)?, prepared, Some(2.0))?;
+            row = row.map(map);
             setting.bar.inc(1);
         }
         grid = grid.row(row);
@@ -67,9 +70,10 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
 
 fn config(id: &str, quick: bool) -> serde_json::Value {
     match id {
-        "integrated-gradients" => serde_json::json!({ "steps": if quick { 20 } else { 50 } }),
+        "integrated-gradients" if quick => serde_json::json!({ "steps": 20, "tolerance": null }),
         "smooth-grad" => serde_json::json!({ "samples": if quick { 10 } else { 50 } }),
         "occlusion" => serde_json::json!({ "window": [32], "stride": [if quick { 32 } else { 16 }] }),
+        "rise" => serde_json::json!({ "masks": if quick { 200 } else { 2000 } }),
         _ => serde_json::json!({}),
     }
 }

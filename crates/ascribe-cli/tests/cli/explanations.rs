@@ -7,7 +7,10 @@ fn every_form_of_output() -> Test {
     let place = Place::new()?;
     let names = ["why.png", "why.jpg", "why.webp", "why.safetensors", "why.npy", "why.json", "why.html"]
         .map(|n| place.path(n));
-    let mut args = shapes(&["explain", "square.png", "--labels", "labels.txt", "--set", "steps=12", "--set", "tolerance=null"], &[]);
+    let mut args = shapes(
+        &["explain", "square.png", "--labels", "labels.txt", "--set", "steps=12", "--set", "tolerance=null"],
+        &[],
+    );
     args.extend(names.iter().flat_map(|n| ["-o", n.as_str()]));
     let found = place.json(&args)?;
 

@@ -50,7 +50,7 @@ fn derivative(table: &[f64], of: usize, at: usize) -> f64 {
         1 => value(at | of) - value(at),
         2 => (value(at | of) - value(at | first)) - (value(at | of & !first) - value(at)),
         members => {
-            let sign = |part: usize| if (members - part.count_ones()) % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |part: usize| if (members - part.count_ones()).is_multiple_of(2) { 1.0 } else { -1.0 };
             subsets(of).map(|part| sign(part) * value(at | part)).sum()
         }
     }

@@ -29,7 +29,7 @@ impl TableGame {
     /// which is the mean over the sizes of `S` of the mean over the `S` of that size. They sum to `v(N) − v(∅)`. Shapley
     /// 1953, "A value for n-person games", Contributions to the Theory of Games II. `O(2ⁿ n)`.
     pub fn shapley_values(&self) -> Vec<f64> {
-        self.by_player(|means| mean(means))
+        self.by_player(mean)
     }
 
     /// The Banzhaf value of each of the `n` players: its marginal contribution, averaged over all coalitions of the others,

@@ -14,7 +14,7 @@ fn random(players: usize, seed: u64) -> TableGame {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f64 / (1 << 23) as f64 - 1.0
+        (state >> 40) as f64 / f64::from(1 << 23) - 1.0
     };
     TableGame::new(players, (0..1 << players).map(|_| next()).collect()).unwrap()
 }

@@ -26,11 +26,12 @@ pub(super) const WIDEST_BORDER: usize = 16;
 
 /// A convolution, or its input gradient, on blocked tensors.
 ///
-/// The *source* is the tensor that is read (input, or output gradient), the *destination* the one that is written (output,
-/// or input gradient). Weights are packed once, or *lent*: they stay in the caller's memory and are read when the
-/// convolution runs ([`super::Weights`]).
+/// The *source* is the tensor that is read (input, or output gradient), the *destination* the one that is written
+/// (output, or input gradient). Weights are packed once, or *lent*: they stay in the caller's memory and are read when
+/// the convolution runs ([`super::Weights`]).
 ///
-/// Batch size and borders of source and destination may differ from call to call. They have no influence on the results.
+/// Batch size and borders of source and destination may differ from call to call. They have no influence on the
+/// results.
 ///
 /// ```
 /// use ascribe_kernels::blocked::{BlockedConv, BlockedEpilogue, BlockedShape, from_blocked, to_blocked};
@@ -94,8 +95,9 @@ pub(super) enum Form {
 impl BlockedConv {
     /// Packs a forward convolution: source = input, destination = output.
     ///
-    /// `None` where this layout has no kernel: for horizontal strides above 2, for groups, unless each has one source and
-    /// one destination channel or multiples of 16 of both, and for convolutions that would need a border of more than 16 pixels.
+    /// `None` where this layout has no kernel: for horizontal strides above 2, for groups, unless each has one source
+    /// and one destination channel or multiples of 16 of both, and for convolutions that would need a border of more
+    /// than 16 pixels.
     ///
     /// # Errors
     /// [`KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -103,8 +105,8 @@ impl BlockedConv {
         Self::forward_with(Isa::detect(), shape, weight)
     }
 
-    /// Packs an input gradient: source = output gradient, destination = input gradient. This is also the forward pass of a
-    /// transposed convolution.
+    /// Packs an input gradient: source = output gradient, destination = input gradient. This is also the forward pass
+    /// of a transposed convolution.
     ///
     /// `None` as for [`BlockedConv::forward`], except that any stride is supported.
     ///
@@ -197,7 +199,8 @@ impl BlockedConv {
         })
     }
 
-    /// Number of multiplications that direct convolution takes for one sample, whatever algorithm this convolution uses.
+    /// Number of multiplications that direct convolution takes for one sample, whatever algorithm this convolution
+    /// uses.
     pub fn products_per_sample(&self) -> usize {
         let of_class = |class: &Class| class.rows() * class.lattice.points();
         let direct = self.dst.0 * self.classes.iter().map(of_class).sum::<usize>();
@@ -215,10 +218,9 @@ impl BlockedConv {
     /// Runs the convolution. Writes all of `dst`, including the zeros of the border and of the padded channels.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when a shape has other channels or another size than the convolution, the
-    /// batches differ, or the source's border is narrower than [`BlockedConv::source_pad`];
-    /// [`KernelError::Length`] when a slice does not have the length of its shape, or lent weights do not have the length
-    /// that the convolution implies.
+    /// [`KernelError::Shape`] when a shape has other channels or another size than the convolution, the batches differ,
+    /// or the source's border is narrower than [`BlockedConv::source_pad`]; [`KernelError::Length`] when a slice does
+    /// not have the length of its shape, or lent weights do not have the length that the convolution implies.
     pub fn run(
         &self,
         src_shape: &BlockedShape,

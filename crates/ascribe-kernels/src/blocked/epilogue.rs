@@ -6,8 +6,8 @@ use crate::error::{KernelError, Result, check_len};
 
 /// What is done to a sum before it is stored: y ← mask · activation(sum + bias\[channel\] + residual).
 ///
-/// Bit masks have one bit per value: bit c of the `u16` at \[n\]\[block\]\[y\]\[x\] is that of channel 16 · block + c. They
-/// have [`BlockedShape::mask_len`] elements.
+/// Bit masks have one bit per value: bit c of the `u16` at \[n\]\[block\]\[y\]\[x\] is that of channel 16 · block + c.
+/// They have [`BlockedShape::mask_len`] elements.
 #[derive(Debug)]
 pub struct BlockedEpilogue<'a> {
     /// One value per channel, padded to a multiple of 16.
@@ -17,11 +17,11 @@ pub struct BlockedEpilogue<'a> {
     pub residual: Option<(&'a BlockedShape, &'a [f32])>,
     /// Applied to sum + bias + residual.
     pub activation: Activation<f32>,
-    /// Receives a bit mask of the values at which the activation passes its gradient on: where sum > 0 for `Relu`, where
-    /// min < sum < max for `Clip` (as in `PyTorch`, the gradient is 0 at the bounds), everywhere for `None`.
+    /// Receives a bit mask of the values at which the activation passes its gradient on: where sum > 0 for `Relu`,
+    /// where min < sum < max for `Clip` (as in `PyTorch`, the gradient is 0 at the bounds), everywhere for `None`.
     pub record: Option<&'a mut [u16]>,
-    /// A bit mask that is applied last: a value is kept where its bit is set, and replaced by 0 elsewhere. With the bits that
-    /// the forward pass recorded, this multiplies by the gradient of the activation.
+    /// A bit mask that is applied last: a value is kept where its bit is set, and replaced by 0 elsewhere. With the
+    /// bits that the forward pass recorded, this multiplies by the gradient of the activation.
     pub mask: Option<&'a [u16]>,
 }
 

@@ -1,8 +1,8 @@
 //! Applies epilogues to finished tiles.
 //!
-//! Which parts an epilogue has (residual, record, mask, activation) is known before the tiles are computed. Each combination
-//! is compiled separately, without branches in the inner loop: a vector of sums can come from as few as sixteen products,
-//! so that the epilogue is a considerable part of the work.
+//! Which parts an epilogue has (residual, record, mask, activation) is known before the tiles are computed. Each
+//! combination is compiled separately, without branches in the inner loop: a vector of sums can come from as few as
+//! sixteen products, so that the epilogue is a considerable part of the work.
 
 use super::layout::BLOCK;
 use super::tile::MAX_BLOCKS;
@@ -66,8 +66,8 @@ pub(super) struct Sums<'a> {
 /// A function that applies the epilogue to a tile and stores the results.
 ///
 /// # Safety
-/// The processor has the instruction set, and the epilogue the parts, for which the function was chosen. Pointers and steps
-/// are valid for the tile.
+/// The processor has the instruction set, and the epilogue the parts, for which the function was chosen. Pointers and
+/// steps are valid for the tile.
 pub(super) type Run = unsafe fn(&Sums<'_>);
 
 /// Selects the function for the parts that `finish` has; `tail` is whether a block has lanes that are not channels.
@@ -135,8 +135,8 @@ impl<const ACTIVATION: u8, const RESIDUAL: bool, const RECORD: bool, const MASK:
         for (block, part) in finish.blocks.iter().enumerate().take(blocks) {
             let mut lane = 0;
             while lane < BLOCK {
-                // SAFETY: the contract of [`Run`]. `max` and `min` return their second operand where either is NaN, so that a
-                // NaN stays NaN.
+                // SAFETY: the contract of [`Run`]. `max` and `min` return their second operand where either is NaN, so
+                // that a NaN stays NaN.
                 unsafe {
                     let (min, max) = match part.activation {
                         Activation::Clip { min, max } => (S::splat(min), S::splat(max)),

@@ -1,8 +1,8 @@
 //! Convolutions that read contiguous NCHW and write the blocked layout: the first layer of a network.
 //!
-//! An image has three channels, so that blocks of sixteen channels would be mostly zeros. The register tile broadcasts source
-//! values and does not need them in blocks. It only needs rows that are padded with zeros, so each task copies the rows that
-//! it reads.
+//! An image has three channels, so that blocks of sixteen channels would be mostly zeros. The register tile broadcasts
+//! source values and does not need them in blocks. It only needs rows that are padded with zeros, so each task copies
+//! the rows that it reads.
 
 use std::sync::Arc;
 

@@ -27,8 +27,8 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// `entries` tell where the source values of each class and step are, `source` where those of a lattice's grid points
-    /// are; `borderless` is whether no tensor has a border.
+    /// `entries` tell where the source values of each class and step are, `source` where those of a lattice's grid
+    /// points are; `borderless` is whether no tensor has a border.
     pub(super) fn new(
         conv: &'a BlockedConv,
         entries: Vec<Vec<Entry>>,
@@ -83,8 +83,9 @@ impl<'a> Job<'a> {
     /// Sums the products of one chain for some units of a sample, and after the last chain applies the epilogue.
     ///
     /// # Safety
-    /// `src` is the first source block of the panel's group in the sample, and all taps are readable from there. `dst` is the
-    /// first destination block of the panel. `sums` has room for a tile. No other task writes these units of this panel.
+    /// `src` is the first source block of the panel's group in the sample, and all taps are readable from there. `dst`
+    /// is the first destination block of the panel. `sums` has room for a tile. No other task writes these units of
+    /// this panel.
     pub(super) unsafe fn chain(
         &self,
         class: usize,

@@ -10,8 +10,8 @@ pub const BLOCK: usize = 16;
 
 /// The shape of a batch of feature maps in the blocked layout, `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`.
 ///
-/// Channels are padded with zeros to a multiple of 16, and the border of `pad` pixels around each plane holds zeros. Every
-/// kernel that writes a blocked tensor also writes these zeros, and every kernel that reads one relies on them.
+/// Channels are padded with zeros to a multiple of 16, and the border of `pad` pixels around each plane holds zeros.
+/// Every kernel that writes a blocked tensor also writes these zeros, and every kernel that reads one relies on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockedShape {
     /// Number of samples.
@@ -24,8 +24,8 @@ pub struct BlockedShape {
     pub pad: [usize; 2],
 }
 
-// Sizes are computed with saturating arithmetic. No slice has `usize::MAX` elements, so that a shape that does not fit the
-// address space fails the length check.
+// Sizes are computed with saturating arithmetic. No slice has `usize::MAX` elements, so that a shape that does not fit
+// the address space fails the length check.
 impl BlockedShape {
     /// Number of blocks of 16 channels.
     pub fn blocks(&self) -> usize {
@@ -91,8 +91,8 @@ impl BlockedShape {
         low_mask((self.channels - block * BLOCK).min(BLOCK)) as u16
     }
 
-    /// Sets the border to the left and right of the rows `first..end` of a plane to zero, and the border above the first row
-    /// or below the last row if these are among them.
+    /// Sets the border to the left and right of the rows `first..end` of a plane to zero, and the border above the
+    /// first row or below the last row if these are among them.
     ///
     /// # Safety
     /// `plane` has [`BlockedShape::plane`] writable elements, and nothing else accesses these rows.
@@ -160,8 +160,8 @@ fn planar_len(shape: &BlockedShape) -> usize {
     shape.batch.saturating_mul(shape.channels).saturating_mul(shape.pixels())
 }
 
-/// Runs `body(isa, offset of the block's first channel in NCHW, number of its channels, index of the block)` in parallel for
-/// every block of channels of every sample.
+/// Runs `body(isa, offset of the block's first channel in NCHW, number of its channels, index of the block)` in
+/// parallel for every block of channels of every sample.
 fn for_blocks(shape: &BlockedShape, body: impl Fn(Isa, usize, usize, usize) + Sync) {
     let isa = Isa::detect();
     let blocks = shape.blocks();
@@ -251,8 +251,8 @@ impl Kernel<f32> for FromBlock<'_> {
     }
 }
 
-/// Copies `blocks` blocks of channels of every sample, from block `from` of `x` to block `to` of `y`, and sets the border of
-/// the copied blocks to zero. This is how tensors are concatenated and split along the channels.
+/// Copies `blocks` blocks of channels of every sample, from block `from` of `x` to block `to` of `y`, and sets the
+/// border of the copied blocks to zero. This is how tensors are concatenated and split along the channels.
 ///
 /// # Errors
 /// [`KernelError::Shape`] when batches or sizes differ or there are not that many blocks;

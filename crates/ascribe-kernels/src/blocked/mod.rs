@@ -1,14 +1,14 @@
 //! Convolutions, poolings and element-wise operations on a blocked layout, for `f32` only.
 //!
-//! A tensor is stored as `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`. The sixteen channels of a pixel are one cache line and
-//! one 512-bit vector, and since each plane is stored with a border of zeros, convolutions read their padding like any
-//! other pixel. A chain of layers stays in this layout from the first convolution to the last, so that nothing is
+//! A tensor is stored as `[N][C/16][H + 2·pad_h][W + 2·pad_w][16]`. The sixteen channels of a pixel are one cache line
+//! and one 512-bit vector, and since each plane is stored with a border of zeros, convolutions read their padding like
+//! any other pixel. A chain of layers stays in this layout from the first convolution to the last, so that nothing is
 //! rearranged between them; see [`BlockedShape`], [`to_blocked`] and [`from_blocked`].
 //!
-//! [`BlockedConv`] computes a tile of pixels × output channels at a time in registers. It sums at most 192 products in one
-//! accumulator (a chain) before it adds them to the result, which keeps rounding errors small. Where chains end depends on
-//! the layer alone, so that results are bit-identical for any number of threads, and the result for a sample is
-//! bit-identical in any batch.
+//! [`BlockedConv`] computes a tile of pixels × output channels at a time in registers. It sums at most 192 products in
+//! one accumulator (a chain) before it adds them to the result, which keeps rounding errors small. Where chains end
+//! depends on the layer alone, so that results are bit-identical for any number of threads, and the result for a sample
+//! is bit-identical in any batch.
 //!
 //! On processors with AMX, Intel's matrix unit, some convolutions can run on it ([`BlockedConv::forward_split`]). It
 //! multiplies 16-bit floats, so each `f32` is split into a sum of two or three of them.
@@ -18,8 +18,8 @@
 //! [`BlockedEpilogue::mask`] applies them while the backward pass computes the gradient.
 //!
 //! If only a rectangle of the input changes, only a rectangle of each feature map changes. [`BlockedConv::for_patch`]
-//! computes such a patch of the output from windows of the input ([`cut_windows`]), bit-identical to what the convolution
-//! of the whole input gives there.
+//! computes such a patch of the output from windows of the input ([`cut_windows`]), bit-identical to what the
+//! convolution of the whole input gives there.
 
 mod buffer;
 mod conv;

@@ -55,12 +55,13 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Applies the epilogue to the sums of `pixels` pixels of one block, `[pixel][16]`, and stores them. The pixels lie in a
-    /// row that starts at (y, x); their distance in the destination is the `step` given to [`PanelFinish::of_row`].
+    /// Applies the epilogue to the sums of `pixels` pixels of one block, `[pixel][16]`, and stores them. The pixels lie
+    /// in a row that starts at (y, x); their distance in the destination is the `step` given to
+    /// [`PanelFinish::of_row`].
     ///
     /// # Safety
-    /// `finish` and `plane` belong to the same block of the same sample. The pixels exist, `values` holds as many, and no
-    /// other task writes them.
+    /// `finish` and `plane` belong to the same block of the same sample. The pixels exist, `values` holds as many, and
+    /// no other task writes them.
     pub(super) unsafe fn finish_row(
         &self,
         finish: &PanelFinish,

@@ -6,8 +6,8 @@ use super::buffer::Buffer;
 use super::layout::BLOCK;
 use crate::conv::lattice::Lattice;
 
-/// Most products per chain, that is, summed in one accumulator before they are added to the result. Short chains reduce the
-/// rounding error, and their weights stay in the first-level cache.
+/// Most products per chain, that is, summed in one accumulator before they are added to the result. Short chains reduce
+/// the rounding error, and their weights stay in the first-level cache.
 pub(super) const CHAIN: usize = 192;
 
 /// One to three consecutive blocks of destination channels, which a register tile sums together.
@@ -47,8 +47,8 @@ pub(super) struct Step {
 }
 
 impl Class {
-    /// Sums one source block after the other, and within a block tap by tap. Chains end between blocks or, if there are many
-    /// taps, between taps.
+    /// Sums one source block after the other, and within a block tap by tap. Chains end between blocks or, if there are
+    /// many taps, between taps.
     pub(super) fn blocked(lattice: Lattice, channels: usize) -> Self {
         const MOST: usize = CHAIN / BLOCK;
         let (taps, blocks) = (lattice.taps.len(), channels.div_ceil(BLOCK));
@@ -93,8 +93,8 @@ pub(super) fn pieces(len: usize, count: usize) -> impl Iterator<Item = Range<usi
     (0..count).map(move |at| at * len / count..(at + 1) * len / count)
 }
 
-/// Divides the destination blocks of each group into panels of at most `most_blocks` blocks: of two blocks, and for an odd
-/// number one of three (or of one, if there is only one block or `most_blocks` is less than 3).
+/// Divides the destination blocks of each group into panels of at most `most_blocks` blocks: of two blocks, and for an
+/// odd number one of three (or of one, if there is only one block or `most_blocks` is less than 3).
 pub(super) fn panels(groups: usize, rows: usize, channels: usize, most_blocks: usize) -> Vec<Panel> {
     let (blocks, src_blocks) = (rows.div_ceil(BLOCK), channels.div_ceil(BLOCK));
     let mut panels = Vec::new();
@@ -117,9 +117,9 @@ pub(super) fn panels(groups: usize, rows: usize, channels: usize, most_blocks: u
     panels
 }
 
-/// Packs `weight(class, destination channel, step, index in the step)`, panel by panel, and stores in each panel where its
-/// weights start. Destination channels are numbered through all blocks; for the padding of the last block, `weight` has to
-/// return 0.
+/// Packs `weight(class, destination channel, step, index in the step)`, panel by panel, and stores in each panel where
+/// its weights start. Destination channels are numbered through all blocks; for the padding of the last block, `weight`
+/// has to return 0.
 pub(super) fn pack(
     panels: &mut [Panel],
     classes: &[Class],

@@ -9,8 +9,8 @@ use super::winograd::Winograd;
 use crate::conv::lattice::Lattice;
 use crate::error::{KernelError, Result};
 
-/// The receptive field of a layer: which source pixels a destination pixel depends on. Along each axis, destination pixel p
-/// depends on (some of) the `extent` source pixels that start at p · stride + first.
+/// The receptive field of a layer: which source pixels a destination pixel depends on. Along each axis, destination
+/// pixel p depends on (some of) the `extent` source pixels that start at p · stride + first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
     /// Step in the source per destination pixel.
@@ -38,12 +38,12 @@ impl Reach {
 }
 
 impl BlockedConv {
-    /// The source pixels that a destination pixel depends on. `None` where this is not the same for all pixels (input gradients
-    /// of strided convolutions), for input gradients in NCHW ([`BlockedConv::input_grad_planar`]), and for Winograd's
-    /// F(4 × 4), where the rounding of a pixel depends on the whole tile.
+    /// The source pixels that a destination pixel depends on. `None` where this is not the same for all pixels (input
+    /// gradients of strided convolutions), for input gradients in NCHW ([`BlockedConv::input_grad_planar`]), and for
+    /// Winograd's F(4 × 4), where the rounding of a pixel depends on the whole tile.
     ///
-    /// A pixel of Winograd's F(2 × 2) depends on its 3 × 3 source pixels only. How it is rounded depends on its position in
-    /// the tile; see [`BlockedConv::patch_step`].
+    /// A pixel of Winograd's F(2 × 2) depends on its 3 × 3 source pixels only. How it is rounded depends on its
+    /// position in the tile; see [`BlockedConv::patch_step`].
     pub fn reach(&self) -> Option<Reach> {
         match (self.form, self.classes.as_slice()) {
             (Form::ToPlanar(_), _) => None,
@@ -61,8 +61,8 @@ impl BlockedConv {
         }
     }
 
-    /// The first row and column of a patch have to be multiples of this. It is the side of the tiles of a Winograd convolution,
-    /// and 1 for other convolutions.
+    /// The first row and column of a patch have to be multiples of this. It is the side of the tiles of a Winograd
+    /// convolution, and 1 for other convolutions.
     pub fn patch_step(&self) -> usize {
         match self.form {
             Form::Winograd(winograd) => winograd.outputs,
@@ -72,10 +72,10 @@ impl BlockedConv {
 
     /// The same convolution for a patch of `size` pixels of the destination. It shares the weights with this one.
     ///
-    /// Its source is the window that the patch depends on ([`Reach::window`], starting at [`Reach::start`]), with zeros where
-    /// the window extends beyond the source, and no border. It multiplies and adds in the same order as the whole
-    /// convolution, so that a patch that starts at a multiple of [`BlockedConv::patch_step`] is bit-identical to that part
-    /// of the whole.
+    /// Its source is the window that the patch depends on ([`Reach::window`], starting at [`Reach::start`]), with zeros
+    /// where the window extends beyond the source, and no border. It multiplies and adds in the same order as the whole
+    /// convolution, so that a patch that starts at a multiple of [`BlockedConv::patch_step`] is bit-identical to that
+    /// part of the whole.
     ///
     /// `None` where [`BlockedConv::reach`] is `None`.
     ///

@@ -12,14 +12,14 @@ use crate::simd::{Isa, Kernel, Simd};
 /// Pixels per task, about.
 const TASK: usize = 1024;
 
-/// y ← epilogue(x): bias, residual, activation with record, and mask, as after a convolution. Writes the zeros of the border
-/// and of the padded channels of `y` too.
+/// y ← epilogue(x): bias, residual, activation with record, and mask, as after a convolution. Writes the zeros of the
+/// border and of the padded channels of `y` too.
 ///
 /// With a residual this is an addition; with only a mask it is the gradient of an activation.
 ///
 /// # Errors
-/// [`crate::KernelError::Shape`] when shapes differ in more than their borders; [`crate::KernelError::Length`] when a slice
-/// does not have the length of its shape.
+/// [`crate::KernelError::Shape`] when shapes differ in more than their borders; [`crate::KernelError::Length`] when a
+/// slice does not have the length of its shape.
 pub fn apply(
     x_shape: &BlockedShape,
     x: &[f32],
@@ -30,8 +30,8 @@ pub fn apply(
     scaled("blocked apply", None, x_shape, x, epilogue, y_shape, y)
 }
 
-/// y ← epilogue(scale\[channel\] · x), for a batch normalisation that was not folded into a convolution. Product and bias
-/// are added with a single rounding. `scale` is padded to a multiple of 16, as the bias is.
+/// y ← epilogue(scale\[channel\] · x), for a batch normalisation that was not folded into a convolution. Product and
+/// bias are added with a single rounding. `scale` is padded to a multiple of 16, as the bias is.
 ///
 /// # Errors
 /// As [`apply`].
@@ -46,8 +46,8 @@ pub fn scale_shift(
     scaled("blocked scale_shift", Some(scale), x_shape, x, epilogue, y_shape, y)
 }
 
-/// a ← a + Σₙ weights\[n\] · bₙ over the samples bₙ of `b`, in order; `a` is one sample. Borders may differ, and that of `a` is
-/// not written.
+/// a ← a + Σₙ weights\[n\] · bₙ over the samples bₙ of `b`, in order; `a` is one sample. Borders may differ, and that
+/// of `a` is not written.
 ///
 /// # Errors
 /// As [`apply`]; [`crate::KernelError::Length`] when there is not one weight per sample.
@@ -171,8 +171,8 @@ impl Kernel<f32> for ScaleRow<'_> {
     }
 }
 
-/// Runs `body(scratch, isa, plane, first row, number of rows)` in parallel for all rows of all planes, several rows at a time.
-/// `scratch` is the number of floats of scratch per thread.
+/// Runs `body(scratch, isa, plane, first row, number of rows)` in parallel for all rows of all planes, several rows at
+/// a time. `scratch` is the number of floats of scratch per thread.
 pub(super) fn for_rows(
     shape: &BlockedShape,
     scratch: usize,

@@ -18,8 +18,8 @@ pub struct Redistribution<'a> {
     pub signal: Blocked<'a>,
     /// R is divided by the sum of these; it is not divided if both are absent.
     pub denominators: [Option<Blocked<'a>>; 2],
-    /// The stabiliser ε of the denominator d: stab(d) = d + ε sign(d), with sign(0) = 1. With ε = 0, the quotient is 0 where
-    /// the denominator is 0.
+    /// The stabiliser ε of the denominator d: stab(d) = d + ε sign(d), with sign(0) = 1. With ε = 0, the quotient is 0
+    /// where the denominator is 0.
     pub epsilon: f32,
     /// The quotient is multiplied by this.
     pub factor: Option<Blocked<'a>>,
@@ -91,8 +91,8 @@ struct Row<'a> {
 impl Kernel<f32> for Row<'_> {
     type Output = ();
 
-    // Plain loops, which the compiler vectorises for the instruction set. A row stays in the first-level cache from one loop
-    // to the next.
+    // Plain loops, which the compiler vectorises for the instruction set. A row stays in the first-level cache from one
+    // loop to the next.
     #[inline(always)]
     unsafe fn run<S: Simd<T = f32>>(self) {
         let Row { y, signal, denominators, epsilon, factor, addend } = self;

@@ -125,7 +125,8 @@ fn instruction_sets_agree() {
     }
 }
 
-/// The emulated AMX unit against portable direct convolution, and the processor's AMX, if it has one, against the emulation.
+/// The emulated AMX unit against portable direct convolution, and the processor's AMX, if it has one, against the
+/// emulation.
 #[test]
 fn matrix_units_agree() {
     let layers =

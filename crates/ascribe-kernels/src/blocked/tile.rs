@@ -1,7 +1,7 @@
 //! The register tile of blocked convolutions: the pixels × destination channels that are summed in registers.
 //!
-//! With 512-bit vectors, a tile has up to 14 pixels × 32 destination channels. This takes 28 accumulators, two vectors of
-//! weights and one broadcast source value. Each tile size is compiled separately, so that the accumulators stay in
+//! With 512-bit vectors, a tile has up to 14 pixels × 32 destination channels. This takes 28 accumulators, two vectors
+//! of weights and one broadcast source value. Each tile size is compiled separately, so that the accumulators stay in
 //! registers.
 
 use super::finish::{PanelFinish, Sums};
@@ -13,8 +13,8 @@ use crate::simd::{Isa, Kernel, OnPortable, Simd, Target};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{OnAvx2, OnAvx512};
 
-/// Products of a chain whose operands are consecutive in memory: `count` source values from `offset` on (relative to the
-/// first pixel of a tile), and as many rows of weights.
+/// Products of a chain whose operands are consecutive in memory: `count` source values from `offset` on (relative to
+/// the first pixel of a tile), and as many rows of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) offset: isize,
@@ -77,8 +77,8 @@ pub(super) fn most_blocks(isa: Isa, mode: Mode) -> usize {
     }
 }
 
-/// The numbers of pixels per row that tiles of `blocks` blocks can have: first for tiles of one row, then for tiles of two
-/// rows. In descending order; tiles of one row go down to 1 pixel.
+/// The numbers of pixels per row that tiles of `blocks` blocks can have: first for tiles of one row, then for tiles of
+/// two rows. In descending order; tiles of one row go down to 1 pixel.
 pub(super) fn sizes(isa: Isa, mode: Mode, blocks: usize) -> [&'static [usize]; 2] {
     match (isa, blocks) {
         (Isa::Avx512, _) if mode == Mode::Dense(1) => [&[14, 8, 7, 6, 5, 4, 3, 2, 1], &[]],

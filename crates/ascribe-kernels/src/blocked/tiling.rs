@@ -51,8 +51,8 @@ impl Source {
 pub(super) enum Units {
     /// A unit is this many grid rows.
     Rows(usize),
-    /// A unit is a run of consecutive pixels that may extend over several rows. This is possible where rows follow each other
-    /// without a gap in every tensor.
+    /// A unit is a run of consecutive pixels that may extend over several rows. This is possible where rows follow each
+    /// other without a gap in every tensor.
     Flat,
 }
 
@@ -94,8 +94,8 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    /// Divides the grid of `lattice` into tiles. `sizes` are the possible numbers of pixels per row for tiles of one row and
-    /// of two rows.
+    /// Divides the grid of `lattice` into tiles. `sizes` are the possible numbers of pixels per row for tiles of one
+    /// row and of two rows.
     pub(super) fn new(
         lattice: &Lattice,
         units: Units,
@@ -157,8 +157,8 @@ impl Tiling {
     }
 }
 
-/// Divides `len` pixels into pieces whose sizes are among `sizes` (descending, down to 1). It makes as few pieces as possible,
-/// of nearly equal size, as far as these sizes exist. Returns start and size of each piece.
+/// Divides `len` pixels into pieces whose sizes are among `sizes` (descending, down to 1). It makes as few pieces as
+/// possible, of nearly equal size, as far as these sizes exist. Returns start and size of each piece.
 pub(super) fn split(len: usize, sizes: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     let most = sizes.first().copied().unwrap_or(1);
     let mut start = 0;

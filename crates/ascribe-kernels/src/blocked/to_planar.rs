@@ -1,8 +1,8 @@
 //! Input gradients that read the blocked layout and write contiguous NCHW: the gradient of a network's first layer.
 //!
-//! The lanes of a register tile are destination channels, but an image has only three. To use more lanes, the pixels of a
-//! small neighbourhood are treated as additional channels: with three channels and 2 × 2 pixels, twelve of sixteen lanes are
-//! used. They are rearranged to pixels when they are written.
+//! The lanes of a register tile are destination channels, but an image has only three. To use more lanes, the pixels of
+//! a small neighbourhood are treated as additional channels: with three channels and 2 × 2 pixels, twelve of sixteen
+//! lanes are used. They are rearranged to pixels when they are written.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ impl BlockedConv {
     /// Packs an input gradient that writes contiguous NCHW, for layers with few input channels. Run it with
     /// [`BlockedConv::run_to_planar`].
     ///
-    /// `None` if there is more than one group or there are more than 16 input channels, and where the source would need a
-    /// border of more than 16 pixels.
+    /// `None` if there is more than one group or there are more than 16 input channels, and where the source would need
+    /// a border of more than 16 pixels.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -54,8 +54,8 @@ impl BlockedConv {
             return Ok(None);
         }
         let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
-        // A neighbourhood has as many rows and columns as the stride, so that all of its pixels meet the same source pixels; 2
-        // where the stride is 1, if the neighbourhood then still fits a block of 16 lanes.
+        // A neighbourhood has as many rows and columns as the stride, so that all of its pixels meet the same source
+        // pixels; 2 where the stride is 1, if the neighbourhood then still fits a block of 16 lanes.
         let factor = shape.stride.map(|stride| if stride == 1 { 2 } else { stride });
         let factor = if shape.in_channels * factor[0] * factor[1] <= BLOCK { factor } else { shape.stride };
         let step = [0, 1].map(|axis| factor[axis] / shape.stride[axis]);
@@ -164,8 +164,8 @@ impl BlockedConv {
                     let end = (units.end * unit_rows).min(folded.size[0]);
                     for panel in &self.panels {
                         for chain in 0..class.chains.len() {
-                            // SAFETY: lengths, shapes and the border are checked. The strip has room for the rows of these
-                            // units, and offsets are relative to row 0.
+                            // SAFETY: lengths, shapes and the border are checked. The strip has room for the rows of
+                            // these units, and offsets are relative to row 0.
                             unsafe {
                                 let src = src.as_ptr().add(sample * src_shape.sample());
                                 let to = strip

@@ -17,9 +17,9 @@ pub struct Patches<'a> {
     pub places: &'a [[usize; 2]],
 }
 
-/// Cuts a window out of each of several variants of an image: y\[n\]\[p\] = image n at `starts`\[n\] + p. Image n is `base`
-/// (one sample) with patch n pasted over it; beyond the sides of the image, the value is `outside`. Sets the border of `y` to
-/// zero.
+/// Cuts a window out of each of several variants of an image: y\[n\]\[p\] = image n at `starts`\[n\] + p. Image n is
+/// `base` (one sample) with patch n pasted over it; beyond the sides of the image, the value is `outside`. Sets the
+/// border of `y` to zero.
 ///
 /// A window that starts at (0, 0) and is as large as the image is the whole image.
 ///
@@ -108,8 +108,8 @@ impl<'a> Plane<'a> {
         Self { shape, values: &values[index * shape.plane()..][..shape.plane()] }
     }
 
-    /// For line `line` of a window that starts at (`row`, `column`) and is `width` pixels wide: which of its pixels lie within
-    /// the plane.
+    /// For line `line` of a window that starts at (`row`, `column`) and is `width` pixels wide: which of its pixels lie
+    /// within the plane.
     fn meets(&self, row: isize, line: usize, column: isize, width: usize) -> Range<usize> {
         let row = row + line as isize;
         if row < 0 || row >= self.shape.size[0] as isize {
@@ -137,8 +137,8 @@ fn within(start: isize, len: usize, side: usize) -> Range<usize> {
     first..end
 }
 
-/// Cuts a window out of each image in contiguous NCHW: y\[n\]\[c\]\[p\] = x\[n\]\[c\]\[`starts`\[n\] + p\], with zeros beyond
-/// the sides of the image. `size` is the height and width of the windows.
+/// Cuts a window out of each image in contiguous NCHW: y\[n\]\[c\]\[p\] = x\[n\]\[c\]\[`starts`\[n\] + p\], with zeros
+/// beyond the sides of the image. `size` is the height and width of the windows.
 ///
 /// # Errors
 /// [`KernelError::Length`] when `x` or `y` does not hold `starts.len()` samples.

@@ -24,8 +24,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Divides `batch` samples of `units_per_sample` units, which read `unit_bytes` of source each, and `panels` panels;
-    /// `products` is the number of multiplications of all of them.
+    /// Divides `batch` samples of `units_per_sample` units, which read `unit_bytes` of source each, and `panels`
+    /// panels; `products` is the number of multiplications of all of them.
     pub(super) fn new(
         batch: usize,
         units_per_sample: usize,
@@ -57,8 +57,8 @@ impl Work {
         Self { units_per_sample, units, strips, panels: 1, groups: 1 }
     }
 
-    /// Gives each panel to one task, or, if that makes too few tasks for the threads, to several tasks with a part of the
-    /// units each.
+    /// Gives each panel to one task, or, if that makes too few tasks for the threads, to several tasks with a part of
+    /// the units each.
     pub(super) fn panels(batch: usize, units_per_sample: usize, panels: usize) -> Self {
         let units = batch * units_per_sample;
         let threads = rayon::current_num_threads();
@@ -67,8 +67,8 @@ impl Work {
         Self { units_per_sample, units, strips, panels, groups: panels }
     }
 
-    /// Divides the lines of the grids of `batch` samples; a task prepares `line_bytes` of memory per line, once for all of its
-    /// panels. Panels are only divided among tasks if there are too few lines for the threads.
+    /// Divides the lines of the grids of `batch` samples; a task prepares `line_bytes` of memory per line, once for all
+    /// of its panels. Panels are only divided among tasks if there are too few lines for the threads.
     pub(super) fn lines(
         batch: usize,
         grid: [usize; 2],

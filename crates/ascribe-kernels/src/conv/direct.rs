@@ -1,10 +1,11 @@
 //! Direct convolution for few destination channels per group: depthwise layers, and the input gradient of a network's
 //! first layer.
 //!
-//! With one to four destination channels, packing columns for a matrix product would cost as much as the product. Instead, a
-//! strip of source rows is copied once into padded scratch memory, split by the source stride, so that every tap is a plain
-//! load at a constant offset. The register tile is `rows` × (several vectors of destination pixels). All residue classes of
-//! a strided input gradient use the same strip, and their pixels are interleaved when they are written.
+//! With one to four destination channels, packing columns for a matrix product would cost as much as the product.
+//! Instead, a strip of source rows is copied once into padded scratch memory, split by the source stride, so that every
+//! tap is a plain load at a constant offset. The register tile is `rows` × (several vectors of destination pixels). All
+//! residue classes of a strided input gradient use the same strip, and their pixels are interleaved when they are
+//! written.
 
 use std::ops::Range;
 

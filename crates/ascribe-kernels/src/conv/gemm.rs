@@ -1,10 +1,10 @@
 //! Convolution as a matrix product: packed filters times columns gathered from the source.
 //!
-//! The product is `dst[row, column] = Σ_k filter[row, k] · src[k, column]`: rows are destination channels, columns are the
-//! grid points (pixels that are computed) of all samples, and k runs over (channel, tap). Consecutive columns fill the lanes
-//! of a vector, so that NCHW memory is read and written in long runs. A task computes a block of rows and columns. It packs
-//! the columns for one block of k at a time, which is where zero padding is inserted, and multiplies them with the register
-//! tile.
+//! The product is `dst[row, column] = Σ_k filter[row, k] · src[k, column]`: rows are destination channels, columns are
+//! the grid points (pixels that are computed) of all samples, and k runs over (channel, tap). Consecutive columns fill
+//! the lanes of a vector, so that NCHW memory is read and written in long runs. A task computes a block of rows and
+//! columns. It packs the columns for one block of k at a time, which is where zero padding is inserted, and multiplies
+//! them with the register tile.
 
 use super::lattice::{Lattice, Run, Runs};
 use super::{Shapes, k_channels};
@@ -225,8 +225,8 @@ impl<T: Float> Kernel<T> for Task<'_, T> {
                 let vectors = panel_vectors.min(self.vectors - first);
                 let target =
                     simple(self.destination, first, vectors).filter(|_| p.lattice.dst_stride[1] == 1);
-                // SAFETY: `columns` has room for a panel of `vectors` vectors and k rows. Filters, sums and destinations of
-                // the tiles are those of this task's rows.
+                // SAFETY: `columns` has room for a panel of `vectors` vectors and k rows. Filters, sums and
+                // destinations of the tiles are those of this task's rows.
                 unsafe {
                     let panel = self.columns;
                     pack::<S>(&self, channel, count, first, vectors, panel);
@@ -320,8 +320,8 @@ unsafe fn pack<S: Simd>(
                         for _ in 0..count {
                             S::store(out, S::merge(S::zero(), from, mask));
                             if tap + 1 == taps {
-                                // Prefetch what the next panel reads. The planes of different channels are too far apart
-                                // for the hardware prefetcher.
+                                // Prefetch what the next panel reads. The planes of different channels are too far
+                                // apart for the hardware prefetcher.
                                 S::prefetch(from.wrapping_add(vectors * S::LANES));
                             }
                             from = from.wrapping_add(plane);
@@ -359,8 +359,8 @@ fn simple(runs: &Runs, first: usize, vectors: usize) -> Option<[Run; TILE_VECTOR
     Some(all)
 }
 
-/// Adds bias and residual to a finished tile, applies the activation, and writes it. `target` are the destination runs of
-/// the vectors, if each has exactly one.
+/// Adds bias and residual to a finished tile, applies the activation, and writes it. `target` are the destination runs
+/// of the vectors, if each has exactly one.
 ///
 /// # Safety
 /// `sums` holds the tile; the task's destination runs lie within the destination and belong to it.

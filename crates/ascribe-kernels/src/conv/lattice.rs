@@ -43,11 +43,12 @@ impl Lattice {
         }
     }
 
-    /// The lattices of an input gradient, one per residue class, each with the index of the kernel element of every tap.
+    /// The lattices of an input gradient, one per residue class, each with the index of the kernel element of every
+    /// tap.
     ///
-    /// Input pixels whose position has the same residue modulo the stride meet the same kernel elements, and neighbouring
-    /// pixels of such a class meet neighbouring pixels of the output gradient. So each class is a convolution of stride 1
-    /// over the output gradient, and no multiplications with inserted zeros are needed.
+    /// Input pixels whose position has the same residue modulo the stride meet the same kernel elements, and
+    /// neighbouring pixels of such a class meet neighbouring pixels of the output gradient. So each class is a
+    /// convolution of stride 1 over the output gradient, and no multiplications with inserted zeros are needed.
     pub(crate) fn input_grad(shape: &ConvShape) -> Vec<(Self, Vec<usize>)> {
         let stride = shape.stride;
         let mut lattices = Vec::new();
@@ -143,8 +144,8 @@ pub(super) struct Runs {
     pieces: Pieces,
 }
 
-/// The part of a vector that lies in one grid row: lanes `lane..lane + len` are the points of `sample` in row `row`, from
-/// column `column` on.
+/// The part of a vector that lies in one grid row: lanes `lane..lane + len` are the points of `sample` in row `row`,
+/// from column `column` on.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     lane: usize,
@@ -246,8 +247,8 @@ impl Runs {
         self.starts.push(0);
     }
 
-    /// Adds a run. It is merged with the previous run of the same vector if both have the same offset: where the grid is as
-    /// wide as the plane in memory, all points of a sample in a vector are one run.
+    /// Adds a run. It is merged with the previous run of the same vector if both have the same offset: where the grid
+    /// is as wide as the plane in memory, all points of a sample in a vector are one run.
     fn push(&mut self, start: usize, lane: usize, len: usize, offset: isize) {
         let mask = crate::simd::low_mask(len) << lane;
         match self.all[start..].last_mut() {

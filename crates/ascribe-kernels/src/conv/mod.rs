@@ -1,9 +1,9 @@
 //! Two-dimensional convolution on NCHW: forward pass, input gradient, weight gradient.
 //!
-//! Forward pass and input gradient are the same computation with different roles. Here the *source* is the tensor that is
-//! read (input, or output gradient) and the *destination* the one that is written (output, or input gradient). A *tap* is a
-//! kernel element, given by its offset in the source. With a stride, the destination pixels of an input gradient fall into
-//! *residue classes* modulo the stride, each of which meets other taps; see [`lattice`].
+//! Forward pass and input gradient are the same computation with different roles. Here the *source* is the tensor that
+//! is read (input, or output gradient) and the *destination* the one that is written (output, or input gradient). A
+//! *tap* is a kernel element, given by its offset in the source. With a stride, the destination pixels of an input
+//! gradient fall into *residue classes* modulo the stride, each of which meets other taps; see [`lattice`].
 
 mod direct;
 mod gemm;
@@ -24,9 +24,9 @@ use lattice::Lattice;
 
 /// A convolution, or its input gradient, with the weights packed once for many calls.
 ///
-/// Packing costs about as much as reading and writing the weights, so keep the value as long as the weights do not change.
-/// The batch size may differ from call to call. It has no influence on the result for a sample: y\[n\] is bit-identical in
-/// any batch and for any number of threads.
+/// Packing costs about as much as reading and writing the weights, so keep the value as long as the weights do not
+/// change. The batch size may differ from call to call. It has no influence on the result for a sample: y\[n\] is
+/// bit-identical in any batch and for any number of threads.
 ///
 /// ```
 /// use ascribe_kernels::{ConvParams, ConvShape, Epilogue, PackedConv};
@@ -67,12 +67,12 @@ struct Shapes {
     dst: [usize; 2],
 }
 
-/// Most products that are summed in one accumulator before it is added to the total. Three vectors of this many rows fit
-/// the first-level cache, and summing in short chains reduces the rounding error.
+/// Most products that are summed in one accumulator before it is added to the total. Three vectors of this many rows
+/// fit the first-level cache, and summing in short chains reduces the rounding error.
 const K_BLOCK: usize = 192;
 
-/// Number of source channels that one accumulator chain sums: whole channels, in blocks of nearly equal size. It depends on
-/// the filter alone, so that neither the batch nor the number of threads changes the rounding.
+/// Number of source channels that one accumulator chain sums: whole channels, in blocks of nearly equal size. It
+/// depends on the filter alone, so that neither the batch nor the number of threads changes the rounding.
 fn k_channels(channels: usize, taps: usize) -> usize {
     let most = (K_BLOCK / taps.max(1)).max(1);
     channels.div_ceil(channels.div_ceil(most))
@@ -178,8 +178,8 @@ impl<T: Float> PackedConv<T> {
         epilogue.check(KERNEL, groups * rows, destination_len)?;
         match &self.engine {
             Engine::Products(products) => {
-                // With a kernel smaller than the stride, some pixels of the input gradient depend on no tap and are zero.
-                // Filling the whole destination in order is cheaper than writing them one by one.
+                // With a kernel smaller than the stride, some pixels of the input gradient depend on no tap and are
+                // zero. Filling the whole destination in order is cheaper than writing them one by one.
                 let empty = |product: &&Product<T>| product.lattice.taps.is_empty();
                 let fill = products.iter().any(|product| empty(&product)) && epilogue.is_plain();
                 if fill {
@@ -207,8 +207,8 @@ pub fn conv2d<T: Float>(shape: &ConvShape, x: &[T], w: &[T], bias: Option<&[T]>,
     PackedConv::forward(shape, w)?.run(shape.batch, x, &Epilogue::bias(bias), y)
 }
 
-/// The input gradient ∂L/∂x from `dy` = ∂L/∂y. This is the transpose of [`conv2d`] as a linear map of `x`, and so also the
-/// forward pass of a transposed convolution.
+/// The input gradient ∂L/∂x from `dy` = ∂L/∂y. This is the transpose of [`conv2d`] as a linear map of `x`, and so also
+/// the forward pass of a transposed convolution.
 ///
 /// ⟨conv2d(x), dy⟩ = ⟨x, dx⟩ for all x and dy. `dx` is overwritten.
 ///

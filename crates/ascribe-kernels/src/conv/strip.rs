@@ -7,8 +7,8 @@ use crate::simd::{Simd, low_mask};
 /// Most elements of a strip: half the second-level cache of a small core.
 const STRIP: usize = 32 * 1024;
 
-/// Describes the padded copy of some source rows (a strip), split into phases: the residues of rows and columns modulo the
-/// source stride.
+/// Describes the padded copy of some source rows (a strip), split into phases: the residues of rows and columns modulo
+/// the source stride.
 ///
 /// Row i, column q of phase (p, r) is the source pixel `first grid row · stride + origin + (i, q) · stride +
 /// (p, r)`, or zero where the source has no such pixel.
@@ -28,8 +28,8 @@ pub(super) struct Strip {
     pub(super) row_len: usize,
     /// Vectors per grid row.
     pub(super) vectors: usize,
-    /// Whether the strip is treated as one long row, so that a vector can extend from the end of one row (padding included)
-    /// into the next. Otherwise each row starts with a new vector. The choice with fewer vectors is taken.
+    /// Whether the strip is treated as one long row, so that a vector can extend from the end of one row (padding
+    /// included) into the next. Otherwise each row starts with a new vector. The choice with fewer vectors is taken.
     pub(super) flat: bool,
     /// Number of vectors of pixels (items) that are summed per strip and residue class.
     pub(super) items: usize,
@@ -65,7 +65,8 @@ impl Strip {
             channels: k_channels(channels, taps.len()),
             count: 1,
         };
-        // Halve the strip while it is too large, but keep it much larger than the rows that neighbouring strips both copy.
+        // Halve the strip while it is too large, but keep it much larger than the rows that neighbouring strips both
+        // copy.
         while strip.channels * strip.channel_len() > STRIP && strip.rows > 2 * strip.extra_rows.max(4) {
             strip.rows = strip.rows.div_ceil(2);
         }
@@ -90,7 +91,8 @@ impl Strip {
         self.src_stride[0] * self.src_stride[1] * self.phase_len()
     }
 
-    /// Length of the scratch. It has room beyond the last row, since vectors may read there into lanes that are not used.
+    /// Length of the scratch. It has room beyond the last row, since vectors may read there into lanes that are not
+    /// used.
     pub(super) fn scratch_len(&self) -> usize {
         self.channels * self.channel_len() + self.extra_rows * self.row_len + self.row_len + 2 * self.lanes
     }

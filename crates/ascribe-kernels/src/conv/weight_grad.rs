@@ -85,8 +85,8 @@ impl Lines<'_> {
         (self.first..self.first + self.count).map(move |line| (line / height, line % height))
     }
 
-    /// Writes the columns, `[channel, tap, line]`: for each kernel element, the input pixels it is multiplied with, line by
-    /// line.
+    /// Writes the columns, `[channel, tap, line]`: for each kernel element, the input pixels it is multiplied with,
+    /// line by line.
     fn unfold<T: Float>(&self, x: &[T], taps: &[[isize; 2]], columns: &mut [T]) {
         let [in_height, in_width] = self.shape.input;
         let width = self.shape.output()[1];

@@ -76,8 +76,8 @@ impl<T: Float> Block<'_, T> {
         }
     }
 
-    /// Sums tile `number` of `width` vectors, from vector `first` on, over block `block` of `blocks` blocks of k. After the last
-    /// block, writes it to C.
+    /// Sums tile `number` of `width` vectors, from vector `first` on, over block `block` of `blocks` blocks of k. After
+    /// the last block, writes it to C.
     ///
     /// # Safety
     /// `rows` and `panel` are those of the tile, and no other task writes its part of C.
@@ -138,7 +138,8 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
         let panel_vectors = vectors.div_ceil(vectors.div_ceil(TILE_VECTORS));
         let tiles = self.rows.div_ceil(S::TILE_ROWS);
         let k_blocks = p.k.div_ceil(K_BLOCK).max(1);
-        // Copying the rows is worth it if many lanes use them. A last tile with too few rows is always copied, to fill it up.
+        // Copying the rows is worth it if many lanes use them. A last tile with too few rows is always copied, to fill
+        // it up.
         let in_place = p.rows.row == 1 || vectors <= DIRECT_VECTORS;
         let rows_of = |tile: usize, start: usize| {
             let count = S::TILE_ROWS.min(self.rows - tile * S::TILE_ROWS);
@@ -149,11 +150,11 @@ impl<T: Float> Kernel<T> for Block<'_, T> {
             let packed = self.packed_rows.wrapping_add(tile * S::TILE_ROWS * K_BLOCK);
             Rows { pointer: packed.cast_const(), row_step: 1, k_step: S::TILE_ROWS }
         };
-        // SAFETY: blocks lie within the operands; the scratch has room for a block; no other task has these sums and this block
-        // of C.
+        // SAFETY: blocks lie within the operands; the scratch has room for a block; no other task has these sums and
+        // this block of C.
         unsafe {
-            // With few lanes, most of the time goes into reading the rows. Compute one tile after the other over all of k, so
-            // that each row is read from start to end.
+            // With few lanes, most of the time goes into reading the rows. Compute one tile after the other over all of
+            // k, so that each row is read from start to end.
             if self.ahead.is_some() && vectors <= TILE_VECTORS {
                 for tile in 0..tiles {
                     for block in 0..k_blocks {

@@ -1,8 +1,8 @@
 //! Products of a few rows with a large matrix: linear layers with small batches.
 //!
-//! The matrix is read once, in the order in which it is stored, and nothing is packed, since the speed is limited by reading
-//! the matrix from memory. Sums are computed in the order of [`tile`](crate::tile), so that the number of rows has no
-//! influence on any of them.
+//! The matrix is read once, in the order in which it is stored, and nothing is packed, since the speed is limited by
+//! reading the matrix from memory. Sums are computed in the order of [`tile`](crate::tile), so that the number of rows
+//! has no influence on any of them.
 
 use super::{K_BLOCK, SharedPointer};
 use crate::float::Float;
@@ -11,8 +11,8 @@ use crate::simd::{Geometry, Isa, Kernel, Simd, low_mask, transpose};
 
 /// Most rows of the left operand for which this is used.
 pub(super) const FEW: usize = 8;
-/// Number of sums, over all rows, that a task of [`Wide`] computes at the same time. They stay in the first-level cache, and
-/// there are enough of them for long consecutive reads.
+/// Number of sums, over all rows, that a task of [`Wide`] computes at the same time. They stay in the first-level
+/// cache, and there are enough of them for long consecutive reads.
 const RUNNING: usize = 4096;
 /// Rows of the matrix that are multiplied in one pass over the sums.
 const TOGETHER: usize = 4;
@@ -81,8 +81,8 @@ impl<T: Float> Kernel<T> for Wide<'_, T> {
         let Wide { few, first, count, step, sums: chain } = self;
         let &Few { m, n, k, a, b, c, .. } = few;
         let total = chain.wrapping_add(m * step);
-        // SAFETY: masks keep reads and writes within `n` columns; the scratch has room for whole vectors; no other task writes
-        // these columns of `c`.
+        // SAFETY: masks keep reads and writes within `n` columns; the scratch has room for whole vectors; no other task
+        // writes these columns of `c`.
         unsafe {
             for start in (0..k.max(1)).step_by(K_BLOCK) {
                 let end = k.min(start + K_BLOCK);
@@ -185,8 +185,8 @@ impl<T: Float> Kernel<T> for Tall<'_, T> {
     }
 }
 
-/// Computes up to `L` = `LANES` columns for at most `M` rows. Vectors are read along k, and `L` of them are transposed, so that
-/// each lane is a column of the result.
+/// Computes up to `L` = `LANES` columns for at most `M` rows. Vectors are read along k, and `L` of them are transposed,
+/// so that each lane is a column of the result.
 ///
 /// # Safety
 /// No other task writes these columns of `c`; `m` ≤ `M`, `count` ≤ `L`.
@@ -233,8 +233,8 @@ unsafe fn columns<S: Simd, const L: usize, const M: usize>(tall: &Tall<'_, S::T>
     }
 }
 
-/// Adds a column, multiplied by each row's factor, to the chains of `m` ≤ `M` rows; chains beyond `m` repeat the last row and
-/// are not used.
+/// Adds a column, multiplied by each row's factor, to the chains of `m` ≤ `M` rows; chains beyond `m` repeat the last
+/// row and are not used.
 ///
 /// # Safety
 /// `x` has a factor for each row, `k` apart.

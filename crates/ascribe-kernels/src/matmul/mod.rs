@@ -41,8 +41,8 @@ pub struct MatmulShape {
 /// C\[i\] = op(A\[i\]) · op(B\[i\]) for i < `batch`, all row-major and contiguous.
 ///
 /// `a` has `batch · m · k` elements, or `m · k` if all products of the batch use the same matrix; `b` likewise. `c` is
-/// overwritten; with k = 0 it becomes zero. A row of C is bit-identical for any m, batch and number of threads, so that a
-/// linear layer gives the same result for a sample in any batch.
+/// overwritten; with k = 0 it becomes zero. A row of C is bit-identical for any m, batch and number of threads, so that
+/// a linear layer gives the same result for a sample in any batch.
 ///
 /// # Errors
 /// [`KernelError::Length`] when a slice does not have one of these lengths, [`KernelError::Overflow`]
@@ -98,9 +98,9 @@ pub(crate) fn matmul_with<T: Float>(
         k: if trans_b { 1 } else { n },
     };
     let c = SharedMut::new(c);
-    // An operand is best used as the lane operand if it is contiguous along m or n. B is, unless it is stored transposed, as in
-    // a linear layer. Then A becomes the lane operand, so that B, the weights, is read without packing it into lanes. The
-    // choice depends on the layouts alone and does not change the order of any sum.
+    // An operand is best used as the lane operand if it is contiguous along m or n. B is, unless it is stored
+    // transposed, as in a linear layer. Then A becomes the lane operand, so that B, the weights, is read without
+    // packing it into lanes. The choice depends on the layouts alone and does not change the order of any sum.
     let product = if trans_b {
         Product {
             isa,
@@ -182,8 +182,8 @@ struct Blocks {
 impl<T: Float> Product<'_, T> {
     /// Starts with blocks of the preferred size and halves them until there are enough tasks for the threads.
     fn blocks(&self, tile_rows: usize, lanes: usize) -> Blocks {
-        /// If tasks pack their lanes themselves, the vectors of lanes per task are not halved below this number before the
-        /// rows are: every task with the same lanes packs them again.
+        /// If tasks pack their lanes themselves, the vectors of lanes per task are not halved below this number before
+        /// the rows are: every task with the same lanes packs them again.
         const LEAST: usize = 4 * TILE_VECTORS;
         let vectors = self.lane_count.div_ceil(lanes);
         let wanted = 4 * rayon::current_num_threads();
@@ -211,8 +211,8 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// Whether the lane operand is packed once, before the product, instead of by every task that needs it. This is so if it
-    /// has to be transposed, as for a linear layer, where the lane operand is the activations.
+    /// Whether the lane operand is packed once, before the product, instead of by every task that needs it. This is so
+    /// if it has to be transposed, as for a linear layer, where the lane operand is the activations.
     fn ahead(&self) -> bool {
         self.lanes.row != 1
     }

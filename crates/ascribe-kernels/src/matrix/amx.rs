@@ -1,8 +1,9 @@
 //! Intel's Advanced Matrix Extensions (AMX).
 //!
-//! Stable Rust has no intrinsics for them, so their instructions are written as inline assembly, only in this file. Tile
-//! registers 0 to 3 hold the sums for (row tile, column tile), 4 and 5 a part of the left operand, 6 and 7 a part of the right
-//! one. The compiler never uses tile registers itself. It keeps the assembly blocks in order, since none is marked `pure`.
+//! Stable Rust has no intrinsics for them, so their instructions are written as inline assembly, only in this file.
+//! Tile registers 0 to 3 hold the sums for (row tile, column tile), 4 and 5 a part of the left operand, 6 and 7 a part
+//! of the right one. The compiler never uses tile registers itself. It keeps the assembly blocks in order, since none
+//! is marked `pure`.
 
 use std::arch::asm;
 
@@ -66,7 +67,8 @@ macro_rules! multiply {
     };
 }
 
-/// Loads a part of the left operand (`R` tiles) and multiplies it by the part of the right operand that is already loaded.
+/// Loads a part of the left operand (`R` tiles) and multiplies it by the part of the right operand that is already
+/// loaded.
 #[inline(always)]
 unsafe fn left<const R: usize, const C: usize>(at: *const u16) {
     // SAFETY: the contract of [`product`].
@@ -86,7 +88,8 @@ unsafe fn left<const R: usize, const C: usize>(at: *const u16) {
     }
 }
 
-/// Loads a part of the right operand (`C` tiles) and multiplies the part of the left operand that is already loaded by it.
+/// Loads a part of the right operand (`C` tiles) and multiplies the part of the left operand that is already loaded by
+/// it.
 #[inline(always)]
 unsafe fn right<const R: usize, const C: usize>(at: *const u16) {
     // SAFETY: the contract of [`product`].
@@ -151,8 +154,8 @@ unsafe fn product<const R: usize, const C: usize, const P: usize>(
 ) {
     let of_left = |offset: usize, part: usize| operands.left.wrapping_add(offset + part * operands.part);
     let of_right = |step: usize, part: usize| operands.right.wrapping_add((step * P + part) * C * TILE);
-    // SAFETY: the caller's contract: tile registers are configured, and the pointers are valid. The products are in the order
-    // of `Split::passes`.
+    // SAFETY: the caller's contract: tile registers are configured, and the pointers are valid. The products are in the
+    // order of `Split::passes`.
     unsafe {
         asm!(
             "tilezero tmm0",

@@ -1,7 +1,7 @@
 //! The processor's matrix unit: products of 16-bit floats in tiles of registers, summed in single precision.
 //!
-//! On x86-64 this is AMX, of which the instructions for `bfloat16` are used (module `amx`). [`Unit::Emulated`] does the same
-//! operations one by one in software, for tests on other processors.
+//! On x86-64 this is AMX, of which the instructions for `bfloat16` are used (module `amx`). [`Unit::Emulated`] does the
+//! same operations one by one in software, for tests on other processors.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -18,8 +18,8 @@ pub(crate) const TILE: usize = ROWS * DEPTH;
 /// How many `bfloat16` numbers (parts) an `f32` is split into: see [`parts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// Two parts per number, three products of parts. The relative error of a number is up to 2⁻¹⁷; errors of sums are about
-    /// 2·10⁻⁶ of the standard deviation of the sums.
+    /// Two parts per number, three products of parts. The relative error of a number is up to 2⁻¹⁷; errors of sums are
+    /// about 2·10⁻⁶ of the standard deviation of the sums.
     Two,
     /// Three parts per number, six products of parts. As precise as single precision.
     Three,
@@ -34,12 +34,12 @@ impl Split {
         }
     }
 
-    /// The products of parts that are summed, as (left part, right part), in passes over all steps: a pass goes through all
-    /// steps before the next one begins.
+    /// The products of parts that are summed, as (left part, right part), in passes over all steps: a pass goes through
+    /// all steps before the next one begins.
     ///
-    /// Each product shares a part with the one before it, so that only one operand has to be loaded. With three parts, the
-    /// small products are summed first: their rounding errors are small too, and the large products are rounded once per
-    /// step only.
+    /// Each product shares a part with the one before it, so that only one operand has to be loaded. With three parts,
+    /// the small products are summed first: their rounding errors are small too, and the large products are rounded
+    /// once per step only.
     fn passes(self) -> &'static [&'static [(usize, usize)]] {
         match self {
             Self::Two => &[&[(0, 1), (0, 0), (1, 0)]],
@@ -115,8 +115,8 @@ fn permitted() -> bool {
 
 /// `value` rounded to eight bits of significand, ties to even: a `bfloat16`, as an `f32`.
 ///
-/// Truncating instead would give all remainders the sign of the number, so that results would be systematically too small.
-/// Rounding by multiplication (Veltkamp's splitting) would overflow far below the largest number.
+/// Truncating instead would give all remainders the sign of the number, so that results would be systematically too
+/// small. Rounding by multiplication (Veltkamp's splitting) would overflow far below the largest number.
 #[inline(always)]
 fn rounded(value: f32) -> f32 {
     let bits = value.to_bits();
@@ -126,8 +126,8 @@ fn rounded(value: f32) -> f32 {
     f32::from_bits(up & 0xffff_0000)
 }
 
-/// Splits `value` into `P` `bfloat16` numbers that sum to it, returned as their bits. The sum is exact for three parts (unless
-/// a part is subnormal), and has a relative error of up to 2⁻¹⁷ for two.
+/// Splits `value` into `P` `bfloat16` numbers that sum to it, returned as their bits. The sum is exact for three parts
+/// (unless a part is subnormal), and has a relative error of up to 2⁻¹⁷ for two.
 ///
 /// Infinities, NaN and magnitudes from 3.39·10³⁸ on, which round to infinity, give parts that sum to NaN.
 #[inline(always)]
@@ -140,8 +140,8 @@ pub(crate) fn parts<const P: usize>(value: f32) -> [u16; P] {
     })
 }
 
-/// Splits sixteen channels of two channel blocks into rows of left tiles. Each row holds pairs of values: the same channel of
-/// both blocks. There is one row per part; rows are `step` elements apart.
+/// Splits sixteen channels of two channel blocks into rows of left tiles. Each row holds pairs of values: the same
+/// channel of both blocks. There is one row per part; rows are `step` elements apart.
 ///
 /// # Safety
 /// The rows are writable from `out` on.
@@ -188,19 +188,19 @@ pub(crate) struct Operands<'a> {
 
 /// Multiplies one or two row tiles by one or two column tiles of numbers that are split into [`parts`].
 ///
-/// Products of parts that are too small to matter are left out: with three parts, three of nine, which are below 2⁻²³ of the
-/// product of the numbers; with two parts, one of four, which is below 2⁻¹⁸. The products of a step are summed before they
-/// are added to the sum of earlier steps, so that rounding errors stay small.
+/// Products of parts that are too small to matter are left out: with three parts, three of nine, which are below 2⁻²³
+/// of the product of the numbers; with two parts, one of four, which is below 2⁻¹⁸. The products of a step are summed
+/// before they are added to the sum of earlier steps, so that rounding errors stay small.
 ///
 /// The method is that of Henry, Tang and Heinecke 2019, *Leveraging the bfloat16 Artificial Intelligence Datatype For
 /// Higher-Precision Computations*.
 ///
-/// After each step it calls `meanwhile`. AMX works in parallel with the rest of the core, so that other work done there is
-/// free as long as the matrix unit does not have to wait for it.
+/// After each step it calls `meanwhile`. AMX works in parallel with the rest of the core, so that other work done there
+/// is free as long as the matrix unit does not have to wait for it.
 ///
 /// # Safety
-/// Only within [`Unit::scope`]. The pointers are valid for that many tiles. `meanwhile` does not write to the operands and
-/// does not access the result.
+/// Only within [`Unit::scope`]. The pointers are valid for that many tiles. `meanwhile` does not write to the operands
+/// and does not access the result.
 pub(crate) unsafe fn product(
     unit: Unit,
     rows: usize,

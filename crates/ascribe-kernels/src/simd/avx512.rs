@@ -36,8 +36,8 @@ fn spread(mask: u32) -> u32 {
 
 #[inline(always)]
 unsafe fn scatter32(p: *mut f32, stride: usize, mask: __mmask16, v: __m512) {
-    // SAFETY: as [`Simd::store_strided`]. Offsets are 32 bits; strides for which they could overflow are handled by a scalar
-    // loop.
+    // SAFETY: as [`Simd::store_strided`]. Offsets are 32 bits; strides for which they could overflow are handled by a
+    // scalar loop.
     unsafe {
         if stride < 1 << 27 {
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -1,4 +1,5 @@
-//! Vector instructions behind one trait, [`Simd`]: AVX-512, AVX2 with FMA, NEON, and portable arrays, chosen at run time.
+//! Vector instructions behind one trait, [`Simd`]: AVX-512, AVX2 with FMA, NEON, and portable arrays, chosen at run
+//! time.
 //!
 //! A kernel is a struct with its arguments that implements [`Kernel`]; its `run` is generic over
 //! [`Simd`] and inlined into one function per instruction set.
@@ -38,8 +39,8 @@ impl Isa {
     /// The best instruction set of this processor, or the one that the environment variable `ASCRIBE_ISA` names.
     ///
     /// # Panics
-    /// If `ASCRIBE_ISA` does not name an instruction set of this processor. A program should call [`Isa::from_environment`]
-    /// first and report the error.
+    /// If `ASCRIBE_ISA` does not name an instruction set of this processor. A program should call
+    /// [`Isa::from_environment`] first and report the error.
     pub fn detect() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         *FOUND.get_or_init(|| match Self::from_environment() {
@@ -48,14 +49,15 @@ impl Isa {
         })
     }
 
-    /// The instruction set that the environment variable `ASCRIBE_ISA` names: `portable`, `avx2`, `avx512` or `neon`; `None`
-    /// if it is not set.
+    /// The instruction set that the environment variable `ASCRIBE_ISA` names: `portable`, `avx2`, `avx512` or `neon`;
+    /// `None` if it is not set.
     ///
-    /// It is meant for reproducing on one machine what another computes. If it is set, AMX, the processor's matrix unit, is not
-    /// used.
+    /// It is meant for reproducing on one machine what another computes. If it is set, AMX, the processor's matrix
+    /// unit, is not used.
     ///
     /// # Errors
-    /// [`KernelError::Environment`] when the value is none of these names, or the processor does not have the instructions.
+    /// [`KernelError::Environment`] when the value is none of these names, or the processor does not have the
+    /// instructions.
     pub fn from_environment() -> Result<Option<Self>> {
         env::var_os(VARIABLE).map(|name| Self::named(&name.to_string_lossy())).transpose()
     }
@@ -143,8 +145,8 @@ pub trait Kernel<T> {
     /// What the kernel returns.
     type Output;
 
-    /// Runs the kernel. Implementations are `#[inline(always)]`, so that they are compiled with the target features of the
-    /// function that they are inlined into.
+    /// Runs the kernel. Implementations are `#[inline(always)]`, so that they are compiled with the target features of
+    /// the function that they are inlined into.
     ///
     /// # Safety
     /// The processor has the instructions of `S`, and the kernel's pointers are valid for what it does with them.
@@ -260,8 +262,8 @@ pub(crate) const MAX_LANES: usize = 16;
 
 /// A vector type and its operations.
 ///
-/// A lane of [`Simd::fma`] gives the same result on every instruction set with fused multiply-add, whatever the width of
-/// the vector.
+/// A lane of [`Simd::fma`] gives the same result on every instruction set with fused multiply-add, whatever the width
+/// of the vector.
 ///
 /// In a mask, bit `l` selects lane `l`. The memory of lanes that are not in the mask is neither read nor written.
 pub trait Simd: Copy + 'static {
@@ -296,8 +298,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn merge(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
     /// Loads lane `l` of the mask from `p[2 l]`, keeps `v` in the others.
     unsafe fn merge_even(v: Self::V, p: *const Self::T, mask: u32) -> Self::V;
-    /// One step of a running maximum `best`, found at `place`: returns the candidate (`x`, `at`) where `x` is larger than `best`
-    /// or NaN, and (`best`, `place`) elsewhere.
+    /// One step of a running maximum `best`, found at `place`: returns the candidate (`x`, `at`) where `x` is larger
+    /// than `best` or NaN, and (`best`, `place`) elsewhere.
     unsafe fn take_larger(best: Self::V, place: Self::V, x: Self::V, at: Self::V) -> (Self::V, Self::V);
     /// The lanes where `a > b`, as a mask. Lanes where either is NaN are not in it.
     unsafe fn greater(a: Self::V, b: Self::V) -> u32;
@@ -359,11 +361,11 @@ pub trait Simd: Copy + 'static {
     }
 }
 
-/// Transposes `R` rows of one vector each: the elements of the result, read in order, are column after column. `R` is a power
-/// of two.
+/// Transposes `R` rows of one vector each: the elements of the result, read in order, are column after column. `R` is a
+/// power of two.
 ///
-/// Each stage interleaves the first half of the vectors with the second half (a perfect shuffle). After log₂ R stages, the
-/// elements of each column are adjacent.
+/// Each stage interleaves the first half of the vectors with the second half (a perfect shuffle). After log₂ R stages,
+/// the elements of each column are adjacent.
 ///
 /// # Safety
 /// The processor has the instructions of `S`.
@@ -381,8 +383,8 @@ pub(crate) unsafe fn transpose<S: Simd, const R: usize>(mut rows: [S::V; R]) -> 
     rows
 }
 
-/// Reads `count` ≤ `S::LANES` rows of `k` elements, `row` apart, and writes column after column: one vector each, `step`
-/// vectors apart, with zeros in the lanes beyond `count`.
+/// Reads `count` ≤ `S::LANES` rows of `k` elements, `row` apart, and writes column after column: one vector each,
+/// `step` vectors apart, with zeros in the lanes beyond `count`.
 ///
 /// # Safety
 /// The processor has the instructions of `S`; the rows are readable, and `out` has room.
@@ -444,8 +446,8 @@ unsafe fn columns_of<S: Simd, const L: usize>(
 /// The processor has the instructions of `S`.
 #[inline(always)]
 pub(crate) unsafe fn transpose_back<S: Simd>(mut columns: [S::V; 16]) -> [S::V; 16] {
-    // Each stage rotates the bits of the index (vector, lane) by one position. The log₂ LANES stages here, after the stages of
-    // `transpose`, complete the rotation.
+    // Each stage rotates the bits of the index (vector, lane) by one position. The log₂ LANES stages here, after the
+    // stages of `transpose`, complete the rotation.
     let mut stage = 1;
     while stage < S::LANES {
         let from = columns;

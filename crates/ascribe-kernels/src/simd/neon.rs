@@ -1,5 +1,5 @@
-//! The 128-bit vectors of 64-bit Arm (NEON): 32 registers. There are no masked loads and stores; part of a vector is read and
-//! written lane by lane.
+//! The 128-bit vectors of 64-bit Arm (NEON): 32 registers. There are no masked loads and stores; part of a vector is
+//! read and written lane by lane.
 
 #[allow(clippy::wildcard_imports)] // every name is an intrinsic with a prefix of its own
 use std::arch::aarch64::*;
@@ -149,8 +149,8 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn max(a: $v, b: $v) -> $v {
-                // SAFETY: the processor has NEON. Its maximum instruction would return NaN where either operand is NaN, so this
-                // compares and selects.
+                // SAFETY: the processor has NEON. Its maximum instruction would return NaN where either operand is NaN,
+                // so this compares and selects.
                 unsafe { $select($greater(a, b), a, b) }
             }
             #[inline(always)]
@@ -171,7 +171,8 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn merge_even(v: $v, p: *const $t, mask: u32) -> $v {
-                // SAFETY: the caller guarantees that the lanes of the mask are readable, and so is what lies between them.
+                // SAFETY: the caller guarantees that the lanes of the mask are readable, and so is what lies between
+                // them.
                 unsafe {
                     if mask & low_mask($lanes) == low_mask($lanes) {
                         $even(p)

@@ -1,5 +1,5 @@
-//! Portable vectors: arrays, whose operations the compiler vectorises with the instructions that the target guarantees (SSE2,
-//! NEON, …).
+//! Portable vectors: arrays, whose operations the compiler vectorises with the instructions that the target guarantees
+//! (SSE2, NEON, …).
 
 use std::array::from_fn;
 use std::marker::PhantomData;

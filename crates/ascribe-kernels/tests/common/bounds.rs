@@ -1,10 +1,10 @@
 //! Bounds of the rounding error of a result, derived from the arithmetic alone.
 //!
 //! A sum of products of n terms, in any order, fused or not, differs from the exact one by at most γₙ Σ |xᵢ| |wᵢ|, with
-//! γₙ = n u / (1 − n u) and the unit roundoff u (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, §3.1). So
-//! each value has its own bound, computed from the magnitudes of its terms: a value that is small because large terms
-//! cancel may have the error of the large terms. A wrong index or a missing term causes an error of the size of a term, which
-//! is thousands of times the bound.
+//! γₙ = n u / (1 − n u) and the unit roundoff u (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, §3.1).
+//! So each value has its own bound, computed from the magnitudes of its terms: a value that is small because large
+//! terms cancel may have the error of the large terms. A wrong index or a missing term causes an error of the size of a
+//! term, which is thousands of times the bound.
 
 use ascribe_kernels::{ConvShape, Float};
 use proptest::prelude::*;
@@ -36,8 +36,8 @@ pub fn of_sums<T: Float>(terms: usize, magnitudes: &[f64]) -> Vec<f64> {
     magnitudes.iter().map(|magnitude| relative * magnitude).collect()
 }
 
-/// Checks each value against its own bound. The smallest normal number is added to the bounds, since relative bounds do not
-/// hold for subnormal numbers.
+/// Checks each value against its own bound. The smallest normal number is added to the bounds, since relative bounds do
+/// not hold for subnormal numbers.
 pub fn within<T: Float>(found: &[T], expected: &[f64], bounds: &[f64]) -> Result<(), TestCaseError> {
     prop_assert_eq!(found.len(), expected.len());
     prop_assert_eq!(found.len(), bounds.len());
@@ -130,8 +130,8 @@ fn both_sides(m: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
 /// Error bounds of a 3 × 3 convolution with stride 1 by Winograd's F(M × M, 3 × 3), y = Aᵀ [Σ (G g Gᵀ) ⊙ (Bᵀ d B)] A.
 ///
 /// In no step of the three transforms do coefficients cancel. So the error is at most the same formula on magnitudes,
-/// |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|, times γₙ for the number n of successive roundings of a value. These are
-/// the steps of the transforms; without fused multiply-add, each step rounds twice:
+/// |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|, times γₙ for the number n of successive roundings of a value. These
+/// are the steps of the transforms; without fused multiply-add, each step rounds twice:
 ///
 /// | | filter, per axis | input, per axis | output, per axis |
 /// | --- | --- | --- | --- |
@@ -149,9 +149,8 @@ pub fn winograd(s: &ConvShape, gradient: bool, outputs: usize, x: &[f64], w: &[f
     } else {
         [(s.in_channels, s.input), (s.out_channels, s.output())]
     };
-    let origin = [0, 1].map(|axis| {
-        if gradient { s.padding[axis] as isize - 2 } else { -(s.padding[axis] as isize) }
-    });
+    let origin =
+        [0, 1].map(|axis| if gradient { s.padding[axis] as isize - 2 } else { -(s.padding[axis] as isize) });
     let filters: Vec<Vec<f64>> = (0..channels * sources)
         .map(|at| {
             let (o, c) = (at / sources, at % sources);
@@ -167,19 +166,23 @@ pub fn winograd(s: &ConvShape, gradient: bool, outputs: usize, x: &[f64], w: &[f
     let relative = gamma(2 * 2 * roundings + sources + 1, SINGLE) + gamma(9 * sources + 1, DOUBLE);
     let mut bounds = vec![0.0; s.batch * channels * size[0] * size[1]];
     let grid = size.map(|size| size.div_ceil(outputs));
-    for (sample, row, column) in
-        (0..s.batch * grid[0] * grid[1]).map(|at| (at / (grid[0] * grid[1]), at / grid[1] % grid[0], at % grid[1]))
+    for (sample, row, column) in (0..s.batch * grid[0] * grid[1])
+        .map(|at| (at / (grid[0] * grid[1]), at / grid[1] % grid[0], at % grid[1]))
     {
         let tiles: Vec<Vec<f64>> = (0..sources)
             .map(|c| {
                 let pixel = |i: usize, j: usize| {
-                    let y = usize::try_from((row * outputs + i) as isize + origin[0]).ok().filter(|y| *y < source[0]);
+                    let y = usize::try_from((row * outputs + i) as isize + origin[0])
+                        .ok()
+                        .filter(|y| *y < source[0]);
                     let x = usize::try_from((column * outputs + j) as isize + origin[1]).ok();
                     (y, x.filter(|x| *x < source[1]))
                 };
                 let tile: Vec<f64> = (0..n * n)
                     .map(|at| match pixel(at / n, at % n) {
-                        (Some(i), Some(j)) => x[((sample * sources + c) * source[0] + i) * source[1] + j].abs(),
+                        (Some(i), Some(j)) => {
+                            x[((sample * sources + c) * source[0] + i) * source[1] + j].abs()
+                        }
                         _ => 0.0,
                     })
                     .collect();

@@ -145,8 +145,8 @@ pub fn fitting(batch: usize, (groups, ic, oc): (usize, usize, usize), h: Axis, w
     .ok()
 }
 
-/// Convolutions with one group (channels that fill a part of a block, or several blocks), with groups of whole blocks, and
-/// depthwise ones.
+/// Convolutions with one group (channels that fill a part of a block, or several blocks), with groups of whole blocks,
+/// and depthwise ones.
 pub fn blocked_conv_shapes(batch: impl Strategy<Value = usize>) -> impl Strategy<Value = ConvShape> {
     let axis = || (1_usize..24, 1_usize..6, 1_usize..3, 1_usize..3, 0_usize..4, 0_usize..4);
     let channels = prop_oneof![
@@ -217,8 +217,8 @@ pub fn bits(shape: &BlockedShape, mask: &[u16]) -> Vec<bool> {
         .collect()
 }
 
-/// Overlapping, padded and dilated poolings in floor and ceil mode. Windows start within the input or the padding before it,
-/// as `PyTorch` and ONNX require.
+/// Overlapping, padded and dilated poolings in floor and ceil mode. Windows start within the input or the padding
+/// before it, as `PyTorch` and ONNX require.
 pub fn pool_shapes(channels: std::ops::Range<usize>) -> impl Strategy<Value = PoolShape> {
     let axis = || (1_usize..16, 1_usize..5, 1_usize..4, 1_usize..3, any::<bool>(), 0_usize..3, 0_usize..3);
     (0_usize..3, channels, axis(), axis()).prop_filter_map(

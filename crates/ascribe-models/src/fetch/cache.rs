@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The environment variable that moves the cache.
+/// The environment variable that names the cache folder.
 pub const CACHE_VARIABLE: &str = "ASCRIBE_CACHE";
 
-/// The folder that fetched weights are kept in.
+/// The folder in which downloaded weights are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    /// `folder`, else what `ASCRIBE_CACHE` says, else `ascribe` in the platform's cache folder.
-    /// Nothing is created.
+    /// The cache in `folder`, or else in the folder that `ASCRIBE_CACHE` names, or else in `ascribe` in the platform's
+    /// cache folder. Nothing is created.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when none of them exists, because the platform knows no home folder.
+    /// [`Error::Invalid`] when neither is given and the account has no home folder.
     pub fn open(folder: Option<&Path>) -> Result<Self> {
         let set = || std::env::var_os(CACHE_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
         let root = folder
@@ -30,11 +30,11 @@ impl Cache {
             .ok_or_else(|| {
                 Error::invalid(
                     "cache folder",
-                    "is not known, since this account has no home folder",
-                    format!("the environment variable {CACHE_VARIABLE} with a folder"),
+                    "is unknown, because this account has no home folder",
+                    format!("a folder in the environment variable {CACHE_VARIABLE}"),
                 )
             })?;
-        // Relative paths would change their meaning with the working folder.
+        // A relative path would mean another folder if the working folder changed.
         let root = std::path::absolute(&root).map_err(Error::io("use", &root))?;
         Ok(Self { root })
     }
@@ -44,23 +44,25 @@ impl Cache {
         &self.root
     }
 
-    /// Where the weights of the model called `name` belong, whether they are there or not.
+    /// The path for the weights of the model called `name`, whether the file exists or not.
     pub fn place(&self, name: &str) -> PathBuf {
         self.root.join("models").join(format!("{name}.safetensors"))
     }
 
-    /// The weights of a model: what a pull has placed, else a checkpoint put there by hand.
+    /// The weights of a model, if they are in the cache: a file from a pull, or else a checkpoint that the user put
+    /// there.
     pub(super) fn model(&self, name: &str) -> Option<PathBuf> {
         let place = self.place(name);
         ["safetensors", "pth", "pt", "bin"].iter().map(|e| place.with_extension(e)).find(|p| p.is_file())
     }
 
-    /// A folder of working space, created if need be.
+    /// A folder in the cache, which is created if it does not exist.
     pub(super) fn working(&self, name: &str) -> Result<PathBuf> {
         files::create_dir(&self.root.join(name))
     }
 
-    /// Waits until no other process pulls this model. The lock ends with the value, or the process.
+    /// Waits until no other process pulls this model, and locks it. The lock ends when the returned file is dropped, or
+    /// with the process. `waiting` is called if it has to wait.
     pub(super) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<File> {
         let path = self.working("locks")?.join(format!("{name}.lock"));
         let file = File::create(&path).map_err(Error::io("create", &path))?;

@@ -1,16 +1,16 @@
-//! Bringing weights to this machine, and finding those that are here.
+//! Finds the weights of models on this machine, and downloads (pulls) those that are missing.
 //!
-//! The cache is the folder that the environment variable `ASCRIBE_CACHE` names, else `ascribe` in
-//! the platform's cache folder:
+//! The cache is the folder that the environment variable `ASCRIBE_CACHE` names, or else `ascribe` in the platform's
+//! cache folder:
 //!
 //! ```text
-//! models/NAME.safetensors   weights, ready to use; a NAME.pth put there by hand is used as well
-//! partial/                  downloads that were interrupted, and go on from there
-//! hub/, tmp/, locks/        working space
+//! models/NAME.safetensors   weights, ready to use; a NAME.pth that you put there is used, too
+//! partial/                  interrupted downloads, which are resumed
+//! hub/, tmp/, locks/        temporary files and lock files
 //! ```
 //!
-//! Two processes that pull the same model wait for each other. A model appears in `models/` only
-//! when it is complete and verified.
+//! If two processes pull the same model, one waits for the other. A file appears in `models/` only when it is complete
+//! and verified.
 
 mod cache;
 #[cfg(feature = "download")]
@@ -31,34 +31,34 @@ use crate::error::{Error, Result};
 use crate::registry::{ModelEntry, Registry, Source, canonical_names};
 use crate::weights::StateDict;
 
-/// How to pull.
+/// Options for pulling a model.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct PullOptions {
-    /// The cache folder; nothing: the usual one.
+    /// The cache folder; `None` means the default folder.
     pub cache: Option<PathBuf>,
-    /// Fetch from a remote source even if the weights are here, and replace those in the cache.
+    /// Download the weights even if they are already on this machine, and replace those in the cache.
     pub force: bool,
-    /// Use no network: succeed only if the weights are here.
+    /// Do not use the network: succeed only if the weights are on this machine.
     pub offline: bool,
 }
 
 impl PullOptions {
-    /// The same with another cache folder.
+    /// Returns the options with another cache folder.
     #[must_use]
     pub fn with_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
         self
     }
 
-    /// The same with `force` set.
+    /// Returns the options with `force` set to this value.
     #[must_use]
     pub fn with_force(mut self, force: bool) -> Self {
         self.force = force;
         self
     }
 
-    /// The same with `offline` set.
+    /// Returns the options with `offline` set to this value.
     #[must_use]
     pub fn with_offline(mut self, offline: bool) -> Self {
         self.offline = offline;
@@ -66,7 +66,7 @@ impl PullOptions {
     }
 }
 
-/// What a pull is doing.
+/// What a pull is currently doing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Progress<'a> {
@@ -74,18 +74,18 @@ pub enum Progress<'a> {
     Waiting,
     /// A source is being tried.
     Trying(&'a Source),
-    /// Bytes so far, and in all if known. Comes often.
+    /// Bytes are arriving. This is reported often.
     Downloading {
-        /// Bytes so far.
+        /// Bytes received so far.
         done: u64,
-        /// Bytes in all.
+        /// Total number of bytes, if known.
         total: Option<u64>,
     },
-    /// Size and hash are being checked.
+    /// The size and hash of the file are being checked.
     Verifying,
     /// The checkpoint is being converted to safetensors.
     Converting,
-    /// A source did not work; the next one will be tried.
+    /// A source failed, for the given reason; the next one will be tried.
     Failed(&'a Source, &'a str),
 }
 
@@ -94,29 +94,29 @@ pub enum Progress<'a> {
 pub struct Located {
     /// The file.
     pub path: PathBuf,
-    /// How it came here.
+    /// Where it came from.
     pub origin: Origin,
 }
 
-/// How weights came to this machine.
+/// Where weights came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// They were in the cache.
     Cached,
-    /// They ship with the source tree.
+    /// They are part of the source tree.
     Shipped,
-    /// They have just been fetched from this source.
+    /// They were just downloaded from this source.
     Fetched(Source),
 }
 
-/// No source of a model's weights worked.
+/// The weights of a model are not on this machine, and no source worked.
 #[derive(Debug)]
 pub struct FetchError {
     /// The model.
     pub model: String,
     /// Each source that was tried, and why it failed.
     pub attempts: Vec<(Source, String)>,
-    /// Where to put the file by hand.
+    /// The path at which the user can put the file.
     pub place: PathBuf,
 }
 
@@ -135,8 +135,8 @@ impl fmt::Display for FetchError {
         }
         write!(
             f,
-            ", or put the file by hand at '{}' (a PyTorch checkpoint as '{}'); \
-             the environment variable {CACHE_VARIABLE} moves that folder",
+            ", or put the file by hand at '{}' (a PyTorch checkpoint at '{}'); \
+             the environment variable {CACHE_VARIABLE} selects another cache folder",
             place.display(),
             place.with_extension("pth").display()
         )
@@ -145,7 +145,7 @@ impl fmt::Display for FetchError {
 
 impl std::error::Error for FetchError {}
 
-/// Finds the weights of a model on this machine: in the cache, else among the files that ship.
+/// Finds the weights of a model on this machine: in the cache, or else among the files of the source tree.
 ///
 /// # Errors
 /// [`Error::Invalid`] when there is no cache folder on this platform.
@@ -161,11 +161,11 @@ pub fn locate(entry: &ModelEntry, cache: Option<&Path>) -> Result<Option<Located
     Ok(shipped.map(|path| Located { path, origin: Origin::Shipped }))
 }
 
-/// Reads the weights of a model that are on this machine, with the parameter names that
-/// [`ModelEntry::naming`] promises.
+/// Reads the weights of a model from this machine. Parameter names follow [`ModelEntry::naming`].
 ///
 /// # Errors
-/// [`Error::Fetch`] which says what to do when they are not here; those of [`StateDict::load`].
+/// [`Error::Fetch`] when they are not on this machine, with a message that says what to do; those of
+/// [`StateDict::load`].
 pub fn load(entry: &ModelEntry, cache: Option<&Path>) -> Result<StateDict> {
     let Some(located) = locate(entry, cache)? else {
         let place = Cache::open(cache)?.place(&entry.name);
@@ -174,13 +174,13 @@ pub fn load(entry: &ModelEntry, cache: Option<&Path>) -> Result<StateDict> {
     canonical_names(&entry.architecture, StateDict::load(located.path)?)
 }
 
-/// Brings the weights of the model called `name` to this machine, unless they are here.
+/// Downloads the weights of the model called `name`, unless they are already on this machine.
 ///
 /// `progress` is called from this thread, often while bytes arrive.
 ///
 /// # Errors
-/// [`Error::UnknownModel`]; [`Error::Fetch`] which says for each source why it failed, and what to
-/// do; [`Error::Io`] when the cache cannot be written.
+/// [`Error::UnknownModel`]; [`Error::Fetch`], which says for each source why it failed, and what to do; [`Error::Io`]
+/// when the cache cannot be written.
 pub fn pull(name: &str, options: &PullOptions, progress: &dyn Fn(Progress<'_>)) -> Result<Located> {
     pull_entry(Registry::builtin().get(name)?, options, progress)
 }
@@ -207,12 +207,15 @@ pub fn pull_entry(
     let mut attempts = Vec::new();
     if options.offline {
         for source in &entry.sources {
-            attempts.push((source.clone(), "not tried, because the network is not to be used".to_owned()));
+            attempts.push((
+                source.clone(),
+                "not tried, because the option `offline` forbids using the network".to_owned(),
+            ));
         }
         return Err(fail(attempts));
     }
     let _lock = cache.lock(&entry.name, || progress(Progress::Waiting))?;
-    // Whoever held the lock may have fetched it.
+    // Another process may have downloaded the model while this one waited for the lock.
     if let Some(located) = here()? {
         return Ok(located);
     }
@@ -239,7 +242,7 @@ pub fn pull_entry(
     Err(fail(attempts))
 }
 
-/// A file that a source has delivered, verified, and what to remove once it is converted.
+/// A downloaded and verified file, with its hash, and the temporary files to remove once it is converted.
 #[derive(Debug)]
 struct Raw {
     path: PathBuf,
@@ -247,7 +250,7 @@ struct Raw {
     leftovers: Leftovers,
 }
 
-/// Removes its files or folders when dropped, as far as possible.
+/// Temporary files or folders that are removed when this is dropped, as far as possible.
 #[derive(Debug)]
 enum Leftovers {
     #[cfg_attr(not(feature = "download"), allow(dead_code))]
@@ -258,7 +261,7 @@ enum Leftovers {
 impl Drop for Leftovers {
     fn drop(&mut self) {
         if let Self::Path(path) = self {
-            // Working space: what cannot be removed does no harm.
+            // Errors are ignored: a temporary file that cannot be removed does no harm.
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }

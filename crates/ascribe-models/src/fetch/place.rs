@@ -1,4 +1,4 @@
-//! From a downloaded checkpoint to weights in the cache.
+//! Verifies a downloaded checkpoint, converts it and puts it into the cache.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::files;
 use crate::registry::{ModelEntry, Source, canonical_names};
 use crate::weights::StateDict;
 
-/// Converts a verified download to safetensors and puts it into the cache, atomically.
+/// Converts a verified download to safetensors and puts it atomically into the cache.
 pub(super) fn place(
     entry: &ModelEntry,
     source: &Source,
@@ -39,7 +39,7 @@ pub(super) fn place(
     Ok(place)
 }
 
-/// Compares size and hash with what the registry or the server says; returns the hash.
+/// Compares the size and hash of a file with those that the registry or the server state; returns the hash.
 pub(super) fn verify(
     path: &Path,
     size: Option<u64>,
@@ -56,7 +56,7 @@ pub(super) fn verify(
     let digest = files::sha256(path).map_err(|e| e.to_string())?;
     match sha256 {
         Some(expected) if !digest.starts_with(expected) => Err(format!(
-            "the file's SHA-256 is {digest}, expected {expected}; it was damaged or has been replaced"
+            "the file's SHA-256 is {digest}, expected {expected}; it is damaged, or has been replaced on the server"
         )),
         _ => Ok(digest),
     }

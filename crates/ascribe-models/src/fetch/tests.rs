@@ -1,4 +1,4 @@
-//! Pulls without a network: with local files, locks and failing sources.
+//! Tests of pulls that need no network: with local files, locks and failing sources.
 
 use std::cell::RefCell;
 use std::sync::mpsc;

@@ -1,7 +1,7 @@
-//! Names of a classifier's classes.
+//! The names (labels) of a classifier's classes.
 //!
 //! The 1000 ImageNet names in `imagenet-1k.txt` are those of torchvision 0.29
-//! (`torchvision.models._meta`, BSD 3-Clause, © Soumith Chintala 2016), one class a line, in the
+//! (`torchvision.models._meta`, BSD 3-Clause, © Soumith Chintala 2016), one class per line, in the
 //! order of the networks' outputs.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use crate::files;
 
 const IMAGENET_1K: &str = include_str!("imagenet-1k.txt");
 const FORMAT: &str = "label file";
-/// Longest label file that is read.
+/// Size of the largest label file that is accepted.
 const MAX_BYTES: u64 = 64 << 20;
-/// Largest class number: as many outputs as no classifier has.
+/// Most classes that are accepted; no classifier has so many.
 const MAX_CLASSES: usize = 10_000_000;
 
-/// Class names by class number.
+/// The names of classes, by class number.
 ///
 /// ```
 /// use ascribe_models::labels::Labels;
@@ -43,7 +43,7 @@ impl Labels {
     /// The label set that the registry calls `id` (`imagenet-1k` is the only one so far).
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is none of that name.
+    /// [`Error::Invalid`] when there is no label set with that name.
     pub fn builtin(id: &str) -> Result<Self> {
         match id {
             "imagenet-1k" => Ok(Self::imagenet_1k()),
@@ -55,21 +55,20 @@ impl Labels {
         }
     }
 
-    /// From names in the order of the classes.
+    /// Creates labels from names in the order of the classes.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { names: names.into_iter().map(Into::into).collect() }
     }
 
     /// Reads a label file.
     ///
-    /// Text files hold one name a line (empty lines at the end do not count). JSON files hold an
-    /// array of names; or an object from class numbers to names, `{"0": "cat"}`, or to arrays whose
-    /// last string is the name, `{"0": ["n01440764", "tench"]}`; or either of them under
-    /// `id2label` or `labels`.
+    /// A text file has one name per line; empty lines at the end are ignored. A JSON file contains an array of names;
+    /// or an object that maps class numbers to names, `{"0": "cat"}`, or to arrays whose last string is the name,
+    /// `{"0": ["n01440764", "tench"]}`; or one of these under the key `id2label` or `labels`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it has none of these
-    /// forms, leaves out a class number or holds no names.
+    /// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it has none of these formats, a class
+    /// number is missing, or it contains no names.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = files::read_text(path, MAX_BYTES)?;
@@ -80,7 +79,7 @@ impl Labels {
             return Err(Error::malformed(
                 path,
                 FORMAT,
-                "it holds no names; expected one a line, or a JSON array",
+                "it contains no names; expected one name per line, or a JSON array",
             ));
         }
         Ok(Self { names })
@@ -91,7 +90,7 @@ impl Labels {
         self.names.get(class).map(String::as_str)
     }
 
-    /// The number of the class called `label`, matched exactly.
+    /// The number of the class called `label`; the name must match exactly.
     ///
     /// # Errors
     /// [`Error::UnknownLabel`] with similar names; [`Error::AmbiguousLabel`] when several classes
@@ -113,7 +112,7 @@ impl Labels {
         self.names.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -124,11 +123,13 @@ impl Labels {
     }
 }
 
+/// The names in a text file.
 fn from_lines(text: &str) -> Vec<String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.trim_end().lines().map(|line| line.trim().to_owned()).collect()
 }
 
+/// The names in a JSON file.
 fn from_json(text: &str) -> Result<Vec<String>, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| format!("its JSON is not valid: {e}"))?;
     match value {
@@ -143,10 +144,14 @@ fn from_json(text: &str) -> Result<Vec<String>, String> {
             Some(_) => Err("'id2label' or 'labels' is neither an array nor an object".into()),
             None => from_numbered(&object),
         },
-        _ => Err("it is neither a JSON array of names nor an object from class numbers to names".into()),
+        _ => {
+            Err("it is neither a JSON array of names nor a JSON object that maps class numbers to names"
+                .into())
+        }
     }
 }
 
+/// The names in an object that maps class numbers to names.
 fn from_numbered(object: &serde_json::Map<String, Value>) -> Result<Vec<String>, String> {
     let mut numbered = BTreeMap::new();
     for (key, item) in object {
@@ -157,11 +162,12 @@ fn from_numbered(object: &serde_json::Map<String, Value>) -> Result<Vec<String>,
         numbered.insert(class, name(item).ok_or_else(|| no_name(class))?);
     }
     match numbered.keys().enumerate().find(|(i, class)| i != *class) {
-        Some((missing, _)) => Err(format!("class {missing} has no name, but later ones have")),
+        Some((missing, _)) => Err(format!("class {missing} has no name, but later classes have one")),
         None => Ok(numbered.into_values().collect()),
     }
 }
 
+/// The name in an entry: a string, or the last string of an array.
 fn name(item: &Value) -> Option<String> {
     match item {
         Value::String(name) => Some(name.clone()),

@@ -21,8 +21,8 @@ pub(super) struct Array {
 pub(super) fn count(shape: &[usize]) -> Res<usize> {
     const LIMIT: usize = 1 << 40;
     let total = shape.iter().try_fold(1_usize, |n, &s| n.checked_mul(s)).filter(|&n| n <= LIMIT);
-    // An axis of size 0 makes the product 0, however large the other sizes are. Elsewhere they are multiplied without it, so
-    // each must be below the limit, too.
+    // An axis of size 0 makes the product 0, however large the other sizes are. Elsewhere they are multiplied without
+    // it, so each must be below the limit, too.
     let total = total.filter(|_| shape.iter().all(|&s| s <= LIMIT));
     total.ok_or_else(|| format!("shape {shape:?} is too large").into())
 }

@@ -35,7 +35,9 @@ impl Attributes {
     ) -> Res<Option<T>> {
         match self.find(name) {
             None => Ok(None),
-            Some(a) => get(a).map(Some).ok_or_else(|| format!("attribute '{name}' is not of type {kind}").into()),
+            Some(a) => {
+                get(a).map(Some).ok_or_else(|| format!("attribute '{name}' is not of type {kind}").into())
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use super::value::{Elem, Res, Signal, Value};
 use super::{LoadOptions, LoadedModel, ModelInput, NodeProblem};
 use crate::error::{Error, Result};
 
-/// The two batch sizes for which all shapes are computed; see [`super::context`]. They are primes, so that the axis that
-/// contains the batch is recognised by the ratio of its sizes.
+/// The two batch sizes for which all shapes are computed; see [`super::context`]. They are primes, so that the axis
+/// that contains the batch is recognised by the ratio of its sizes.
 const BATCHES: [usize; 2] = [7, 11];
 /// Versions of the default operator set that are supported.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
@@ -98,9 +98,7 @@ pub(super) fn build(
             Ok(mut loaded) => {
                 if let Failure::Nodes(problems) = &first {
                     let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    loaded
-                        .notes
-                        .push(format!(
+                    loaded.notes.push(format!(
                         "the batch size stays fixed at {batch}, as in the file: {}",
                         why.join("; ")
                     ));
@@ -211,7 +209,10 @@ fn assemble(
         let value = input(&mut cx, declared, fixed)?;
         if matches!(declared.code, data_type::FLOAT16 | data_type::BFLOAT16) {
             let name = &declared.input.name;
-            notes.push(format!("input '{name}' is half precision in the file; it is computed in {:?}", cx.dtype));
+            notes.push(format!(
+                "input '{name}' is half precision in the file; it is computed in {:?}",
+                cx.dtype
+            ));
         }
         scope.set(&declared.input.name, value);
     }

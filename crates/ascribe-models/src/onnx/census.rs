@@ -1,8 +1,8 @@
 //! Counts the protobuf fields of a file before it is decoded, to limit the memory that decoding takes.
 //!
-//! An empty protobuf message takes two bytes in a file but hundreds of bytes in memory. Real models consist mostly of weights
-//! and have few fields for their size. A file with far more fields is rejected, so that memory use stays in proportion to the
-//! size of the file.
+//! An empty protobuf message takes two bytes in a file but hundreds of bytes in memory. Real models consist mostly of
+//! weights and have few fields for their size. A file with far more fields is rejected, so that memory use stays in
+//! proportion to the size of the file.
 
 /// The protobuf messages that can contain many other messages.
 #[derive(Clone, Copy)]
@@ -46,8 +46,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Checks that the number of fields is in proportion to the size of the file. Malformed input is accepted here; the decoder
-/// reports what is wrong with it.
+/// Checks that the number of fields is in proportion to the size of the file. Malformed input is accepted here; the
+/// decoder reports what is wrong with it.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let limit = (1 << 18) + bytes.len() / 16;
     let mut fields = 0_usize;
@@ -71,7 +71,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
             }
         }
         if fields > limit {
-            return Err(format!("it has {} bytes but more than {limit} protobuf fields, which no real model has", bytes.len()));
+            return Err(format!(
+                "it has {} bytes but more than {limit} protobuf fields, which no real model has",
+                bytes.len()
+            ));
         }
     }
     Ok(())

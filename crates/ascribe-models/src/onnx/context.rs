@@ -1,8 +1,8 @@
 //! The graph under construction, with all shapes computed for two batch sizes.
 //!
-//! Every shape, and all shape arithmetic, is computed for two different batch sizes. An axis whose size differs between them
-//! contains the batch; all other axes have a fixed size. So shape arithmetic can be folded to constants at load time although
-//! the batch size stays variable.
+//! Every shape, and all shape arithmetic, is computed for two different batch sizes. An axis whose size differs between
+//! them contains the batch; all other axes have a fixed size. So shape arithmetic can be folded to constants at load
+//! time although the batch size stays variable.
 
 use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
@@ -61,8 +61,8 @@ impl Context {
         Some((axis, self.multiple(shape, axis)?))
     }
 
-    /// Checks the shape of a result: it must not be too large, only one axis may depend on the batch size, and that axis must
-    /// have a fixed number of rows per sample.
+    /// Checks the shape of a result: it must not be too large, only one axis may depend on the batch size, and that
+    /// axis must have a fixed number of rows per sample.
     pub fn check(&self, shape: &Shapes) -> Res<()> {
         count(&shape[1])?;
         // A few bytes in a file can demand a huge result, which would take memory when the graph runs.
@@ -138,8 +138,8 @@ impl Context {
         Ok(Value::Node(Signal { id, shape, elem, outer: outer.unwrap_or(1) }))
     }
 
-    /// As [`Context::apply`], for operators that broadcast. If it fails, it is tried again with constants that contain the
-    /// file's fixed batch size, and are the same for all samples, reduced to a single sample.
+    /// As [`Context::apply`], for operators that broadcast. If it fails, it is tried again with constants that contain
+    /// the file's fixed batch size, and are the same for all samples, reduced to a single sample.
     pub fn apply_broadcast(
         &mut self,
         name: &str,
@@ -170,7 +170,8 @@ impl Context {
         self.apply(name, op, &refs, elem).map_err(|_| fault)
     }
 
-    /// If a constant has the file's fixed batch size along `axis` and is the same for all samples: the part of one sample.
+    /// If a constant has the file's fixed batch size along `axis` and is the same for all samples: the part of one
+    /// sample.
     pub fn unbake(&self, value: &Value, axis: usize) -> Res<Option<Value>> {
         let (Value::Known(known), Some(batch)) = (value, self.baked) else { return Ok(None) };
         if batch < 2 || known.tensor.dims().get(axis) != Some(&batch) {
@@ -200,8 +201,8 @@ impl Context {
         }
     }
 
-    /// Turns a result of shape arithmetic that depends on the batch size, and is used by an operator of the graph, into a
-    /// constant for one sample that is repeated for each sample.
+    /// Turns a result of shape arithmetic that depends on the batch size, and is used by an operator of the graph, into
+    /// a constant for one sample that is repeated for each sample.
     pub fn materialise(&mut self, value: &Value, name: &str) -> Res<Value> {
         let Value::Varying(arrays) = value else { return Ok(value.clone()) };
         let shape = value.shapes()?;
@@ -224,8 +225,8 @@ impl Context {
         self.spread(name, &single, axis, &shape)
     }
 
-    /// Repeats a value of shape `[1, before…, rows, after…]` for each sample, and moves the batch into axis `axis` of the
-    /// result, which has shape `shape`.
+    /// Repeats a value of shape `[1, before…, rows, after…]` for each sample, and moves the batch into axis `axis` of
+    /// the result, which has shape `shape`.
     pub fn spread(&mut self, name: &str, single: &Value, axis: usize, shape: &Shapes) -> Res<Value> {
         let anchor = self.anchor.ok_or("depends on the batch size, but the model has no input")?;
         let (elem, [mut first, _]) = (single.elem()?, single.shapes()?);
@@ -247,8 +248,8 @@ impl Context {
         self.reshape(&format!("{name}/merge"), &value, shape, 1)
     }
 
-    /// Reshapes a value; the size of at most one axis of the new shape may depend on the batch. `outer` is [`Signal::outer`] of
-    /// the result.
+    /// Reshapes a value; the size of at most one axis of the new shape may depend on the batch. `outer` is
+    /// [`Signal::outer`] of the result.
     pub fn reshape(&mut self, name: &str, value: &Value, target: &Shapes, outer: usize) -> Res<Value> {
         self.check(target)?;
         let elem = value.elem()?;
@@ -300,7 +301,8 @@ impl Context {
     }
 }
 
-/// The part of one sample of an array with `rows` rows per sample along `axis`; an error unless all samples have the same part.
+/// The part of one sample of an array with `rows` rows per sample along `axis`; an error unless all samples have the
+/// same part.
 pub(super) fn one_sample(array: &Array, axis: usize, rows: usize, batch: usize) -> Res<Array> {
     let before: usize = array.shape[..axis].iter().product();
     let inner: usize = rows * array.shape[axis + 1..].iter().product::<usize>();

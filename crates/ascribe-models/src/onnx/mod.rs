@@ -1,10 +1,11 @@
 //! Loading ONNX files.
 //!
-//! [`load`] reads files of operator set 7 or newer, as PyTorch's two exporters, tf2onnx and others write them, with weights
-//! inside the file or in other files (external data). Shape arithmetic and other computations on constants are done at load
-//! time (constant folding), for the given input sizes. The batch size stays variable, even where the file fixes it: the first
-//! axis of every input is the batch axis. If a node cannot be computed exactly as the format defines it, loading fails with
-//! an error that lists all such nodes ([`Error::Nodes`]); [`supported`] lists the supported operators.
+//! [`load`] reads files of operator set 7 or newer, as PyTorch's two exporters, tf2onnx and others write them, with
+//! weights inside the file or in other files (external data). Shape arithmetic and other computations on constants are
+//! done at load time (constant folding), for the given input sizes. The batch size stays variable, even where the file
+//! fixes it: the first axis of every input is the batch axis. If a node cannot be computed exactly as the format
+//! defines it, loading fails with an error that lists all such nodes ([`Error::Nodes`]); [`supported`] lists the
+//! supported operators.
 //!
 //! ```no_run
 //! let model = ascribe_models::onnx::load("resnet50.onnx".as_ref(), &Default::default())?;
@@ -44,11 +45,11 @@ use crate::error::{Error, Result};
 pub struct LoadOptions {
     /// Whether a softmax (or log-softmax) at the end is removed, so that the output is the logits. Default: true.
     pub peel_softmax: bool,
-    /// Type to compute in: f32 or f64. Default: f64 if an input of the file is f64, f32 otherwise. Half-precision models are
-    /// computed in f32.
+    /// Type to compute in: f32 or f64. Default: f64 if an input of the file is f64, f32 otherwise. Half-precision
+    /// models are computed in f32.
     pub dtype: Option<DType>,
-    /// For inputs with dynamic axes, the sizes of the axes after the batch axis, by the name of the input. (The batch axis is
-    /// always dynamic.)
+    /// For inputs with dynamic axes, the sizes of the axes after the batch axis, by the name of the input. (The batch
+    /// axis is always dynamic.)
     pub input_sides: BTreeMap<String, Vec<usize>>,
     /// Most values that the constants computed at load time may have in total. Default: 2²⁸, which is 1 GiB in f32.
     pub max_folded_values: usize,

@@ -7,8 +7,8 @@ use super::value::Res;
 
 /// Removes the softmax at the end of an output, if there is one. Returns the new output and the name of the softmax.
 ///
-/// Attributions should explain logits: a softmax mixes the scores of all classes, and its gradient vanishes where the network
-/// is confident. Reshapes after the softmax are kept.
+/// Attributions should explain logits: a softmax mixes the scores of all classes, and its gradient vanishes where the
+/// network is confident. Reshapes after the softmax are kept.
 pub(super) fn peel(builder: &mut GraphBuilder, output: NodeId) -> Res<Option<(NodeId, String)>> {
     let mut moves = Vec::new();
     let mut at = output;

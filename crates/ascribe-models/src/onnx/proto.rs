@@ -1,7 +1,7 @@
 //! The protobuf messages of the ONNX format that the loader needs, with the field numbers of `onnx.proto`.
 //!
-//! Unknown fields are skipped. `prost` limits the nesting depth, and before it allocates it checks every length against the
-//! rest of the file. Fields of type bytes are slices of the buffer that holds the file, not copies.
+//! Unknown fields are skipped. `prost` limits the nesting depth, and before it allocates it checks every length against
+//! the rest of the file. Fields of type bytes are slices of the buffer that holds the file, not copies.
 
 use bytes::Bytes;
 use prost::Message;

@@ -23,8 +23,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// A reader that finds external data in the folder of the file `model`, or in the folder `model`. With `None`, external data
-    /// is an error.
+    /// A reader that finds external data in the folder of the file `model`, or in the folder `model`. With `None`,
+    /// external data is an error.
     pub fn new(model: Option<&Path>, dtype: DType) -> Self {
         let mut folders = Vec::new();
         if let Some(path) = model {
@@ -185,7 +185,9 @@ impl Store {
         let need = total.checked_mul(size).ok_or("is too large")? as u64;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(need));
         if length != need {
-            return Err(format!("its external data has {length} bytes, but its shape and type need {need}").into());
+            return Err(
+                format!("its external data has {length} bytes, but its shape and type need {need}").into()
+            );
         }
         let path = self.resolve(location)?;
         let (file, size) = match self.files.entry(path.clone()) {
@@ -216,7 +218,8 @@ impl Store {
         if !plain || location.is_empty() || location.contains('\\') {
             return Err(format!("external data '{location}' is outside the model's folder").into());
         }
-        let folder = self.folders.first().ok_or("has external data, but the model was not read from a file")?;
+        let folder =
+            self.folders.first().ok_or("has external data, but the model was not read from a file")?;
         let path = folder.join(relative);
         let real = path.canonicalize().map_err(|e| format!("external data '{}': {e}", path.display()))?;
         let inside = self.folders.iter().any(|f| f.canonicalize().is_ok_and(|f| real.starts_with(f)));

@@ -43,8 +43,8 @@ impl From<candle_core::Error> for Fault {
     }
 }
 
-/// The kind of elements of a value. All floating-point types are computed in the one type of the graph, integers have 64
-/// bits, and booleans are stored as bytes.
+/// The kind of elements of a value. All floating-point types are computed in the one type of the graph, integers have
+/// 64 bits, and booleans are stored as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elem {
     Float,
@@ -72,8 +72,8 @@ pub(super) struct Signal {
     pub id: NodeId,
     pub shape: Shapes,
     pub elem: Elem,
-    /// If reshaping has merged the batch with other axes into one axis: the number of positions of these axes that come before
-    /// the batch index in memory order (1 for `[batch · k]`, `k` for `[k · batch]`).
+    /// If reshaping has merged the batch with other axes into one axis: the number of positions of these axes that come
+    /// before the batch index in memory order (1 for `[batch · k]`, `k` for `[k · batch]`).
     pub outer: usize,
 }
 
@@ -134,7 +134,8 @@ impl Value {
         Ok(Known::value(tensor(array, dtype)?, elem, name))
     }
 
-    /// From the value for each batch size: a constant if both are the same, otherwise a value that varies with the batch size.
+    /// From the value for each batch size: a constant if both are the same, otherwise a value that varies with the
+    /// batch size.
     pub fn from_arrays(arrays: [Array; 2], dtype: DType, name: &str) -> Res<Self> {
         if arrays[0] == arrays[1] {
             let [array, _] = arrays;

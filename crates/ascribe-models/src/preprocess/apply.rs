@@ -1,4 +1,4 @@
-//! Pictures to tensors and back.
+//! Converts images to tensors and back.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use super::resample::{Window, resize_window};
 use super::{Channels, DecodeOptions, Geometry, Layout, MAX_PIXELS, Preprocessing, decode};
 use crate::error::{Error, Result};
 
-/// A picture, ready for a network.
+/// An image, ready for a network.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The network's input: f32, shape [1, C, H, W], or [1, H, W, C] in the layout `nhwc`.
+    /// The network's input, in f32 and of shape [1, C, H, W], or [1, H, W, C] in the layout `nhwc`.
     pub tensor: Tensor,
-    /// The same as a picture, before normalisation: what the network sees.
+    /// The same as an image, before normalisation.
     pub image: RgbImage,
     /// How to map positions between the original picture and the input.
     pub geometry: Geometry,
 }
 
 impl Preprocessing {
-    /// Reads a picture file and prepares it.
+    /// Reads an image file and prepares it.
     ///
     /// # Errors
     /// Those of [`decode`] and [`Preprocessing::apply`].
@@ -29,16 +29,15 @@ impl Preprocessing {
         self.apply(&decode(path, DecodeOptions::default().with_exif_orientation(self.exif_orientation))?)
     }
 
-    /// Prepares a picture.
+    /// Prepares an image.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a field of the preprocessing makes no sense, or the picture would
-    /// become too large.
+    /// [`Error::Invalid`] when a field of the preprocessing is invalid, or the prepared image would be too large.
     pub fn apply(&self, picture: &RgbImage) -> Result<Prepared> {
         self.validate()?;
         let original = [picture.height() as usize, picture.width() as usize];
         if original.contains(&0) {
-            return Err(Error::invalid("picture", "has no pixels", "at least one pixel"));
+            return Err(Error::invalid("image", "has no pixels", "at least one pixel"));
         }
         let geometry = Geometry::new(self, original)?;
         let image = self.cropped(picture, &geometry)?;
@@ -46,8 +45,9 @@ impl Preprocessing {
         Ok(Prepared { tensor, image, geometry })
     }
 
+    /// Resizes, crops and pads.
     fn cropped(&self, picture: &RgbImage, geometry: &Geometry) -> Result<RgbImage> {
-        // Per axis: the part of the resized picture inside the crop, and how much padding precedes it.
+        // For each axis: the part of the resized image inside the crop, and the padding before it.
         let axis = |axis: usize| {
             let (resized, output, offset) =
                 (geometry.resized[axis], geometry.output[axis], geometry.offset[axis]);
@@ -76,13 +76,14 @@ impl Preprocessing {
             padded
         };
         RgbImage::from_raw(width as u32, height as u32, pixels)
-            .ok_or_else(|| Error::invalid("picture", "has the wrong number of bytes", "three a pixel"))
+            .ok_or_else(|| Error::invalid("image", "has the wrong number of bytes", "three bytes per pixel"))
     }
 
+    /// Converts an image of the final size to the normalised tensor.
     fn normalise(&self, image: &RgbImage) -> Result<Tensor> {
         let (height, width) = (image.height() as usize, image.width() as usize);
         let channels = self.channels.count();
-        // In f32 and in this order, as torchvision computes it.
+        // Computed in f32 and in this order, as in torchvision.
         let value = |byte: u8, c: usize| (f32::from(byte) / 255.0 - self.mean[c] as f32) / self.std[c] as f32;
         let tables: Vec<[f32; 256]> =
             (0..channels).map(|c| std::array::from_fn(|byte| value(byte as u8, c))).collect();
@@ -110,13 +111,13 @@ impl Preprocessing {
         Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
     }
 
-    /// The picture that an input tensor shows: pixel = 255 · (x · std + mean), rounded and clipped.
+    /// Converts an input tensor back to an image: pixel = 255 · (x · std + mean), rounded and clipped.
     ///
-    /// `tensor` is [1, C, H, W] or [C, H, W] ([1, H, W, C] or [H, W, C] in the layout `nhwc`), of
-    /// any floating-point type. Grey tensors give grey pictures.
+    /// `tensor` has shape [1, C, H, W] or [C, H, W] ([1, H, W, C] or [H, W, C] in the layout `nhwc`) and any
+    /// floating-point type. A tensor with one channel gives a grey image.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the shape is another, or a value is not a number.
+    /// [`Error::Invalid`] for other shapes, or if a value is NaN.
     pub fn to_image(&self, tensor: &Tensor) -> Result<RgbImage> {
         self.validate()?;
         let shape_error = |found: &[usize]| {
@@ -144,7 +145,7 @@ impl Preprocessing {
         }
         let values = planes.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         if values.iter().any(|v| v.is_nan()) {
-            return Err(Error::invalid("input tensor", "holds values that are not numbers (NaN)", "numbers"));
+            return Err(Error::invalid("input tensor", "contains NaN", "numbers"));
         }
         let byte = |c: usize, at: usize| {
             let value = values[c * height * width + at] * self.std[c] + self.mean[c];
@@ -161,7 +162,7 @@ impl Preprocessing {
     }
 }
 
-/// ITU-R BT.601 in 16-bit fixed point, rounded to nearest, as Pillow's mode `L`.
+/// Luma as defined by ITU-R BT.601, in 16-bit fixed point and rounded to nearest, as in Pillow's mode `L`.
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }

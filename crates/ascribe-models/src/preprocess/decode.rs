@@ -1,4 +1,4 @@
-//! Reading picture files.
+//! Reads image files.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -9,27 +9,27 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 use crate::error::{Error, Result};
 use crate::files;
 
-const FORMAT: &str = "picture";
+const FORMAT: &str = "image";
 
-/// How picture files are read.
+/// Options for reading image files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeOptions {
-    /// Whether to turn the picture upright as its EXIF data say.
+    /// Whether to rotate the image as its EXIF orientation says.
     pub exif_orientation: bool,
-    /// Most pixels that a file may unfold to.
+    /// Most pixels that an image may have.
     pub max_pixels: u64,
 }
 
 impl Default for DecodeOptions {
-    /// EXIF ignored, at most 128 megapixels.
+    /// Ignores the EXIF orientation and allows at most 128 megapixels.
     fn default() -> Self {
         Self { exif_orientation: false, max_pixels: 128_000_000 }
     }
 }
 
 impl DecodeOptions {
-    /// The same with `exif_orientation` set.
+    /// Returns the options with `exif_orientation` set to this value.
     #[must_use]
     pub fn with_exif_orientation(mut self, on: bool) -> Self {
         self.exif_orientation = on;
@@ -39,13 +39,13 @@ impl DecodeOptions {
 
 /// Reads a PNG, JPEG, WebP, BMP, GIF (first frame), TIFF or PNM file as 8-bit RGB.
 ///
-/// The contents decide about the format, not the name. As with Pillow's `convert("RGB")`, grey
-/// pictures become three equal channels, palettes are looked up and transparency is dropped (the
-/// colour below it shows). 16-bit channels keep their upper eight bits.
+/// The format is detected from the contents, not from the name. As with Pillow's `convert("RGB")`, grey images get
+/// three equal channels, palettes are looked up, and transparency is dropped without blending. Of 16-bit channels, the
+/// upper eight bits are used.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it is not one of these
-/// formats, is corrupt, or has more than `max_pixels`.
+/// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it has none of these formats, is corrupt, or
+/// has more than `max_pixels` pixels.
 pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage> {
     let path = path.as_ref();
     let (mut file, _) = files::open(path)?;
@@ -61,13 +61,13 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     let mut input = BufReader::new(file);
     let format = ImageReader::new(&mut input).with_guessed_format().map_err(io)?.format();
     let Some(format) = format else {
-        return Err(bad("its format is not known; expected PNG, JPEG, WebP, BMP, GIF, TIFF or PNM".into()));
+        return Err(bad("its format is unknown; expected PNG, JPEG, WebP, BMP, GIF, TIFF or PNM".into()));
     };
     input.seek(SeekFrom::Start(0)).map_err(io)?;
     if format == ImageFormat::Jpeg {
-        // The decoder fills what is missing with grey and reports no error.
+        // The decoder fills the missing part of a truncated file with grey and does not report an error.
         if !jpeg_reaches_its_end(&mut input).map_err(io)? {
-            return Err(bad("it ends before its end marker; it is truncated".into()));
+            return Err(bad("it has no end marker; it is truncated".into()));
         }
         input.seek(SeekFrom::Start(0)).map_err(io)?;
     }
@@ -75,7 +75,7 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     let mut limits = Limits::default();
     limits.max_image_width = Some(1 << 20);
     limits.max_image_height = Some(1 << 20);
-    // Up to four 16-bit channels, and as much again for the decoder's own tables and buffers.
+    // Up to four 16-bit channels, and as much again for tables and buffers of the decoder.
     limits.max_alloc = Some(options.max_pixels.saturating_mul(16));
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(|e| bad(e.to_string()))?;
@@ -83,7 +83,7 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > options.max_pixels {
         return Err(bad(format!(
-            "it is {width} × {height} pixels; expected 1 to {} in all",
+            "it has {width} × {height} pixels; expected 1 to {} pixels in total",
             options.max_pixels
         )));
     }
@@ -98,13 +98,12 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     Ok(to_rgb8(image))
 }
 
-/// Walks through the segments of a JPEG file, up to the marker that ends the picture.
-///
-/// Searching for that marker from the end would also find the one of an embedded thumbnail.
+/// Whether a JPEG file contains the marker for the end of the image. Goes through all segments from the start, since a
+/// search from the end could find the marker of an embedded thumbnail.
 fn jpeg_reaches_its_end(input: &mut impl BufRead) -> io::Result<bool> {
     let mut byte = [0; 1];
     loop {
-        // What precedes a marker is compressed data, or nothing.
+        // Before a marker, there may be compressed data.
         while byte != [0xff] {
             if input.read(&mut byte)? == 0 {
                 return Ok(false);
@@ -117,7 +116,7 @@ fn jpeg_reaches_its_end(input: &mut impl BufRead) -> io::Result<bool> {
         }
         match byte[0] {
             0xd9 => return Ok(true),
-            // A byte 0xff of the data, the start of the picture, restarts: without length.
+            // An escaped byte 0xff of the data, the start of the image, and restart markers have no length.
             0x00 | 0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let mut length = Vec::new();
@@ -131,6 +130,7 @@ fn jpeg_reaches_its_end(input: &mut impl BufRead) -> io::Result<bool> {
     }
 }
 
+/// Converts to 8-bit RGB.
 fn to_rgb8(image: DynamicImage) -> RgbImage {
     match image {
         DynamicImage::ImageRgb16(wide) => high_bytes(&wide),
@@ -141,7 +141,7 @@ fn to_rgb8(image: DynamicImage) -> RgbImage {
     }
 }
 
-/// The upper byte of each channel, where `into_rgb8` would round to the nearest of 255 levels.
+/// Takes the upper byte of each channel, whereas `into_rgb8` would round.
 fn high_bytes(wide: &image::ImageBuffer<image::Rgb<u16>, Vec<u16>>) -> RgbImage {
     RgbImage::from_fn(wide.width(), wide.height(), |x, y| {
         image::Rgb(wide.get_pixel(x, y).0.map(|v| (v >> 8) as u8))

@@ -1,11 +1,12 @@
-//! Where the pixels of the prepared picture come from in the original one.
+//! Maps positions between the original image and the prepared image.
 
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_PIXELS, MAX_SIDE, Preprocessing, Resize};
 use crate::error::{Error, Result};
 
-/// A box in pixels: x to the right, y down, a pixel covers [i, i + 1), the far edge is excluded.
+/// A bounding box in pixels: x goes to the right, y down. Pixel i covers the interval [i, i + 1); right and lower edges
+/// are exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BoundingBox {
     /// Left edge.
@@ -19,7 +20,7 @@ pub struct BoundingBox {
 }
 
 impl BoundingBox {
-    /// The part of the box inside a picture of this height and width, if there is any.
+    /// The part of the box inside an image of this height and width; `None` if it is empty.
     pub fn clip(self, [height, width]: [usize; 2]) -> Option<Self> {
         let clipped = Self {
             x0: self.x0.max(0.0),
@@ -31,16 +32,16 @@ impl BoundingBox {
     }
 }
 
-/// How resizing and cropping have moved the pixels. Sizes are height and width.
+/// How resizing and cropping move pixels. Sizes are height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
-    /// Size of the original picture.
+    /// Size of the original image.
     pub original: [usize; 2],
     /// Size after resizing.
     pub resized: [usize; 2],
-    /// Row and column of the resized picture where the crop starts; negative where it is padded.
+    /// Row and column of the resized image at which the crop starts; negative where the image is padded.
     pub offset: [i64; 2],
-    /// Size of the crop, which is that of the network's input.
+    /// Size of the crop, and so of the network's input.
     pub output: [usize; 2],
 }
 
@@ -56,7 +57,7 @@ impl Geometry {
             output.iter().any(|n| *n > MAX_SIDE) || output[0].saturating_mul(output[1]) > MAX_PIXELS;
         if too_large || resized.contains(&0) {
             return Err(Error::invalid(
-                "picture",
+                "image",
                 format!(
                     "of {} × {} pixels would become {} × {}",
                     original[1], original[0], output[1], output[0]
@@ -70,34 +71,36 @@ impl Geometry {
         Ok(Self { original, resized, offset, output })
     }
 
-    /// A box in the original picture, in pixels of the network's input. It may reach beyond it;
-    /// [`BoundingBox::clip`] cuts it.
+    /// Converts a box in the original image to pixels of the network's input. It may extend beyond the input;
+    /// [`BoundingBox::clip`] clips it.
     pub fn to_input(&self, b: BoundingBox) -> BoundingBox {
         let [sy, sx] = self.scale();
         let [oy, ox] = self.offset.map(|o| o as f64);
         BoundingBox { x0: b.x0 * sx - ox, y0: b.y0 * sy - oy, x1: b.x1 * sx - ox, y1: b.y1 * sy - oy }
     }
 
-    /// A box in the network's input, in pixels of the original picture.
+    /// Converts a box in the network's input to pixels of the original image.
     pub fn to_original(&self, b: BoundingBox) -> BoundingBox {
         let [sy, sx] = self.scale();
         let [oy, ox] = self.offset.map(|o| o as f64);
         BoundingBox { x0: (b.x0 + ox) / sx, y0: (b.y0 + oy) / sy, x1: (b.x1 + ox) / sx, y1: (b.y1 + oy) / sy }
     }
 
+    /// Scale factors of the resizing.
     fn scale(&self) -> [f64; 2] {
         [0, 1].map(|axis| self.resized[axis] as f64 / self.original[axis] as f64)
     }
 }
 
-/// torchvision: the longer side is `int(shorter · long / short)`.
+/// The size if the shorter side is resized to `shorter`. As in torchvision, the longer side is `int(shorter · long /
+/// short)`.
 fn proportional([height, width]: [usize; 2], shorter: usize) -> [usize; 2] {
     let longer = |long: usize, short: usize| ((shorter as u64 * long as u64) as f64 / short as f64) as usize;
     if width <= height { [longer(height, width), shorter] } else { [shorter, longer(width, height)] }
 }
 
-/// torchvision: pads with (crop − size) / 2 pixels before and the rest after, where the picture is
-/// smaller; then starts at `round((size − crop) / 2)`, half to even.
+/// Where the crop starts. As in torchvision, a smaller image is padded with (crop − size) / 2 pixels at the start and
+/// the rest at the end; otherwise the crop starts at `round((size − crop) / 2)`, with halves rounded to even.
 fn crop_offset(size: usize, crop: usize) -> i64 {
     if crop > size {
         -(((crop - size) / 2) as i64)

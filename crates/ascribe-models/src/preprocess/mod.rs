@@ -1,8 +1,8 @@
-//! From a photograph to the input tensor of a network, as torchvision does it, and back.
+//! Converts an image to the input tensor of a network, as torchvision does it, and back.
 //!
-//! Decode, resize, crop in the centre, scale to [0, 1], normalise each channel:
-//! x ← (pixel / 255 − mean) / std. Sizes, offsets and pixels are rounded as torchvision 0.29 and
-//! Pillow round them, so that networks see the same tensor bit for bit.
+//! The steps are: decode, resize, crop the centre, scale to [0, 1], and normalise each channel: x ← (pixel / 255 −
+//! mean) / std. Sizes, offsets and pixels are rounded as torchvision 0.29 and Pillow round them, so that the tensor is
+//! bit-identical.
 //!
 //! ```
 //! use ascribe_models::preprocess::Preprocessing;
@@ -14,7 +14,7 @@
 //! let prepared = preprocessing.apply(&photo)?;
 //! assert_eq!(prepared.tensor.dims(), [1, 3, 224, 224]);
 //! assert_eq!(prepared.geometry.resized, [256, 384]); // height, width
-//! // What the network sees, as a picture again.
+//! // Convert the input of the network back to an image.
 //! assert_eq!(preprocessing.to_image(&prepared.tensor)?, prepared.image);
 //! # Ok(())
 //! # }
@@ -34,31 +34,31 @@ pub use geometry::{BoundingBox, Geometry};
 
 use crate::error::{Error, Result};
 
-/// Longest side that pictures are resized or cropped to.
+/// Largest height or width to which images are resized or cropped.
 const MAX_SIDE: usize = 16_384;
-/// Most pixels of a prepared picture.
+/// Most pixels of a prepared image.
 const MAX_PIXELS: usize = 64 << 20;
 
-/// How pixels between pixels are estimated. All but `nearest` smooth when they shrink ("antialias").
+/// The interpolation used for resizing. All except `nearest` smooth when the image gets smaller (antialiasing).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
     /// The nearest pixel.
     Nearest,
-    /// Triangle filter.
+    /// Linear interpolation in both directions (triangle filter).
     #[default]
     Bilinear,
     /// Cubic convolution with a = −1/2.
     Bicubic,
 }
 
-/// The size that a picture is brought to before the crop.
+/// The size to which an image is resized before it is cropped.
 ///
 /// In JSON and TOML a number is the shorter side, and an array is height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
 pub enum Resize {
-    /// The shorter side gets this length, and the longer one in proportion, rounded down.
+    /// The shorter side gets this length; the longer side keeps the aspect ratio, rounded down.
     Shorter(usize),
     /// Exactly this height and width; the aspect ratio changes.
     Exact([usize; 2]),
@@ -73,12 +73,12 @@ pub enum Channels {
     Rgb,
     /// Blue, green, red, as networks from Caffe expect.
     Bgr,
-    /// One channel: luma by ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B.
+    /// One channel: luma as defined by ITU-R BT.601, L = 0.299 R + 0.587 G + 0.114 B.
     Grey,
 }
 
 impl Channels {
-    /// How many there are: 3 or 1.
+    /// The number of channels: 3 or 1.
     pub const fn count(self) -> usize {
         match self {
             Self::Rgb | Self::Bgr => 3,
@@ -91,16 +91,16 @@ impl Channels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// Batch, channel, height, width: PyTorch.
+    /// Batch, channel, height, width, as in PyTorch.
     #[default]
     Nchw,
-    /// Batch, height, width, channel: TensorFlow.
+    /// Batch, height, width, channel, as in TensorFlow.
     Nhwc,
 }
 
-/// How a picture becomes the input of a network.
+/// How an image is converted to the input of a network.
 ///
-/// The JSON form, also that of the sidecar `MODEL.preprocess.json`; every field has a default:
+/// This is the JSON format, which the file `MODEL.preprocess.json` next to a model also has. Every field has a default.
 ///
 /// ```
 /// use ascribe_models::preprocess::Preprocessing;
@@ -116,27 +116,28 @@ pub enum Layout {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Size before the crop; nothing: the picture keeps its size.
+    /// The size before the crop; `None` means no resizing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
-    /// Filter of the resizing.
+    /// The interpolation for resizing.
     pub interpolation: Interpolation,
-    /// Height and width of the centre crop, padded with black where the picture is smaller;
-    /// nothing: no crop. In JSON and TOML a single number means a square.
+    /// Height and width of the centre crop; where the image is smaller, it is padded with black. `None` means no crop.
+    /// In JSON and TOML, a single number means a square.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "square_or_sides")]
     pub crop: Option<[usize; 2]>,
-    /// Mean of each channel, in units of [0, 1].
+    /// Mean of each channel, for pixels scaled to [0, 1].
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, in units of [0, 1].
+    /// Standard deviation of each channel, for pixels scaled to [0, 1].
     pub std: Vec<f64>,
     /// Channels of the tensor.
     pub channels: Channels,
     /// Order of the tensor's dimensions.
     pub layout: Layout,
-    /// Whether to turn photographs upright as their EXIF data say. torchvision does not.
+    /// Whether to rotate the image as its EXIF orientation says. torchvision does not do this.
     pub exif_orientation: bool,
 }
 
+/// Deserialises the crop from a number or from height and width.
 fn square_or_sides<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<[usize; 2]>, D::Error> {
@@ -169,7 +170,7 @@ impl Default for Preprocessing {
 }
 
 impl Preprocessing {
-    /// torchvision's for ImageNet: shorter side 256, bilinear, crop 224, ImageNet's mean and std.
+    /// torchvision's preprocessing for ImageNet: shorter side 256, bilinear, crop 224, mean and std of ImageNet.
     pub fn imagenet() -> Self {
         Self {
             resize: Some(Resize::Shorter(256)),
@@ -180,10 +181,10 @@ impl Preprocessing {
         }
     }
 
-    /// Inception-v3's: shorter side 342, bilinear, crop 299, scaled to [−1, 1].
+    /// The preprocessing for Inception-v3: shorter side 342, bilinear, crop 299, scaled to [−1, 1].
     ///
-    /// torchvision's Inception-v3 and GoogLeNet normalise with ImageNet's mean and std and undo
-    /// that inside the network (`transform_input`). Here the network starts after that step.
+    /// For Inception-v3 and GoogLeNet, torchvision normalises with ImageNet's mean and std and converts to [−1, 1]
+    /// inside the network (`transform_input`). Here the preprocessing does both, and the network has no such step.
     pub fn inception_v3() -> Self {
         Self {
             resize: Some(Resize::Shorter(342)),
@@ -194,8 +195,8 @@ impl Preprocessing {
         }
     }
 
-    /// EfficientNet-Lite's for a network with inputs of `size` pixels: shorter side `size` + 32,
-    /// bicubic, crop `size`, (pixel − 127) / 128.
+    /// The preprocessing for an EfficientNet-Lite with inputs of `size` pixels: shorter side `size` + 32, bicubic, crop
+    /// `size`, (pixel − 127) / 128.
     pub fn efficientnet_lite(size: usize) -> Self {
         Self {
             resize: Some(Resize::Shorter(size.saturating_add(32))),
@@ -207,10 +208,10 @@ impl Preprocessing {
         }
     }
 
-    /// Checks that all fields make sense together.
+    /// Checks that all fields are valid and consistent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] which names the field.
+    /// [`Error::Invalid`], which names the field.
     pub fn validate(&self) -> Result<()> {
         let side = |field: &str, side: usize| {
             if (1..=MAX_SIDE).contains(&side) {
@@ -234,10 +235,10 @@ impl Preprocessing {
                 return Err(Error::invalid(
                     format!("preprocessing field '{field}'"),
                     format!("has {} values", values.len()),
-                    format!("{} values, one a channel", self.channels.count()),
+                    format!("{} values, one per channel", self.channels.count()),
                 ));
             }
-            // The arithmetic is f32, where a tiny standard deviation would be zero.
+            // The values are used in f32, where a tiny standard deviation would become zero.
             if let Some(bad) =
                 values.iter().find(|v| !(**v as f32).is_finite() || (field == "std" && (**v as f32) <= 0.0))
             {

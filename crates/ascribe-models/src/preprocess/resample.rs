@@ -1,27 +1,27 @@
-//! Resizing 8-bit pictures with the numbers that Pillow gets.
+//! Resizes 8-bit images with exactly the results of Pillow.
 //!
-//! Networks are evaluated on pictures that Pillow has resized, so its rounding is part of the
-//! reference. Its method: a separable filter, stretched by the scale when shrinking (which is what
-//! "antialias" means), with coefficients in fixed point of 22 fractional bits; first all rows, rounded to 8 bits,
-//! then all columns. The horizontal or the vertical pass is left out when that side keeps its size.
+//! Networks are evaluated on images that Pillow has resized, so its rounding is part of the reference. Pillow uses a
+//! separable filter, which is stretched by the scale when the image gets smaller (antialiasing), with fixed-point
+//! coefficients of 22 fractional bits. It resizes all rows first, rounds to 8 bits, and then resizes all columns. If
+//! the width or the height does not change, that pass is omitted.
 //!
-//! Each output pixel depends on its own window only. Hence a crop of the result needs just the
-//! pixels inside the crop, and [`resize_window`] computes no others: a picture of extreme aspect
-//! ratio costs no more than its crop.
+//! Each output pixel depends only on a small window of the input. So [`resize_window`] only computes the pixels inside
+//! the crop, and an image with an extreme aspect ratio costs no more than its crop.
 
 use super::Interpolation;
 
-/// Fractional bits of a coefficient: 32 less 8 for the pixel and 2 for overshoot and sign.
+/// Fractional bits of a coefficient: of 32 bits, 8 are for the pixel and 2 for overshoot and sign.
 const PRECISION: u32 = 22;
 
-/// For each output position the first input position and the weights, in fixed point.
+/// For each output position, the first input position and the weights in fixed point.
 struct Filter {
     windows: Vec<(usize, Vec<i32>)>,
 }
 
+/// Radius and function of a filter.
 fn kernel(interpolation: Interpolation) -> (f64, fn(f64) -> f64) {
     match interpolation {
-        // Handled apart; a box of half a pixel gives the same choice.
+        // Not used, since `Filter::new` handles it separately; a box of half a pixel would select the same pixels.
         Interpolation::Nearest => (0.5, |_| 1.0),
         Interpolation::Bilinear => (1.0, |x| (1.0 - x.abs()).max(0.0)),
         Interpolation::Bicubic => (2.0, |x| {
@@ -40,7 +40,7 @@ fn kernel(interpolation: Interpolation) -> (f64, fn(f64) -> f64) {
 }
 
 impl Filter {
-    /// Weights for the outputs `from..from + count` when `input` samples become `output`.
+    /// The weights for the outputs `from..from + count` when `input` positions are resized to `output` positions.
     fn new(input: usize, output: usize, from: usize, count: usize, interpolation: Interpolation) -> Self {
         let scale = input as f64 / output as f64;
         if interpolation == Interpolation::Nearest {
@@ -53,13 +53,14 @@ impl Filter {
         let support = radius * stretch;
         let windows = (from..from + count).map(|i| {
             let centre = (i as f64 + 0.5) * scale;
-            // Truncation towards zero after adding a half, as C casts do.
+            // Rounded by adding a half and truncating towards zero, as in Pillow's C code.
             let first = ((centre - support + 0.5) as i64).max(0) as usize;
             let end = ((centre + support + 0.5) as i64).min(input as i64) as usize;
             let inverse = 1.0 / stretch;
             let weights: Vec<f64> =
                 (0..end - first).map(|k| weight(((k + first) as f64 - centre + 0.5) * inverse)).collect();
-            // Normalised because the window is cut at the border and sampled at discrete points.
+            // The weights have to be normalised, since the window is cut off at the border and sampled at discrete
+            // points.
             let sum: f64 = weights.iter().sum();
             let divisor = if sum == 0.0 { 1.0 } else { sum };
             let fixed = weights.iter().map(|w| {
@@ -72,19 +73,19 @@ impl Filter {
     }
 }
 
-/// A run of positions along one side, out of the whole side.
+/// A range of positions along one side of the resized image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     /// Length of the side after resizing.
     pub(super) full: usize,
-    /// First position wanted.
+    /// First position of the range.
     pub(super) from: usize,
-    /// Number of positions wanted; `from + count ≤ full`.
+    /// Number of positions in the range; `from + count ≤ full`.
     pub(super) count: usize,
 }
 
-/// Resizes an interleaved picture of three channels to `columns.full` × `rows.full` and returns the
-/// part of the result inside the windows, interleaved.
+/// Resizes an image of three interleaved channels to `columns.full` × `rows.full` and returns the part of the result
+/// inside the windows, also interleaved.
 ///
 /// `source` holds `width · height` pixels; no side is zero.
 pub(super) fn resize_window(
@@ -95,7 +96,7 @@ pub(super) fn resize_window(
     interpolation: Interpolation,
 ) -> Vec<u8> {
     let vertical = Filter::new(height, rows.full, rows.from, rows.count, interpolation);
-    // Rows of the source that the wanted rows of the result look at.
+    // The rows of the source on which the rows of the result depend.
     let (first, end) = if rows.full == height {
         (rows.from, rows.from + rows.count)
     } else {
@@ -144,6 +145,7 @@ pub(super) fn resize_window(
     result
 }
 
+/// Rounds a fixed-point sum (to which one half was added) to a byte.
 fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }

@@ -1,4 +1,4 @@
-//! Preprocessing kept in a JSON file beside the model.
+//! Preprocessing in a JSON file next to the model (a sidecar file).
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use crate::files;
 const FORMAT: &str = "preprocessing file";
 
 impl Preprocessing {
-    /// The sidecar of a model file: `net.preprocess.json` for `net.onnx`.
+    /// The path of the sidecar file of a model: `net.preprocess.json` for `net.onnx`.
     pub fn sidecar_path(model: impl AsRef<Path>) -> PathBuf {
         model.as_ref().with_extension("preprocess.json")
     }
 
-    /// Reads the sidecar of a model file, if there is one: `net.preprocess.json` or
+    /// Reads the sidecar file of a model, if there is one: `net.preprocess.json` or
     /// `net.onnx.preprocess.json` for `net.onnx`.
     ///
     /// # Errors
-    /// As [`Preprocessing::from_json_file`], when there is one.
+    /// As [`Preprocessing::from_json_file`], if there is one.
     pub fn sidecar(model: impl AsRef<Path>) -> Result<Option<Self>> {
         let model = model.as_ref();
         let mut appended = model.as_os_str().to_owned();
@@ -34,8 +34,8 @@ impl Preprocessing {
     /// Reads a JSON file with the fields of [`Preprocessing`].
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Malformed`] when it is not valid JSON, has an
-    /// unknown field or a value out of range.
+    /// [`Error::Io`] when it cannot be read, [`Error::Malformed`] when it is not valid JSON, or has an unknown field or
+    /// a value that is out of range.
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = files::read_text(path, 1 << 20)?;
@@ -45,7 +45,7 @@ impl Preprocessing {
         Ok(read)
     }
 
-    /// Writes the JSON form, atomically.
+    /// Writes the JSON format atomically.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written.

@@ -185,8 +185,8 @@ impl Registry {
     /// Reads a registry in the TOML format of `registry.toml`.
     ///
     /// # Errors
-    /// [`Error::Invalid`], which names the entry, if the text is not valid TOML, has unknown or missing fields, refers to
-    /// preprocessing that is not defined or invalid, uses a name twice, or contains a hash that is not hexadecimal.
+    /// [`Error::Invalid`], which names the entry, if the text is not valid TOML, has unknown or missing fields, refers
+    /// to preprocessing that is not defined or invalid, uses a name twice, or contains a hash that is not hexadecimal.
     pub fn from_toml(text: &str) -> Result<Self> {
         let raw: RawRegistry = toml::from_str(text)
             .map_err(|e| Error::invalid("model registry", e.to_string(), "the format of registry.toml"))?;
@@ -204,7 +204,7 @@ impl Registry {
             preprocessing.validate()?;
             if entry.name.is_empty() || normalise(&entry.name) != entry.name {
                 return Err(wrong(
-                    "the name contains other characters".into(),
+                    "the name is empty or contains other characters".into(),
                     "lower-case letters, digits and hyphens",
                 ));
             }

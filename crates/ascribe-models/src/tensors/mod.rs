@@ -1,7 +1,7 @@
-//! Tensors in files: ready-made network inputs, and attributions.
+//! Tensor files, for network inputs and attributions.
 //!
-//! `.safetensors` hold any number of named tensors with text attached; `.npy` (NumPy's own format)
-//! one tensor without a name.
+//! A `.safetensors` file contains any number of named tensors and text metadata; an `.npy` file (NumPy's format)
+//! contains one tensor without a name.
 //!
 //! ```
 //! use ascribe_models::tensors;
@@ -29,19 +29,19 @@ use crate::weights::{self, StateDict};
 
 pub use npy::{read_npy, write_npy};
 
-/// The name that the one tensor of an `.npy` file gets, and the usual one in `.safetensors`.
+/// The name given to the tensor of an `.npy` file, and the usual name of an input in `.safetensors`.
 pub const INPUT: &str = "input";
 
-/// Whether the file's ending says that it holds tensors rather than a picture: `.npy` or `.safetensors`.
+/// Whether the extension of a file is that of a tensor file (`.npy` or `.safetensors`), not of an image.
 pub fn is_tensor_file(path: impl AsRef<Path>) -> bool {
     matches!(extension(path.as_ref()).as_str(), "npy" | "safetensors")
 }
 
-/// Reads all tensors of an `.npy` or `.safetensors` file by name, each with the type it has there.
+/// Reads all tensors of an `.npy` or `.safetensors` file by name, each with the type it has in the file.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is not what its ending
-/// says, [`Error::Invalid`] when the ending is another.
+/// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it does not have the format that its extension
+/// says, [`Error::Invalid`] for other extensions.
 pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     match extension(path).as_str() {
@@ -51,13 +51,13 @@ pub fn read(path: impl AsRef<Path>) -> Result<StateDict> {
     }
 }
 
-/// Writes one tensor called `name`, atomically, as `.npy` or `.safetensors` by the path's ending.
+/// Writes one tensor called `name` atomically, as `.npy` or `.safetensors` according to the extension of the path.
 ///
-/// `metadata` is text to attach; `.npy` has no place for it and leaves it out. The bytes depend on
-/// the arguments only.
+/// `metadata` is text to store with it; `.npy` cannot store metadata, so it is left out there. The bytes depend only on
+/// the arguments.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] when the ending is another.
+/// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] for other extensions.
 pub fn write(
     path: impl AsRef<Path>,
     name: &str,
@@ -72,11 +72,11 @@ pub fn write(
     }
 }
 
-/// Writes named tensors and text as safetensors, atomically and deterministically.
+/// Writes named tensors and metadata as safetensors, atomically and deterministically.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] for a tensor type that the
-/// format does not have.
+/// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] for a tensor type that the format does not
+/// support.
 pub fn write_safetensors<'a>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
@@ -92,7 +92,7 @@ fn extension(path: &Path) -> String {
 fn wrong_ending(path: &Path) -> Error {
     Error::invalid(
         format!("tensor file '{}'", path.display()),
-        "has another ending",
+        "has another extension",
         "a path that ends in .npy or .safetensors",
     )
 }

@@ -1,8 +1,7 @@
-//! NumPy's `.npy` format.
+//! Reads and writes NumPy's `.npy` format.
 //!
-//! Its header is a Python literal of which NumPy writes just one form, so a strict reader of that
-//! form is short. It is our own because the general one (the crate npyz) multiplies the dimensions
-//! of a false header without checking for overflow.
+//! The header is a Python literal, but NumPy writes it in one form only, so a strict parser for that form is short. The
+//! crate npyz is not used because it multiplies the dimensions of a malicious header without checking for overflow.
 
 use std::io::Read;
 use std::path::Path;
@@ -42,7 +41,7 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
     let header_length = u64::from(u32::from_le_bytes(header_length));
     let before = 8 + prefix as u64 + header_length;
     if before > length || header_length > 1 << 20 {
-        return Err(bad(format!("its header claims {header_length} bytes, but the file has {length}")));
+        return Err(bad(format!("its header should have {header_length} bytes, but the file has {length}")));
     }
     let mut header = vec![0; header_length as usize];
     file.read_exact(&mut header).map_err(Error::io("read", path))?;
@@ -52,7 +51,7 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
     let expected = checked_count(&shape).and_then(|n| n.checked_mul(element.size()));
     if expected.map(|n| n as u64) != Some(length - before) {
         return Err(bad(format!(
-            "its header says shape {shape:?} with {} bytes a value, but {} bytes follow; it may be truncated",
+            "its header says shape {shape:?} with {} bytes per value, but {} bytes follow; it may be truncated",
             element.size(),
             length - before
         )));
@@ -74,7 +73,7 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
 /// Writes an `.npy` file of format version 1.0, little-endian, in C order, atomically.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written; [`Error::Invalid`] for bf16, which NumPy lacks.
+/// [`Error::Io`] when the file cannot be written; [`Error::Invalid`] for bf16, which NumPy does not support.
 pub fn write_npy(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
     let descr = match tensor.dtype() {
         DType::U8 => "|u1",
@@ -88,7 +87,7 @@ pub fn write_npy(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
         other => {
             return Err(Error::invalid(
                 "tensor",
-                format!("has type {other:?}, which NumPy lacks"),
+                format!("has type {other:?}, which NumPy does not support"),
                 "F32 or F64",
             ));
         }
@@ -96,7 +95,7 @@ pub fn write_npy(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
     let dims: Vec<String> = tensor.dims().iter().map(ToString::to_string).collect();
     let shape = if tensor.rank() == 1 { format!("{},", dims[0]) } else { dims.join(", ") };
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
-    // The data start at a multiple of 64 bytes; the header ends in a line feed.
+    // The header is padded with spaces and ends in a line feed, so that the data starts at a multiple of 64 bytes.
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     header.extend(std::iter::repeat_n(' ', length - header.len() - 1));
     header.push('\n');
@@ -112,6 +111,7 @@ pub fn write_npy(path: impl AsRef<Path>, tensor: &Tensor) -> Result<()> {
     })
 }
 
+/// The parsed header of a file.
 #[derive(Debug, PartialEq)]
 struct Header {
     element: Element,
@@ -133,7 +133,7 @@ impl Header {
                 "descr" => {
                     let (text, rest) =
                         value.strip_prefix('\'').and_then(|v| v.split_once('\'')).ok_or_else(|| {
-                            "it holds records; save each field as an array of its own".to_owned()
+                            "it contains records; save each field as a separate array".to_owned()
                         })?;
                     descr = Some(text);
                     rest
@@ -150,7 +150,7 @@ impl Header {
                     let (dims, rest) =
                         value.strip_prefix('(').and_then(|v| v.split_once(')')).ok_or_else(wrong)?;
                     let dims = dims.split(',').map(str::trim).filter(|d| !d.is_empty());
-                    // Python 2 wrote long integers with an L.
+                    // Python 2 writes long integers with an L at the end.
                     let dims = dims.map(|d| d.trim_end_matches('L').parse::<usize>().map_err(|_| wrong()));
                     shape = Some(dims.collect::<Result<Vec<_>, _>>()?);
                     rest

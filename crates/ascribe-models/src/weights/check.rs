@@ -1,14 +1,14 @@
-//! Comparing what a file holds with what an architecture expects.
+//! Compares the parameters in a file with those that an architecture expects.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::StateDict;
 
-/// Parameters that a file lacks, has too many of, or has in another shape.
+/// The parameters of a file that are missing, unexpected, or of another shape than expected.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParameterMismatch {
-    /// Expected names that the file lacks, with the expected shape.
+    /// Names that are missing in the file, with the expected shape.
     pub missing: Vec<(String, Vec<usize>)>,
     /// Names in the file that the architecture does not use, with their shape.
     pub extra: Vec<(String, Vec<usize>)>,
@@ -46,11 +46,13 @@ impl fmt::Display for ParameterMismatch {
 
 impl std::error::Error for ParameterMismatch {}
 
-/// Batch normalisation's count of training batches: no part of what the network computes.
+/// Whether a parameter is the number of training batches that batch normalisation counts, which does not affect the
+/// output of the network.
 pub(super) fn is_counter(name: &str) -> bool {
     name == "num_batches_tracked" || name.ends_with(".num_batches_tracked")
 }
 
+/// Compares names and shapes; unexpected parameters are accepted if `optional(name)` is true.
 pub(super) fn check<S: AsRef<str>>(
     found: &StateDict,
     expected: &[(S, Vec<usize>)],

@@ -1,12 +1,12 @@
-//! Element types as they stand in files, and how they become tensors.
+//! Element types in files, and their conversion to tensors.
 
 use std::io::{self, Read};
 
 use candle_core::{DType, Device, Tensor};
 
-/// The type of one number in a file.
+/// The type of the elements of a tensor in a file.
 ///
-/// Types that candle has none of are widened to the next one that holds every value: `bool` and
+/// Types that candle does not support are widened to the next type that can represent every value: `bool` and
 /// `u8` to `u8`, `i8` to `i16`, `u16` to `u32`, `u64` to `i64` (an error above 2⁶³ − 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
@@ -26,6 +26,7 @@ pub(crate) enum Element {
 }
 
 impl Element {
+    /// Bytes per element.
     pub(crate) const fn size(self) -> usize {
         match self {
             Self::Bool | Self::U8 | Self::I8 => 1,
@@ -35,6 +36,7 @@ impl Element {
         }
     }
 
+    /// The type for a safetensors type; `None` if it is not supported.
     pub(crate) fn of_safetensors(dtype: safetensors::Dtype) -> Option<Self> {
         use safetensors::Dtype as D;
         Some(match dtype {
@@ -55,6 +57,7 @@ impl Element {
         })
     }
 
+    /// The types for a candle type, here and in safetensors; `None` if it is not supported.
     pub(crate) fn of_candle(dtype: DType) -> Option<(Self, safetensors::Dtype)> {
         use safetensors::Dtype as D;
         Some(match dtype {
@@ -71,10 +74,11 @@ impl Element {
         })
     }
 
-    /// [`Element::tensor`] of the next `length` bytes. Numbers of single precision go into the tensor's memory piece by piece.
+    /// [`Element::tensor`] for the next `length` bytes of a reader. A tensor of f32 is read in pieces directly into its
+    /// memory, so that there is no second copy of all bytes.
     ///
     /// # Errors
-    /// Outside, of the reader; inside, those of [`Element::tensor`].
+    /// The outer result is an error of the reader, the inner one an error of [`Element::tensor`].
     pub(crate) fn read(
         self,
         from: &mut impl Read,
@@ -98,11 +102,10 @@ impl Element {
         Ok(tensor(values, shape))
     }
 
-    /// Little-endian bytes in row-major order, as a tensor on the CPU.
+    /// A tensor on the CPU from little-endian bytes in row-major order.
     ///
     /// # Errors
-    /// A sentence saying what is wrong, when the number of bytes does not go with the shape or an
-    /// unsigned 64-bit value does not fit.
+    /// A message, when the number of bytes does not fit the shape, or an unsigned 64-bit value is too large.
     pub(crate) fn tensor(self, bytes: &[u8], shape: &[usize]) -> Result<Tensor, String> {
         let count = checked_count(shape).ok_or_else(|| format!("shape {shape:?} has too many elements"))?;
         if count.checked_mul(self.size()) != Some(bytes.len()) {
@@ -150,9 +153,9 @@ fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }
 
-/// Number of elements of `shape`, unless it overflows.
+/// Number of elements of `shape`; `None` if it overflows.
 pub(crate) fn checked_count(shape: &[usize]) -> Option<usize> {
-    // A zero further on must not hide an overflow before it: strides would still overflow.
+    // A size of 0 must not hide an overflow of the other sizes, since strides would still overflow.
     let positive = shape.iter().filter(|d| **d != 0).try_fold(1usize, |n, d| n.checked_mul(*d))?;
     Some(if shape.contains(&0) { 0 } else { positive })
 }
@@ -203,10 +206,10 @@ mod tests {
         let found = read(bytes.len(), &shape).unwrap().unwrap().to_vec2::<f32>().unwrap();
         let bits = |values: Vec<Vec<f32>>| values.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(found), bits(all));
-        assert!(read(bytes.len() - 4, &shape).unwrap().is_err(), "the shape does not go with the length");
+        assert!(read(bytes.len() - 4, &shape).unwrap().is_err(), "the shape does not fit the length");
         assert!(read(bytes.len() - 1, &shape).unwrap().is_err(), "not a whole number of values");
         let shape = [250, 3001];
-        assert!(read(bytes.len() + 1000, &shape).is_err(), "the end comes too early");
+        assert!(read(bytes.len() + 1000, &shape).is_err(), "the data ends too early");
     }
 
     #[test]

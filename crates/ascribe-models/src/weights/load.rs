@@ -1,4 +1,4 @@
-//! Deciding by its contents what a parameter file is.
+//! Detects the format of a parameter file from its contents, and reads it.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::{StateDict, safetensors, torch};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Pickle protocol 2 and the integer that PyTorch's plain format starts with.
+/// The first bytes of PyTorch's older format: a pickle of protocol 2 with a magic number.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
 
 pub(super) fn load(path: &Path) -> Result<StateDict> {
@@ -25,10 +25,12 @@ pub(super) fn load(path: &Path) -> Result<StateDict> {
     } else {
         return Err(Error::malformed(path, "parameter file", unknown(path, &start)));
     };
-    // Wrappers for parallel training and compilation prepend their attribute's name to every parameter.
+    // PyTorch's wrappers for parallel training and for compilation put the name of their attribute in front of every
+    // name.
     Ok(dict.strip_common_prefix("module.").strip_common_prefix("_orig_mod."))
 }
 
+/// The message for a file of unknown format.
 fn unknown(path: &Path, start: &[u8]) -> String {
     let wanted = "expected a safetensors file or a checkpoint written by torch.save";
     if start.is_empty() {
@@ -36,13 +38,13 @@ fn unknown(path: &Path, start: &[u8]) -> String {
     } else if start.starts_with(b"\x80") {
         format!("it is a pickle, but not one written by torch.save; {wanted}")
     } else if start.starts_with(b"<") || start.starts_with(b"version https://git-lfs") {
-        format!("it is text (a web page, or a pointer to the real file?); {wanted}")
+        format!("it is text, such as a web page or a Git LFS pointer to the real file; {wanted}")
     } else if has_extension(path, &["onnx"]) {
-        format!("it looks like an ONNX model, which holds parameters and graph together; {wanted}")
+        format!("it looks like an ONNX model, which contains a graph, not only parameters; {wanted}")
     } else if start.starts_with(b"\x89HDF") {
         format!("it is an HDF5 file (Keras); {wanted}")
     } else {
-        format!("its first bytes are those of no known format; {wanted}")
+        format!("its first bytes do not belong to any known format; {wanted}")
     }
 }
 

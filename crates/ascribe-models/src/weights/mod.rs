@@ -1,4 +1,4 @@
-//! Parameter files: safetensors and PyTorch checkpoints, as an ordered map from names to tensors.
+//! Parameter files (safetensors and PyTorch checkpoints), as an ordered map from names to tensors.
 //!
 //! ```
 //! use ascribe_models::weights::StateDict;

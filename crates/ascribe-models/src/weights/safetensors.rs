@@ -1,4 +1,4 @@
-//! The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes.
+//! The safetensors format: the length of the header in eight bytes, a JSON header, and the bytes of the tensors.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,33 +14,34 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
 const FORMAT: &str = "safetensors file";
-/// The limit of the reference implementation.
+/// Largest header, as in the reference implementation.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads each tensor straight into its own memory, so that the peak is the size of the tensors and no more.
+/// Reads a file. Each tensor is read directly into its own memory, so that peak memory is not more than the size of the
+/// tensors.
 ///
-/// The file is not memory-mapped: another process that truncates a mapped file kills this one,
-/// and each tensor has to be copied out of the map anyway.
+/// The file is not memory-mapped: if another process truncated a mapped file, this process would be killed, and each
+/// tensor would have to be copied anyway.
 pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<StateDict> {
     let bad = |problem: String| Error::malformed(path, FORMAT, problem);
     let io = |e: std::io::Error| Error::io("read", path)(e);
     file.seek(SeekFrom::Start(0)).map_err(io)?;
     if length < 8 {
-        return Err(bad(format!("it has {length} bytes, fewer than the 8 that give the header's length")));
+        return Err(bad(format!("it has {length} bytes, fewer than the 8 bytes of the header's length")));
     }
     let mut prefix = [0; 8];
     file.read_exact(&mut prefix).map_err(io)?;
     let header_length = u64::from_le_bytes(prefix);
     if header_length > MAX_HEADER.min(length - 8) {
         return Err(bad(format!(
-            "it announces a header of {header_length} bytes, but has only {} bytes after that number \
-             (and headers end at {MAX_HEADER})",
+            "it announces a header of {header_length} bytes, but only {} bytes follow \
+             (and a header has at most {MAX_HEADER} bytes)",
             length - 8
         )));
     }
     let mut header = vec![0; header_length as usize];
     file.read_exact(&mut header).map_err(io)?;
-    // Deserialising validates: offsets without gap or overlap, and sizes that go with the shapes.
+    // Deserialising also checks that offsets have no gaps or overlaps, and that sizes fit the shapes.
     let header: Metadata =
         serde_json::from_slice(&header).map_err(|e| bad(format!("its header is not valid: {e}")))?;
     let data = length - 8 - header_length;
@@ -70,8 +71,8 @@ pub(super) fn read(path: &Path, mut file: File, length: u64) -> Result<StateDict
     Ok(dict)
 }
 
-/// Writes atomically and deterministically: tensors by descending size of their type (so that each
-/// is aligned), then in the order given; the header's keys in alphabetical order.
+/// Writes a file atomically and deterministically. Tensors are sorted by descending size of their element type, so that
+/// each is aligned, and otherwise keep their order; the keys of the header are in alphabetical order.
 pub(crate) fn write<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,

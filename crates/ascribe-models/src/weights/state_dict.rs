@@ -9,9 +9,9 @@ use indexmap::IndexMap;
 use super::check::{self, ParameterMismatch};
 use crate::error::{Error, Result, nearest};
 
-/// Parameters of a network by name, in the order of the file, each with the type it has in the file.
+/// The parameters of a network by name, in the order of the file, each with the type it has in the file.
 ///
-/// Tensors are on the CPU. Types that candle has none of are widened without loss: `bool` to `u8`,
+/// Tensors are on the CPU. Types that candle does not support are widened without loss: `bool` to `u8`,
 /// `i8` to `i16`, `u16` to `u32`, `u64` to `i64`.
 #[derive(Debug, Clone, Default)]
 pub struct StateDict {
@@ -21,31 +21,29 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// An empty one.
+    /// An empty map.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Reads a `.safetensors` file or a PyTorch checkpoint (`.pth`, `.pt`, `.bin`).
     ///
-    /// The contents decide which of the two it is, not the name. Of a checkpoint, all that
-    /// `torch.save` has written since 2016 is read (zip archives and the older plain format); a
-    /// state dict nested under `state_dict`, `model_state_dict` or `model` is found, and a prefix
-    /// `module.` or `_orig_mod.` that all names share is removed. Nothing in the checkpoint is
-    /// executed.
+    /// The format is detected from the contents, not from the name. All formats that `torch.save` has written since
+    /// 2016 are supported (zip archives and the older format). A state dict that is nested under `state_dict`,
+    /// `model_state_dict`, `model` or `net` is found, and a prefix `module.` or `_orig_mod.` that all names have is
+    /// removed. No code in the checkpoint is executed.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is truncated,
-    /// corrupt, contradicts itself or holds something else. Sizes are checked against the file
-    /// before memory is allocated.
+    /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is truncated, corrupt, inconsistent, or
+    /// not a parameter file. Sizes are checked against the size of the file before memory is allocated.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         super::load::load(path.as_ref())
     }
 
     /// Writes a safetensors file, atomically.
     ///
-    /// With `Some(dtype)` floating-point tensors are converted first (`DType::F16` halves the
-    /// file); integers stay as they are. The bytes depend on the contents only.
+    /// With `Some(dtype)`, floating-point tensors are converted first (`DType::F16` halves the size of an f32 file);
+    /// integers are not changed. The bytes of the file depend only on the contents.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written, [`Error::Invalid`] when a finite value
@@ -58,12 +56,12 @@ impl StateDict {
         super::safetensors::write(path.as_ref(), converted.iter(), &converted.metadata)
     }
 
-    /// Adds a parameter, or replaces the one of that name and returns it.
+    /// Adds a parameter. If there is one with that name, it is replaced and returned.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
         self.tensors.insert(name.into(), tensor)
     }
 
-    /// Takes a parameter out, keeping the order of the others.
+    /// Removes a parameter and returns it; the others keep their order.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
         self.tensors.shift_remove(name)
     }
@@ -92,12 +90,12 @@ impl StateDict {
         self.tensors.contains_key(name)
     }
 
-    /// Names and tensors, in order.
+    /// All names and tensors, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Names, in order.
+    /// All names, in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -107,22 +105,22 @@ impl StateDict {
         self.tensors.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// Number of values in all tensors together, `num_batches_tracked` counters left out.
+    /// Total number of values in all tensors, without the counters `num_batches_tracked`.
     pub fn parameter_count(&self) -> usize {
         self.iter().filter(|(name, _)| !check::is_counter(name)).map(|(_, t)| t.elem_count()).sum()
     }
 
-    /// Text attached to the file (`__metadata__` of safetensors), by key.
+    /// Text metadata of the file (`__metadata__` of safetensors), by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The same, to be changed.
+    /// Mutable access to the metadata.
     pub fn metadata_mut(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.metadata
     }
@@ -136,10 +134,10 @@ impl StateDict {
         self.ignored = ignored;
     }
 
-    /// The same tensors with each name replaced by `rename(name)`.
+    /// Replaces each name by `rename(name)`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when two names become the same.
+    /// [`Error::Invalid`] when two parameters would get the same name.
     pub fn rename(self, mut rename: impl FnMut(&str) -> String) -> Result<Self> {
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, tensor) in self.tensors {
@@ -156,7 +154,7 @@ impl StateDict {
         Ok(Self { tensors, ..self })
     }
 
-    /// Removes `prefix` from all names if every name starts with it and none consists of it alone.
+    /// Removes `prefix` from all names if every name starts with it and is longer.
     pub(super) fn strip_common_prefix(self, prefix: &str) -> Self {
         let all = self.names().all(|n| n.len() > prefix.len() && n.starts_with(prefix));
         if self.is_empty() || !all {
@@ -166,10 +164,10 @@ impl StateDict {
         Self { tensors: tensors.collect(), ..self }
     }
 
-    /// All floating-point tensors converted to `dtype`; integers stay as they are.
+    /// Converts all floating-point tensors to `dtype`; integers are not changed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a finite value overflows, which narrowing to f16 does above 65,504.
+    /// [`Error::Invalid`] when a finite value overflows, as values above 65,504 do in f16.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, tensor) in &self.tensors {
@@ -193,16 +191,16 @@ impl StateDict {
 
     /// Compares names and shapes with what an architecture expects.
     ///
-    /// `num_batches_tracked`, which batch normalisation counts while training, is ignored on both sides.
+    /// `num_batches_tracked`, a counter of batch normalisation for training, is ignored in both.
     ///
     /// # Errors
-    /// [`ParameterMismatch`] which lists all missing, superfluous and mis-shaped parameters.
+    /// [`ParameterMismatch`], which lists all parameters that are missing, unexpected or of the wrong shape.
     pub fn check<S: AsRef<str>>(&self, expected: &[(S, Vec<usize>)]) -> Result<(), ParameterMismatch> {
         check::check(self, expected, |_| false)
     }
 
-    /// As [`check`](Self::check), but superfluous parameters for which `optional(name)` holds are
-    /// accepted: auxiliary classifiers that only training uses.
+    /// As [`check`](Self::check), but unexpected parameters for which `optional(name)` is true are accepted, such as
+    /// those of auxiliary classifiers that are only used in training.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -221,6 +219,7 @@ impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
     }
 }
 
+/// Number of finite values.
 fn count_finite(tensor: &Tensor) -> Result<usize> {
     let flat = tensor.flatten_all()?;
     Ok(match tensor.dtype() {

@@ -1,7 +1,7 @@
-//! PyTorch checkpoints: the zip archives of today and the plain files of before 2020.
+//! PyTorch checkpoints: zip archives, and the older format from before 2020 (legacy format).
 //!
-//! Both hold a pickle whose tensors refer to storages (runs of numbers) outside it. In an archive
-//! each storage is an uncompressed member `…/data/KEY`; in a plain file the storages follow the
+//! Both contain a pickle that describes tensors, which refer to storages (arrays of numbers) outside the pickle. In a
+//! zip archive, each storage is an uncompressed file `…/data/KEY`. In the legacy format, the storages follow the
 //! pickles, each preceded by its length.
 
 use std::collections::HashMap;
@@ -18,7 +18,8 @@ use super::torch_views::{Entries, View, entries, storages};
 use crate::error::{Error, Result};
 
 const FORMAT: &str = "PyTorch checkpoint";
-/// Tensors may share storages (tied weights), but not so often that a small file fills the memory.
+/// How many times the size of the file its tensors may take. Tensors can share a storage (tied weights), but a small
+/// file must not be able to fill the memory.
 const MAX_EXPANSION: u64 = 16;
 
 pub(super) fn read_zip(path: &Path, file: File, length: u64) -> Result<StateDict> {
@@ -30,6 +31,7 @@ pub(super) fn read_legacy(path: &Path, file: File, length: u64) -> Result<StateD
     legacy(input, length).map_err(|problem| Error::malformed(path, FORMAT, problem))
 }
 
+/// Reads a zip archive.
 fn zip_archive(input: impl Read + Seek, length: u64) -> Result<StateDict, String> {
     let mut archive =
         ZipArchive::new(input).map_err(|e| format!("the zip archive is damaged or truncated ({e})"))?;
@@ -38,7 +40,7 @@ fn zip_archive(input: impl Read + Seek, length: u64) -> Result<StateDict, String
         .iter()
         .filter_map(|name| name.strip_suffix("data.pkl"))
         .find(|root| root.is_empty() || root.ends_with('/'))
-        .ok_or("the zip archive has no member 'data.pkl', so torch.save has not written it")?;
+        .ok_or("the zip archive has no file 'data.pkl', so it was not written by torch.save")?;
     let order = format!("{root}byteorder");
     if names.contains(&order) && read_member(&mut archive, &order, 64)? == b"big" {
         return Err(
@@ -56,32 +58,32 @@ fn zip_archive(input: impl Read + Seek, length: u64) -> Result<StateDict, String
     made.finish(entries)
 }
 
+/// Reads a file of the archive of at most `limit` bytes.
 fn read_member(
     archive: &mut ZipArchive<impl Read + Seek>,
     name: &str,
     limit: u64,
 ) -> Result<Vec<u8>, String> {
-    let member = archive.by_name(name).map_err(|e| format!("member '{name}' of the archive: {e}"))?;
+    let member = archive.by_name(name).map_err(|e| format!("file '{name}' of the archive: {e}"))?;
     if member.compression() != CompressionMethod::Stored {
-        return Err(format!(
-            "member '{name}' of the archive is compressed; torch.save stores members as they are"
-        ));
+        return Err(format!("file '{name}' of the archive is compressed, but torch.save does not compress"));
     }
     let size = member.size();
     if size > limit {
-        return Err(format!("member '{name}' of the archive claims {size} bytes, more than there can be"));
+        return Err(format!("file '{name}' of the archive claims {size} bytes, more than the archive has"));
     }
     let mut bytes = Vec::with_capacity(size as usize);
     // Reading to the end also verifies the checksum.
     member
         .take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| format!("member '{name}' of the archive: {e}"))?;
+        .map_err(|e| format!("file '{name}' of the archive: {e}"))?;
     Ok(bytes)
 }
 
+/// Reads the legacy format.
 fn legacy(mut input: impl BufRead, length: u64) -> Result<StateDict, String> {
-    // The magic number, which is already recognised, and the version of the format.
+    // The magic number, which has already been checked, and the version of the format.
     Pickle::read(&mut input)?;
     Pickle::read(&mut input)?;
     let system = Pickle::read(&mut input)?;
@@ -123,9 +125,11 @@ fn truncated(key: &str) -> String {
     format!("it ends within storage '{key}'; it is truncated")
 }
 
-/// Tensors made so far; storages are read one at a time, so that at most one is in memory twice.
+/// The tensors created so far. Storages are read one at a time, so that at most one of them is in memory twice.
 struct Made {
+    /// For each storage, the tensors that are still to be created from it.
     by_storage: HashMap<String, Vec<View>>,
+    /// Keys of the storages, in the order of the tensors.
     order: Vec<String>,
     tensors: HashMap<View, Tensor>,
 }
@@ -145,7 +149,7 @@ impl Made {
             total = total.saturating_add(bytes);
             if total > file_length.saturating_mul(MAX_EXPANSION) {
                 return Err(format!(
-                    "up to parameter '{name}' its tensors would take {total} bytes, {MAX_EXPANSION} times more than the file has"
+                    "its tensors up to parameter '{name}' would take {total} bytes, over {MAX_EXPANSION} times more than the file has"
                 ));
             }
             by_storage
@@ -163,6 +167,7 @@ impl Made {
         self.order.clone()
     }
 
+    /// Creates the tensors that refer to storage `key`.
     fn fill(&mut self, key: &str, bytes: &[u8]) -> Result<(), String> {
         for view in self.by_storage.remove(key).unwrap_or_default() {
             let tensor = view.tensor(bytes)?;
@@ -171,11 +176,12 @@ impl Made {
         Ok(())
     }
 
+    /// All tensors by name.
     fn finish(self, entries: Entries) -> Result<StateDict, String> {
         let mut dict = StateDict::new();
         for (name, view) in entries.tensors {
             let tensor = self.tensors.get(&view).ok_or_else(|| {
-                format!("parameter '{name}' lies in storage '{}', which is missing", view.key)
+                format!("parameter '{name}' is in storage '{}', which is missing", view.key)
             })?;
             dict.insert(name, tensor.clone());
         }

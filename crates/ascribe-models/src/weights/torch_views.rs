@@ -1,4 +1,4 @@
-//! What a checkpoint's pickle says about its tensors.
+//! Finds the descriptions of tensors in the pickle of a checkpoint.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,13 @@ use candle_core::Tensor;
 use super::element::{Element, checked_count};
 use super::pickle::{Id, Node, Pickle};
 
-/// Names under which training scripts keep the state dict beside optimiser and epoch.
+/// Keys under which training scripts store the state dict, next to the state of the optimiser and other values.
 const NESTED: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
 
-/// A tensor as a view into a storage; offset and strides in elements.
+/// A tensor as a view of a storage. Offset and strides are in elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct View {
+    /// Key of the storage.
     pub(super) key: String,
     pub(super) element: Element,
     pub(super) offset: usize,
@@ -21,18 +22,18 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Size of the tensor, unless it overflows.
+    /// Size of the tensor in bytes; `None` if it overflows.
     pub(super) fn bytes(&self) -> Option<u64> {
         Some(checked_count(&self.shape)?.checked_mul(self.element.size())? as u64)
     }
 
-    /// The tensor, in row-major order, out of the bytes of its storage.
+    /// The tensor, in row-major order, from the bytes of its storage.
     pub(super) fn tensor(&self, storage: &[u8]) -> Result<Tensor, String> {
         let Self { key, element, offset, shape, strides } = self;
         let size = element.size();
         let outside = || {
             format!(
-                "a tensor of shape {shape:?} with strides {strides:?} at {offset} reaches beyond its storage \
+                "a tensor of shape {shape:?} with strides {strides:?} at {offset} extends beyond its storage \
                  '{key}' of {} elements",
                 storage.len() / size
             )
@@ -82,7 +83,7 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     })
 }
 
-/// The tensors of a state dict by name, in order, and the names of entries that are none.
+/// The tensors of a state dict by name, in order, and the names of entries that are not tensors.
 #[derive(Debug)]
 pub(super) struct Entries {
     pub(super) tensors: Vec<(String, View)>,
@@ -92,7 +93,7 @@ pub(super) struct Entries {
 /// Finds the state dict in a checkpoint and describes its tensors.
 pub(super) fn entries(pickle: &Pickle) -> Result<Entries, String> {
     let mut node = pickle.root();
-    // Checkpoints nest once or twice (`{'model': {'state_dict': …}}`); the bound is for cycles.
+    // State dicts are nested once or twice (`{'model': {'state_dict': …}}`). The limit is for references in a cycle.
     for _ in 0..4 {
         let Node::Dict(items) = node else { break };
         let inner = NESTED.iter().find_map(|wanted| {
@@ -107,7 +108,7 @@ pub(super) fn entries(pickle: &Pickle) -> Result<Entries, String> {
     }
     let Node::Dict(items) = node else {
         return Err(format!(
-            "it holds {}, not a state dict; in Python, save `model.state_dict()` instead of the model",
+            "it contains {}, not a state dict; in Python, save `model.state_dict()` instead of the model",
             pickle.describe(node)
         ));
     };
@@ -122,17 +123,18 @@ pub(super) fn entries(pickle: &Pickle) -> Result<Entries, String> {
     }
     if tensors.is_empty() {
         let keys: Vec<_> = ignored.iter().take(8).map(String::as_str).collect();
-        return Err(format!("it holds no tensors (its entries are: {})", keys.join(", ")));
+        return Err(format!("it contains no tensors (its entries are: {})", keys.join(", ")));
     }
     Ok(Entries { tensors, ignored })
 }
 
+/// Whether a value is a call that creates a tensor.
 fn is_tensor(pickle: &Pickle, node: &Node) -> bool {
     matches!(node, Node::Call { callable, .. }
         if matches!(pickle.global(*callable), Some(("torch._utils" | "torch._tensor", _))))
 }
 
-/// The type of every storage that the pickle mentions, by key.
+/// The element types of all storages to which the pickle refers, by key.
 pub(super) fn storages(pickle: &Pickle) -> HashMap<String, Element> {
     let references = pickle.nodes().filter_map(|node| match node {
         Node::Persistent(id) => storage(pickle, *id).ok(),
@@ -141,17 +143,17 @@ pub(super) fn storages(pickle: &Pickle) -> HashMap<String, Element> {
     references.map(|reference| (reference.key, reference.element)).collect()
 }
 
-/// The view that `id` describes; `None` when it is no tensor at all.
+/// The view that `id` describes; `None` if it is not a tensor.
 fn tensor_view(pickle: &Pickle, id: Id) -> Result<Option<View>, String> {
     let Some((mut function, mut args)) = pickle.call(id) else { return Ok(None) };
     let arg = |args: &[Id], i: usize| {
         args.get(i).copied().ok_or_else(|| "its description is incomplete".to_owned())
     };
-    // Parameters and subclasses wrap the call that makes the tensor.
+    // Parameters and subclasses of tensors wrap the call that creates the tensor.
     for _ in 0..4 {
         match function {
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                (function, args) = pickle.call(arg(args, 0)?).ok_or("its data are not a tensor")?;
+                (function, args) = pickle.call(arg(args, 0)?).ok_or("its data is not a tensor")?;
             }
             ("torch._tensor", "_rebuild_from_type_v2") => {
                 function = pickle.global(arg(args, 0)?).ok_or("its constructor is not a function")?;
@@ -185,11 +187,13 @@ fn tensor_view(pickle: &Pickle, id: Id) -> Result<Option<View>, String> {
     Ok(Some(View { key, element, offset, shape, strides }))
 }
 
+/// A non-negative integer.
 fn count(pickle: &Pickle, id: Id) -> Result<usize, String> {
     let value = pickle.integer(id).and_then(|v| usize::try_from(v).ok());
-    value.ok_or_else(|| "a size, stride or offset is not a natural number".into())
+    value.ok_or_else(|| "a size, stride or offset is not a non-negative integer".into())
 }
 
+/// A tuple of non-negative integers: a shape, or strides.
 fn counts(pickle: &Pickle, id: Id) -> Result<Vec<usize>, String> {
     let items = match pickle.get(id) {
         Node::Tuple(items) | Node::List(items) => items.as_slice(),
@@ -206,6 +210,7 @@ fn counts(pickle: &Pickle, id: Id) -> Result<Vec<usize>, String> {
     items.iter().map(|id| count(pickle, *id)).collect()
 }
 
+/// A reference to (part of) a storage.
 struct Reference {
     key: String,
     element: Element,
@@ -216,10 +221,10 @@ struct Reference {
 fn storage(pickle: &Pickle, id: Id) -> Result<Reference, String> {
     let fields = pickle.tuple(id).unwrap_or_default();
     let [tag, kind, key, _location, _length, rest @ ..] = fields else {
-        return Err("its storage is not described as PyTorch does".into());
+        return Err("its storage is not described as in PyTorch".into());
     };
     if pickle.text(*tag) != Some("storage") {
-        return Err("its storage is not described as PyTorch does".into());
+        return Err("its storage is not described as in PyTorch".into());
     }
     let (module, class) = pickle.global(*kind).ok_or("the type of its storage is not a class")?;
     let element = match class {
@@ -240,7 +245,7 @@ fn storage(pickle: &Pickle, id: Id) -> Result<Reference, String> {
     let key = match pickle.get(*key) {
         Node::Str(key) if key.len() <= 256 => key.clone(),
         Node::Int(key) => key.to_string(),
-        _ => return Err("its storage has no usable name".into()),
+        _ => return Err("its storage has no valid name".into()),
     };
     let offset = match rest.first().and_then(|view| pickle.tuple(*view)) {
         Some([_, offset, _]) => count(pickle, *offset)?,
@@ -249,6 +254,7 @@ fn storage(pickle: &Pickle, id: Id) -> Result<Reference, String> {
     Ok(Reference { key, element, offset })
 }
 
+/// The element type for a `torch.dtype`.
 fn element_of_dtype(pickle: &Pickle, id: Id) -> Result<Element, String> {
     let (_, name) = pickle.global(id).ok_or("its type is not a torch.dtype")?;
     Ok(match name {

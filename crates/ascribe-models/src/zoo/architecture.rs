@@ -154,8 +154,8 @@ impl Architecture {
         }
     }
 
-    /// Adds the layers from the (transformed) input `x` to the logits. `sides` are the height and width of the input; they are
-    /// only used if [`needs_sides`](Self::needs_sides).
+    /// Adds the layers from the (transformed) input `x` to the logits. `sides` are the height and width of the input;
+    /// they are only used if [`needs_sides`](Self::needs_sides).
     pub(super) fn layers(&self, net: &mut Net<'_>, x: NodeId, sides: [usize; 2]) -> Result<NodeId> {
         match self.kind {
             Kind::AlexNet => alexnet::build(net, x),

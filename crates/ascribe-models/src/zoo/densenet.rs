@@ -41,8 +41,8 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId, depths: [usize; 4]) -> Result<
     net.linear("classifier", x, channels, classes)
 }
 
-/// The input of each layer is the concatenation of the block's input and the outputs of all layers before it. The concatenation
-/// after `denselayer4` is called `denselayer4.cat`; the last one has the name of the block.
+/// The input of each layer is the concatenation of the block's input and the outputs of all layers before it. The
+/// concatenation after `denselayer4` is called `denselayer4.cat`; the last one has the name of the block.
 fn dense_block(net: &mut Net<'_>, name: &str, x: NodeId, channels: usize, depth: usize) -> Result<NodeId> {
     let mut x = x;
     for i in 0..depth {

@@ -72,8 +72,9 @@ pub(super) fn repeats(scale: Scale) -> Vec<usize> {
 /// for convolutional neural networks", <https://arxiv.org/abs/1905.11946>: no squeeze-and-excitation,
 /// `ReLU6` instead of swish, and stem and head are not scaled.
 ///
-/// Padding is TensorFlow's SAME, which for stride 2 depends on the resolution. So the network is built for inputs of exactly the
-/// height and width `sides`. Names are those of the published PyTorch conversions (`_blocks.3._expand_conv`).
+/// Padding is TensorFlow's SAME, which for stride 2 depends on the resolution. So the network is built for inputs of
+/// exactly the height and width `sides`. Names are those of the published PyTorch conversions
+/// (`_blocks.3._expand_conv`).
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, scale: Scale, sides: [usize; 2]) -> Result<NodeId> {
     let mut same = Same { sides };
     let x = net.conv("_conv_stem", x, 3, STEM, same.conv(3, 2))?;
@@ -99,8 +100,8 @@ pub(super) fn build(net: &mut Net<'_>, x: NodeId, scale: Scale, sides: [usize; 2
     net.linear("_fc", x, HEAD, classes)
 }
 
-/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution without
-/// activation that projects back to few channels.
+/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution
+/// without activation that projects back to few channels.
 fn block(
     net: &mut Net<'_>,
     name: &str,
@@ -130,8 +131,8 @@ struct Same {
 }
 
 impl Same {
-    /// The next convolution. It has ⌈side / stride⌉ windows per axis and a padding of max((⌈side / stride⌉ − 1) · stride +
-    /// kernel − side, 0), of which half (rounded down) is at the start and the rest at the end.
+    /// The next convolution. It has ⌈side / stride⌉ windows per axis and a padding of max((⌈side / stride⌉ − 1) ·
+    /// stride + kernel − side, 0), of which half (rounded down) is at the start and the rest at the end.
     fn conv(&mut self, kernel: usize, stride: usize) -> ConvSpec {
         let [(top, bottom), (left, right)] = self.sides.map(|side| {
             // The last window starts at the last multiple of the stride inside the input.

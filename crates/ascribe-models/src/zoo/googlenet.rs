@@ -32,9 +32,9 @@ impl Widths {
 
 /// Szegedy et al. (2014), "Going deeper with convolutions", <https://arxiv.org/abs/1409.4842>, table 1.
 ///
-/// As in torchvision: with batch norm and without local response normalisation, with 3×3 convolutions instead of 5×5 ones (a
-/// mistake with which the published weights were trained), and with pooling in ceil mode. The auxiliary classifiers are left
-/// out.
+/// As in torchvision: with batch norm and without local response normalisation, with 3×3 convolutions instead of 5×5
+/// ones (a mistake with which the published weights were trained), and with pooling in ceil mode. The auxiliary
+/// classifiers are left out.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let pool = Window { ceil_mode: true, ..Window::new([3, 3]).stride([2, 2]) };
     let x = conv_norm_relu(net, "conv1", x, 3, 64, ConvSpec::square(7).stride(2).same())?;

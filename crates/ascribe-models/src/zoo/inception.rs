@@ -16,7 +16,8 @@ pub(super) fn is_auxiliary(parameter: &str) -> bool {
     ["aux1.", "aux2.", "AuxLogits."].iter().any(|head| parameter.starts_with(head))
 }
 
-/// Convolution, batch norm, ReLU. The node of the ReLU has the name of the layer, since its output is that of the layer.
+/// Convolution, batch norm, ReLU. The node of the ReLU has the name of the layer, since its output is that of the
+/// layer.
 pub(super) fn conv_norm_relu(
     net: &mut Net<'_>,
     name: &str,
@@ -30,8 +31,8 @@ pub(super) fn conv_norm_relu(
     net.relu(name, x)
 }
 
-/// Converts pixels that are normalised with ImageNet's mean μ and standard deviation σ to the interval \[−1, 1\] for which the
-/// published weights were trained: `x_c · σ_c / 0.5 + (μ_c − 0.5) / 0.5`.
+/// Converts pixels that are normalised with ImageNet's mean μ and standard deviation σ to the interval \[−1, 1\] for
+/// which the published weights were trained: `x_c · σ_c / 0.5 + (μ_c − 0.5) / 0.5`.
 pub(super) fn transform_input(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let scale = IMAGENET.map(|(_, deviation)| deviation / 0.5);
     let shift = IMAGENET.map(|(mean, _)| (mean - 0.5) / 0.5);

@@ -61,8 +61,8 @@ fn conv_norm_relu6(
     net.relu6(&format!("{name}.2"), x)
 }
 
-/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution without
-/// activation that projects back to few channels.
+/// Inverted residual block: a 1×1 convolution that expands the channels, a depthwise convolution, and a 1×1 convolution
+/// without activation that projects back to few channels.
 fn block(
     net: &mut Net<'_>,
     name: &str,

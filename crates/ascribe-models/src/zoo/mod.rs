@@ -1,7 +1,8 @@
 //! The zoo: network architectures by name, built from their parameters.
 //!
-//! Each architecture is a function over [`Net`], in its own file. Parameters have torchvision's names (for EfficientNet-Lite,
-//! those of its published PyTorch conversions). timm's names and those of old checkpoints are recognised and renamed.
+//! Each architecture is a function over [`Net`], in its own file. Parameters have torchvision's names (for
+//! EfficientNet-Lite, those of its published PyTorch conversions). timm's names and those of old checkpoints are
+//! recognised and renamed.
 //!
 //! # Names of nodes
 //!
@@ -11,9 +12,9 @@
 //!   `layer1.0.add` or `Mixed_5b.avg_pool2d`. If such an operation is the last one of a block (the concatenation of an
 //!   inception module, the sum of an inverted residual block, the ReLU of an inception layer), it has the name of the
 //!   block: `Mixed_5b`, `features.3`, `Conv2d_1a_3x3`.
-//! - If a module is the last one of a block or a stage, it is followed by an identity with the name of the block or stage, so
-//!   that `layer4.2` and `layer4`, or `features`, can be used as names. Identities compute nothing. The canonical form of
-//!   the graph removes them but keeps their names ([`Graph::find`]).
+//! - If a module is the last one of a block or a stage, it is followed by an identity with the name of the block or
+//!   stage, so that `layer4.2` and `layer4`, or `features`, can be used as names. Identities compute nothing. The
+//!   canonical form of the graph removes them but keeps their names ([`Graph::find`]).
 //!
 //! ```
 //! use ascribe_models::{weights::StateDict, zoo};
@@ -59,13 +60,14 @@ use crate::weights::StateDict;
 pub struct BuildOptions {
     /// Type of parameters and computation: f32 (the default) or f64.
     pub dtype: DType,
-    /// Height and width of the input. By default, any size is accepted, except for EfficientNet-Lite: its padding depends on the
-    /// input size, and the default is the [size](Architecture::side) it was published for. (timm evaluates Lite3 and Lite4 at
-    /// 300 and 380 pixels instead of 280 and 300.)
+    /// Height and width of the input. By default, any size is accepted, except for EfficientNet-Lite: its padding
+    /// depends on the input size, and the default is the [size](Architecture::side) it was published for. (timm
+    /// evaluates Lite3 and Lite4 at 300 and 380 pixels instead of 280 and 300.)
     pub input: Option<[usize; 2]>,
-    /// For GoogLeNet and Inception-v3: whether the network first converts its input from pixels normalised with ImageNet's mean
-    /// and standard deviation to the interval \[−1, 1\] for which torchvision's weights were trained. Default: false; then the
-    /// preprocessing has to produce that interval, as that of the [registry](crate::registry) does.
+    /// For GoogLeNet and Inception-v3: whether the network first converts its input from pixels normalised with
+    /// ImageNet's mean and standard deviation to the interval \[−1, 1\] for which torchvision's weights were trained.
+    /// Default: false; then the preprocessing has to produce that interval, as that of the [registry](crate::registry)
+    /// does.
     pub transform_input: bool,
 }
 
@@ -92,8 +94,8 @@ impl BuildOptions {
     }
 }
 
-/// Builds a network from its parameters. Its input is `input` `[N, 3, H, W]`, its output the logits `[N, classes]`; the number
-/// of classes is that of the classifier's parameters.
+/// Builds a network from its parameters. Its input is `input` `[N, 3, H, W]`, its output the logits `[N, classes]`; the
+/// number of classes is that of the classifier's parameters.
 ///
 /// Parameters of the auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, are ignored.
 ///
@@ -143,8 +145,8 @@ fn too_small(architecture: &Architecture, [height, width]: [usize; 2], problem: 
     )
 }
 
-/// Infers the shapes of all nodes, so that an input that is too small for some window is an error now, not when the first image
-/// is processed.
+/// Infers the shapes of all nodes, so that an input that is too small for some window is an error now, not when the
+/// first image is processed.
 fn check_sides(graph: &Graph, [height, width]: [usize; 2]) -> ascribe_core::Result<()> {
     let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(graph.len());
     for (_, node) in graph.nodes() {

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::registry::canonical_names;
 use crate::weights::StateDict;
 
-/// Renames parameters with timm's names, or those of old checkpoints, to the names that the architecture uses. Which names
-/// they have is detected from the names themselves.
+/// Renames parameters with timm's names, or those of old checkpoints, to the names that the architecture uses. Which
+/// names they have is detected from the names themselves.
 pub(super) fn canonical(architecture: Family, weights: &StateDict) -> Result<StateDict> {
     let weights = weights.clone();
     match architecture {
@@ -67,7 +67,8 @@ const STAGE: [&str; 6] = ["conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"]
 /// timm's names in the first stage, whose blocks have no expansion.
 const FIRST_STAGE: [&str; 4] = ["conv_dw", "bn1", "conv_pw", "bn2"];
 
-/// If the parameters have timm's names, renames them with `name`. Other names are kept and are later reported as unknown.
+/// If the parameters have timm's names, renames them with `name`. Other names are kept and are later reported as
+/// unknown.
 fn from_timm(weights: StateDict, repeats: &[usize], name: fn(Module) -> String) -> Result<StateDict> {
     if !weights.names().any(|n| n.starts_with("conv_stem.") || n.starts_with("blocks.")) {
         return Ok(weights);
@@ -126,7 +127,8 @@ fn lite_name(module: Module) -> String {
     }
 }
 
-/// The name in torchvision's MobileNet-V2: `features.0` is the stem, `features.1` the first block, which has no expansion.
+/// The name in torchvision's MobileNet-V2: `features.0` is the stem, `features.1` the first block, which has no
+/// expansion.
 fn mobilenet_name(module: Module) -> String {
     let last = mobilenet_v2::repeats().iter().sum::<usize>() + 1;
     match module {

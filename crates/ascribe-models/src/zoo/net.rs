@@ -143,8 +143,8 @@ impl<'a> Net<'a> {
         Ok(self.builder.constant(name, value))
     }
 
-    /// Number of outputs of the classifier with the parameters `layer.weight` and `layer.bias`, from their shapes, or 1000 as for
-    /// ImageNet if both are missing.
+    /// Number of outputs of the classifier with the parameters `layer.weight` and `layer.bias`, from their shapes, or
+    /// 1000 as for ImageNet if both are missing.
     pub fn classes(&self, layer: &str) -> usize {
         ["weight", "bias"]
             .iter()
@@ -172,8 +172,8 @@ impl<'a> Net<'a> {
         self.op(name, Linear, &[x, weight, bias])
     }
 
-    /// Batch normalisation with the stored `running_mean` and `running_var`, then scaling by `weight` and adding `bias`, each of
-    /// shape `[channels]`. `epsilon` is added to the variance.
+    /// Batch normalisation with the stored `running_mean` and `running_var`, then scaling by `weight` and adding
+    /// `bias`, each of shape `[channels]`. `epsilon` is added to the variance.
     pub fn batch_norm(&mut self, name: &str, x: NodeId, channels: usize, epsilon: f64) -> Result<NodeId> {
         let mut operands = vec![x];
         for part in ["weight", "bias", "running_mean", "running_var"] {
@@ -235,10 +235,10 @@ impl<'a> Net<'a> {
     /// The finished graph with all parameters in `dtype`.
     ///
     /// # Errors
-    /// [`Error::Parameters`], which lists all parameters that are missing, have an unexpected shape, or are unknown. Unknown
-    /// parameters are accepted if `optional(name)` is true, and `num_batches_tracked` always is. [`Error::Graph`], which names
-    /// a parameter that contains integers, NaN or infinite values (also from overflow in `dtype`), or a negative variance.
-    /// [`Error::Invalid`] if `dtype` is neither f32 nor f64.
+    /// [`Error::Parameters`], which lists all parameters that are missing, have an unexpected shape, or are unknown.
+    /// Unknown parameters are accepted if `optional(name)` is true, and `num_batches_tracked` always is.
+    /// [`Error::Graph`], which names a parameter that contains integers, NaN or infinite values (also from overflow in
+    /// `dtype`), or a negative variance. [`Error::Invalid`] if `dtype` is neither f32 nor f64.
     pub fn finish(self, output: NodeId, dtype: DType, optional: impl Fn(&str) -> bool) -> Result<Graph> {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(Error::invalid("data type", format!("{dtype:?}"), "f32 or f64"));
@@ -257,8 +257,8 @@ fn convert(name: &str, value: &Tensor, dtype: DType) -> ascribe_core::Result<Opt
         return Err(Error::invalid(what(), format!("holds {:?}", value.dtype()), "floating-point numbers"));
     }
     let converted = value.to_dtype(dtype)?;
-    // A sum of values with NaN or infinity is not finite, and it can be computed without a copy. If the sum is not finite, it may
-    // have overflowed, so check every value.
+    // A sum of values with NaN or infinity is not finite, and it can be computed without a copy. If the sum is not
+    // finite, it may have overflowed, so check every value.
     let sum = converted.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     if !sum.is_finite() {
         check_finite(&what(), &converted)?;

@@ -30,7 +30,8 @@ impl Block {
 /// He, Zhang, Ren & Sun (2015), "Deep residual learning for image recognition",
 /// <https://arxiv.org/abs/1512.03385>, table 1: `depths` holds the number of blocks of each stage.
 ///
-/// As in torchvision, the stride of a bottleneck block is in its 3×3 convolution ("v1.5"), not in the first 1×1 convolution.
+/// As in torchvision, the stride of a bottleneck block is in its 3×3 convolution ("v1.5"), not in the first 1×1
+/// convolution.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, block: Block, depths: [usize; 4]) -> Result<NodeId> {
     let x = net.conv("conv1", x, 3, 64, ConvSpec::square(7).stride(2).same())?;
     let x = net.batch_norm("bn1", x, 64, EPSILON)?;

@@ -6,8 +6,9 @@ use ascribe_core::ops::Window;
 use super::net::{ConvSpec, Net};
 use crate::error::Result;
 
-/// Four convolutions with ReLU, max-pooling after the first two, global average pooling and a linear layer. It can be trained in
-/// a minute and has all kinds of layers between which attribution methods distinguish. For images of 32×32 pixels.
+/// Four convolutions with ReLU, max-pooling after the first two, global average pooling and a linear layer. It can be
+/// trained in a minute and has all kinds of layers between which attribution methods distinguish. For images of 32×32
+/// pixels.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId) -> Result<NodeId> {
     let halve = Window::new([2, 2]).stride([2, 2]);
     let layer = ConvSpec::square(3).same().with_bias();

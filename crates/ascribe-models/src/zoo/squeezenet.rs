@@ -11,8 +11,8 @@ use crate::error::Result;
 enum Layer {
     /// 3×3 max-pooling that halves the resolution.
     Pool,
-    /// A fire module: a 1×1 convolution with this many output channels, then 1×1 and 3×3 convolutions side by side with that
-    /// many output channels each.
+    /// A fire module: a 1×1 convolution with this many output channels, then 1×1 and 3×3 convolutions side by side with
+    /// that many output channels each.
     Fire(usize, usize),
 }
 

@@ -14,8 +14,8 @@ const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 /// Simonyan & Zisserman (2014), "Very deep convolutional networks for large-scale image recognition",
 /// <https://arxiv.org/abs/1409.1556>, table 1: `depths` holds the number of convolutions per stage.
 ///
-/// As in torchvision: optionally with a batch norm after each convolution. Inputs can have any size from 32×32; the classifier's
-/// input is pooled to 7×7. Layers are numbered consecutively within `features`.
+/// As in torchvision: optionally with a batch norm after each convolution. Inputs can have any size from 32×32; the
+/// classifier's input is pooled to 7×7. Layers are numbered consecutively within `features`.
 pub(super) fn build(net: &mut Net<'_>, x: NodeId, depths: [usize; 5], batch_norm: bool) -> Result<NodeId> {
     let mut numbers = 0..;
     let mut next = || format!("features.{}", numbers.next().unwrap_or_default());

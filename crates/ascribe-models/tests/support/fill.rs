@@ -1,11 +1,11 @@
-//! Tensors from the formula in `fixtures/golden/README.md`, which stand for files too large to store.
+//! Generates tensors from the formula in `fixtures/golden/README.md`, instead of storing large files.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-/// Names and values of a `*.fill.json` file.
+/// The contents of a `*.fill.json` file.
 #[derive(Debug, Deserialize)]
 pub struct FillFile {
     /// Shape of the network's input.
@@ -22,9 +22,9 @@ pub struct Fill {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Half the width of the interval.
+    /// Half the width of the interval of values.
     pub scale: f64,
-    /// Middle of the interval.
+    /// Middle of the interval of values.
     pub shift: f64,
 }
 
@@ -85,7 +85,7 @@ fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The three values that the README gives.
+/// Checks the three values that the README gives.
 #[test]
 fn known_values() {
     for (name, i, scale, shift, bits) in [

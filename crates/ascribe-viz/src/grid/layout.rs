@@ -1,4 +1,4 @@
-//! Where everything in a grid stands.
+//! The layout of a grid.
 
 use crate::Result;
 use crate::canvas::{INK, LINE, MUTED};
@@ -22,6 +22,7 @@ const LABEL: TextStyle = TextStyle::new(14.0, INK);
 const SMALL: TextStyle = TextStyle::new(12.0, MUTED);
 
 impl Grid {
+    /// Computes the layout and the metadata.
     pub(super) fn compose(&self) -> Result<(Scene, Metadata)> {
         self.check()?;
         let mut scene = Scene::default();
@@ -55,12 +56,12 @@ impl Grid {
         Ok((scene, metadata))
     }
 
-    /// The left edge of a column; 0 is the input's.
+    /// The left edge of a column; column 0 is that of the inputs.
     fn column_x(&self, column: usize) -> u32 {
         MARGIN + column as u32 * (self.cell + COLUMN_GAP)
     }
 
-    /// Column titles, standing on a common baseline; returns where the rows begin.
+    /// Adds the column titles, aligned at the bottom; returns the y position at which rows begin.
     fn titles(&self, scene: &mut Scene, y: u32, names: &[String]) -> u32 {
         let wrapped: Vec<_> = std::iter::once("Input")
             .chain(names.iter().map(String::as_str))
@@ -74,6 +75,7 @@ impl Grid {
         y + tallest + 6
     }
 
+    /// Adds a row with the columns `shown`; returns the y position of its end.
     fn draw_row(
         &self,
         scene: &mut Scene,
@@ -140,7 +142,7 @@ impl Grid {
         Ok(bottom)
     }
 
-    /// Labels and probabilities under the input; returns where they end.
+    /// Adds labels and probabilities below the input; returns the y position of their end.
     fn predictions(&self, scene: &mut Scene, mut y: u32, row: &GridRow) -> u32 {
         for (i, (label, probability)) in row.predictions.iter().enumerate() {
             y += if i == 0 { 6 } else { 2 };
@@ -154,6 +156,7 @@ impl Grid {
         y
     }
 
+    /// Adds a cell without a map.
     fn draw_missing(scene: &mut Scene, area: Rect, reason: &str) {
         let lines = SMALL.wrap(
             reason,
@@ -166,6 +169,7 @@ impl Grid {
         scene.frame(area, LINE);
     }
 
+    /// The line below the grid.
     fn legend(&self) -> String {
         let mut reductions: Vec<&str> = Vec::new();
         for map in self.rows.iter().flat_map(GridRow::maps).filter(|m| m.has_channels()) {

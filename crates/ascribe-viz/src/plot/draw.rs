@@ -1,4 +1,4 @@
-//! The strokes of a plot: axes, lines, bands, legend samples.
+//! Draws the axes, lines and bands of a plot, and the line samples of the legend.
 
 use crate::canvas::{Canvas, FAINT, LINE, PAPER, Rgb};
 use crate::number;
@@ -7,8 +7,8 @@ use crate::scene::Scene;
 use super::Series;
 use super::layout::{Frame, x_tick_count, y_tick_count};
 
-/// Line colours that people with any common colour vision tell apart (Okabe & Ito 2008, the yellow left out), and a
-/// dash pattern each, so that a grey print works too.
+/// Colours of lines that colour-blind people can distinguish, too (Okabe & Ito 2008, without yellow), each with a dash
+/// pattern that helps in greyscale.
 pub(super) const LINES: [(Rgb, &[f32]); 7] = [
     ([0, 114, 178], &[]),
     ([213, 94, 0], &[]),
@@ -19,6 +19,7 @@ pub(super) const LINES: [(Rgb, &[f32]); 7] = [
     ([60, 60, 60], &[2.5, 3.5]),
 ];
 
+/// Draws axes, ticks and grid lines.
 pub(super) fn axes(canvas: &mut Canvas, frame: &Frame) {
     let Frame { area, x, y } = frame;
     let (left, top) = (area.x as f32, area.y as f32);
@@ -35,7 +36,7 @@ pub(super) fn axes(canvas: &mut Canvas, frame: &Frame) {
     canvas.polyline(&[(left + 0.5, top), (left + 0.5, bottom + 0.5), (right, bottom + 0.5)], 1.0, LINE, &[]);
 }
 
-/// The legend's line samples, where the scene keeps room for them.
+/// Draws the line samples of the legend, for which the scene has items.
 pub(super) fn keys(canvas: &mut Canvas, scene: &Scene) {
     let keys = scene.items.iter().filter(|i| i.decoration);
     for (i, key) in keys.enumerate() {
@@ -47,7 +48,7 @@ pub(super) fn keys(canvas: &mut Canvas, scene: &Scene) {
     }
 }
 
-/// The line, its band and its gaps, in the colour of its place in the legend.
+/// Draws a line and its band, in the colour for its position in the legend.
 pub(super) fn series(canvas: &mut Canvas, frame: &Frame, series: &Series, index: usize) {
     let (color, dash) = LINES[index % LINES.len()];
     let finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
@@ -62,7 +63,7 @@ pub(super) fn series(canvas: &mut Canvas, frame: &Frame, series: &Series, index:
         outline.extend(lower);
         canvas.polygon(&outline, color, 45);
     }
-    // A point that is not finite is a gap.
+    // Points that are not finite make gaps in the line.
     for run in series.points.split(|p| !finite(p)).filter(|r| !r.is_empty()) {
         let points: Vec<_> = run.iter().map(|p| frame.at(*p)).collect();
         if let [(x, y)] = points[..] {

@@ -1,4 +1,4 @@
-//! Where everything in a plot stands.
+//! The layout of a plot.
 
 use crate::canvas::{INK, MUTED};
 use crate::number;
@@ -14,7 +14,7 @@ const LABEL: TextStyle = TextStyle::new(12.5, INK);
 const TICK: TextStyle = TextStyle::new(12.5, MUTED);
 const KEY: u32 = 26;
 
-/// The data ranges of a plot and the pixels that show them.
+/// The rectangle of the plot in pixels, and the data ranges that it shows.
 pub(super) struct Frame {
     pub area: Rect,
     pub x: (f64, f64),
@@ -22,6 +22,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// The pixel position of a data point.
     pub fn at(&self, (x, y): (f64, f64)) -> (f32, f32) {
         let part = |v: f64, (low, high): (f64, f64)| ((v - low) / (high - low)).clamp(0.0, 1.0);
         let a = &self.area;
@@ -41,7 +42,7 @@ pub(super) fn x_tick_count(width: u32) -> usize {
 }
 
 impl Plot {
-    /// The ranges of the data, y widened by a twentieth.
+    /// The ranges of the axes: those of the data, with y widened by a twentieth unless it is fixed.
     fn ranges(&self) -> ((f64, f64), (f64, f64)) {
         let finite =
             || self.series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
@@ -58,12 +59,13 @@ impl Plot {
         let y = self.y_range.unwrap_or_else(|| {
             let (low, high) = range(&mut finite().map(|p| p.1));
             let pad = (high - low) * 0.05;
-            // Values that start at zero keep their foot on the axis.
+            // If no value is negative, the axis does not start below zero.
             (if low >= 0.0 && low - pad < 0.0 { 0.0 } else { low - pad }, high + pad)
         });
         (x, y)
     }
 
+    /// Computes the layout of all texts, and the rectangle of the plot.
     pub(super) fn compose(&self) -> Result<(Scene, Frame)> {
         let (width, height) = self.size;
         let mut scene = Scene::default();
@@ -77,12 +79,15 @@ impl Plot {
             top += scene.paragraph(area(top + 2), subtitle, SUBTITLE, Align::Left, 1) + 2;
         }
         top += if top > MARGIN { 10 } else { 0 };
-        // The y label stands over its axis, level, where it can be read.
+        // The label of the y axis is above the axis and horizontal, which is easier to read.
         top += scene.paragraph(area(top), &self.y, TICK, Align::Left, 1) + 8;
         let line = TICK.line_height();
         let (x, y) = self.ranges();
         if !(x.1 - x.0).is_finite() || !(y.1 - y.0).is_finite() {
-            let problem = format!("its values span {} to {}, beyond what floats can scale", y.0, y.1);
+            let problem = format!(
+                "its values range from {} to {}, which is too wide for floating-point numbers",
+                y.0, y.1
+            );
             return Err(Error::Layout { what: "the plot".into(), problem });
         }
         let plot_height = height.saturating_sub(top + MARGIN + 2 * line + 14);
@@ -141,7 +146,7 @@ impl Plot {
             let label = with_power(label, exponent);
             let (at, width) = (frame.at((*value, y.0)).0.round() as u32, TICK.width(&label));
             let left = at.saturating_sub(width / 2);
-            // A label that would touch its neighbour is left out; its tick stays.
+            // A label that would touch the previous one is left out; its tick is still drawn.
             if left >= free {
                 scene.text(Rect::new(left, area.bottom() + 8, width, line), &[label], TICK, Align::Left);
                 free = left + width + 8;
@@ -158,6 +163,7 @@ impl Plot {
     }
 }
 
+/// A label with its power of ten, if there is one.
 fn with_power(label: String, exponent: i32) -> String {
     if exponent == 0 || label == "0" { label } else { format!("{label}{}", number::power(exponent)) }
 }

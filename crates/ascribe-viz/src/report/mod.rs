@@ -1,4 +1,4 @@
-//! Reports: one HTML file with text, figures, tables and claims, readable anywhere without a network.
+//! Reports: HTML files with text, figures, tables and claims that can be read without network access.
 
 mod render;
 mod table;
@@ -12,10 +12,10 @@ pub use table::{Better, Cell, Column, Table};
 use crate::write::{Picture, write_atomic};
 use crate::{Error, Result};
 
-/// A report. It is data (serde): build it, keep it as JSON, render it as one self-contained HTML file that follows
-/// the reader's light or dark setting and prints well.
+/// A report. It can be stored as JSON (with serde) and rendered as one self-contained HTML file, which follows the
+/// reader's setting for light or dark mode and can be printed.
 ///
-/// All text is plain text and is escaped. Figures are inlined; the file refers to nothing outside itself.
+/// All text is plain text and is escaped. Figures are embedded; the file refers to no other file.
 ///
 /// ```
 /// use ascribe_viz::report::{Claim, Column, Report, Section, Table, Verdict};
@@ -39,23 +39,23 @@ use crate::{Error, Result};
 pub struct Report {
     /// The heading.
     pub title: String,
-    /// A line under it.
+    /// A line below the heading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtitle: Option<String>,
-    /// Named facts at the top: model, date, seed, version, …
+    /// Named facts at the top, such as model, date, seed and version.
     #[serde(default)]
     pub facts: Vec<(String, String)>,
-    /// The parts.
+    /// The sections.
     #[serde(default)]
     pub sections: Vec<Section>,
 }
 
-/// A part of a report.
+/// A section of a report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// Its heading.
     pub title: String,
-    /// What stands in it, in order.
+    /// Its content, in order.
     #[serde(default)]
     pub blocks: Vec<Block>,
 }
@@ -66,12 +66,12 @@ pub struct Section {
 pub enum Block {
     /// A paragraph.
     Text {
-        /// Its words.
+        /// The text.
         text: String,
     },
     /// Preformatted text: a command, a configuration.
     Code {
-        /// Its lines.
+        /// The text, with line breaks.
         text: String,
     },
     /// A picture.
@@ -85,13 +85,13 @@ pub enum Block {
 /// A picture with its caption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The words under it.
+    /// The caption below the picture.
     pub caption: String,
-    /// The picture in words, for those who cannot see it.
+    /// A description of the picture for readers who cannot see it (alternative text).
     pub alt: String,
-    /// Width in pixels at which it is shown where there is room.
+    /// Width in pixels at which it is shown, if there is room.
     pub width: u32,
-    /// The picture as a `data:image/…;base64,…` address.
+    /// The picture as a `data:image/…;base64,…` URI.
     pub data: String,
 }
 
@@ -103,11 +103,11 @@ pub enum Verdict {
     Holds,
     /// The measurement disagrees.
     DoesNotHold,
-    /// It was not measured (a quick run, data that is not there).
+    /// It was not measured (in a quick run, or because data is missing).
     NotChecked,
 }
 
-/// A paper's statement, what was measured, and whether it holds.
+/// A statement of a paper, what was measured, and whether the statement holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// The statement.
@@ -118,7 +118,7 @@ pub struct Claim {
     /// What was measured, with numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<String>,
-    /// What would have made it hold, e.g. "gap below 10⁻³".
+    /// The condition under which it holds, for example "gap below 10⁻³".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion: Option<String>,
     /// The outcome.
@@ -131,13 +131,13 @@ impl Report {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// A line under the title.
+    /// Sets the line below the title.
     pub fn subtitle(mut self, subtitle: impl Into<String>) -> Self {
         self.subtitle = Some(subtitle.into());
         self
     }
 
-    /// Adds a named fact to the head of the report.
+    /// Adds a named fact to the top of the report.
     pub fn fact(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.facts.push((name.into(), value.into()));
         self
@@ -149,28 +149,28 @@ impl Report {
         self
     }
 
-    /// Every claim, in order.
+    /// All claims, in order.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.sections.iter().flat_map(Section::claims)
     }
 
-    /// The report as one HTML page.
+    /// Renders the report as one HTML page.
     ///
     /// # Errors
-    /// If a table's rows do not fit its columns, or a figure is not an inline image.
+    /// If the rows of a table do not fit its columns, or a figure is not an embedded image.
     pub fn render(&self) -> Result<String> {
         render::html(self)
     }
 
-    /// Renders to a file ending in .html or .htm, which appears whole or not at all.
+    /// Renders the report to a file with the extension .html or .htm, which is written atomically.
     ///
     /// # Errors
-    /// As [`Report::render`], or if the ending is another or the file cannot be written.
+    /// As [`Report::render`], or if the file has another extension or cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         if !matches!(ending.as_deref(), Some("html" | "htm")) {
-            let problem = "a report is written to a name that ends in .html".into();
+            let problem = "the name of a report must end in .html".into();
             return Err(Error::Layout { what: format!("the path `{}`", path.display()), problem });
         }
         write_atomic(path, self.render()?.as_bytes())
@@ -193,7 +193,7 @@ impl Section {
         self.block(Block::Code { text: text.into() })
     }
 
-    /// Adds a figure; figures that follow one another stand side by side where there is room.
+    /// Adds a figure. Consecutive figures are shown side by side if there is room.
     pub fn figure(self, figure: Figure) -> Self {
         self.block(Block::Figure(figure))
     }
@@ -214,7 +214,7 @@ impl Section {
         self
     }
 
-    /// The section's claims, in order.
+    /// The claims of the section, in order.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.blocks.iter().filter_map(|b| match b {
             Block::Claim(claim) => Some(claim),
@@ -224,7 +224,7 @@ impl Section {
 }
 
 impl Figure {
-    /// A drawn picture with its caption, which also is its description.
+    /// A figure with a picture and a caption, which is also the description of the picture.
     ///
     /// # Errors
     /// If the picture cannot be encoded.
@@ -234,13 +234,13 @@ impl Figure {
         Ok(Self { caption, alt, width: picture.image.width(), data: picture.data_uri()? })
     }
 
-    /// Replaces the description for those who cannot see the picture.
+    /// Sets the description for readers who cannot see the picture.
     pub fn alt(mut self, alt: impl Into<String>) -> Self {
         self.alt = alt.into();
         self
     }
 
-    /// Replaces the width in pixels at which the picture is shown.
+    /// Sets the width in pixels at which the picture is shown.
     pub fn width(mut self, pixels: u32) -> Self {
         self.width = pixels;
         self
@@ -248,24 +248,24 @@ impl Figure {
 }
 
 impl Claim {
-    /// A statement with its outcome.
+    /// A claim with its outcome.
     pub fn new(statement: impl Into<String>, verdict: Verdict) -> Self {
         Self { statement: statement.into(), source: None, measured: None, criterion: None, verdict }
     }
 
-    /// Where the statement comes from.
+    /// Sets where the statement comes from.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What was measured.
+    /// Sets what was measured.
     pub fn measured(mut self, measured: impl Into<String>) -> Self {
         self.measured = Some(measured.into());
         self
     }
 
-    /// What would make it hold.
+    /// Sets the condition under which it holds.
     pub fn criterion(mut self, criterion: impl Into<String>) -> Self {
         self.criterion = Some(criterion.into());
         self
@@ -273,7 +273,7 @@ impl Claim {
 }
 
 impl From<bool> for Verdict {
-    /// A finished measurement: true holds, false does not.
+    /// The outcome of a measurement: `Holds` for true, `DoesNotHold` for false.
     fn from(holds: bool) -> Self {
         if holds { Self::Holds } else { Self::DoesNotHold }
     }

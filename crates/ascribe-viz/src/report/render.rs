@@ -1,4 +1,4 @@
-//! From a report's data to its HTML.
+//! Renders reports as HTML.
 
 use minijinja::Environment;
 use minijinja::value::Serde;
@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("../../templates/report.html");
 
+/// A report in the form that the template needs.
 #[derive(Serialize)]
 struct Page<'a> {
     title: &'a str,
@@ -22,6 +23,7 @@ struct Page<'a> {
     version: &'a str,
 }
 
+/// A section in the form that the template needs.
 #[derive(Serialize)]
 struct Part<'a> {
     title: &'a str,
@@ -31,7 +33,7 @@ struct Part<'a> {
     blocks: Vec<Item<'a>>,
 }
 
-/// Blocks as the template takes them: neighbours of a kind that stand together are grouped.
+/// A block in the form that the template needs. Consecutive figures, and consecutive claims, are grouped.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Item<'a> {
@@ -44,7 +46,7 @@ enum Item<'a> {
 
 pub(super) fn html(report: &Report) -> Result<String> {
     let mut environment = Environment::new();
-    // The name's ending turns escaping on.
+    // The extension of the name turns escaping on.
     environment.add_template("report.html", TEMPLATE)?;
     let sections = report.sections.iter().enumerate().map(part).collect::<Result<Vec<_>>>()?;
     let count = |v: Verdict| report.claims().filter(|c| c.verdict == v).count();
@@ -84,8 +86,8 @@ fn part((index, section): (usize, &Section)) -> Result<Part<'_>> {
     })
 }
 
-/// The template takes a figure's data as it is, and a report that was read from JSON could hold anything there: an
-/// address elsewhere, or markup.
+/// Checks that the data of a figure is an embedded image. The template does not escape it, and a report that was read
+/// from JSON could contain anything there, such as an address of another server, or markup.
 fn inline(figure: &Figure) -> Result<&Figure> {
     let base64 = ["png", "jpeg", "webp"]
         .iter()

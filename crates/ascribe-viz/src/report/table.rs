@@ -1,4 +1,4 @@
-//! Tables whose numbers line up.
+//! Tables of text and numbers with aligned decimals.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// A table of text and numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
-    /// The words over it.
+    /// The caption above the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
     /// The columns.
@@ -17,36 +17,36 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// Which end of a column is the good one.
+/// Whether high or low values of a column are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Better {
-    /// Large values are good.
+    /// Higher values are better.
     Higher,
-    /// Small values are good.
+    /// Lower values are better.
     Lower,
 }
 
-/// A column's heading and how its numbers are written.
+/// The heading of a column, and the format of its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// The heading.
     pub title: String,
-    /// Decimals of its numbers; `None` for a column of text.
+    /// Number of decimals; `None` for a column of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decimals: Option<usize>,
-    /// Which end is good: an arrow in the heading, the best value bold.
+    /// Whether high or low values are better. If set, the heading has an arrow and the best value is bold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub better: Option<Better>,
 }
 
-/// The content of one place in a table.
+/// The content of a cell of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Cell {
-    /// Nothing was measured; shown as a dash.
+    /// No value, which is shown as a dash.
     Missing,
-    /// A number, written with its column's decimals.
+    /// A number, shown with the decimals of its column.
     Number(f64),
     /// Text.
     Text(String),
@@ -63,13 +63,13 @@ impl Column {
         Self { title: title.into(), decimals: Some(decimals), better: None }
     }
 
-    /// Large values are good.
+    /// Sets that higher values are better.
     pub fn higher_is_better(mut self) -> Self {
         self.better = Some(Better::Higher);
         self
     }
 
-    /// Small values are good.
+    /// Sets that lower values are better.
     pub fn lower_is_better(mut self) -> Self {
         self.better = Some(Better::Lower);
         self
@@ -100,7 +100,7 @@ impl From<String> for Cell {
     }
 }
 
-/// A table as the template takes it.
+/// A table in the form that the template needs.
 #[derive(Serialize)]
 pub(super) struct Rendered {
     caption: Option<String>,
@@ -121,7 +121,7 @@ impl Table {
         Self { caption: None, columns: columns.into_iter().collect(), rows: Vec::new() }
     }
 
-    /// The words over the table.
+    /// Sets the caption above the table.
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = Some(caption.into());
         self
@@ -133,7 +133,7 @@ impl Table {
         self
     }
 
-    /// The best finite value of a column that has a good end and at least two values to compare.
+    /// The best finite value of a column, if it says whether high or low is better and has at least two finite values.
     fn best(&self, column: usize) -> Option<f64> {
         let better = self.columns[column].better?;
         let values: Vec<f64> = self
@@ -193,7 +193,7 @@ impl Table {
     }
 }
 
-/// With the column's decimals, or in scientific notation where those would show nothing of a value.
+/// A number with the decimals of its column, or in scientific notation if it would be shown as zero or is very large.
 fn written(value: f64, decimals: Option<usize>) -> String {
     let Some(decimals) = decimals else { return number::short(value) };
     if value != 0.0 && value.abs() < 0.5 * 10f64.powi(-(decimals as i32)) || value.abs() >= 1e9 {

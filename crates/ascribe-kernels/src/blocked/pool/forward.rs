@@ -119,7 +119,8 @@ impl<R: Reduce> Kernel<f32> for Forward<'_, R> {
     unsafe fn run<S: Simd<T = f32>>(self) {
         let Self { shape, windows, rows, x_shape, x, y_shape, y, window } = self;
         let [step_h, step_w] = [shape.dilation[0] * x_shape.pitch(), shape.dilation[1] * BLOCK];
-        // SAFETY: windows lie within the input, there is one for each pixel of the output, and vectors lie within a block.
+        // SAFETY: windows lie within the input, there is one for each pixel of the output, and vectors lie within a
+        // block.
         unsafe {
             y_shape.clear_rows(y, rows.start, rows.end);
             for row in rows {

@@ -1,5 +1,5 @@
-//! Input gradients of poolings: each input pixel sums the shares of the gradient that it gets from the windows that contain
-//! it.
+//! Input gradients of poolings: each input pixel sums the shares of the gradient that it gets from the windows that
+//! contain it.
 
 use std::ops::Range;
 
@@ -40,7 +40,8 @@ impl Cover {
 
 /// Which part of its gradient a window passes on to one of its pixels.
 pub(super) trait Part: Copy {
-    /// The part of the gradient `dy` of window number `at` that its pixel number `tap` gets, for the channels from `lane` on.
+    /// The part of the gradient `dy` of window number `at` that its pixel number `tap` gets, for the channels from
+    /// `lane` on.
     ///
     /// # Safety
     /// The window exists, and the lanes lie within a block; the processor has the instructions of `S`.
@@ -74,8 +75,8 @@ impl Part for Share<'_> {
     #[inline(always)]
     unsafe fn part<S: Simd<T = f32>>(self, at: usize, _: usize, _: usize, dy: S::V) -> S::V {
         debug_assert!(at < self.shares.len());
-        // SAFETY: the caller's contract. The product is rounded before it is added to others, so that the result is the same
-        // with and without fused multiply-add.
+        // SAFETY: the caller's contract. The product is rounded before it is added to others, so that the result is the
+        // same with and without fused multiply-add.
         unsafe { S::fma(dy, S::splat(*self.shares.as_ptr().add(at)), S::zero()) }
     }
 }

@@ -29,16 +29,16 @@ pub fn winners_len(shape: &PoolShape) -> usize {
         .saturating_mul(BLOCK)
 }
 
-/// y\[p\] = maximum of window p; `winners[p]` is the pixel of the window where the maximum was found, as row · width + column
-/// within the window ([`winners_len`] elements).
+/// y\[p\] = maximum of window p; `winners[p]` is the pixel of the window where the maximum was found, as row · width +
+/// column within the window ([`winners_len`] elements).
 ///
-/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the result is
-/// `NaN`, and the winner is the last `NaN`, as in `PyTorch` and [`crate::max_pool2d`]. Writes the border of `y` too.
+/// Padding is never the maximum. Of equal values the first in row-major order counts. If a window contains `NaN`, the
+/// result is `NaN`, and the winner is the last `NaN`, as in `PyTorch` and [`crate::max_pool2d`]. Writes the border of
+/// `y` too.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`, the window has more than 256 pixels, or a window
-/// lies entirely in the padding; [`KernelError::Length`] when a slice does not have the length of
-/// its shape.
+/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`, the window has more than 256 pixels, or a
+/// window lies entirely in the padding; [`KernelError::Length`] when a slice does not have the length of its shape.
 pub fn max_pool(
     shape: &PoolShape,
     x_shape: &BlockedShape,
@@ -84,8 +84,8 @@ pub(super) fn max_pool_with(
 
 /// dx\[i\] = mask\[i\] · Σ dy\[p\] over the windows p whose maximum is at i. `dx` is overwritten, border included.
 ///
-/// `mask` holds the bits of an activation before the pooling (see [`super::BlockedEpilogue::mask`]). A winner that lies in the
-/// padding, which [`max_pool`] never writes, is ignored.
+/// `mask` holds the bits of an activation before the pooling (see [`super::BlockedEpilogue::mask`]). A winner that lies
+/// in the padding, which [`max_pool`] never writes, is ignored.
 ///
 /// # Errors
 /// As [`max_pool`]; [`KernelError::Index`] when a winner is not a pixel of the window.
@@ -135,8 +135,8 @@ pub(super) fn max_pool_input_grad_with(
 /// With a window as large as the plane, this is global average pooling.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`; [`KernelError::Length`] when a slice does not have
-/// the length of its shape.
+/// [`KernelError::Shape`] when the shape of a tensor does not fit `shape`; [`KernelError::Length`] when a slice does
+/// not have the length of its shape.
 pub fn avg_pool(
     shape: &PoolShape,
     count_include_pad: bool,
@@ -274,7 +274,9 @@ fn check_taps(kernel: &'static str, shape: &PoolShape) -> Result<()> {
     if height.saturating_mul(width) > 256 {
         return Err(KernelError::Shape {
             what: kernel,
-            problem: format!("the window has {height} × {width} taps; at most 256 are possible, since a tap's index is stored in a byte"),
+            problem: format!(
+                "the window has {height} × {width} taps; at most 256 are possible, since a tap's index is stored in a byte"
+            ),
         });
     }
     Ok(())
@@ -284,7 +286,8 @@ fn check_mask(kernel: &'static str, mask: Option<&[u16]>, shape: &BlockedShape) 
     mask.map_or(Ok(()), |mask| check_len(kernel, "mask", shape.mask_len(), mask.len()))
 }
 
-/// Runs `body(plane, rows)` in parallel for all rows of all planes of `to`, which are computed from the same planes of `from`.
+/// Runs `body(plane, rows)` in parallel for all rows of all planes of `to`, which are computed from the same planes of
+/// `from`.
 fn for_rows(to: &BlockedShape, from: &BlockedShape, body: impl Fn(usize, Range<usize>) + Sync) {
     let height = to.size[0];
     let pixels = to.pixels().max(from.pixels()).max(1);

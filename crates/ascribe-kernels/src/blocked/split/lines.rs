@@ -1,10 +1,10 @@
 //! The pixels of a task, in the order in which they are split into parts and multiplied.
 //!
-//! A task computes some rows of the grid (of computed pixels), for all residue classes. It splits the source pixels that these
-//! depend on, line by line, into one sequence of *positions*. A line has as many positions as the grid has columns, and
-//! additional ones for the columns that taps reach beyond the grid. So the source positions of different taps are always the
-//! same distance apart, and sixteen consecutive positions can be multiplied at a time, for any tap. Sums at the additional
-//! positions at the end of a line are computed too, and ignored.
+//! A task computes some rows of the grid (of computed pixels), for all residue classes. It splits the source pixels
+//! that these depend on, line by line, into one sequence of *positions*. A line has as many positions as the grid has
+//! columns, and additional ones for the columns that taps reach beyond the grid. So the source positions of different
+//! taps are always the same distance apart, and sixteen consecutive positions can be multiplied at a time, for any tap.
+//! Sums at the additional positions at the end of a line are computed too, and ignored.
 
 use std::ops::Range;
 
@@ -79,8 +79,8 @@ impl Extent {
         sample * src.sample() + row * src.pitch() + column * BLOCK
     }
 
-    /// Splits a range of the positions of `lines` where a line ends (if `flat`, where a sample ends). For each part: its first
-    /// position, the number of positions, the sample, and row and column of the first.
+    /// Splits a range of the positions of `lines` where a line ends (if `flat`, where a sample ends). For each part:
+    /// its first position, the number of positions, the sample, and row and column of the first.
     fn parts(
         self,
         flat: bool,
@@ -113,8 +113,8 @@ pub(super) struct Pair {
     pub(super) tiles: usize,
 }
 
-/// The consecutive destination pixels of a pair that lie in one row of a sample (if rows follow each other without a gap, in
-/// one sample).
+/// The consecutive destination pixels of a pair that lie in one row of a sample (if rows follow each other without a
+/// gap, in one sample).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     /// The first of them, counted from the first position of the pair.
@@ -148,8 +148,8 @@ pub(super) struct Lines {
     pub(super) piece_starts: Vec<usize>,
     /// The source pixels to split.
     pub(super) strokes: Vec<Stroke>,
-    /// Index of the first stroke of each group of strokes that are split together, and at the end the number of strokes.
-    /// There is one group per pair of the first class; with a halo, there is only one group.
+    /// Index of the first stroke of each group of strokes that are split together, and at the end the number of
+    /// strokes. There is one group per pair of the first class; with a halo, there is only one group.
     pub(super) stroke_starts: Vec<usize>,
     /// The number of positions.
     pub(super) positions: usize,
@@ -173,7 +173,8 @@ impl Lines {
         stroke_starts.clear();
         *positions = 0;
         let height = extent.grid[0];
-        // Ranges of lines whose positions follow each other without a gap: with a halo those of a sample, otherwise all lines.
+        // Ranges of lines whose positions follow each other without a gap: with a halo those of a sample, otherwise all
+        // lines.
         let mut stretches: Vec<(usize, Range<usize>)> = Vec::new();
         let mut line = lines.start;
         while line < lines.end {

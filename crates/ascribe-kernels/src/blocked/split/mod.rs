@@ -1,8 +1,8 @@
 //! Convolutions on AMX, the processor's matrix unit.
 //!
-//! AMX multiplies only 16-bit floats. Each `f32` is split into a sum of two or three of them (its parts), and those products
-//! of parts that are not negligible are summed in single precision; see [`crate::matrix`]. Weights are split when they are
-//! packed. Source values are split once per task, into scratch that stays in the second-level cache.
+//! AMX multiplies only 16-bit floats. Each `f32` is split into a sum of two or three of them (its parts), and those
+//! products of parts that are not negligible are summed in single precision; see [`crate::matrix`]. Weights are split
+//! when they are packed. Source values are split once per task, into scratch that stays in the second-level cache.
 
 mod lines;
 mod task;
@@ -33,11 +33,11 @@ const BLOCKS: usize = DEPTH / BLOCK;
 
 impl BlockedConv {
     /// Packs a forward convolution for AMX, the processor's matrix unit. It multiplies several times as fast as vector
-    /// instructions, and the result is as precise: each number is split into three `bfloat16`, whose products are summed in
-    /// single precision.
+    /// instructions, and the result is as precise: each number is split into three `bfloat16`, whose products are
+    /// summed in single precision.
     ///
-    /// `None` where the processor has no AMX ([`has_matrix_unit`]), with groups, and with strides unless the kernel is 1 × 1.
-    /// Numbers below 10⁻³³ lose precision, since AMX treats subnormal numbers as zero.
+    /// `None` where the processor has no AMX ([`has_matrix_unit`]), with groups, and with strides unless the kernel is
+    /// 1 × 1. Numbers below 10⁻³³ lose precision, since AMX treats subnormal numbers as zero.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -45,10 +45,11 @@ impl BlockedConv {
         Unit::detect().map_or(Ok(None), |unit| Self::forward_split_with(unit, shape, weight))
     }
 
-    /// Packs an input gradient for AMX, the processor's matrix unit; see [`BlockedConv::forward_split`]. Strides are supported.
+    /// Packs an input gradient for AMX, the processor's matrix unit; see [`BlockedConv::forward_split`]. Strides are
+    /// supported.
     ///
-    /// Each number is split into two `bfloat16`, which takes half as many products as three. Errors are about 2·10⁻⁶ of the
-    /// standard deviation of the gradient, like those of F(4 × 4) in [`BlockedConv::input_grad_winograd`].
+    /// Each number is split into two `bfloat16`, which takes half as many products as three. Errors are about 2·10⁻⁶ of
+    /// the standard deviation of the gradient, like those of F(4 × 4) in [`BlockedConv::input_grad_winograd`].
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -152,8 +153,8 @@ pub fn has_matrix_unit() -> bool {
     Unit::detect().is_some()
 }
 
-/// Packs the weights of each panel and class as right operands of [`crate::matrix::product`], tap by tap and 32 channels at a
-/// time. A pair of values belongs to the same channel of two neighbouring blocks.
+/// Packs the weights of each panel and class as right operands of [`crate::matrix::product`], tap by tap and 32
+/// channels at a time. A pair of values belongs to the same channel of two neighbouring blocks.
 fn pack<const P: usize>(
     panels: &mut [Panel],
     classes: &[Class],

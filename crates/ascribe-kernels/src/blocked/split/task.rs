@@ -1,7 +1,7 @@
 //! One task of a convolution on AMX, the processor's matrix unit.
 //!
-//! AMX works in parallel with the rest of the core. While it multiplies a pair of row tiles, the vector units finish the sums
-//! of the previous pair (the epilogue) and, during the first panel, split the pixels of the next pair.
+//! AMX works in parallel with the rest of the core. While it multiplies a pair of row tiles, the vector units finish
+//! the sums of the previous pair (the epilogue) and, during the first panel, split the pixels of the next pair.
 
 use std::ops::Range;
 
@@ -60,8 +60,8 @@ impl<'a> Job<'a> {
         self.extent.pitch() * self.chunks() * self.split.parts() * DEPTH * size_of::<u16>()
     }
 
-    /// Number of elements that `lines` lines take when they are split into parts, including those beyond the last line that
-    /// are read but not used.
+    /// Number of elements that `lines` lines take when they are split into parts, including those beyond the last line
+    /// that are read but not used.
     pub(super) fn left_len(&self, lines: usize) -> usize {
         // Each sample needs additional rows above and below its lines.
         let samples = lines.div_ceil(self.extent.grid[0].max(1)) + 1;
@@ -70,8 +70,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Number of positions from one part of a pixel to the next: those of the task, and as many as a pair can read beyond the
-/// last. It is odd, so that the parts of a pixel are not mapped to the same lines of the first-level cache.
+/// Number of positions from one part of a pixel to the next: those of the task, and as many as a pair can read beyond
+/// the last. It is odd, so that the parts of a pixel are not mapped to the same lines of the first-level cache.
 fn spread(positions: usize) -> usize {
     (positions + PAIR) | 1
 }
@@ -150,8 +150,8 @@ impl<'a> Task<'a> {
     /// Computes the destination of all lines for all panels.
     ///
     /// # Safety
-    /// Only within the scope of the job's unit. The memory has room for the lines, and no other task writes these panels of
-    /// these lines.
+    /// Only within the scope of the job's unit. The memory has room for the lines, and no other task writes these
+    /// panels of these lines.
     pub(super) unsafe fn run(mut self) {
         let job = self.job;
         let (lines, count) = (self.lines, self.lines.pairs.len());
@@ -253,8 +253,8 @@ impl<'a> Task<'a> {
         };
         let plane = job.output.plane(piece.sample, current.block + column);
         let values = sums.wrapping_add((column * PAIR + piece.at) * BLOCK);
-        // SAFETY: the caller's contract. Each row of the destination begins in exactly one piece, so that its border is cleared
-        // only once.
+        // SAFETY: the caller's contract. Each row of the destination begins in exactly one piece, so that its border is
+        // cleared only once.
         unsafe {
             if x == 0 && shape.pad != [0, 0] {
                 shape.clear_rows(plane, y, y + 1);

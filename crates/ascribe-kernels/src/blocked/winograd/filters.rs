@@ -12,8 +12,8 @@ use super::transform::FilterTransform;
 use crate::error::{KernelError, Result};
 use crate::float::Float;
 
-/// Weights that stay in the caller's memory (*lent* weights) and are read when a convolution runs. Their values must not
-/// change.
+/// Weights that stay in the caller's memory (*lent* weights) and are read when a convolution runs. Their values must
+/// not change.
 pub trait Weights: Send + Sync {
     /// Calls `reader` with all weights, `[out, in / groups, kh, kw]`.
     fn read(&self, reader: &mut dyn FnMut(&[f32]));

@@ -2,9 +2,9 @@
 //!
 //! A tile of M × M destination pixels (2 × 2 or 4 × 4) depends on N × N source pixels d, with N = M + 2. With the
 //! transformation matrices B, G and A of the method and the filter g, y = Aᵀ\[(G g Gᵀ) ⊙ (Bᵀ d B)\]A. This takes N²
-//! multiplications instead of the 9 M² of the definition: 2.25 times fewer for M = 2, 4 times fewer for M = 4. For each of
-//! the N² points of a transformed tile, the sum over source channels is a pointwise convolution whose pixels are the tiles,
-//! and is computed with the same register tile as direct convolutions.
+//! multiplications instead of the 9 M² of the definition: 2.25 times fewer for M = 2, 4 times fewer for M = 4. For each
+//! of the N² points of a transformed tile, the sum over source channels is a pointwise convolution whose pixels are the
+//! tiles, and is computed with the same register tile as direct convolutions.
 //!
 //! Rounding errors grow with M, since the transforms add and subtract numbers of different size; see
 //! [`BlockedConv::forward_winograd`].
@@ -70,9 +70,10 @@ impl BlockedConv {
     /// Packs a forward convolution that uses Winograd's F(2 × 2, 3 × 3), with 2.25 times fewer multiplications than
     /// [`BlockedConv::forward`].
     ///
-    /// `None` unless the kernel is 3 × 3, strides and dilations are 1 and there is one group. Rounding errors are about twice
-    /// those of [`BlockedConv::forward`]. F(4 × 4), with errors about ten times as large, is not available for the forward
-    /// pass: a rounding error there can change the sign of a ReLU's input, and with it whether the gradient passes.
+    /// `None` unless the kernel is 3 × 3, strides and dilations are 1 and there is one group. Rounding errors are about
+    /// twice those of [`BlockedConv::forward`]. F(4 × 4), with errors about ten times as large, is not available for
+    /// the forward pass: a rounding error there can change the sign of a ReLU's input, and with it whether the gradient
+    /// passes.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -85,24 +86,24 @@ impl BlockedConv {
         Ok(Self::winograd(isa, Winograd::forward(shape), shape).map(|conv| conv.packed(weight)))
     }
 
-    /// [`BlockedConv::forward_winograd`] with lent weights, that is, weights that stay in the caller's memory; `None` for the
-    /// same shapes.
+    /// [`BlockedConv::forward_winograd`] with lent weights, that is, weights that stay in the caller's memory; `None`
+    /// for the same shapes.
     ///
-    /// Transformed filters take 16 / 9 of the memory of the weights. If a run has at most as many tiles (of all samples) as
-    /// there are destination channels, it transforms the filters again, which costs less than reading transformed ones from
-    /// memory. The first run with more tiles keeps the transformed filters for later runs. The results are the same either
-    /// way. Weights of a wrong length are an error of [`BlockedConv::run`].
+    /// Transformed filters take 16 / 9 of the memory of the weights. If a run has at most as many tiles (of all
+    /// samples) as there are destination channels, it transforms the filters again, which costs less than reading
+    /// transformed ones from memory. The first run with more tiles keeps the transformed filters for later runs. The
+    /// results are the same either way. Weights of a wrong length are an error of [`BlockedConv::run`].
     pub fn forward_winograd_lent(shape: &ConvShape, weights: Arc<dyn Weights>) -> Option<Self> {
         Self::winograd(Isa::detect(), Winograd::forward(shape), shape).map(|conv| conv.lent(weights))
     }
 
-    /// Packs an input gradient that uses Winograd's F(4 × 4, 3 × 3) for `outputs` = 4, with 4 times fewer multiplications
-    /// than [`BlockedConv::input_grad`], or F(2 × 2, 3 × 3) for `outputs` = 2.
+    /// Packs an input gradient that uses Winograd's F(4 × 4, 3 × 3) for `outputs` = 4, with 4 times fewer
+    /// multiplications than [`BlockedConv::input_grad`], or F(2 × 2, 3 × 3) for `outputs` = 2.
     ///
-    /// `None` as for [`BlockedConv::forward_winograd`], and for other values of `outputs`. Rounding errors of F(4 × 4) are
-    /// about ten times those of the direct kernels. Over random layers, their root mean square is 10⁻⁶ of that of the
-    /// gradient, and the largest error of a layer is occasionally above 10⁻⁵ of the largest gradient. This is acceptable for
-    /// gradients, since the rest of the backward pass is continuous in them.
+    /// `None` as for [`BlockedConv::forward_winograd`], and for other values of `outputs`. Rounding errors of F(4 × 4)
+    /// are about ten times those of the direct kernels. Over random layers, their root mean square is 10⁻⁶ of that of
+    /// the gradient, and the largest error of a layer is occasionally above 10⁻⁵ of the largest gradient. This is
+    /// acceptable for gradients, since the rest of the backward pass is continuous in them.
     ///
     /// # Errors
     /// [`crate::KernelError::Length`] when `weight` does not have `shape.weight_len()` elements.
@@ -120,8 +121,8 @@ impl BlockedConv {
         Ok(Self::winograd(isa, Winograd::input_grad(shape, outputs), shape).map(|conv| conv.packed(weight)))
     }
 
-    /// [`BlockedConv::input_grad_winograd`] with lent weights, as in [`BlockedConv::forward_winograd_lent`]. Transformed
-    /// filters of F(4 × 4) take 4 times the memory of the weights.
+    /// [`BlockedConv::input_grad_winograd`] with lent weights, as in [`BlockedConv::forward_winograd_lent`].
+    /// Transformed filters of F(4 × 4) take 4 times the memory of the weights.
     pub fn input_grad_winograd_lent(
         shape: &ConvShape,
         outputs: usize,

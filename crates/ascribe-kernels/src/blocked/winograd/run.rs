@@ -42,8 +42,8 @@ impl BlockedConv {
         let len = self.src.0 * self.dst.0 * 9;
         let packed = match lent.packed.get() {
             Some(packed) => packed,
-            // With few tiles, the transformed source takes less memory than the transformed filters: keep the former in memory,
-            // and transform the filters of one panel at a time.
+            // With few tiles, the transformed source takes less memory than the transformed filters: keep the former in
+            // memory, and transform the filters of one panel at a time.
             None if src_shape.batch * grid[0] * grid[1] <= self.dst.0 => {
                 return lent.read(len, |weight| pass.by_panels(weight));
             }
@@ -109,8 +109,8 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Each task transforms the source of some rows of tiles and computes all panels for them. `filters` are the transformed
-    /// filters.
+    /// Each task transforms the source of some rows of tiles and computes all panels for them. `filters` are the
+    /// transformed filters.
     fn by_strips(&self, filters: &[f32]) {
         let (depth, columns, points) = (self.conv.depth, self.grid[1], self.winograd.points());
         let row_bytes = columns * points * depth * BLOCK * size_of::<f32>();
@@ -135,8 +135,8 @@ impl Pass<'_> {
         );
     }
 
-    /// First the whole source is transformed. Then each task transforms the filters of a panel and computes the panel, for all
-    /// rows of tiles or some of them.
+    /// First the whole source is transformed. Then each task transforms the filters of a panel and computes the panel,
+    /// for all rows of tiles or some of them.
     fn by_panels(&self, weight: Raw<'_>) {
         let (depth, columns, points) = (self.conv.depth, self.grid[1], self.winograd.points());
         let work = Work::panels(self.src_shape.batch, self.grid[0], self.conv.panels.len());
@@ -182,8 +182,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The samples that a range of rows of tiles belongs to: each sample, with its rows and the number of its first tile. Tiles
-    /// are numbered consecutively through all samples of the range.
+    /// The samples that a range of rows of tiles belongs to: each sample, with its rows and the number of its first
+    /// tile. Tiles are numbered consecutively through all samples of the range.
     fn pieces(
         &self,
         work: &Work,
@@ -274,7 +274,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Transforms the sums of some rows of tiles of a block to destination pixels, applies the epilogue and stores them.
+    /// Transforms the sums of some rows of tiles of a block to destination pixels, applies the epilogue and stores
+    /// them.
     fn finish(
         &self,
         (sample, block, rows): (usize, usize, Range<usize>),

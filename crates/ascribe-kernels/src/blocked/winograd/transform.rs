@@ -314,8 +314,8 @@ impl FilterTransform<'_> {
             let count = S::LANES.min(rows - row);
             for start in (0..channels).step_by(BLOCK) {
                 let together = BLOCK.min(channels - start);
-                // SAFETY: the filters of `count` destination channels lie within the weights, and masks keep reads within them.
-                // `taps` has room for a block of source channels, `out` for all of them.
+                // SAFETY: the filters of `count` destination channels lie within the weights, and masks keep reads
+                // within them. `taps` has room for a block of source channels, `out` for all of them.
                 unsafe {
                     if self.gradient {
                         for channel in 0..together {

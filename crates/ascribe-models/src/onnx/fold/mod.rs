@@ -1,7 +1,7 @@
 //! Constant folding: a small interpreter for shape arithmetic and other computations on constants.
 //!
-//! Integers have 64 bits. Floating-point values are computed in f64 and then rounded once to the type of the graph; for a single
-//! +, −, ×, ÷ or √ this gives the same result as computing in f32.
+//! Integers have 64 bits. Floating-point values are computed in f64 and then rounded once to the type of the graph; for
+//! a single +, −, ×, ÷ or √ this gives the same result as computing in f32.
 
 mod arithmetic;
 mod movement;
@@ -14,7 +14,8 @@ use super::attributes::Attributes;
 use super::proto::data_type;
 use super::value::{Elem, Res};
 
-/// Most values of an operand that is computed by the interpreter; larger ones are computed with the operators of the graph.
+/// Most values of an operand that is computed by the interpreter; larger ones are computed with the operators of the
+/// graph.
 pub(super) const LIMIT: usize = 1 << 20;
 
 /// One node to evaluate.
@@ -111,7 +112,8 @@ impl Fold<'_> {
                 _ => Data::Int(x.to_floats().iter().map(|&v| v as i64).collect()),
             },
         };
-        // A cast to a narrow integer type would have to wrap around, which is not implemented: no model computes shapes in them.
+        // A cast to a narrow integer type would have to wrap around, which is not implemented: no model computes shapes
+        // in them.
         let to = self.attributes.int("to")?.unwrap_or(0) as i32;
         if let (Data::Int(v), data_type::INT8 | data_type::UINT8 | data_type::INT16 | data_type::UINT16) =
             (&data, to)

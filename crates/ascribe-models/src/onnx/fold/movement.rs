@@ -26,7 +26,9 @@ pub(in crate::onnx) fn reshape_target(x: &[usize], target: &[i64], allow_zero: b
     let mut shape = Vec::with_capacity(target.len());
     for (i, &side) in target.iter().enumerate() {
         shape.push(match side {
-            0 if !allow_zero => *x.get(i).ok_or_else(|| format!("cannot copy the size of axis {i}, which shape {x:?} does not have"))?,
+            0 if !allow_zero => *x.get(i).ok_or_else(|| {
+                format!("cannot copy the size of axis {i}, which shape {x:?} does not have")
+            })?,
             -1 if open.is_some() => return Err(format!("the target {target:?} has more than one −1").into()),
             -1 => {
                 open = Some(i);
@@ -50,7 +52,9 @@ pub(in crate::onnx) fn reshape_target(x: &[usize], target: &[i64], allow_zero: b
 /// The sizes of the parts of a `Split` of an axis of this length.
 pub(in crate::onnx) fn split_sizes(side: usize, given: Option<&[i64]>, parts: usize) -> Res<Vec<usize>> {
     let sizes: Vec<usize> = if let Some(sizes) = given {
-        let size = |&s: &i64| usize::try_from(s).map_err(|_| format!("cannot split into parts of sizes {sizes:?}").into());
+        let size = |&s: &i64| {
+            usize::try_from(s).map_err(|_| format!("cannot split into parts of sizes {sizes:?}").into())
+        };
         sizes.iter().map(size).collect::<Res<_>>()?
     } else {
         let each = side.div_ceil(parts.max(1));
@@ -175,8 +179,10 @@ impl Fold<'_> {
 
     pub(super) fn expand(&self) -> Res<Array> {
         let (x, target) = (self.input(0)?, self.input(1)?);
-        let target =
-            target.as_ints()?.iter().map(|&s| usize::try_from(s).map_err(|_| "the target shape has a negative size".into()));
+        let target = target
+            .as_ints()?
+            .iter()
+            .map(|&s| usize::try_from(s).map_err(|_| "the target shape has a negative size".into()));
         let shape = broadcast(&x.shape, &target.collect::<Res<Vec<usize>>>()?)?;
         Self::guard(&shape)?;
         x.expand(&shape)
@@ -189,7 +195,10 @@ impl Fold<'_> {
         }
         let mut result = x.clone();
         for (at, &n) in repeats.iter().enumerate() {
-            let n = usize::try_from(n).ok().filter(|&n| n <= LIMIT).ok_or_else(|| format!("cannot repeat {n} times"))?;
+            let n = usize::try_from(n)
+                .ok()
+                .filter(|&n| n <= LIMIT)
+                .ok_or_else(|| format!("cannot repeat {n} times"))?;
             let mut shape = result.shape.clone();
             shape[at] = shape[at].saturating_mul(n);
             Self::guard(&shape)?;
@@ -223,7 +232,9 @@ impl Fold<'_> {
             before[at] = pads[i];
             let side =
                 (shape[at] as i64).checked_add(pads[i]).and_then(|s| s.checked_add(pads[along.len() + i]));
-            shape[at] = side.and_then(|s| usize::try_from(s).ok()).ok_or_else(|| format!("pads {pads:?} are out of range"))?;
+            shape[at] = side
+                .and_then(|s| usize::try_from(s).ok())
+                .ok_or_else(|| format!("pads {pads:?} are out of range"))?;
         }
         Self::guard(&shape)?;
         let from = strides(&x.shape);

@@ -5,7 +5,8 @@ use crate::onnx::array::{Array, Data, axis, count, indices, strides};
 use crate::onnx::value::Res;
 
 impl Fold<'_> {
-    /// Whether scattered values replace the values of the data (no reduction), which is the only mode that is supported.
+    /// Whether scattered values replace the values of the data (no reduction), which is the only mode that is
+    /// supported.
     fn replaces(&self) -> bool {
         self.attributes.string_or("reduction", "none").is_ok_and(|mode| mode == "none")
     }
@@ -68,7 +69,9 @@ impl Fold<'_> {
         let fits = index.shape.len() == x.shape.len()
             && index.shape.iter().zip(&x.shape).enumerate().all(|(i, (a, b))| i == at || a <= b);
         if !fits {
-            return Err(format!("indices of shape {:?} do not fit data of shape {:?}", index.shape, x.shape).into());
+            return Err(
+                format!("indices of shape {:?} do not fit data of shape {:?}", index.shape, x.shape).into()
+            );
         }
         let (from, flat) = (strides(&x.shape), index.as_ints()?);
         let positions = indices(&index.shape)
@@ -168,8 +171,11 @@ impl Fold<'_> {
         if values.len() != 2 {
             return Err("expects two values, one for off and one for on".into());
         }
-        let depth =
-            if (1.0..=LIMIT as f64).contains(&depth) { depth as usize } else { return Err("its depth is out of range".into()) };
+        let depth = if (1.0..=LIMIT as f64).contains(&depth) {
+            depth as usize
+        } else {
+            return Err("its depth is out of range".into());
+        };
         let rank = index.shape.len() + 1;
         let at = axis(self.attributes.int_or("axis", -1)?, rank)?;
         let mut shape = index.shape.clone();

@@ -63,7 +63,9 @@ pub(super) fn einsum(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (mut terms, result) = parse(equation, operands.len())?;
     for (x, term) in operands.iter().zip(&terms) {
         if x.rank()? != term.len() {
-            return Err(format!("equation '{equation}' does not fit an operand with {} axes", x.rank()?).into());
+            return Err(
+                format!("equation '{equation}' does not fit an operand with {} axes", x.rank()?).into()
+            );
         }
     }
     if operands.len() == 1 {

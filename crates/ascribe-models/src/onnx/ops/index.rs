@@ -74,7 +74,9 @@ fn lists(call: &Call<'_>, attribute: &str, input: usize) -> Res<Option<[Vec<i64>
         return Ok(Some([list.to_vec(), list.to_vec()]));
     }
     let Some(value) = call.optional(input) else { return Ok(None) };
-    let [a, b] = value.arrays(LIMIT)?.ok_or_else(|| format!("{attribute} are computed from the inputs; expected constants"))?;
+    let [a, b] = value
+        .arrays(LIMIT)?
+        .ok_or_else(|| format!("{attribute} are computed from the inputs; expected constants"))?;
     Ok(Some([a.as_ints()?.to_vec(), b.as_ints()?.to_vec()]))
 }
 
@@ -98,8 +100,9 @@ pub(super) fn slice(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
                 _ => Err("starts, ends, axes and steps have different lengths".into()),
             }
         };
-        let sides =
-            both(|w| shapes[w].get(axis).copied().ok_or_else(|| "slices an axis that does not exist".into()))?;
+        let sides = both(|w| {
+            shapes[w].get(axis).copied().ok_or_else(|| "slices an axis that does not exist".into())
+        })?;
         let ranges = both(|w| range(w, sides[w]))?;
         let full = |side: usize, range: (usize, usize, i64)| range == (0, side, 1);
         if full(sides[0], ranges[0]) && full(sides[1], ranges[1]) {
@@ -149,12 +152,16 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
                 cx.apply(call.name, Embedding, &[x, index], x.elem()?)
             }
             Value::Known(_) => cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?),
-            _ => Err("gathers from a computed value with computed indices; one of them has to be constant".into()),
+            _ => {
+                Err("gathers from a computed value with computed indices; one of them has to be constant"
+                    .into())
+            }
         };
     }
     let known = index.array("indices")?;
     for &i in known.as_ints()? {
-        axis(i, shapes[0][at]).map_err(|_| format!("index {i} is out of range for axis {at} of shape {:?}", shapes[0]))?;
+        axis(i, shapes[0][at])
+            .map_err(|_| format!("index {i} is out of range for axis {at} of shape {:?}", shapes[0]))?;
     }
     if let ([], &[i]) = (&known.shape[..], known.as_ints()?) {
         let start = axis(i, shapes[0][at])?;
@@ -169,8 +176,8 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?)
 }
 
-/// A gather with indices into the rows of the whole batch, where each sample only selects its own rows. Exporters write a
-/// strided view of a flattened value this way.
+/// A gather with indices into the rows of the whole batch, where each sample only selects its own rows. Exporters write
+/// a strided view of a flattened value this way.
 fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], rows: usize) -> Res<Value> {
     let shape = [index[0].shape.clone(), index[1].shape.clone()];
     let mixes = "selects rows of other samples";

@@ -61,7 +61,8 @@ pub(super) fn pad(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 pub(super) fn optional_list(call: &Call<'_>, input: usize) -> Res<Option<Array>> {
     let Some(value) = call.optional(input) else { return Ok(None) };
     let array = match value {
-        // Only sizes of the batch axis can depend on the batch size, and these are not used. So take either of the two values.
+        // Only sizes of the batch axis can depend on the batch size, and these are not used. So take either of the two
+        // values.
         Value::Varying(arrays) => arrays[0].clone(),
         _ => value.array("the size")?,
     };

@@ -38,7 +38,8 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             Size::Scale(scale) => scale != 1.0,
             Size::Side(side) => side != shapes[0][axis] as i64,
         };
-        // Exporters often write sizes that include the batch size of the export, so a size for the batch axis is ignored.
+        // Exporters often write sizes that include the batch size of the export, so a size for the batch axis is
+        // ignored.
         let batch = batch_axis(&shapes) == Some(axis) && matches!(size, Size::Side(_));
         if changes && axis < 2 && !batch {
             return Err(format!("resizes axis {axis}; expected the axes after the channels").into());

@@ -63,11 +63,11 @@ pub(super) fn reshape(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.reshape(call.name, x, &shape, outer)
 }
 
-/// Makes the batch size variable in the target shape of a reshape that contains the batch size that the file fixes. Returns the
-/// shapes for the two batch sizes, and [`Signal::outer`](crate::onnx::value::Signal::outer) of the result.
+/// Makes the batch size variable in the target shape of a reshape that contains the batch size that the file fixes.
+/// Returns the shapes for the two batch sizes, and [`Signal::outer`](crate::onnx::value::Signal::outer) of the result.
 ///
-/// A reshape does not move values in memory, so the batch must be in the axis that has as many positions before it as the
-/// batch had before the reshape.
+/// A reshape does not move values in memory, so the batch must be in the axis that has as many positions before it as
+/// the batch had before the reshape.
 #[allow(clippy::too_many_arguments)]
 fn free(
     shapes: &Shapes,
@@ -90,7 +90,7 @@ fn free(
     let sides: Vec<usize> = (0..result.len()).filter(fits).collect();
     let side = sides.iter().copied().find(|&s| s == axis).or(sides.first().copied());
     let side = side.ok_or_else(|| {
-        format!("the target shape {target:?} contains the fixed batch size {baked} of the file, and it is unclear in which axis")
+        format!("the target shape {target:?} contains the fixed batch size {baked} of the file, but none of its axes can be the batch axis")
     })?;
     let free = worlds.map(|batch| {
         let mut shape = result.clone();
@@ -177,7 +177,9 @@ pub(super) fn expand(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         }
     }
     let target = both(|w| {
-        let sides = targets[w].iter().map(|&s| usize::try_from(s).map_err(|_| format!("the target shape has the size {s}").into()));
+        let sides = targets[w]
+            .iter()
+            .map(|&s| usize::try_from(s).map_err(|_| format!("the target shape has the size {s}").into()));
         broadcast(&shapes[w], &sides.collect::<Res<Vec<usize>>>()?)
     })?;
     cx.check(&target)?;
@@ -204,7 +206,10 @@ pub(super) fn tile(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let repeats: Vec<usize> = repeats
         .iter()
         .map(|&r| {
-            usize::try_from(r).ok().filter(|r| (1..1 << 20).contains(r)).ok_or_else(|| format!("cannot repeat {r} times; repeats must be positive"))
+            usize::try_from(r)
+                .ok()
+                .filter(|r| (1..1 << 20).contains(r))
+                .ok_or_else(|| format!("cannot repeat {r} times; repeats must be positive"))
         })
         .collect::<Result<_, _>>()?;
     for (axis, _) in repeats.iter().enumerate().filter(|(_, r)| **r != 1) {

@@ -5,16 +5,16 @@ use ascribe_core::ops::Window;
 use super::Call;
 use crate::onnx::value::{Res, Value};
 
-/// Largest kernel size, stride, dilation or padding that is accepted. No network has larger ones, and products with sizes of
-/// values cannot overflow.
+/// Largest kernel size, stride, dilation or padding that is accepted. No network has larger ones, and products with
+/// sizes of values cannot overflow.
 const LIMIT: i64 = 1 << 20;
 
 /// How the borders are padded.
 pub(super) enum Padding {
     /// By explicit numbers (`pads`).
     Given,
-    /// So that the output has ⌈input / stride⌉ positions. If the total padding is odd, the additional pixel is at the end, or
-    /// with `before` at the start.
+    /// So that the output has ⌈input / stride⌉ positions. If the total padding is odd, the additional pixel is at the
+    /// end, or with `before` at the start.
     Same { before: bool },
 }
 
@@ -56,7 +56,9 @@ pub(super) fn spatial(x: &Value) -> Res<usize> {
     match x.rank()? {
         3 => Ok(1),
         4 => Ok(2),
-        rank => Err(format!("is supported only for [N, C, L] and [N, C, H, W]; the input has {rank} axes").into()),
+        rank => {
+            Err(format!("is supported only for [N, C, L] and [N, C, H, W]; the input has {rank} axes").into())
+        }
     }
 }
 
@@ -68,7 +70,9 @@ pub(super) fn attributes(call: &Call<'_>, axes: usize, kernel: Option<[usize; 2]
         (Some(_), _) => per_axis(call, "kernel_shape", axes, 1, 1)?,
     };
     if kernel.is_some_and(|kernel| kernel != given) {
-        return Err(format!("kernel_shape is {given:?}, but the kernel size of the weight is {kernel:?}").into());
+        return Err(
+            format!("kernel_shape is {given:?}, but the kernel size of the weight is {kernel:?}").into()
+        );
     }
     let mut window = Window::new(given);
     let single = axes == 1;

@@ -1,21 +1,24 @@
-//! The instructions of pickles.
+//! The stack machine that interprets pickles.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
 use super::{Id, Node};
 
-/// Longest pickle that is read: a thousand times what the largest state dicts need.
+/// Largest pickle that is accepted, a thousand times what the largest state dicts need.
 const MAX_BYTES: u64 = 128 << 20;
 /// Most values in one pickle.
 const MAX_NODES: usize = 8 << 20;
 
-/// The stack machine; `R` delivers its program.
+/// The stack machine, whose program is read from `R`.
 pub(super) struct Machine<R> {
     input: std::io::Take<R>,
+    /// The arena with all values.
     nodes: Vec<Node>,
     stack: Vec<Id>,
+    /// Heights of the stack at the marks that begin groups of values.
     marks: Vec<usize>,
+    /// Values that the program can refer to again.
     memo: HashMap<u64, Id>,
 }
 
@@ -25,14 +28,14 @@ impl<R: BufRead> Machine<R> {
         Self { input: input.take(MAX_BYTES), nodes, stack, marks, memo }
     }
 
-    /// Executes one pickle; returns all values and which of them is the result.
+    /// Interprets one pickle; returns all values, and which of them is the result.
     pub(super) fn run(mut self) -> Result<(Vec<Node>, Id), String> {
         while !self.step()? {}
         let root = self.pop()?;
         Ok((self.nodes, root))
     }
 
-    /// Executes one instruction; true when it was the last one.
+    /// Interprets one instruction; returns whether it was the last one.
     fn step(&mut self) -> Result<bool, String> {
         match self.byte()? {
             0x80 => {
@@ -107,11 +110,11 @@ impl<R: BufRead> Machine<R> {
         Ok(false)
     }
 
-    /// Instructions that work on the stack rather than read values.
+    /// Interprets instructions that work on the stack, not those that read values.
     fn step_structure(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'(' => self.marks.push(self.stack.len()),
-            // The second gives attributes to an object (the `_metadata` of a state dict): nothing of use.
+            // `b` sets attributes of an object (such as the `_metadata` of a state dict), which are not needed.
             b'0' | b'b' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
             b'2' => self.stack.push(self.top()?),
@@ -236,6 +239,7 @@ impl<R: BufRead> Machine<R> {
         Ok(())
     }
 
+    /// Records a call. Calls that create dictionaries give a dictionary.
     fn call(&mut self, callable: Id, args: Id) -> Result<(), String> {
         let is_dict = matches!(
             &self.nodes[callable.0 as usize],
@@ -248,7 +252,7 @@ impl<R: BufRead> Machine<R> {
         self.push(Node::Dict(items))
     }
 
-    /// Python 2 passes the items of an `OrderedDict` as a list of pairs.
+    /// The initial items of a dictionary, which Python 2 passes to `OrderedDict` as a list of pairs.
     fn initial_items(&self, args: Id) -> Vec<(Id, Id)> {
         let node = |id: Id| &self.nodes[id.0 as usize];
         let Node::Tuple(args) = node(args) else { return Vec::new() };
@@ -293,7 +297,7 @@ impl<R: BufRead> Machine<R> {
 
     fn bytes(&mut self, length: u64) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        // Grows with what is really there, so that a false length costs nothing.
+        // The vector grows with the bytes that are really there, so that a false length does not allocate memory.
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
         if read as u64 == length { Ok(bytes) } else { Err(ended()) }
     }
@@ -309,6 +313,7 @@ impl<R: BufRead> Machine<R> {
         self.push(Node::Str(text))
     }
 
+    /// Reads a line of text.
     fn line(&mut self) -> Result<String, String> {
         let mut bytes = Vec::new();
         self.input.by_ref().take(4096).read_until(b'\n', &mut bytes).map_err(|e| e.to_string())?;
@@ -320,12 +325,13 @@ impl<R: BufRead> Machine<R> {
 
     fn owned_text(&self, id: Id) -> Result<String, String> {
         match &self.nodes[id.0 as usize] {
-            // Class names are short; copying long strings again and again would not be linear.
+            // Names of classes are short. Copying long strings many times would take more than linear time.
             Node::Str(text) if text.len() <= 4096 => Ok(text.clone()),
             _ => Err("the pickle names a class by something that is not a short string".into()),
         }
     }
 
+    /// Reads an integer of `length` bytes.
     fn long(&mut self, length: u64) -> Result<(), String> {
         let bytes = self.bytes(length)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -335,7 +341,7 @@ impl<R: BufRead> Machine<R> {
         value[..kept].copy_from_slice(&bytes[..kept]);
         let value = i64::from_le_bytes(value);
         let fits = bytes.iter().skip(8).all(|b| *b == fill) && (value < 0) == negative;
-        // Larger numbers occur only as the magic number, which the caller checks by its bytes.
+        // The only larger number in checkpoints is the magic number, which the caller checks by its bytes.
         self.push(if fits { Node::Int(value) } else { Node::Float })
     }
 }

@@ -1,14 +1,13 @@
-//! A reader for Python pickles that builds data and runs nothing.
+//! A reader for Python pickles that never executes code.
 //!
-//! A pickle is a program for a stack machine, and Python's own reader lets it call any function.
-//! This one records calls as data ([`Node::Call`]); [`super::torch`] then recognises those that
-//! describe tensors. candle's reader is not used because a hostile or merely unusual file makes it
-//! panic (argument tuples too short), overflow the stack (deep nesting, when dropped) or exhaust
-//! memory (memoised values are cloned), because it skips tensors that it cannot read, and because
-//! it has no notion of the older PyTorch format.
+//! A pickle is a program for a stack machine, and Python's reader lets it call any function. This reader only records
+//! calls as data ([`Node::Call`]); `torch_views` then recognises the calls that describe tensors. candle's reader is
+//! not used: a malicious or merely unusual file makes it panic (argument tuples that are too short), overflow the stack
+//! (when deeply nested values are dropped) or run out of memory (memoised values are cloned). It also skips tensors
+//! that it cannot read, and it does not support the older PyTorch format.
 //!
-//! Values live in one arena and refer to each other by index. Hence time and memory are linear in
-//! the length of the pickle, whatever it nests, shares or repeats, and cycles are harmless.
+//! Values are stored in one arena and refer to each other by index. So time and memory are linear in the length of the
+//! pickle, however values are nested, shared or repeated, and cycles are harmless.
 
 mod machine;
 
@@ -20,6 +19,7 @@ use machine::Machine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id(u32);
 
+/// A value.
 #[derive(Debug)]
 pub(super) enum Node {
     None,
@@ -29,14 +29,15 @@ pub(super) enum Node {
     Str(String),
     Bytes,
     Tuple(Vec<Id>),
-    /// Also sets.
+    /// A list or a set.
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
+    /// A function or class, by name.
     Global {
         module: String,
         name: String,
     },
-    /// What a call of `callable` with `args` would have made.
+    /// The result of a call of `callable` with `args`, which is not executed.
     Call {
         callable: Id,
         args: Id,
@@ -45,7 +46,7 @@ pub(super) enum Node {
     Persistent(Id),
 }
 
-/// The values of one pickle, and which of them is the result.
+/// All values of one pickle, and which of them is the result.
 #[derive(Debug)]
 pub(super) struct Pickle {
     nodes: Vec<Node>,
@@ -58,7 +59,7 @@ impl Pickle {
     }
 
     pub(super) fn get(&self, id: Id) -> &Node {
-        // Ids are only made for nodes that were pushed, and nodes are never removed.
+        // Ids are only created for nodes in the arena, and nodes are never removed.
         &self.nodes[id.0 as usize]
     }
 
@@ -94,7 +95,7 @@ impl Pickle {
         }
     }
 
-    /// Callee and arguments, when the value is what a call of a named function returns.
+    /// Function and arguments, if the value is the result of calling a named function.
     pub(super) fn call(&self, id: Id) -> Option<((&str, &str), &[Id])> {
         match self.get(id) {
             Node::Call { callable, args } => Some((self.global(*callable)?, self.tuple(*args)?)),
@@ -102,7 +103,7 @@ impl Pickle {
         }
     }
 
-    /// What a value is, for messages.
+    /// A description of a value, for error messages.
     pub(super) fn describe(&self, node: &Node) -> String {
         match node {
             Node::None => "None".into(),
@@ -186,7 +187,7 @@ mod tests {
         ] {
             assert!(read(bytes).is_err(), "{bytes:?}");
         }
-        // A list that contains itself; a million nested tuples; 2^100 leaves by doubling.
+        // A list that contains itself; a million nested tuples; a tuple that is doubled a hundred times.
         assert!(read(b"]q\x00h\x00a.").is_ok());
         let mut nested = vec![b')'];
         nested.extend(std::iter::repeat_n(0x85, 1_000_000));
