@@ -25,7 +25,7 @@ pub(crate) fn first_not_finite(value: &Tensor) -> Result<Option<(usize, f64)>> {
 /// Which signs occur among some values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signs {
-    /// One is above zero, or no number.
+    /// One is above zero, or NaN.
     pub(crate) positive: bool,
     /// One is below zero.
     pub(crate) negative: bool,

@@ -143,7 +143,7 @@ pub struct Parameter {
     pub constant: NodeId,
     /// The operator that uses it (the first, if it is shared).
     pub user: NodeId,
-    /// What it is there.
+    /// Which operand of that operator it is: weight, bias, …
     pub slot: Slot,
 }
 

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[0.0, 0.5, 0.5]]);
         let x = Tensor::new(&[[f32::NAN, 1.0]], &candle_core::Device::Cpu).unwrap();
         let y = Softmax { axis: 1, log: false }.forward(&[&x], Backend::Auto).unwrap();
-        assert!(y.to_vec2::<f32>().unwrap()[0].iter().all(|v| v.is_nan()), "what is no number stays none");
+        assert!(y.to_vec2::<f32>().unwrap()[0].iter().all(|v| v.is_nan()), "NaN stays NaN");
     }
 
     #[test]

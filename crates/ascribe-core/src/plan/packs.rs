@@ -59,7 +59,7 @@ impl Part {
 
     fn of(self, values: &[f32]) -> Vec<f32> {
         let [low, high] = self.bounds();
-        // What is no number stays none.
+        // NaN stays NaN.
         values.iter().map(|v| v.clamp(low, high)).collect()
     }
 }
@@ -163,14 +163,14 @@ pub(super) fn padded_bias(graph: &Graph, bias: NodeId, part: Part, channels: usi
     Ok(Arc::new(padded))
 }
 
-/// Sides of maps from which minimal filtering F(4 × 4) and F(2 × 2) are faster than the definition.
+/// Sides of maps from which Winograd convolutions F(4 × 4) and F(2 × 2) are faster than the definition.
 const LARGE: [usize; 2] = [28, 14];
 /// The same for channels: the transforms cost as much for few of them.
 const MANY: usize = 32;
 /// Channels from which a matrix unit, if there is one, is faster than vectors for gradients.
 const WIDE: usize = 96;
 
-/// The side of the map, where minimal filtering is faster than the definition.
+/// The side of the map, where Winograd convolution is faster than the definition.
 fn filtered_side(shape: &ConvShape) -> Option<usize> {
     let side = shape.input[0].min(shape.input[1]);
     let fits = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.groups == 1;
