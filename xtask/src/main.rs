@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod docs;
 mod features;
 mod fetch;
 mod golden;
@@ -42,6 +43,8 @@ enum Task {
     /// Measure one workload, for `bench --peers`
     #[command(hide = true)]
     BenchWorker,
+    /// Rewrite the parts of the book that follow from the cards of methods and metrics
+    Docs(docs::Docs),
     /// Check that each crate builds without default features, and with each of its features alone
     Features,
     /// Run what the gate runs
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Task::Profile(args) => bench::profile(&args),
         Task::Accuracy(args) => bench::accuracy(&args),
         Task::BenchWorker => bench::worker(),
+        Task::Docs(args) => docs::run(&args),
         Task::Features => features::run(),
         Task::Ci => ci::run(),
     }

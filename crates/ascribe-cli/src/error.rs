@@ -37,9 +37,21 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What a user of the library sets by name is an option here.
+const OPTIONS: [(&str, &str); 3] = [
+    ("`OpenOptions::architecture`", "--arch (`ascribe models` lists them)"),
+    ("`OpenOptions::labels`", "--labels"),
+    ("`Location::Layer`", "--layer"),
+];
+
+/// The message of an error, in the words of the command line.
+fn words(error: &impl fmt::Display) -> String {
+    OPTIONS.iter().fold(error.to_string(), |message, (name, option)| message.replace(name, option))
+}
+
 impl From<ascribe::Error> for Failure {
     fn from(error: ascribe::Error) -> Self {
-        let message = error.to_string();
+        let message = words(&error);
         match error {
             ascribe::Error::Core(error) => error.into(),
             ascribe::Error::Models(error) => error.into(),
@@ -52,7 +64,7 @@ impl From<ascribe::Error> for Failure {
 impl From<ascribe::core::Error> for Failure {
     fn from(error: ascribe::core::Error) -> Self {
         use ascribe::core::Error as Core;
-        let message = error.to_string();
+        let message = words(&error);
         match error {
             Core::Candle(_)
             | Core::Kernel(_)

@@ -41,7 +41,8 @@ pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
     let fail = |source| Error::Io { path: path.display().to_string(), source };
     write_with(path, |out| out.write_all(bytes)).map_err(fail)
 }

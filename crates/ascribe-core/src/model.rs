@@ -141,7 +141,7 @@ impl Graph {
                 if cuts.is_empty() {
                     "a floating-point input".to_string()
                 } else {
-                    format!("attribution at an embedding: --layer with one of {cuts:?}")
+                    format!("attribution at an embedding, `Location::Layer` with one of {cuts:?}")
                 },
             ));
         }

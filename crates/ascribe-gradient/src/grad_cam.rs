@@ -25,6 +25,24 @@ use crate::layers::last_spatial_layer;
 ///
 /// The attribution is `[N, 1, H, W]` at the input's resolution, or `[N, 1, h, w]` at the layer's; `[N, 1, L]` for
 /// inputs with one spatial axis.
+///
+/// ```
+/// use ascribe_core::{Device, Explainer, GraphBuilder, Inputs, Run, Target, Tensor};
+/// use ascribe_core::ops::{Linear, Pointwise, Structure};
+/// use ascribe_gradient::GradCam;
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(1), Some(1), Some(2)]);
+/// let a = b.op("act", Pointwise::Relu, &[x])?;
+/// let flat = b.op("flat", Structure::Flatten { axis: 1 }, &[a])?;
+/// let w = b.constant("w", Tensor::new(&[[1_f64, 3.0]], &Device::Cpu)?);
+/// let y = b.op("fc", Linear, &[flat, w])?;
+/// let graph = b.finish(&[y])?;
+/// let x = Inputs::single(Tensor::new(&[[[[5_f64, -1.0]]]], &Device::Cpu)?)?;
+/// let found = GradCam::default().layer("act").explain(&graph, &x, &Target::Class(0), &Run::new())?;
+/// // The mean gradient, 2, times the layer's values, 5 and 0.
+/// assert_eq!(found.values().flatten_all()?.to_vec1::<f64>()?, [10.0, 0.0]);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradCam {

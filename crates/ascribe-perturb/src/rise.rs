@@ -25,6 +25,18 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of RISE. The attribution is `[N, 1, H, W]`: one map for all channels.
+///
+/// ```
+/// use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
+/// use ascribe_perturb::Rise;
+/// // A model that sees the left half only.
+/// let model = BlackBox::new(|x: &Tensor| x.narrow(3, 0, 4)?.mean((1, 2, 3))?.unsqueeze(1));
+/// let x = Inputs::single(Tensor::ones((1, 1, 8, 8), DType::F32, &Device::Cpu)?)?;
+/// let found = Rise::new(500).cells(4).explain(&model, &x, &Target::Class(0), &Run::new().seed(1))?;
+/// let half = |start| found.values().narrow(3, start, 4)?.mean_all()?.to_scalar::<f32>();
+/// assert!(half(0)? > half(4)?);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rise {

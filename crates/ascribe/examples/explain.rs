@@ -5,7 +5,7 @@ use ascribe::prelude::*;
 fn main() -> ascribe::Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "fixtures/images/cat.png".into());
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default())?;
-    let input = model.read(path.as_ref())?;
+    let input = model.read(&path)?;
     for prediction in model.predictions(&model.graph.forward(&input.inputs)?, 0, 3)?.unwrap_or_default() {
         println!("{:6.2} % {}", 100.0 * prediction.probability, prediction.label.unwrap_or_default());
     }

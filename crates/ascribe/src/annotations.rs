@@ -71,7 +71,8 @@ struct VocBox {
 ///
 /// # Errors
 /// If the folder cannot be read or holds no pictures.
-pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn pictures(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    let folder = folder.as_ref();
     let fail = |source| ascribe_core::Error::Io { path: folder.display().to_string(), source };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
@@ -97,7 +98,8 @@ impl Annotations {
     ///
     /// # Errors
     /// If a file of annotations cannot be read, or names a label that the labels do not have.
-    pub fn beside(folder: &Path, labels: Option<&Labels>) -> Result<Self> {
+    pub fn beside(folder: impl AsRef<Path>, labels: Option<&Labels>) -> Result<Self> {
+        let folder = folder.as_ref();
         let mut all = Self::default();
         let json = folder.join("boxes.json");
         if json.is_file() {

@@ -5,7 +5,7 @@
 //! use ascribe::prelude::*;
 //!
 //! let model = Model::open("resnet50.onnx", &OpenOptions::default())?;
-//! let input = model.read("photo.jpg".as_ref())?;
+//! let input = model.read("photo.jpg")?;
 //! let method = IntegratedGradients::default();
 //! let attribution = method.explain(&model.graph, &input.inputs, &Target::Top1, &Run::new())?;
 //! attribution.save("attribution.safetensors")?;

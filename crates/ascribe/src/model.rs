@@ -110,7 +110,7 @@ impl Model {
             Error::request(
                 format!("model '{}'", path.display()),
                 "a parameter file does not say which network it belongs to",
-                "--arch with one of the architectures that `ascribe models` lists, or shapes-cnn",
+                "`OpenOptions::architecture`, one of the zoo's architectures, or shapes-cnn",
             )
         })?;
         let parameters = StateDict::load(path)?;
@@ -150,7 +150,8 @@ impl Model {
     ///
     /// # Errors
     /// If the file cannot be read or does not fit the model.
-    pub fn read(&self, path: &Path) -> Result<Loaded> {
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Loaded> {
+        let path = path.as_ref();
         if tensors::is_tensor_file(path) {
             return Ok(Loaded { inputs: self.tensors(path, &tensors::read(path)?)?, picture: None });
         }

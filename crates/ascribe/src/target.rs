@@ -118,7 +118,7 @@ fn class(text: &str, model: &Model) -> Result<usize> {
         Error::request(
             "target",
             format!("'{text}' is not a number and the model has no labels"),
-            "a class number, or --labels",
+            "a class number, or `OpenOptions::labels`",
         )
     })?;
     Ok(labels.find(text.trim().trim_matches(['"', '\'']))?)
@@ -190,6 +190,6 @@ mod tests {
         }
         model.labels = None;
         let error = parse("goldfish", Score::Logit, &model, &outputs).unwrap_err().to_string();
-        assert!(error.contains("--labels"), "{error}");
+        assert!(error.contains("OpenOptions::labels"), "{error}");
     }
 }

@@ -12,10 +12,11 @@ const BITS: usize = u64::BITS as usize;
 
 /// A set of players out of `0..n`, as a set of bits.
 ///
-/// Coalitions of equally many players are ordered as the binary numbers with player `i` at bit `i`; those of fewer players
-/// come first.
+/// Coalitions of equally many players are ordered as the binary numbers with player `i` at bit `i`; those of fewer
+/// players come first.
 ///
-/// The bits are our own, since the order of `fixedbitset`'s sets is that of its vectors, which differ between platforms.
+/// The bits are our own, since the order of `fixedbitset`'s sets is that of its vectors, which differ between
+/// platforms.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Coalition {
     players: usize,

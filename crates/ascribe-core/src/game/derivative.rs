@@ -8,9 +8,9 @@ impl TableGame {
     ///
     /// `Δ_T v(S) = Σ_{L ⊆ T} (−1)^{|T|−|L|} v(S ∪ L)`, `S ∩ T = ∅`
     ///
-    /// For one player it is its marginal contribution `v(S ∪ i) − v(S)`, for two what they contribute together beyond what
-    /// each does alone. Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among players in
-    /// cooperative games", International Journal of Game Theory 28, §2. At the cost of `2^|T|` additions.
+    /// For one player it is its marginal contribution `v(S ∪ i) − v(S)`, for two what they contribute together beyond
+    /// what each does alone. Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among
+    /// players in cooperative games", International Journal of Game Theory 28, §2. At the cost of `2^|T|` additions.
     ///
     /// # Errors
     /// If a coalition has another number of players than the game, or they share a member.
@@ -23,8 +23,8 @@ impl TableGame {
         Ok(derivative(self.table(), players, base))
     }
 
-    /// The mean of the derivatives with respect to `of` (a number, as those of the table) over all coalitions `S` of the
-    /// other players with the same number of members: `means[s]` for `|S| = s`.
+    /// The mean of the derivatives with respect to `of` (a number, as those of the table) over all coalitions `S` of
+    /// the other players with the same number of members: `means[s]` for `|S| = s`.
     ///
     /// The indices of Shapley and Banzhaf are averages of these.
     pub(super) fn mean_derivatives(&self, of: usize) -> Vec<f64> {

@@ -26,18 +26,19 @@ impl TableGame {
     ///
     /// `φᵢ = Σ_{S ⊆ N∖i} |S|! (n−|S|−1)! / n! · (v(S ∪ i) − v(S))`
     ///
-    /// which is the mean over the sizes of `S` of the mean over the `S` of that size. They sum to `v(N) − v(∅)`. Shapley
-    /// 1953, "A value for n-person games", Contributions to the Theory of Games II. `O(2ⁿ n)`.
+    /// which is the mean over the sizes of `S` of the mean over the `S` of that size. They sum to `v(N) − v(∅)`.
+    /// Shapley 1953, "A value for n-person games", Contributions to the Theory of Games II. `O(2ⁿ n)`.
     pub fn shapley_values(&self) -> Vec<f64> {
         self.by_player(mean)
     }
 
-    /// The Banzhaf value of each of the `n` players: its marginal contribution, averaged over all coalitions of the others,
+    /// The Banzhaf value of each of the `n` players: its marginal contribution, averaged over all coalitions of the
+    /// others,
     ///
     /// `βᵢ = 2^{1−n} Σ_{S ⊆ N∖i} (v(S ∪ i) − v(S))`
     ///
-    /// They do not in general sum to `v(N) − v(∅)`. Banzhaf 1965, "Weighted voting doesn't work", Rutgers Law Review 19;
-    /// for games other than of votes, Owen 1975, "Multilinear extensions and the Banzhaf value". `O(2ⁿ n)`.
+    /// They do not in general sum to `v(N) − v(∅)`. Banzhaf 1965, "Weighted voting doesn't work", Rutgers Law Review
+    /// 19; for games other than of votes, Owen 1975, "Multilinear extensions and the Banzhaf value". `O(2ⁿ n)`.
     pub fn banzhaf_values(&self) -> Vec<f64> {
         self.by_player(|means| {
             // Means of as many derivatives as there are coalitions of that size: binomial coefficients.

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::{Coalition, Game, check_players};
 use crate::error::Result;
 
-/// A game whose values a closure finds, one coalition at a time. Coalitions are evaluated side by side on rayon's threads; each
-/// value is that of its coalition, so that their number changes none.
+/// A game whose values a closure finds, one coalition at a time. Coalitions are evaluated side by side on rayon's
+/// threads; each value is that of its coalition, so that their number changes none.
 #[derive(Clone)]
 pub struct FnGame<F> {
     players: usize,

@@ -7,8 +7,8 @@ use super::{Coalition, Game, TableGame};
 use crate::error::Result;
 use crate::run::Run;
 
-/// The Shapley interaction index of each two players of a game, exactly: [`TableGame::shapley_interactions`] after `2^n`
-/// evaluations.
+/// The Shapley interaction index of each two players of a game, exactly: [`TableGame::shapley_interactions`] after
+/// `2^n` evaluations.
 ///
 /// # Errors
 /// Those of [`TableGame::of`].
@@ -58,9 +58,9 @@ impl TableGame {
     ///
     /// `I(T) = Σ_{S ⊆ N∖T} |S|! (n−|S|−|T|)! / (n−|T|+1)! · Δ_T v(S)`
     ///
-    /// For one player it is the Shapley value. Positive means that the players are worth more together than apart. Grabisch
-    /// and Roubens 1999, "An axiomatic approach to the concept of interaction among players in cooperative games",
-    /// International Journal of Game Theory 28. `O(2ⁿ)`.
+    /// For one player it is the Shapley value. Positive means that the players are worth more together than apart.
+    /// Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among players in cooperative
+    /// games", International Journal of Game Theory 28. `O(2ⁿ)`.
     ///
     /// # Errors
     /// If the set has another number of players than the game.

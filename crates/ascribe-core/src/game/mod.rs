@@ -1,9 +1,9 @@
 //! Cooperative games: what a set of players is worth, and how much of it each of them is due.
 //!
-//! A game gives every set of players (a [`Coalition`]) a value. For an explained model the players are features, and the
-//! value of a coalition is the score while only its members are known (Štrumbelj and Kononenko 2010; Lundberg and Lee
-//! 2017). Whatever divides the value among the players is a function of a [`Game`] alone and knows nothing of models, so
-//! that it is tested on games whose solutions are known in closed form.
+//! A game gives every set of players (a [`Coalition`]) a value. For an explained model the players are features, and
+//! the value of a coalition is the score while only its members are known (Štrumbelj and Kononenko 2010; Lundberg and
+//! Lee 2017). Whatever divides the value among the players is a function of a [`Game`] alone and knows nothing of
+//! models, so that it is tested on games whose solutions are known in closed form.
 //!
 //! [`TableGame`] and [`FnGame`] are games without a model. The exact solutions are those of a table:
 //! [`shapley_values`], [`banzhaf_values`], [`shapley_interactions`] and their general forms on [`TableGame`].
@@ -34,8 +34,8 @@ pub trait Game: Sync {
     /// Number of players.
     fn players(&self) -> usize;
 
-    /// The values of some coalitions of [`Self::players`] players, in their order; any number of them, in any order, repeated
-    /// ones among them. The value of a coalition must not depend on those that are evaluated with it.
+    /// The values of some coalitions of [`Self::players`] players, in their order; any number of them, in any order,
+    /// repeated ones among them. The value of a coalition must not depend on those that are evaluated with it.
     ///
     /// # Errors
     /// If a coalition has another number of players, or a value cannot be found.
@@ -52,12 +52,12 @@ impl<G: Game + ?Sized> Game for &G {
     }
 }
 
-/// The values of these coalitions, in their order, evaluated as many at a time as the run's batch budget says; steps of the
-/// run are coalitions.
+/// The values of these coalitions, in their order, evaluated as many at a time as the run's batch budget says; steps of
+/// the run are coalitions.
 ///
 /// # Errors
-/// Those of the game; if it gives another number of values than it was given coalitions, or a value that is not finite; if
-/// the run is cancelled.
+/// Those of the game; if it gives another number of values than it was given coalitions, or a value that is not
+/// finite; if the run is cancelled.
 pub fn evaluate<G: Game + ?Sized>(
     game: &G,
     coalitions: impl ExactSizeIterator<Item = Coalition>,
@@ -75,7 +75,11 @@ pub fn evaluate<G: Game + ?Sized>(
             return Err(Error::invalid("game", problem, "one value for each coalition"));
         }
         if let Some((coalition, value)) = chunk.iter().zip(&found).find(|(_, value)| !value.is_finite()) {
-            return Err(Error::invalid("game", format!("is worth {value} at {coalition:?}"), "finite values"));
+            return Err(Error::invalid(
+                "game",
+                format!("is worth {value} at {coalition:?}"),
+                "finite values",
+            ));
         }
         values.extend(found);
     }

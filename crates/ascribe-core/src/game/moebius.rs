@@ -3,13 +3,14 @@
 use super::TableGame;
 
 impl TableGame {
-    /// The Möbius transform of the game, in the order of [`TableGame::table`]: the numbers `m` with which it is a sum of
-    /// unanimity games,
+    /// The Möbius transform of the game, in the order of [`TableGame::table`]: the numbers `m` with which it is a sum
+    /// of unanimity games,
     ///
     /// `m(T) = Σ_{S ⊆ T} (−1)^{|T|−|S|} v(S)`, `v(S) = Σ_{T ⊆ S} m(T)`
     ///
-    /// Known as Harsanyi's dividends. `m(T)` is the derivative with respect to `T` at the empty coalition. Rota 1964, "On the
-    /// foundations of combinatorial theory I"; Grabisch and Roubens 1999. `O(2ⁿ n)`, by one player after the other.
+    /// Known as Harsanyi's dividends. `m(T)` is the derivative with respect to `T` at the empty coalition. Rota 1964,
+    /// "On the foundations of combinatorial theory I"; Grabisch and Roubens 1999. `O(2ⁿ n)`, by one player after the
+    /// other.
     ///
     /// The signs alternate, so that `m(T)` is uncertain by the rounding of up to `2^|T|` values.
     pub fn moebius(&self) -> Vec<f64> {

@@ -16,8 +16,8 @@ pub struct TableGame {
 }
 
 impl TableGame {
-    /// A game of `players` players. The value of a coalition is at its number, player `i` being bit `i`: `values[0b101]` is
-    /// that of players 0 and 2.
+    /// A game of `players` players. The value of a coalition is at its number, player `i` being bit `i`:
+    /// `values[0b101]` is that of players 0 and 2.
     ///
     /// # Errors
     /// If there are more than [`MAX_EXACT_PLAYERS`], the values are not `2^players`, or one of them is not finite.

@@ -4,9 +4,9 @@ use nalgebra::{DMatrix, DVector};
 
 use super::Observations;
 
-/// Rows `√wᵢ (xᵢ − x̄)` and targets `√wᵢ (yᵢ − ȳ)` with the weighted means `x̄` and `ȳ`: a fit to these without weights and
-/// intercept is one to the observations, since `Σ wᵢ (yᵢ − b − c·xᵢ)²` is least at `b = ȳ − c·x̄` whatever `c` is. Without an
-/// intercept, zeros stand for the means.
+/// Rows `√wᵢ (xᵢ − x̄)` and targets `√wᵢ (yᵢ − ȳ)` with the weighted means `x̄` and `ȳ`: a fit to these without weights
+/// and intercept is one to the observations, since `Σ wᵢ (yᵢ − b − c·xᵢ)²` is least at `b = ȳ − c·x̄` whatever `c` is.
+/// Without an intercept, zeros stand for the means.
 pub(super) struct Centred {
     /// One row for each observation of positive weight, one column for each feature.
     pub(super) x: DMatrix<f64>,
@@ -58,8 +58,8 @@ impl Centred {
         &self.y - &self.x * coefficients
     }
 
-    /// The share of the targets' variance that residuals of this sum of squares leave explained: `1 − squares/total`. Where
-    /// the targets do not vary it is 1 if they are met to eight digits, and 0 otherwise.
+    /// The share of the targets' variance that residuals of this sum of squares leave explained: `1 − squares/total`.
+    /// Where the targets do not vary it is 1 if they are met to eight digits, and 0 otherwise.
     pub(super) fn r2(&self, squares: f64) -> f64 {
         if self.total > 0.0 {
             return 1.0 - squares / self.total;
@@ -68,8 +68,8 @@ impl Centred {
     }
 }
 
-/// Turns values into `√w (value − mean)` and returns the weighted mean, or 0 in its place. What is left of a constant is rounding:
-/// it becomes zero.
+/// Turns values into `√w (value − mean)` and returns the weighted mean, or 0 in its place. What is left of a constant
+/// is rounding: it becomes zero.
 fn centre(values: &mut [f64], weights: &[f64], around_mean: bool) -> f64 {
     let before = values.iter().zip(weights).map(|(v, w)| w * v * v).sum();
     let mean = if around_mean { weighted_mean(values, weights) } else { 0.0 };
@@ -83,9 +83,8 @@ fn centre(values: &mut [f64], weights: &[f64], around_mean: bool) -> f64 {
 /// `Σ w v / Σ w`, in two steps: the second takes away the rounding of the first.
 fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     let total: f64 = weights.iter().sum();
-    let around = |center: f64| {
-        center + values.iter().zip(weights).map(|(v, w)| w * (v - center)).sum::<f64>() / total
-    };
+    let around =
+        |center: f64| center + values.iter().zip(weights).map(|(v, w)| w * (v - center)).sum::<f64>() / total;
     around(around(0.0))
 }
 
@@ -101,7 +100,8 @@ mod tests {
     #[test]
     fn constants_become_zero() {
         let rows: Vec<f64> = (0..50).flat_map(|i| [0.1, f64::from(i)]).collect();
-        let (targets, weights) = (vec![1.0 / 3.0; 50], (1..51).map(|i| 1.0 / f64::from(i)).collect::<Vec<_>>());
+        let (targets, weights) =
+            (vec![1.0 / 3.0; 50], (1..51).map(|i| 1.0 / f64::from(i)).collect::<Vec<_>>());
         let data = Observations::new(&rows, 2, &targets, &weights).unwrap();
         let centred = Centred::new(&data, true);
         assert!(centred.x.column(0).iter().chain(&centred.y).all(|value| *value == 0.0));

@@ -16,13 +16,16 @@ pub(super) struct Active<'a> {
     gram: &'a DMatrix<f64>,
     /// In the order of the factor's rows.
     members: Vec<usize>,
+    /// Whether each feature is a member.
+    present: Vec<bool>,
     factor: Cholesky<f64, Dyn>,
 }
 
 impl<'a> Active<'a> {
     /// No features.
     pub(super) fn none(gram: &'a DMatrix<f64>) -> Self {
-        Self { gram, members: Vec::new(), factor: Cholesky::new_unchecked(DMatrix::zeros(0, 0)) }
+        let present = vec![false; gram.ncols()];
+        Self { gram, members: Vec::new(), present, factor: Cholesky::new_unchecked(DMatrix::zeros(0, 0)) }
     }
 
     /// The features.
@@ -30,10 +33,15 @@ impl<'a> Active<'a> {
         &self.members
     }
 
+    /// Whether a feature is among them.
+    pub(super) fn has(&self, feature: usize) -> bool {
+        self.present[feature]
+    }
+
     /// Takes out features.
     pub(super) fn leave(&mut self, leaving: impl Fn(usize) -> bool) {
         for at in (0..self.members.len()).rev().filter(|at| leaving(self.members[*at])).collect::<Vec<_>>() {
-            self.members.remove(at);
+            self.present[self.members.remove(at)] = false;
             self.factor = if self.members.is_empty() {
                 Cholesky::new_unchecked(DMatrix::zeros(0, 0))
             } else {
@@ -57,28 +65,29 @@ impl<'a> Active<'a> {
         let last = self.members.len();
         self.factor = self.factor.insert_column(last, cross.push(size));
         self.members.push(feature);
+        self.present[feature] = true;
         true
     }
 
     /// The rates `v` at which the coefficients move: of all features, zero for those that are not moved.
     ///
-    /// `signs` are those of the features' products with the residual, `edge` are the features for which the product is as
-    /// large as the penalty, members or not. The members, all of which have coefficients other than zero, move freely; a feature of
-    /// the edge can start to move in the direction of its sign only. So `v` is the least `½ v·Gv − s·v` with `sⱼvⱼ ≥ 0` for
-    /// features that are no members, by the method of Lawson and Hanson 1974, "Solving least squares problems", ch. 23. It
-    /// joins what moves to the members.
+    /// `signs` are those of the features' products with the residual, `edge` are the features for which the product is
+    /// as large as the penalty, members or not. The members, all of which have coefficients other than zero, move
+    /// freely; a feature of the edge can start to move in the direction of its sign only. So `v` is the least
+    /// `½ v·Gv − s·v` with `sⱼvⱼ ≥ 0` for features that are no members, by the method of Lawson and Hanson 1974,
+    /// "Solving least squares problems", ch. 23. It joins what moves to the members.
     ///
-    /// Usually it is one feature that joins, which needs no such problem. But features can reach the edge at once, above all
-    /// those that are 0 or 1, and then not all of them move: Tibshirani 2013, "The lasso problem and uniqueness".
+    /// Usually it is one feature that joins, which needs no such problem. But features can reach the edge at once,
+    /// above all those that are 0 or 1, and then not all of them move: Tibshirani 2013, "The lasso problem and
+    /// uniqueness".
     pub(super) fn rates(&mut self, signs: &[f64], edge: &[usize]) -> DVector<f64> {
-        let mut free = vec![false; self.gram.ncols()];
-        self.members.iter().for_each(|member| free[*member] = true);
+        let free = self.present.clone();
         let mut rates = self.stationary(signs);
         let mut refused = Vec::new();
         // Each that joins lowers the objective, which ends the loop. The limit is for rounding.
         for _ in 0..4 * (edge.len() + 1) {
             let mut best: Option<(usize, f64)> = None;
-            for &feature in edge.iter().filter(|f| !self.members.contains(f) && !refused.contains(*f)) {
+            for &feature in edge.iter().filter(|f| !self.has(**f) && !refused.contains(*f)) {
                 let rate = 1.0 - signs[feature] * self.gram.column(feature).dot(&rates);
                 if rate > ROUNDING && best.is_none_or(|(_, most)| rate > most) {
                     best = Some((feature, rate));

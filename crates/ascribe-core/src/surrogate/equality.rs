@@ -48,9 +48,9 @@ impl Equality {
 
 /// Coordinates in which an equality `n·c = q`, `|n| = 1`, is that the first of them is known.
 ///
-/// Householder's reflection `H = I − 2 v vᵀ` takes `n` to the first axis, up to the sign. Every `c = q n + H [0, u]` satisfies the
-/// equality, and `|c|² = q² + |u|²`: the least squares, the ridge penalty and the least norm of `u` are those of `c`. This
-/// is the null-space method: Golub and Van Loan, Matrix Computations, §6.2.
+/// Householder's reflection `H = I − 2 v vᵀ` takes `n` to the first axis, up to the sign. Every `c = q n + H [0, u]`
+/// satisfies the equality, and `|c|² = q² + |u|²`: the least squares, the ridge penalty and the least norm of `u` are
+/// those of `c`. This is the null-space method: Golub and Van Loan, Matrix Computations, §6.2.
 pub(super) struct Reduction {
     /// `v`.
     axis: DVector<f64>,

@@ -14,14 +14,16 @@ pub struct Fit {
     /// One for each feature.
     pub coefficients: Vec<f64>,
     /// The share of the targets' variance that is explained, with the weights of the fit:
-    /// `R² = 1 − Σ wᵢ (yᵢ − f(xᵢ))² / Σ wᵢ (yᵢ − ȳ)²`, `ȳ` the weighted mean, also if the model has no intercept. It can be
-    /// below 0, if the model is worse than a constant. Where the targets do not vary, it is 1 if they are met to eight digits, 0 otherwise.
+    /// `R² = 1 − Σ wᵢ (yᵢ − f(xᵢ))² / Σ wᵢ (yᵢ − ȳ)²`, `ȳ` the weighted mean, also if the model has no intercept. It
+    /// can be below 0, if the model is worse than a constant. Where the targets do not vary, it is 1 if they are met to
+    /// eight digits, 0 otherwise.
     pub r2: f64,
-    /// Uncertainty of each coefficient, as described for [`crate::surrogate::Linear`]; `None` if it cannot be told: the notes
-    /// say why. [`crate::surrogate::Lasso`] has none.
+    /// Uncertainty of each coefficient, as described for [`crate::surrogate::Linear`]; `None` if it cannot be told: the
+    /// notes say why. [`crate::surrogate::Lasso`] has none.
     pub standard_errors: Option<Vec<f64>>,
-    /// How many directions of the coefficients the fit determines. They are unique if it is the number of features, less one if there
-    /// is an equality. The penalty of a ridge determines all; for the lasso it is the number of coefficients other than zero.
+    /// How many directions of the coefficients the fit determines. They are unique if it is the number of features,
+    /// less one if there is an equality. The penalty of a ridge determines all; for the lasso it is the number of
+    /// coefficients other than zero.
     pub rank: usize,
     /// What deserves attention.
     pub notes: Vec<Note>,
@@ -53,8 +55,8 @@ impl Display for Note {
         match self {
             Self::Dependent { rank, unknowns } => write!(
                 f,
-                "the rows determine {rank} of {unknowns} directions of the coefficients; of all that fit equally well, those of \
-                 the least sum of squares are given, and no standard errors"
+                "the rows determine {rank} of {unknowns} directions of the coefficients; of all that fit equally \
+                 well, those of the least sum of squares are given, and no standard errors"
             ),
             Self::Saturated { rows } => {
                 write!(f, "{rows} rows are as few as there are unknowns: there are no standard errors")

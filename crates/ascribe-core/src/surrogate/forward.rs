@@ -3,8 +3,8 @@
 use nalgebra::DVector;
 use serde::Serialize;
 
-use super::centred::Centred;
 use super::Observations;
+use super::centred::Centred;
 
 /// A feature of which less than this share is left beside those chosen is a sum of them.
 const DEPENDENT: f64 = 1e-10;
@@ -15,12 +15,12 @@ const ROUNDING: f64 = 1e-13;
 /// Features that explain this share of all more or less are equally good.
 const TIED: f64 = 1e-12;
 
-/// Chooses features one after the other, each time the one with which linear regression on those chosen explains most: the
-/// highest weighted `R²`. The first of those that are equally good but for rounding. LIME's `forward_selection` (Ribeiro et al. 2016, "Why should
-/// I trust you?").
+/// Chooses features one after the other, each time the one with which linear regression on those chosen explains most:
+/// the highest weighted `R²`. The first of those that are equally good but for rounding. LIME's `forward_selection`
+/// (Ribeiro et al. 2016, "Why should I trust you?").
 ///
-/// Each choice takes its direction out of the remaining features (Gram and Schmidt, modified), so that no regression is run:
-/// `O(m d k)` for `k` of `d` features on `m` rows, instead of as many regressions as there are candidates.
+/// Each choice takes its direction out of the remaining features (Gram and Schmidt, modified), so that no regression is
+/// run: `O(m d k)` for `k` of `d` features on `m` rows, instead of as many regressions as there are candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ForwardSelection {
     /// How many features to choose.
@@ -46,7 +46,7 @@ impl ForwardSelection {
         let tied = TIED * residual.norm_squared();
         let whole = centred.x.column_iter().map(|column| column.norm());
         let least = whole.zip(&centred.sizes).map(|(whole, size)| (DEPENDENT * whole).max(ROUNDING * size));
-        let least: Vec<f64> = least.collect();
+        let mut least: Vec<f64> = least.collect();
         let mut chosen = Selection { features: Vec::new(), r2: Vec::new() };
         while chosen.features.len() < self.count {
             let mut best: Option<(usize, f64)> = None;
@@ -61,12 +61,16 @@ impl ForwardSelection {
                 }
             }
             let Some((feature, _)) = best else { break };
-            let axis = centred.x.column(feature).normalize();
+            let length = centred.x.column(feature).norm();
+            let axis = centred.x.column(feature) / length;
             let along = axis.dot(&residual);
             residual.axpy(-along, &axis, 1.0);
-            for mut column in centred.x.column_iter_mut() {
+            let rounding = least[feature] / length;
+            for (mut column, least) in centred.x.column_iter_mut().zip(&mut least) {
                 let along = axis.dot(&column);
                 column.axpy(-along, &axis, 1.0);
+                // What is taken off the column has the rounding of the other.
+                *least = least.hypot(along * rounding);
             }
             centred.x.column_mut(feature).fill(0.0);
             chosen.features.push(feature);

@@ -43,15 +43,17 @@ pub struct LassoPath {
 ///
 /// `½ Σᵢ wᵢ (yᵢ − b − c·xᵢ)² / Σᵢ wᵢ + λ Σⱼ |cⱼ|`
 ///
-/// The scale of λ is that of scikit-learn's `Lasso` with `sample_weight`. Tibshirani 1996, "Regression shrinkage and selection via
-/// the lasso"; the path by the homotopy of Osborne, Presnell and Turlach 2000, "A new approach to variable selection in least
-/// squares problems", also known as LARS with the lasso's modification (Efron et al. 2004, "Least angle regression"). It is
-/// exact up to rounding, and where features are tied or depend on each other it gives one of the solutions. It works with products
-/// of features: one that is a sum of others but for a ten-millionth of it counts as their sum. `O(m d²)` for the
-/// products of the features, then `O(d k)` for each knot with `k` active features.
+/// The scale of λ is that of scikit-learn's `Lasso` with `sample_weight`. Tibshirani 1996, "Regression shrinkage and
+/// selection via the lasso"; the path by the homotopy of Osborne, Presnell and Turlach 2000, "A new approach to
+/// variable selection in least squares problems", also known as LARS with the lasso's modification (Efron et al. 2004,
+/// "Least angle regression"). It is exact up to rounding, and where features are tied or depend on each other it gives
+/// one of the solutions. It works with products of features: one that is a sum of others but for a ten-millionth of it
+/// counts as their sum. `O(m d²)` for the products of the features, then `O(d k)` for each knot with `k` active
+/// features.
 ///
 /// # Errors
-/// If there are more than `32 (d + 8)` knots: in theory there can be exponentially many, in practice there are about `min(m, d)`.
+/// If there are more than `32 (d + 8)` knots: in theory there can be exponentially many, in practice there are about
+/// `min(m, d)`.
 pub fn lasso_path(data: &Observations<'_>, intercept: bool) -> Result<LassoPath> {
     path_down_to(0.0, data, intercept)
 }
@@ -62,7 +64,7 @@ pub(super) fn path_down_to(end: f64, data: &Observations<'_>, intercept: bool) -
     let centred = Centred::new(data, intercept);
     let gram = centred.x.tr_mul(&centred.x) / centred.weight;
     let products = centred.x.tr_mul(&centred.y) / centred.weight;
-    let features = products.len();
+    let (features, sizes) = (products.len(), gram.abs());
     let knot = |lambda: f64, coefficients: &DVector<f64>| {
         let coefficients = coefficients.as_slice().to_vec();
         let intercept = if intercept { centred.intercept(&coefficients) } else { 0.0 };
@@ -80,12 +82,16 @@ pub(super) fn path_down_to(end: f64, data: &Observations<'_>, intercept: bool) -
         }
         if knots > most {
             let problem = format!("has more than {most} knots");
-            return Err(Error::invalid("path of the lasso", problem, "features that depend less on each other"));
+            return Err(Error::invalid(
+                "path of the lasso",
+                problem,
+                "features that depend less on each other",
+            ));
         }
         // Products with the residual; as large as λ for active features, no larger for others.
         let explained = &gram * &coefficients;
         let rest = &products - &explained;
-        let rounding = ROUNDING * (products.abs() + gram.abs() * coefficients.abs()).amax();
+        let rounding = ROUNDING * (products.abs() + &sizes * coefficients.abs()).amax();
         if lambda <= rounding {
             // The rest is rounding; so is what the coefficients would still change.
             path.knots.push(knot(0.0, &coefficients));
@@ -98,15 +104,15 @@ pub(super) fn path_down_to(end: f64, data: &Observations<'_>, intercept: bool) -
         let rates = active.rates(&signs, &edge);
         let falls = &gram * &rates;
 
-        // How far: until an active coefficient is zero, another feature's product is as large as the penalty, or the penalty is
-        // zero.
+        // How far: until an active coefficient is zero, another feature's product is as large as the penalty, or the
+        // penalty is zero.
         let mut step = lambda;
         let vanishes = |feature: usize| {
             let (c, rate) = (coefficients[feature], rates[feature]);
             if c * rate < 0.0 { -c / rate } else { f64::INFINITY }
         };
         for feature in 0..features {
-            if active.members().contains(&feature) {
+            if active.has(feature) {
                 step = step.min(vanishes(feature));
                 continue;
             }
@@ -164,9 +170,9 @@ impl LassoPath {
         })
     }
 
-    /// The knot of the least penalty at which at most `count` features are active: LIME's selection by the lasso path, which looks
-    /// at the knots from the least penalty on and takes the first with few enough features (`lasso_path` in its code; Efron
-    /// et al. 2004). At a knot, a feature that becomes active there still is zero.
+    /// The knot of the least penalty at which at most `count` features are active: LIME's selection by the lasso path,
+    /// which looks at the knots from the least penalty on and takes the first with few enough features (`lasso_path` in
+    /// its code; Efron et al. 2004). At a knot, a feature that becomes active there still is zero.
     pub fn at_most(&self, count: usize) -> &Knot {
         let few = self.knots.iter().rposition(|knot| knot.active().count() <= count);
         // The first has none.

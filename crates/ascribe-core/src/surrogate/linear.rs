@@ -7,17 +7,18 @@ use crate::error::Result;
 ///
 /// `Σᵢ wᵢ (yᵢ − b − c·xᵢ)²`
 ///
-/// under an equality `a·c = q`, if there is one. If features depend on each other, of all solutions that of the least `|c|`, with
-/// the rank and a note. `O(m d²)` for `m` rows and `d` features.
+/// under an equality `a·c = q`, if there is one. If features depend on each other, of all solutions that of the least
+/// `|c|`, with the rank and a note. `O(m d²)` for `m` rows and `d` features.
 ///
 /// Standard errors are square roots of the diagonal of the sandwich
 ///
 /// `m/(m−p) · (XᵀWX)⁻¹ XᵀW diag(e²) W X (XᵀWX)⁻¹`
 ///
-/// with residuals `e` and `p` unknowns (White 1980, with the factor of Hinkley 1977: HC1). They say how much coefficients
-/// would differ if other rows had been drawn: it needs neither noise of equal size nor that the model is linear in truth. The
-/// classical `σ² (XᵀWX)⁻¹` takes weights for inverse variances, which those of LIME or `KernelSHAP` are not. Where the rows are
-/// not drawn but all there are, standard errors say how far the model is from linear, no more.
+/// with residuals `e` and `p` unknowns (White 1980, with the factor of Hinkley 1977: HC1). They say how much
+/// coefficients would differ if other rows had been drawn: it needs neither noise of equal size nor that the model is
+/// linear in truth. The classical `σ² (XᵀWX)⁻¹` takes weights for inverse variances, which those of LIME or
+/// `KernelSHAP` are not. Where the rows are not drawn but all there are, standard errors say how far the model is from
+/// linear, no more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     /// Whether the model has an intercept.

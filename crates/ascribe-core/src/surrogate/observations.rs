@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 
-/// The largest magnitude of features, targets, weights and settings: the square of a product of two still is a number. In the
-/// same way, magnitudes below `1e-150` count as zero.
+/// The largest magnitude of features, targets, weights and settings: the square of a product of two still is a number.
+/// In the same way, magnitudes below `1e-150` count as zero.
 pub const LARGEST: f64 = 1e100;
 
 /// Rows of features, a target for each, and a weight for each that says how much it counts; all checked.
@@ -23,8 +23,8 @@ impl<'a> Observations<'a> {
     /// A row of weight `w` counts as `w` rows of weight 1 would; one of weight 0 does not count.
     ///
     /// # Errors
-    /// If there are no rows or no features, lengths do not fit, a value is not finite or its magnitude above [`LARGEST`], a
-    /// weight is negative, or all of them are zero.
+    /// If there are no rows or no features, lengths do not fit, a value is not finite or its magnitude above
+    /// [`LARGEST`], a weight is negative, or all of them are zero.
     pub fn new(rows: &'a [f64], features: usize, targets: &'a [f64], weights: &'a [f64]) -> Result<Self> {
         Self::checked(Cow::Borrowed(rows), features, targets, weights)
     }

@@ -4,11 +4,13 @@ use nalgebra::{DMatrix, DVector, Reflection, Unit};
 
 use crate::error::{Error, Result};
 
-/// `A P = Q R` by Householder's reflections, where each step takes the column of which most is left: Businger and Golub 1965,
-/// "Linear least squares solutions by Householder transformations"; Golub and Van Loan, Matrix Computations, §5.4-5.5.
+/// `A P = Q R` by Householder's reflections, where each step takes the column of which most is left: Businger and Golub
+/// 1965, "Linear least squares solutions by Householder transformations"; Golub and Van Loan, Matrix Computations,
+/// §5.4-5.5.
 ///
-/// Own code on `nalgebra`'s matrices: the crate's `ColPivQR` picks columns by their largest element, by which the rank cannot
-/// be told, and its `SVD` is wrong for matrices of deficient rank (<https://github.com/dimforge/nalgebra/issues/1172>).
+/// Own code on `nalgebra`'s matrices: the crate's `ColPivQR` picks columns by their largest element, by which the rank
+/// cannot be told, and its `SVD` is wrong for some matrices of deficient rank
+/// (<https://github.com/dimforge/nalgebra/issues/1172>).
 pub(super) struct Pivoted {
     /// `R` in the upper triangle of its first `rank` rows; what lies below the diagonal has no meaning.
     r: DMatrix<f64>,
@@ -19,9 +21,9 @@ pub(super) struct Pivoted {
 }
 
 impl Pivoted {
-    /// Factors a matrix of `m` rows and `p` columns. Columns of which no more than rounding is left count as sums of those before:
-    /// `max(m, p)` times the precision of f64, of `sizes`. These are the lengths of the columns, or of what they were when
-    /// they were rounded, as they were before a mean was taken off.
+    /// Factors a matrix of `m` rows and `p` columns. Columns of which no more than rounding is left count as sums of
+    /// those before: `max(m, p)` times the precision of f64, of `sizes`. These are the lengths of the columns, or of
+    /// what they were when they were rounded, as they were before a mean was taken off.
     pub(super) fn new(mut a: DMatrix<f64>, mut y: DVector<f64>, sizes: &[f64]) -> Self {
         let (m, p) = a.shape();
         let precision = f64::EPSILON * m.max(p) as f64;
@@ -137,7 +139,8 @@ mod tests {
     proptest! {
         #![proptest_config(ascribe_proptest::config(96))]
 
-        /// The solution satisfies the normal equations, and lies in the span of the rows: the conditions of Moore and Penrose.
+        /// The solution satisfies the normal equations, and lies in the span of the rows: the conditions of Moore and
+        /// Penrose.
         #[test]
         fn least_squares_of_least_norm(
             m in 1_usize..12, p in 1_usize..12, rank in 0_usize..6, scale in -30_i32..30, seed: u64,

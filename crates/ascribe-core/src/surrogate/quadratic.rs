@@ -32,8 +32,8 @@ impl Term {
     }
 }
 
-/// Adds the products of each two features, and the squares if asked for, as further features. A linear model of all is one
-/// of second order:
+/// Adds the products of each two features, and the squares if asked for, as further features. A linear model of all is
+/// one of second order:
 ///
 /// `f(x) = b + Σⱼ cⱼ xⱼ + Σⱼ cⱼⱼ xⱼ² + Σ_{j<k} cⱼₖ xⱼ xₖ`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +43,8 @@ pub struct Quadratic {
 }
 
 impl Quadratic {
-    /// The columns of an expansion of this many features: first the features, then squares, then products, each in ascending
-    /// order.
+    /// The columns of an expansion of this many features: first the features, then squares, then products, each in
+    /// ascending order.
     pub fn terms(self, features: usize) -> Vec<Term> {
         let squares = if self.squares { features } else { 0 };
         let products = (0..features).flat_map(|a| (a + 1..features).map(move |b| Term::Product(a, b)));
@@ -59,7 +59,10 @@ impl Quadratic {
     pub fn expand<'a>(self, data: &Observations<'a>) -> Result<(Observations<'a>, Vec<Term>)> {
         let features = data.features();
         let columns = features.checked_mul(features + 3).map(|twice| twice / 2);
-        if columns.and_then(|columns| columns.checked_mul(data.len())).is_none_or(|values| values > MAX_VALUES) {
+        if columns
+            .and_then(|columns| columns.checked_mul(data.len()))
+            .is_none_or(|values| values > MAX_VALUES)
+        {
             let problem = format!("are {features} in {} rows, which are too many to multiply", data.len());
             return Err(Error::invalid("features", problem, format!("at most {MAX_VALUES} values in all")));
         }
@@ -124,6 +127,8 @@ mod tests {
         let error = Quadratic { squares: true }.expand(&data).unwrap_err().to_string();
         assert!(error.contains("are 30000 in 1 rows"), "{error}");
         let data = Observations::new(&[1e99, 1e99], 2, &[1.0], &[1.0]).unwrap();
-        assert!(Quadratic { squares: false }.expand(&data).unwrap_err().to_string().contains("rows: number 2 is"));
+        assert!(
+            Quadratic { squares: false }.expand(&data).unwrap_err().to_string().contains("rows: number 2 is")
+        );
     }
 }

@@ -7,12 +7,12 @@ use crate::error::Result;
 ///
 /// `Σᵢ wᵢ (yᵢ − b − c·xᵢ)² + alpha |c|²`
 ///
-/// under an equality `a·c = q`, if there is one. Hoerl and Kennard 1970, "Ridge regression: biased estimation for nonorthogonal
-/// problems", Technometrics 12. The intercept is not penalised, and the weights are taken as they are: twice the
-/// weights are half the penalty. This is scikit-learn's `Ridge` with `sample_weight`.
+/// under an equality `a·c = q`, if there is one. Hoerl and Kennard 1970, "Ridge regression: biased estimation for
+/// nonorthogonal problems", Technometrics 12. The intercept is not penalised, and the weights are taken as they are:
+/// twice the weights are half the penalty. This is scikit-learn's `Ridge` with `sample_weight`.
 ///
-/// Standard errors are those of [`super::Linear`] with `XᵀWX + alpha I` to be inverted, and with the effective number of
-/// unknowns `tr X (XᵀWX + alpha I)⁻¹ XᵀW`. They do not cover the bias towards zero.
+/// Standard errors are those of [`super::Linear`] with `XᵀWX + alpha I` to be inverted, and with the effective number
+/// of unknowns `tr X (XᵀWX + alpha I)⁻¹ XᵀW`. They do not cover the bias towards zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ridge {
     /// The penalty, 0 or more; with 0 it is [`super::Linear`].

@@ -2,15 +2,17 @@
 
 use nalgebra::{DMatrix, DVector};
 
-/// For estimates `(ZᵀZ + αI)⁻¹ Zᵀ t` with residuals `r = t − Z u`: the influence of row `i` is `ψᵢ = (ZᵀZ + αI)⁻¹ zᵢ rᵢ`, and the
-/// covariance is
+/// For estimates `(ZᵀZ + αI)⁻¹ Zᵀ t` with residuals `r = t − Z u`: the influence of row `i` is
+/// `ψᵢ = (ZᵀZ + αI)⁻¹ zᵢ rᵢ`, and the covariance is
 ///
 /// `n / (n − p) · Σᵢ ψᵢ ψᵢᵀ`
 ///
-/// with `p = tr Z (ZᵀZ + αI)⁻¹ Zᵀ`, plus 1 for an intercept. Rows of the result are the `√(n/(n−p)) ψᵢ`; `None` if `p` reaches `n`.
+/// with `p = tr Z (ZᵀZ + αI)⁻¹ Zᵀ`, plus 1 for an intercept. Rows of the result are the `√(n/(n−p)) ψᵢ`; `None` if `p`
+/// reaches `n`.
 ///
-/// The sandwich of Huber 1967 and White 1980, "A heteroskedasticity-consistent covariance matrix estimator and a direct test
-/// for heteroskedasticity", Econometrica 48; the factor by Hinkley 1977, "Jackknifing in unbalanced situations": HC1.
+/// The sandwich of Huber 1967 and White 1980, "A heteroskedasticity-consistent covariance matrix estimator and a direct
+/// test for heteroskedasticity", Econometrica 48; the factor by Hinkley 1977, "Jackknifing in unbalanced situations":
+/// HC1.
 pub(super) fn influences(
     z: &DMatrix<f64>,
     inverse_root: &DMatrix<f64>,

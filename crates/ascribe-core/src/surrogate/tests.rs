@@ -41,7 +41,8 @@ fn orthogonal() -> Vec<f64> {
     (0..8).flat_map(|row| [1, 2, 7].map(|column| sign(row & column))).collect()
 }
 
-/// With orthogonal columns of length √m, least squares is `xⱼ·y/m`, ridge that times `m/(m+α)`, and the lasso that made smaller by λ.
+/// With orthogonal columns of length √m, least squares is `xⱼ·y/m`, ridge that times `m/(m+α)`, and the lasso that made
+/// smaller by λ.
 #[test]
 fn orthogonal_columns_are_fitted_one_by_one() {
     let (rows, ones) = (orthogonal(), [1.0; 8]);
@@ -78,8 +79,8 @@ fn orthogonal_columns_are_fitted_one_by_one() {
     }
 }
 
-/// Rows (1, 0) and (0, 1), targets 3 and 1, weights 1 and 3. Under `c₀ + 2c₁ = q` with multiplier μ: `(1+α)c₀ = 3 − μ` and
-/// `(3+α)c₁ = 3 − 2μ`. For α = 0, q = 3: μ = 6/7. For α = 1, q = 0: μ = 2.
+/// Rows (1, 0) and (0, 1), targets 3 and 1, weights 1 and 3. Under `c₀ + 2c₁ = q` with multiplier μ: `(1+α)c₀ = 3 − μ`
+/// and `(3+α)c₁ = 3 − 2μ`. For α = 0, q = 3: μ = 6/7. For α = 1, q = 0: μ = 2.
 #[test]
 fn equalities_by_lagrange() {
     let data = Observations::new(&[1.0, 0.0, 0.0, 1.0], 2, &[3.0, 1.0], &[1.0, 3.0]).unwrap();
@@ -104,7 +105,8 @@ fn equalities_can_leave_nothing_to_fit() {
 #[test]
 fn settings_are_checked() {
     let data = Observations::new(&[1.0, 2.0, 3.0, 5.0], 2, &[1.0, 2.0], &[1.0; 2]).unwrap();
-    let under = |factors: Vec<f64>, total| Linear { intercept: true, equality: Some(Equality { factors, total }) };
+    let under =
+        |factors: Vec<f64>, total| Linear { intercept: true, equality: Some(Equality { factors, total }) };
     let cases = [
         (under(vec![1.0; 3], 0.0).fit(&data), "factors: are 3; expected 2"),
         (under(vec![0.0; 2], 0.0).fit(&data), "factors: are all 0"),
@@ -138,7 +140,8 @@ fn what_deserves_attention_is_noted() {
 
     let few = linear.fit(&Observations::new(&rows[..2], 1, &targets[..2], &ones[..2]).unwrap()).unwrap();
     assert_eq!(few.notes, [Note::Dependent { rank: 0, unknowns: 1 }]);
-    let saturated = linear.fit(&Observations::new(&[1.0, 2.0], 1, &targets[..2], &ones[..2]).unwrap()).unwrap();
+    let saturated =
+        linear.fit(&Observations::new(&[1.0, 2.0], 1, &targets[..2], &ones[..2]).unwrap()).unwrap();
     assert_eq!((saturated.notes, saturated.standard_errors), (vec![Note::Saturated { rows: 2 }], None));
     assert_close(&saturated.coefficients, &[1.0]);
 
@@ -164,6 +167,34 @@ fn scales_do_not_matter() {
         assert_close(&scaled(&found.coefficients, x / y), &expected.coefficients);
         assert_close(&scaled(&found.standard_errors.unwrap(), x / y), &expected.standard_errors.unwrap());
         assert_close(&[found.r2], &[expected.r2]);
+    }
+}
+
+/// The rank is that of features, not of their units; and of what is left of them after their means are taken off,
+/// rounding does not count.
+#[test]
+fn neither_units_nor_offsets_change_the_rank() {
+    let m = 30;
+    let (drawn, targets) = (random(m * 3, 8), random(m, 9));
+    for (units, offsets) in [
+        ([1.0, 1.0], [0.0, 0.0]),
+        ([1e9, 1e-9], [0.0, 0.0]),
+        ([1.0, 1.0], [1e9, -1e7]),
+        ([1e-6, 1e6], [1e5, 1e5]),
+    ] {
+        let row = |r: &[f64]| {
+            let (a, b) = (units[0] * r[0], units[1] * r[1]);
+            // The third is a sum of the first two; its own offset is not theirs.
+            [a + offsets[0], b + offsets[1], 0.3 * r[0] - 2.0 * r[1], 0.1, r[2]]
+        };
+        let rows: Vec<f64> = drawn.chunks(3).flat_map(row).collect();
+        let data = Observations::new(&rows, 5, &targets, &[0.7; 30]).unwrap();
+        let fit = Linear::default().fit(&data).unwrap();
+        assert_eq!(fit.rank, 3, "{units:?} {offsets:?}");
+        let plain = Observations::new(&drawn, 3, &targets, &[0.7; 30]).unwrap();
+        assert_within(&[fit.r2], &[Linear::default().fit(&plain).unwrap().r2], 1e-6);
+        let chosen = ForwardSelection { count: 5, intercept: true }.select(&data);
+        assert_eq!(chosen.features.len(), 3, "{units:?} {offsets:?}");
     }
 }
 

@@ -93,6 +93,21 @@ pub enum Bias {
 }
 
 /// Configuration of layer-wise relevance propagation. The attribution has the input's shape.
+///
+/// ```
+/// use ascribe_core::{Device, Explainer, GraphBuilder, Inputs, Run, Target, Tensor, ops::Linear};
+/// use ascribe_gradient::{Lrp, LrpComposite};
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(2)]);
+/// let w = b.constant("w", Tensor::new(&[[3_f64, -1.0]], &Device::Cpu)?);
+/// let y = b.op("fc", Linear, &[x, w])?;
+/// let graph = b.finish(&[y])?;
+/// let x = Inputs::single(Tensor::new(&[[1_f64, 1.0]], &Device::Cpu)?)?;
+/// let method = Lrp::default().composite(LrpComposite::Epsilon).epsilon(0.0);
+/// let found = method.explain(&graph, &x, &Target::Class(0), &Run::new())?;
+/// assert_eq!(found.values().to_vec2::<f64>()?, [[3.0, -1.0]]); // contributions to the score of 2
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lrp {

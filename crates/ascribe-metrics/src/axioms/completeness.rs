@@ -13,6 +13,19 @@ use crate::card::{Better, Group, MetricCard};
 use crate::metric::{Case, Evaluation, Metric, MetricConfig};
 
 /// Configuration of the completeness metric.
+///
+/// ```
+/// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
+/// use ascribe_gradient::InputXGradient;
+/// use ascribe_metrics::{Case, Completeness, Metric};
+/// let model = Autograd::new(|x: &Tensor| x.sqr());
+/// let (target, run) = (Target::Class(0), Run::new());
+/// let x = Inputs::single(Tensor::new(&[[3_f64]], &Device::Cpu)?)?;
+/// let found = InputXGradient::default().explain(&model, &x, &target, &run)?; // 3 · 6 = 18
+/// let value = Completeness::default().evaluate(&Case::new(&model, &x, &target, &found, &run))?;
+/// assert_eq!(value.values, [Some(1.0)]); // |18 − 9| of 9
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Completeness {

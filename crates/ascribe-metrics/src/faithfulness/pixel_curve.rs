@@ -39,6 +39,22 @@ impl Default for PixelCurve {
 }
 
 /// Configuration of insertion: pixels of the input are put into the baseline.
+///
+/// ```
+/// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
+/// use ascribe_gradient::Saliency;
+/// use ascribe_metrics::{Case, Deletion, Insertion, Metric, PixelCurve};
+/// let model = Autograd::new(|x: &Tensor| x.narrow(3, 1, 1)?.flatten_from(1));
+/// let (target, run) = (Target::Class(0), Run::new());
+/// let x = Inputs::single(Tensor::new(&[[[[4_f64, 2.0]]]], &Device::Cpu)?)?;
+/// let found = Saliency::default().explain(&model, &x, &target, &run)?;
+/// let case = Case::new(&model, &x, &target, &found, &run);
+/// // The right pixel is put in, or taken out, first: the score is 0, 2, 2, or 2, 0, 0.
+/// let curve = PixelCurve::default().step(1).probability(false);
+/// assert_eq!(Insertion(curve.clone()).evaluate(&case)?.values, [Some(1.5)]);
+/// assert_eq!(Deletion(curve).evaluate(&case)?.values, [Some(0.5)]);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Insertion(pub PixelCurve);

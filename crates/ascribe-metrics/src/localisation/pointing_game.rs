@@ -15,6 +15,22 @@ use crate::card::{Asks, Better, Group, MetricCard};
 use crate::metric::{Case, Evaluation, Metric, MetricConfig, Sample};
 
 /// Configuration of the pointing game.
+///
+/// ```
+/// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
+/// use ascribe_gradient::Saliency;
+/// use ascribe_metrics::localisation::{Object, Scene};
+/// use ascribe_metrics::{Case, Metric, PointingGame};
+/// // The score of class 0 is the value of the right pixel.
+/// let model = Autograd::new(|x: &Tensor| x.narrow(3, 1, 1)?.flatten_from(1));
+/// let (target, run) = (Target::Class(0), Run::new());
+/// let x = Inputs::single(Tensor::new(&[[[[1_f64, 2.0]]]], &Device::Cpu)?)?;
+/// let found = Saliency::default().explain(&model, &x, &target, &run)?;
+/// let scene = Scene::new(vec![Object { class: 0, bounds: [1.0, 0.0, 2.0, 1.0], difficult: false }]);
+/// let case = Case::new(&model, &x, &target, &found, &run);
+/// assert_eq!(PointingGame::default().evaluate(&case.showing(&[scene]))?.values, [Some(1.0)]);
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PointingGame {

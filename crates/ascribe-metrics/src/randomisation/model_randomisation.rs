@@ -32,6 +32,25 @@ pub enum Mode {
 }
 
 /// Configuration of model parameter randomisation.
+///
+/// ```
+/// use ascribe_core::{Device, Explainer, GraphBuilder, Inputs, Run, Target, Tensor, ops::Linear, ops::Structure};
+/// use ascribe_gradient::Saliency;
+/// use ascribe_metrics::{Case, Metric, ModelRandomisation};
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(1), Some(1), Some(3)]);
+/// let flat = b.op("flat", Structure::Flatten { axis: 1 }, &[x])?;
+/// let w = b.constant("w", Tensor::new(&[[1_f64, 2.0, 3.0], [0.0, 0.0, 1.0]], &Device::Cpu)?);
+/// let y = b.op("fc", Linear, &[flat, w])?;
+/// let graph = b.finish(&[y])?;
+/// let x = Inputs::single(Tensor::new(&[[[[1_f64, 1.0, 1.0]]]], &Device::Cpu)?)?;
+/// let (method, target, run) = (Saliency::default(), Target::Class(0), Run::new());
+/// let found = method.explain(&graph, &x, &target, &run)?;
+/// let case = Case::new(&graph, &x, &target, &found, &run).explained_by(&method);
+/// let value = ModelRandomisation::default().evaluate(&case)?.values[0];
+/// assert!(value.is_some_and(|correlation| (-1.0..=1.0).contains(&correlation)));
+/// # Ok::<(), ascribe_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelRandomisation {

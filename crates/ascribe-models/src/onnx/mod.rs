@@ -151,7 +151,8 @@ impl std::fmt::Display for NodeProblem {
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model, [`Error::Nodes`] with all
 /// nodes that cannot be loaded, [`Error::Invalid`] if an option does not fit the file.
-pub fn load(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
+pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<LoadedModel> {
+    let path = path.as_ref();
     let (file, length) = crate::files::open(path)?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes).map_err(Error::io("read", path))?;

@@ -10,8 +10,8 @@ use crate::surrogate::{Equality, Linear, Surrogate};
 proptest! {
     #![proptest_config(ascribe_proptest::config(32))]
 
-    /// Over all coalitions but the empty and the full one, with weights `(n−1) / (C(n, s) s (n−s))` and coefficients that sum to
-    /// `v(N) − v(∅)`: Charnes et al. 1988; Lundberg and Lee 2017, theorem 2.
+    /// Over all coalitions but the empty and the full one, with weights `(n−1) / (C(n, s) s (n−s))` and coefficients
+    /// that sum to `v(N) − v(∅)`: Charnes et al. 1988; Lundberg and Lee 2017, theorem 2.
     #[test]
     fn over_all_coalitions(players in 2_usize..9, seed: u64) {
         let table = random(1 << players, seed);

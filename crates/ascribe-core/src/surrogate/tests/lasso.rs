@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::{assert_close, assert_within, random, weights};
 use crate::surrogate::{Knot, Lasso, Linear, Observations, Surrogate, lasso_path};
 
-/// The lasso's solutions, and only those, satisfy: the mean of `w xⱼ (y − b − c·x)` is `λ sign cⱼ` for active features, at most `λ` in
-/// magnitude for others; and it is 0 for the intercept.
+/// The lasso's solutions, and only those, satisfy: the mean of `w xⱼ (y − b − c·x)` is `λ sign cⱼ` for active features,
+/// at most `λ` in magnitude for others; and it is 0 for the intercept.
 fn violation(data: &(Vec<f64>, usize, Vec<f64>, Vec<f64>), knot: &Knot, intercept: bool) -> f64 {
     let (rows, d, targets, weights) = data;
     let total: f64 = weights.iter().sum();

@@ -30,14 +30,20 @@ fn data() -> Observations<'static> {
 fn linear() {
     let fit = Linear::default().fit(&data()).unwrap();
     assert_close(&[fit.intercept, fit.r2], &[0.970_568_282_924_947, 0.931_079_560_131_529_6]);
-    assert_close(&fit.coefficients, &[0.875_141_267_536_606, -1.528_704_961_519_988, 0.890_994_580_288_601_5]);
+    assert_close(
+        &fit.coefficients,
+        &[0.875_141_267_536_606, -1.528_704_961_519_988, 0.890_994_580_288_601_5],
+    );
     let errors = [0.339_886_951_989_311_35, 0.748_974_824_335_838_4, 0.689_078_402_151_109];
     assert_close(&fit.standard_errors.unwrap(), &errors);
     assert_eq!((fit.rank, fit.notes), (3, vec![]));
 
     let fit = Linear { intercept: false, equality: None }.fit(&data()).unwrap();
     assert_close(&[fit.intercept, fit.r2], &[0.0, 0.912_310_251_894_454_7]);
-    assert_close(&fit.coefficients, &[1.158_812_476_873_765, -1.085_643_714_229_421_3, 1.237_312_887_739_853]);
+    assert_close(
+        &fit.coefficients,
+        &[1.158_812_476_873_765, -1.085_643_714_229_421_3, 1.237_312_887_739_853],
+    );
     let errors = [0.234_873_406_589_701_85, 0.542_978_026_780_751_7, 0.541_598_279_073_528_9];
     assert_close(&fit.standard_errors.unwrap(), &errors);
 }
@@ -49,23 +55,32 @@ fn linear() {
 fn ridge() {
     let fit = Ridge { alpha: 0.7, ..Ridge::default() }.fit(&data()).unwrap();
     assert_close(&[fit.intercept, fit.r2], &[0.952_404_441_482_390_2, 0.930_567_959_528_327_8]);
-    assert_close(&fit.coefficients, &[0.844_322_858_818_279_3, -1.443_821_564_656_844_9, 0.926_813_454_770_707_1]);
+    assert_close(
+        &fit.coefficients,
+        &[0.844_322_858_818_279_3, -1.443_821_564_656_844_9, 0.926_813_454_770_707_1],
+    );
     let errors = [0.292_693_762_237_841_7, 0.613_410_037_807_685_4, 0.585_221_053_613_206];
     assert_close(&fit.standard_errors.unwrap(), &errors);
 
     let fit = Ridge { alpha: 0.7, intercept: false, equality: None }.fit(&data()).unwrap();
     assert_close(&[fit.intercept, fit.r2], &[0.0, 0.911_961_156_551_185_1]);
-    assert_close(&fit.coefficients, &[1.125_209_439_327_742_5, -1.046_946_615_620_565_8, 1.236_984_528_549_598]);
+    assert_close(
+        &fit.coefficients,
+        &[1.125_209_439_327_742_5, -1.046_946_615_620_565_8, 1.236_984_528_549_598],
+    );
 }
 
-/// With `a = [1, 2, -1]`: `solve(block([[Z.T @ Z + alpha * eye(3), a[:, None]], [a[None], 0]]), r_[Z.T @ t, 3])[:3]`; errors as for ridge with
-/// `A - outer(A @ a, A @ a) / (a @ A @ a)` for `A`.
+/// With `a = [1, 2, -1]`: `solve(block([[Z.T @ Z + alpha * eye(3), a[:, None]], [a[None], 0]]), r_[Z.T @ t, 3])[:3]`;
+/// errors as for ridge with `A - outer(A @ a, A @ a) / (a @ A @ a)` for `A`.
 #[test]
 fn equality() {
     let equality = Some(Equality { factors: vec![1.0, 2.0, -1.0], total: 3.0 });
     let fit = Linear { intercept: true, equality: equality.clone() }.fit(&data()).unwrap();
     assert_close(&[fit.intercept, fit.r2], &[-2.845_555_548_279_678_6, 0.386_807_415_855_888_74]);
-    assert_close(&fit.coefficients, &[2.085_565_208_429_185, 1.888_973_621_215_089_2, 2.863_512_450_859_363_2]);
+    assert_close(
+        &fit.coefficients,
+        &[2.085_565_208_429_185, 1.888_973_621_215_089_2, 2.863_512_450_859_363_2],
+    );
     let errors = [0.897_334_852_481_227_7, 0.811_139_601_685_746_1, 1.195_186_873_877_387_4];
     assert_close(&fit.standard_errors.unwrap(), &errors);
     assert_eq!(fit.rank, 2);
@@ -98,26 +113,34 @@ fn dependent_features() {
 #[test]
 fn lasso() {
     let cases = [
-        (true, 0.1, 1.033_327_871_762_628_4, 0.930_351_211_173_618_6, [
-            0.809_764_863_721_970_5,
-            -1.493_124_846_464_938_7,
-            0.879_771_927_862_655_1,
-        ]),
-        (true, 1.0, 1.598_164_171_301_746, 0.858_244_664_340_424_5, [
-            0.221_377_229_390_247_87,
-            -1.172_903_810_969_463_8,
-            0.778_768_056_029_144_8,
-        ]),
-        (false, 0.1, 0.0, 0.911_660_382_441_702_3, [
-            1.111_779_026_127_239_1,
-            -1.021_414_052_100_704,
-            1.248_484_120_386_165_6,
-        ]),
-        (false, 1.0, 0.0, 0.847_323_306_619_224_8, [
-            0.688_477_969_408_497_4,
-            -0.443_347_092_942_235_5,
-            1.349_025_214_202_990_8,
-        ]),
+        (
+            true,
+            0.1,
+            1.033_327_871_762_628_4,
+            0.930_351_211_173_618_6,
+            [0.809_764_863_721_970_5, -1.493_124_846_464_938_7, 0.879_771_927_862_655_1],
+        ),
+        (
+            true,
+            1.0,
+            1.598_164_171_301_746,
+            0.858_244_664_340_424_5,
+            [0.221_377_229_390_247_87, -1.172_903_810_969_463_8, 0.778_768_056_029_144_8],
+        ),
+        (
+            false,
+            0.1,
+            0.0,
+            0.911_660_382_441_702_3,
+            [1.111_779_026_127_239_1, -1.021_414_052_100_704, 1.248_484_120_386_165_6],
+        ),
+        (
+            false,
+            1.0,
+            0.0,
+            0.847_323_306_619_224_8,
+            [0.688_477_969_408_497_4, -0.443_347_092_942_235_5, 1.349_025_214_202_990_8],
+        ),
     ];
     for (intercept, lambda, b, r2, coefficients) in cases {
         let fit = Lasso { lambda, intercept }.fit(&data()).unwrap();
