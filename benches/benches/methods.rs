@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 fn methods(c: &mut Criterion) {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
-    let input = model.read(&images.join("cat.png")).expect("the photograph ships");
+    let input = model.read(images.join("cat.png")).expect("the photograph ships");
     let (graph, x, target, run) = (&model.graph, &input.inputs, Target::Class(285), Run::new().threads(2));
     let mut group = c.benchmark_group("efficientnet-lite0");
     group.sample_size(10);

@@ -57,7 +57,9 @@ pub fn run(args: &Docs) -> anyhow::Result<()> {
         "not up to date, `cargo xtask docs` rewrites them: {}",
         old.join(", ")
     );
-    old.iter().for_each(|page| println!("wrote {page}"));
+    for page in &old {
+        println!("wrote {page}");
+    }
     Ok(())
 }
 

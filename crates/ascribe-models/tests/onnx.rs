@@ -169,7 +169,7 @@ networks! {
 fn method_networks_load_in_f64() {
     for name in ["depthwise", "functional", "mlp", "plain", "residual", "smooth"] {
         let folder = golden("methods").join(name);
-        let model = onnx::load(&folder.join("model.onnx"), &LoadOptions::default().dtype(DType::F64))
+        let model = onnx::load(folder.join("model.onnx"), &LoadOptions::default().dtype(DType::F64))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         let logits = folder.join("logits.safetensors");
         if !logits.exists() {
@@ -212,7 +212,6 @@ fn all_unsupported_nodes_are_listed_at_once() {
 
 #[test]
 fn outputs_must_have_one_row_per_sample() {
-    let error =
-        onnx::load(&golden("onnx-ops/transpose_default_9.onnx"), &LoadOptions::default()).unwrap_err();
+    let error = onnx::load(golden("onnx-ops/transpose_default_9.onnx"), &LoadOptions::default()).unwrap_err();
     assert!(error.to_string().contains("one row per sample"), "{error}");
 }

@@ -20,7 +20,7 @@ fn malformed_files_say_what_is_wrong() {
         .filter(|(name, _)| std::path::Path::new(name).extension().is_some_and(|e| e == "onnx"))
     {
         count += 1;
-        let result = onnx::load(&fixtures("malformed").join(name), &LoadOptions::default());
+        let result = onnx::load(fixtures("malformed").join(name), &LoadOptions::default());
         match (result, case["loads"].as_bool().unwrap_or(false)) {
             (Ok(_), true) => {}
             (Ok(_), false) => failures.push(format!("{name} loads: {}", case["problem"])),

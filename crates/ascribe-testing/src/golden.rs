@@ -106,7 +106,7 @@ pub struct Network {
 impl Network {
     /// Loads a network: weights are exact in f32, so that widening them gives the reference's network.
     pub fn load(name: &str, dtype: DType) -> Result<Self, Failure> {
-        let graph = load(&folder(name).join("model.onnx"), &LoadOptions::default().dtype(dtype))?.graph;
+        let graph = load(folder(name).join("model.onnx"), &LoadOptions::default().dtype(dtype))?.graph;
         let case = Case::read(&folder(name).join("inputs.safetensors"))?;
         let targets = flat(case.tensor("targets")?)?.into_iter().map(|t| t as usize).collect();
         Ok(Self { graph, dtype, targets, data: case.tensors })

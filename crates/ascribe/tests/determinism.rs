@@ -37,7 +37,7 @@ fn networks() -> Result<Vec<(&'static str, Graph, Inputs)>, Failure> {
     let mut all = vec![("shapes-cnn", shapes, inputs(&[2, 3, 32, 32], DType::F32)?)];
     for (name, side, dtype) in [("plain", 20, DType::F64), ("depthwise", 16, DType::F32)] {
         let options = onnx::LoadOptions::default().dtype(dtype);
-        let graph = onnx::load(&golden::folder(name).join("model.onnx"), &options)?.graph.canonical()?;
+        let graph = onnx::load(golden::folder(name).join("model.onnx"), &options)?.graph.canonical()?;
         all.push((name, graph, inputs(&[2, 3, side, side], dtype)?));
     }
     Ok(all)

@@ -137,7 +137,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
                 Err(error) => failures.push(format!("{workload} on {network}: {error:#}")),
             }
             let text = serde_json::to_string_pretty(&rows)?;
-            ascribe::core::file::write(&folder.join("table.json"), text.as_bytes())?;
+            ascribe::core::file::write(folder.join("table.json"), text.as_bytes())?;
         }
     }
     bar.finish_and_clear();

@@ -110,7 +110,7 @@ pub fn run(args: &Reproduce) -> anyhow::Result<()> {
             .collect(),
     };
     let text = serde_json::to_string_pretty(&json)?;
-    ascribe::core::file::write(&folder.join("report.json"), text.as_bytes())?;
+    ascribe::core::file::write(folder.join("report.json"), text.as_bytes())?;
     let mut report = Report::new("What papers say, and what is measured here")
         .subtitle(if args.quick { "quick run" } else { "full run" })
         .fact("model", &*context.model.name)

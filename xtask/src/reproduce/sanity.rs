@@ -57,7 +57,7 @@ fn efficientnet(setting: &Setting) -> anyhow::Result<Subject> {
     let pictures: anyhow::Result<Vec<_>> = PICTURES[..count]
         .iter()
         .map(|name| {
-            let loaded = setting.model.read(&paths::root().join("fixtures/images").join(name))?;
+            let loaded = setting.model.read(paths::root().join("fixtures/images").join(name))?;
             let Some(input) = loaded.inputs.iter().next() else { anyhow::bail!("{name} made no input") };
             Ok(input.value.clone())
         })

@@ -13,8 +13,8 @@ use crate::error::Result;
 /// `½ Σᵢ wᵢ (yᵢ − b − c·xᵢ)² / Σᵢ wᵢ + lambda Σⱼ |cⱼ|`
 ///
 /// Tibshirani 1996, "Regression shrinkage and selection via the lasso". The scale of `lambda` is that of scikit-learn's
-/// `Lasso` with `sample_weight`. The solution is a point of the path that [`super::lasso_path`] describes, and exact up
-/// to rounding: nothing is iterated to a tolerance.
+/// `Lasso` with `sample_weight`. The solution is a point of the path that [`super::lasso_path()`] describes, and exact
+/// up to rounding: nothing is iterated to a tolerance.
 ///
 /// There are no standard errors: after a selection by the same data the usual ones are wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]

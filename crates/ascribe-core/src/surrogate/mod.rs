@@ -2,7 +2,7 @@
 //!
 //! LIME, its variants and `KernelSHAP` explain a model by the coefficients of one that is easy to read, fitted to
 //! scores at variations of an input. They differ in rows, weights and in what is fitted: [`Linear`], [`Ridge`] or
-//! [`Lasso`], after a selection of features by [`ForwardSelection`] or by the [`lasso_path`], on the features
+//! [`Lasso`], after a selection of features by [`ForwardSelection`] or by the [`lasso_path()`], on the features
 //! themselves or on their products too ([`Quadratic`]), freely or under an [`Equality`].
 //!
 //! All of it is in f64 and on one thread, so that the same numbers give the same bits in every run.
