@@ -8,7 +8,7 @@
 //! supported operators.
 //!
 //! ```no_run
-//! let model = ascribe_models::onnx::load("resnet50.onnx".as_ref(), &Default::default())?;
+//! let model = ascribe_models::onnx::load("resnet50.onnx", &Default::default())?;
 //! println!("{} nodes, operator set {}", model.graph.len(), model.opset);
 //! # Ok::<(), ascribe_models::Error>(())
 //! ```
