@@ -154,7 +154,7 @@ impl LassoPath {
     /// The lasso at this penalty.
     ///
     /// # Errors
-    /// If the penalty is no number of zero or more.
+    /// If the penalty is negative, NaN or infinite.
     pub fn at(&self, lambda: f64) -> Result<Knot> {
         check_penalty("lambda", lambda)?;
         // Penalties above the first knot have its coefficients, which are zero.

@@ -58,7 +58,7 @@ impl Region {
     }
 }
 
-/// Minimal filtering computes tiles of 2 × 2 pixels: patches of all images start at even pixels, so that those of
+/// Winograd convolution computes tiles of 2 × 2 pixels: patches of all images start at even pixels, so that those of
 /// images of one size agree as often as possible.
 pub(super) const STEP: usize = 2;
 
