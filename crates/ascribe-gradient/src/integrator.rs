@@ -88,7 +88,7 @@ impl Integrator {
             scores: [starts[sample], scores[sample]],
         };
         let mut open: Vec<Part> = (0..scores.len()).map(whole).collect();
-        while !open.is_empty() {
+        loop {
             let found = self.integrate(task, references, &open)?;
             for (part, integral) in open.drain(..).zip(found) {
                 let gap = integral.total()? - (part.scores[1] - part.scores[0]);
@@ -103,6 +103,9 @@ impl Integrator {
                     let room = self.max_steps.saturating_sub(of.parts.len() * self.steps) / self.steps;
                     open.extend(of.cut(tolerance * (score - start).abs(), room));
                 }
+            }
+            if open.is_empty() {
+                break;
             }
             score_middles(task, references, &mut open)?;
         }
