@@ -1,7 +1,8 @@
 //! Configurations as JSON.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use candle_core::{Device, Tensor};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -37,6 +38,38 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) 
             fail(format!("`{path}`: {problem}"))
         }
     })
+}
+
+/// A tensor as a setting writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+/// Reads a tensor from a setting `{ "shape": […], "values": […] }`, values in row-major order: for serde's
+/// `deserialize_with`.
+///
+/// # Errors
+/// If there are more or fewer values than the shape says.
+pub fn tensor<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Tensor, D::Error> {
+    let Written { shape, values } = Written::deserialize(deserializer)?;
+    let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+    if count != Some(values.len()) {
+        return Err(D::Error::custom(format!("{} values for shape {shape:?}", values.len())));
+    }
+    Tensor::from_vec(values, shape, &Device::Cpu).map_err(D::Error::custom)
+}
+
+/// As [`tensor`], for fields that may be left out.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn optional_tensor<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Tensor>, D::Error> {
+    tensor(deserializer).map(Some)
 }
 
 #[cfg(test)]

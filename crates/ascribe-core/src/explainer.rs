@@ -12,6 +12,7 @@ use crate::gradient_sum::GradientSum;
 use crate::inputs::{Inputs, check_finite};
 use crate::method::Method;
 use crate::model::Predictor;
+use crate::moments::Moments;
 use crate::run::Run;
 use crate::target::Target;
 use crate::task::{Samples, Task};
@@ -85,6 +86,26 @@ impl Found {
     /// Values, with the scores that were computed beside them.
     pub fn new(values: Vec<Tensor>, scores: Vec<f64>) -> Self {
         Self { values, scores: Some(scores), ..Self::default() }
+    }
+
+    /// The means of what was collected for each sample, each with a first axis of length 1, and their standard errors where
+    /// there are two values or more; all of the type and on the device of `like`.
+    ///
+    /// # Errors
+    /// If nothing was collected for a sample, or not the same for all.
+    pub fn means(of_samples: &[Moments], like: &Tensor) -> Result<Self> {
+        let (mut means, mut errors) = (Vec::new(), Vec::new());
+        for moments in of_samples {
+            let (mean, error) =
+                moments.mean()?.ok_or_else(|| Error::invalid("mean", "of nothing", "at least one value"))?;
+            means.push(mean);
+            errors.extend(error);
+        }
+        let joined = |rows: &[Tensor]| -> Result<Vec<Tensor>> {
+            Ok(vec![Tensor::cat(rows, 0)?.to_dtype(like.dtype())?.to_device(like.device())?])
+        };
+        let spread = if errors.is_empty() { None } else { Some(joined(&errors)?) };
+        Ok(Self { values: joined(&means)?, spread, ..Self::default() })
     }
 }
 

@@ -21,6 +21,8 @@ impl Domain {
     pub const NOISE: Self = Self::new("noise");
     /// Masks over inputs.
     pub const MASKS: Self = Self::new("masks");
+    /// Draws that take the place of what a mask hides.
+    pub const REMOVAL: Self = Self::new("removal");
     /// Random baselines.
     pub const BASELINE: Self = Self::new("baseline");
     /// Random parameters of a model.

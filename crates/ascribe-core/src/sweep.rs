@@ -135,7 +135,7 @@ pub fn scores<M: Predictor + ?Sized>(
     remaining(task, points, 0, &vary, &mut take)
 }
 
-/// As [`scores`], the same numbers, where variation number i of a sample differs from it within `rectangles[i]` at
+/// As [`scores`], the same numbers, where the variation of a point differs from its sample within `rectangle(point)` at
 /// most: only what changes is computed, if the model can do that ([`Predictor::variations`]). Points of a sample are
 /// to follow each other.
 ///
@@ -147,7 +147,7 @@ pub fn scores<M: Predictor + ?Sized>(
 pub fn scores_within<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
-    rectangles: &[Rectangle],
+    rectangle: impl Fn(Point) -> Rectangle,
     vary: impl Fn(Point, &[Tensor]) -> Result<Vec<Tensor>> + Sync,
     mut take: impl FnMut(Point, f64) -> Result<()>,
 ) -> Result<()> {
@@ -155,12 +155,13 @@ pub fn scores_within<M: Predictor + ?Sized>(
     for of_sample in points.chunk_by(|a, b| a.sample == b.sample) {
         task.run.step(done, points.len())?;
         let base = task.x.select(&[of_sample[0].sample])?;
-        let Some(variations) = task.model.variations(&base, rectangles)? else {
+        let rectangles: Vec<Rectangle> = of_sample.iter().map(|point| rectangle(*point)).collect();
+        let Some(variations) = task.model.variations(&base, &rectangles)? else {
             // All samples have one shape: there are none for the others either.
             return remaining(task, points, done, &vary, &mut take);
         };
         // Evaluated by groups, taken in order.
-        let group = |at: usize| variations.group(of_sample[at].index);
+        let group = |at: usize| variations.group(at);
         let mut order: Vec<usize> = (0..of_sample.len()).collect();
         order.sort_by_key(|&at| group(at));
         let mut scores = vec![0.0; of_sample.len()];
@@ -169,8 +170,7 @@ pub fn scores_within<M: Predictor + ?Sized>(
                 task.run.step(done, points.len())?;
                 let varied: Vec<Point> = chunk.iter().map(|&at| of_sample[at]).collect();
                 let (inputs, samples) = side_by_side(task.x, &varied, &vary)?;
-                let numbers: Vec<usize> = varied.iter().map(|point| point.index).collect();
-                let found = task.score_variations(variations.as_ref(), &inputs, &numbers, &samples)?;
+                let found = task.score_variations(variations.as_ref(), &inputs, chunk, &samples)?;
                 chunk.iter().zip(found).for_each(|(&at, score)| scores[at] = score);
                 done += chunk.len();
             }

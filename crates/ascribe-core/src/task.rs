@@ -1,6 +1,6 @@
 //! One call of a method: what its author works with.
 
-use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 
@@ -17,7 +17,7 @@ use crate::target::{Target, to_f64};
 use crate::variations::Variations;
 use crate::{NodeId, Walked};
 
-/// One call of a method: the resolved target, and a model whose evaluations are counted.
+/// One call of a method or a metric: the resolved target, and a model whose evaluations are counted.
 #[derive(Debug)]
 pub struct Task<'a, M: ?Sized> {
     /// The model.
@@ -28,7 +28,7 @@ pub struct Task<'a, M: ?Sized> {
     pub target: Target,
     /// How to run.
     pub run: &'a Run,
-    cost: Cell<Cost>,
+    cost: Mutex<Cost>,
 }
 
 /// What was computed for each sample of a batch.
@@ -41,18 +41,20 @@ pub struct Samples {
 }
 
 impl<'a, M: ?Sized> Task<'a, M> {
-    pub(crate) fn new(model: &'a M, x: &'a Inputs, target: Target, run: &'a Run) -> Self {
-        Self { model, x, target, run, cost: Cell::default() }
+    /// A task for a method or a metric; `target` is resolved ([`Target::resolve`]).
+    pub fn new(model: &'a M, x: &'a Inputs, target: Target, run: &'a Run) -> Self {
+        Self { model, x, target, run, cost: Mutex::default() }
     }
 
     /// Adds rows evaluated by means that the task does not see.
     pub fn count(&self, cost: Cost) {
-        self.cost.set(self.cost.get() + cost);
+        let mut sum = self.cost.lock().unwrap_or_else(PoisonError::into_inner);
+        *sum = *sum + cost;
     }
 
     /// Rows evaluated so far.
     pub fn cost(&self) -> Cost {
-        self.cost.get()
+        *self.cost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Positions of all samples.
@@ -61,6 +63,22 @@ impl<'a, M: ?Sized> Task<'a, M> {
     /// Never for inputs made through [`Inputs`].
     pub fn samples(&self) -> Result<Vec<usize>> {
         Ok((0..self.x.batch()?).collect())
+    }
+
+    /// The only explained input, which must be a batch of images, and their height and width.
+    ///
+    /// # Errors
+    /// If there are several explained inputs, or it is not of the shape `[N, C, H, W]`.
+    pub fn images(&self) -> Result<(&'a Tensor, [usize; 2])> {
+        let mut explained = self.x.explained();
+        let (Some(one), None) = (explained.next(), explained.next()) else {
+            let problem = format!("{} are explained", self.x.explained().count());
+            return Err(Error::invalid("inputs", problem, "one batch of images"));
+        };
+        match *one.value.dims() {
+            [_, _, height, width] => Ok((&one.value, [height, width])),
+            ref other => Err(Error::invalid("input", format!("has shape {other:?}"), "images [N, C, H, W]")),
+        }
     }
 
     /// Calls `part` on some samples at a time, as many as the run's batch budget allows, and joins what it returns along

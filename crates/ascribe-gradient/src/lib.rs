@@ -24,7 +24,6 @@ mod integrator;
 mod interpolate;
 mod layers;
 mod lrp;
-mod moments;
 mod noise;
 mod noise_tunnel;
 mod quadrature;

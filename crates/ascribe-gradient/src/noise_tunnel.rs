@@ -15,14 +15,13 @@
 //! Cost: n times that of the method inside, and one evaluation.
 
 use ascribe_core::{
-    Boxed, Card, Configured, Cost, Domain, Error, Explainer, Family, Found, Graph, Inputs, Method, Predictor,
-    Registry, Result, Score, Spec, Task, Tensor, config, sweep,
+    Boxed, Card, Configured, Cost, Domain, Error, Explainer, Family, Found, Graph, Inputs, Method, Moments,
+    Predictor, Registry, Result, Score, Spec, Task, Tensor, config, sweep,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Saliency;
-use crate::moments::Moments;
 use crate::noise::{Noise, NoiseUnit};
 
 /// What is computed from the attributions of the noisy copies.

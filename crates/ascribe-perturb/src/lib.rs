@@ -17,7 +17,6 @@
 
 mod occlusion;
 mod rise;
-mod windows;
 
 use ascribe_core::Entry;
 

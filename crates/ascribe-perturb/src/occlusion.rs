@@ -8,15 +8,12 @@
 //! Cost: one evaluation per window position, and one for S(x). Where a graph runs as a plan, a window of an image costs
 //! what it changes ([`ascribe_core::Predictor::variations`]): the same numbers for less time.
 
+use ascribe_core::features::{Features, Mask, References};
 use ascribe_core::{
-    Baseline, Card, Configured, Cost, DType, Error, Explainer, Found, Inputs, Predictor, Rectangle, Result,
-    Task, Tensor, sweep,
+    Baseline, Card, Configured, Cost, Explainer, Found, Inputs, Predictor, Result, Task, sweep,
 };
-use candle_core::WithDType;
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-
-use crate::windows::{Window, slide};
 
 /// Configuration of occlusion.
 ///
@@ -43,29 +40,12 @@ impl Default for Occlusion {
 impl Occlusion {
     /// A square window with this side and stride.
     pub fn new(window: usize, stride: usize) -> Self {
-        Self { window: vec![window], stride: vec![stride], baseline: Baseline::Zero }
+        Self::with_window(&[window], &[stride])
     }
 
     /// A window with these sides and strides, for the last axes of the input.
     pub fn with_window(window: &[usize], stride: &[usize]) -> Self {
         Self { window: window.to_vec(), stride: stride.to_vec(), baseline: Baseline::Zero }
-    }
-
-    /// All windows on all inputs: number of the input, window.
-    fn windows(&self, x: &Inputs) -> Result<Vec<(usize, Window)>> {
-        let mut all = Vec::new();
-        for (number, input) in x.explained().enumerate() {
-            let sides = &input.value.dims()[1..];
-            let axes = if sides.len() >= 3 { 2 } else { 1 };
-            let spread = |sizes: &[usize]| match *sizes {
-                [one] => vec![one; axes],
-                _ => sizes.to_vec(),
-            };
-            all.extend(
-                slide(sides, &spread(&self.window), &spread(&self.stride))?.into_iter().map(|w| (number, w)),
-            );
-        }
-        Ok(all)
     }
 }
 
@@ -82,126 +62,42 @@ impl Configured for Occlusion {
     };
 
     fn cost(&self, x: &Inputs) -> Cost {
-        let windows = self.windows(x).map_or(0, |w| w.len());
+        let windows = Features::windows(x, &self.window, &self.stride).map_or(0, |w| w.count(0));
         Cost { forward: x.batch().unwrap_or(0) * (windows + 1), backward: 0 }
     }
 
     fn check(&self) -> Result<()> {
-        match self.baseline.count()? {
-            1 => Ok(()),
-            n => Err(Error::invalid("baseline", format!("is a distribution of {n}"), "a single reference")),
-        }
+        self.baseline.check_single()
     }
 }
 
 impl<M: Predictor + ?Sized> Explainer<M> for Occlusion {
     fn find(&self, task: &Task<'_, M>) -> Result<Found> {
-        let x = task.x;
-        let windows = self.windows(x)?;
-        let references: Result<Vec<Tensor>> =
-            x.explained().map(|i| self.baseline.reference(&i.value, 0, task.run.get_seed())).collect();
-        let references = references?;
+        let windows = Features::windows(task.x, &self.window, &self.stride)?;
+        let fill = References::new(&self.baseline, task.x, task.run.get_seed())?;
         let samples = task.samples()?;
-        let scores = task.score(x, &samples)?;
-        let sides: Vec<Vec<usize>> = x.explained().map(|i| i.value.dims()[1..].to_vec()).collect();
-        let mut sums: Vec<Vec<f64>> = x.explained().map(|i| vec![0.0; i.value.elem_count()]).collect();
-        let fill_one = |point: sweep::Point, inputs: &[Tensor]| {
-            let (number, window) = &windows[point.index];
-            let mut inputs = inputs.to_vec();
-            let reference = references[*number].narrow(0, point.sample, 1)?;
-            inputs[*number] = fill(&inputs[*number], &reference, window)?;
-            Ok(inputs)
-        };
-        let credit = |point: sweep::Point, score: f64| {
-            let (number, window) = &windows[point.index];
-            let drop = scores[point.sample] - score;
-            let row = sides[*number].iter().product::<usize>();
-            let sums = &mut sums[*number][point.sample * row..][..row];
-            window.runs(&sides[*number], |at, len| {
-                sums[at..at + len].iter_mut().for_each(|s| *s += drop);
-            });
+        let scores = task.score(task.x, &samples)?;
+        let mut drops = vec![Vec::with_capacity(windows.count(0)); samples.len()];
+        let covered = |point: sweep::Point| Ok(Mask::Without(vec![point.index]));
+        let points = sweep::every(&samples, windows.count(0));
+        task.masked(&windows, &fill, &points, covered, |point, _, score| {
+            drops[point.sample].push(scores[point.sample] - score[0]);
             Ok(())
-        };
-        let points = sweep::every(&samples, windows.len());
-        match rectangles(&windows, &sides) {
-            Some(rectangles) => sweep::scores_within(task, &points, &rectangles, fill_one, credit)?,
-            None => sweep::scores(task, &points, fill_one, credit)?,
-        }
-        let counts = counts(&windows, &sides);
-        let mut notes = Vec::new();
-        let missed: usize = counts.iter().flatten().filter(|c| **c == 0.0).count();
-        if missed > 0 {
-            notes.push(format!(
+        })?;
+        let notes = match windows.uncovered(0) {
+            0 => Vec::new(),
+            missed => vec![format!(
                 "{missed} values lie under no window (stride larger than window): their attribution is 0"
-            ));
-        }
-        let values: Result<Vec<Tensor>> = x
-            .explained()
-            .zip(sums.iter().zip(&counts))
-            .map(|(input, (sums, counts))| {
-                let means: Vec<f64> =
-                    sums.iter().zip(counts.iter().cycle()).map(|(s, c)| s / c.max(1.0)).collect();
-                let like = &input.value;
-                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(like.dtype())?)
-            })
-            .collect();
-        Ok(Found { notes, ..Found::new(values?, scores) })
+            )],
+        };
+        Ok(Found { notes, ..Found::new(windows.to_inputs(task.x, &drops)?, scores) })
     }
-}
-
-/// `x` with the window's values taken from `reference`.
-fn fill(x: &Tensor, reference: &Tensor, window: &Window) -> Result<Tensor> {
-    let inner = window.start.iter().zip(&window.len).map(|(&start, &len)| start..start + len);
-    let ranges: Vec<std::ops::Range<usize>> = std::iter::once(0..1).chain(inner).collect();
-    let mut patch = reference.clone();
-    for (axis, range) in ranges.iter().enumerate().skip(1) {
-        patch = patch.narrow(axis, range.start, range.len())?;
-    }
-    match (x.dtype(), x.device().is_cpu()) {
-        (DType::F32, true) => splice::<f32>(x, &patch, window),
-        (DType::F64, true) => splice::<f64>(x, &patch, window),
-        _ => Ok(x.contiguous()?.slice_assign(&ranges, &patch.contiguous()?)?),
-    }
-}
-
-/// [`fill`] on the CPU: one copy of the values, where candle's assignment makes masks of the whole input.
-fn splice<T: WithDType>(x: &Tensor, patch: &Tensor, window: &Window) -> Result<Tensor> {
-    let (mut values, patch) = (x.flatten_all()?.to_vec1::<T>()?, patch.flatten_all()?.to_vec1::<T>()?);
-    let mut rest = patch.as_slice();
-    window.runs(&x.dims()[1..], |at, len| {
-        let (run, behind) = rest.split_at(len);
-        values[at..at + len].copy_from_slice(run);
-        rest = behind;
-    });
-    Ok(Tensor::from_vec(values, x.shape(), x.device())?)
-}
-
-/// The rows and columns of the windows, if they are windows of the only input, and that is an image `[N, C, H, W]`.
-fn rectangles(windows: &[(usize, Window)], sides: &[Vec<usize>]) -> Option<Vec<Rectangle>> {
-    let [only] = sides else { return None };
-    let rectangle = |window: &Window| match (window.start.as_slice(), window.len.as_slice()) {
-        (&[_, top, left], &[_, height, width]) => {
-            Some(Rectangle { start: [top, left], size: [height, width] })
-        }
-        _ => None,
-    };
-    (only.len() == 3).then(|| windows.iter().map(|(_, window)| rectangle(window)).collect()).flatten()
-}
-
-/// For each value of each input, the number of windows that cover it.
-fn counts(windows: &[(usize, Window)], sides: &[Vec<usize>]) -> Vec<Vec<f64>> {
-    let mut counts: Vec<Vec<f64>> = sides.iter().map(|s| vec![0.0; s.iter().product()]).collect();
-    for (number, window) in windows {
-        let counts = &mut counts[*number];
-        window.runs(&sides[*number], |at, len| counts[at..at + len].iter_mut().for_each(|c| *c += 1.0));
-    }
-    counts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ascribe_core::{BlackBox, DType, Device, Run, Target};
+    use ascribe_core::{BlackBox, DType, Device, Run, Target, Tensor};
 
     fn linear() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Tensor, Tensor) {
         let w = Tensor::arange(0.0, 32.0, &Device::Cpu).unwrap().reshape((1, 2, 4, 4)).unwrap();

@@ -112,7 +112,7 @@ proptest! {
         let graph = draw(seed, Kind::default())?;
         let x = inputs(seed, 1)?;
         let methods: [Box<dyn Explainer<Graph>>; 2] =
-            [Box::new(Occlusion::new(3, 2)), Box::new(Rise::new(40).cells(3).probability(0.6))];
+            [Box::new(Occlusion::new(3, 2)), Box::new(Rise::default().masks(40).cells(3).probability(0.6))];
         for method in methods {
             let of = |target: &Target| flat(method.explain(&graph, &x, target, &Run::new())?.values());
             let (first, second, both) = (of(&Target::Class(0))?, of(&Target::Class(1))?, of(&mixed())?);
@@ -176,7 +176,7 @@ fn rise_estimates_its_expectation_on_linear_networks() -> Result<()> {
                 b + p * sum + (1.0 - p) * v.iter().enumerate().map(|(j, v)| k(j) * v).sum::<f64>()
             })
             .collect();
-        let method = Rise::new(8000).cells(cells).probability(p);
+        let method = Rise::default().masks(8000).cells(cells).probability(p);
         let found = method.explain(&graph, &x, &target, &Run::new().seed(seed).batch(64))?;
         let (map, errors) = (flat(found.values())?, spread(&found)?);
         let z: Vec<f64> = map.iter().zip(&expected).zip(&errors).map(|((m, e), s)| (m - e) / s).collect();
@@ -206,7 +206,7 @@ fn the_spread_of_rise_is_the_standard_error() -> Result<()> {
         DType::F64,
         &Device::Cpu,
     )?;
-    let rise = Rise::default().probability(p).with_masks(masks.clone())?;
+    let rise = Rise::with_masks(masks.clone()).probability(p);
     let found = rise.explain(&graph, &x, &target, &Run::new())?;
     let mut terms = Vec::new();
     for i in 0..n {

@@ -41,9 +41,8 @@ fn rise(network: &Network, case: &Case) -> Result<Answers, Failure> {
         Some("probability") => Target::Probabilities(network.targets.clone()),
         other => return Err(format!("unknown score {other:?}").into()),
     };
-    let method = Rise::default()
-        .probability(config["p"].as_f64().ok_or("no probability")?)
-        .with_masks(case.tensor("masks")?.clone())?;
+    let method = Rise::with_masks(case.tensor("masks")?.clone())
+        .probability(config["p"].as_f64().ok_or("no probability")?);
     let found = method.explain(&network.graph, &network.inputs()?, &target, &Run::new().batch(7))?;
     Ok(vec![("attribution", found.values().squeeze(1)?)])
 }

@@ -65,7 +65,7 @@ fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
         }
         "grad-cam" => Box::new(GradCam::default().relu(true)),
         "lrp" => Box::new(Lrp::default().composite(LrpComposite::EpsilonPlus)),
-        "rise-1000" => Box::new(Rise::new(1000)),
+        "rise-1000" => Box::new(Rise::default().masks(1000)),
         "occlusion" => Box::new(Occlusion::new(16, 8)),
         other => bail!("there is no workload '{other}'"),
     })

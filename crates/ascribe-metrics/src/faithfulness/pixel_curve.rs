@@ -10,7 +10,8 @@
 //! Limits: replaced pixels leave the distribution that the model was trained on; results depend on the
 //! baseline and the step.
 
-use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Tensor};
+use ascribe_core::features::{Features, Mask, References};
+use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Task, sweep};
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +91,7 @@ impl MetricConfig for Insertion {
     };
 
     fn check(&self) -> Result<()> {
-        self.0.check()
+        self.0.baseline.check_single()
     }
 }
 
@@ -104,7 +105,7 @@ impl MetricConfig for Deletion {
     };
 
     fn check(&self) -> Result<()> {
-        self.0.check()
+        self.0.baseline.check_single()
     }
 }
 
@@ -128,13 +129,6 @@ fn order(map: &[f64]) -> Vec<usize> {
 }
 
 impl PixelCurve {
-    fn check(&self) -> Result<()> {
-        match self.baseline.count()? {
-            1 => Ok(()),
-            n => Err(Error::invalid("baseline", format!("is a distribution of {n}"), "a single reference")),
-        }
-    }
-
     /// The curve of each sample, from the baseline (`insertion`) or from the input.
     fn evaluate<M: Predictor + ?Sized>(
         &self,
@@ -142,56 +136,47 @@ impl PixelCurve {
         case: &Case<'_, M>,
         insertion: bool,
     ) -> Result<Evaluation> {
-        let id = metric.id();
-        let mut inputs = case.x.explained();
-        let (Some(input), None) = (inputs.next(), inputs.next()) else {
-            let problem = format!("{} inputs are explained", case.x.explained().count());
-            return Err(Error::invalid(id, problem, "one batch of images"));
-        };
-        let &[batch, channels, height, width] = input.value.dims() else {
-            let problem = format!("input has shape {:?}", input.value.dims());
-            return Err(Error::invalid(id, problem, "images [N, C, H, W]"));
-        };
+        let target = case.target.resolve(&case.model.predict(case.x)?)?;
+        let target = if self.probability { target.probability() } else { target };
+        let task = Task::new(case.model, case.x, target, case.run);
+        let (images, [height, width]) = task.images()?;
+        let batch = images.dim(0)?;
         let maps = self.reduction.reduce(case.attribution.values())?;
         if maps.dims() != [batch, height, width] {
             let problem = format!("attribution maps have shape {:?}", maps.dims());
-            return Err(Error::invalid(id, problem, format!("[{batch}, {height}, {width}], as the input")));
+            return Err(Error::invalid(
+                metric.id(),
+                problem,
+                format!("[{batch}, {height}, {width}], as the input"),
+            ));
         }
         let area_of_map = height * width;
         let step = if self.step == 0 { width } else { self.step };
         let counts: Vec<usize> =
             (0..area_of_map.div_ceil(step)).map(|i| i * step).chain([area_of_map]).collect();
-        let reference = self.baseline.reference(&input.value, 0, case.run.get_seed())?;
-        let target = case.target.resolve(&case.model.predict(case.x)?)?;
-        let target = if self.probability { target.probability() } else { target };
         let fractions: Vec<f64> = counts.iter().map(|&c| c as f64 / area_of_map as f64).collect();
         let equal: Vec<f64> = (0..counts.len()).map(|i| i as f64 / (counts.len() - 1) as f64).collect();
+        let orders: Vec<Vec<usize>> =
+            maps.flatten_from(1)?.to_vec2::<f64>()?.iter().map(|map| order(map)).collect();
 
+        let pixels = Features::positions(case.x)?;
+        let fill = References::new(&self.baseline, case.x, case.run.get_seed())?;
+        let first = |point: sweep::Point| {
+            let most = orders[point.sample][..counts[point.index]].to_vec();
+            Ok(if insertion { Mask::With(most) } else { Mask::Without(most) })
+        };
+        let mut curves = vec![Vec::with_capacity(counts.len()); batch];
+        let points = sweep::every(&task.samples()?, counts.len());
+        task.masked(&pixels, &fill, &points, first, |point, _, score| {
+            curves[point.sample].push(score[0]);
+            Ok(())
+        })?;
         let mut evaluation = Evaluation::new(metric, Vec::new());
-        let total = batch * counts.len();
-        for (sample, map) in maps.flatten_from(1)?.to_vec2::<f64>()?.iter().enumerate() {
-            // Rank of each pixel: it is replaced once that many pixels are.
-            let mut rank = vec![0_u32; area_of_map];
-            order(map).into_iter().enumerate().for_each(|(rank_of, pixel)| rank[pixel] = rank_of as u32);
-            let rank = Tensor::from_vec(rank, (1, 1, height, width), input.value.device())?;
-            let rank = rank.broadcast_as((1, channels, height, width))?;
-            let (x, reference) = (input.value.narrow(0, sample, 1)?, reference.narrow(0, sample, 1)?);
-            let (from, to) = if insertion { (&reference, &x) } else { (&x, &reference) };
-            let mut curve = Vec::with_capacity(counts.len());
-            for chunk in counts.chunks(case.run.get_batch()) {
-                case.run.step(sample * counts.len() + curve.len(), total)?;
-                let rows: Result<Vec<Tensor>> =
-                    chunk.iter().map(|&count| Ok(rank.lt(count as u32)?.where_cond(to, from)?)).collect();
-                let samples = vec![sample; chunk.len()];
-                let rows = case.x.select(&samples)?.with_explained(vec![Tensor::cat(&rows?, 0)?])?;
-                let scores = target.score(&case.model.predict(&rows)?, &samples)?;
-                curve.extend(scores.to_dtype(ascribe_core::DType::F64)?.to_vec1::<f64>()?);
-            }
+        for curve in curves {
             evaluation.values.push(Some(area(&fractions, &curve)));
             evaluation.details.push(serde_json::json!({ "auc_equal": area(&equal, &curve) }));
             evaluation.curves.push(Curve { x: fractions.clone(), y: curve });
         }
-        case.run.step(total, total)?;
         Ok(evaluation)
     }
 }

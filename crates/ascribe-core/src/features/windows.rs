@@ -1,10 +1,10 @@
 //! Boxes that slide over the axes of an input.
 
-use ascribe_core::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One box: start and length along each axis after the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(super) struct Window {
     pub start: Vec<usize>,
     pub len: Vec<usize>,
 }
@@ -35,8 +35,8 @@ impl Window {
 /// All positions of a window on an input with these sides.
 ///
 /// Windows start at multiples of the stride; along an axis there are ⌈(side − window) / stride⌉ + 1 of them, and
-/// the last may hang over the end, where it is cut. Missing leading sizes cover their axes whole.
-pub(crate) fn slide(sides: &[usize], window: &[usize], stride: &[usize]) -> Result<Vec<Window>> {
+/// the last may reach beyond the end, where it is cut. Missing leading sizes cover their axes whole.
+pub(super) fn slide(sides: &[usize], window: &[usize], stride: &[usize]) -> Result<Vec<Window>> {
     let missing = sides.len().checked_sub(window.len());
     let (Some(missing), true) = (missing, window.len() == stride.len() && !window.is_empty()) else {
         return Err(Error::invalid(

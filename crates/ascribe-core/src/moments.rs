@@ -1,12 +1,15 @@
 //! Mean, variance and the spread of both, one value at a time.
 
-use ascribe_core::{DType, Device, Result, Tensor, to_f64};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::target::to_f64;
 
 /// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two), in double
 /// precision: unlike sums of powers, they do not cancel.
-#[derive(Default)]
-pub(crate) struct Moments {
+#[derive(Clone, Debug, Default)]
+pub struct Moments {
     count: f64,
     /// Shape, type and place of the values.
     like: Option<(Vec<usize>, DType, Device)>,
@@ -22,7 +25,10 @@ const TASK: usize = 16 * 1024;
 
 impl Moments {
     /// Adds a value, for means only.
-    pub(crate) fn push(&mut self, value: &Tensor) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the value cannot be read.
+    pub fn push(&mut self, value: &Tensor) -> Result<()> {
         let (n, value) = self.next(value)?;
         let low = self.mean.par_iter_mut().zip(&mut self.m2);
         low.zip(&value).with_min_len(TASK).for_each(|((mean, m2), value)| {
@@ -34,7 +40,10 @@ impl Moments {
     }
 
     /// Adds a value, for variances too.
-    pub(crate) fn push_for_variance(&mut self, value: &Tensor) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the value cannot be read.
+    pub fn push_for_variance(&mut self, value: &Tensor) -> Result<()> {
         let (n, value) = self.next(value)?;
         self.high.resize(value.len(), [0.0; 2]);
         let all = self.mean.par_iter_mut().zip(&mut self.m2).zip(&mut self.high);
@@ -60,15 +69,21 @@ impl Moments {
         Ok((self.count, numbers))
     }
 
-    /// The mean and its standard error; the latter needs two values.
-    pub(crate) fn mean(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
+    /// The mean and its standard error, like the values; the latter needs two of them.
+    ///
+    /// # Errors
+    /// If the tensors cannot be made.
+    pub fn mean(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         let n = self.count;
         self.results(self.mean.clone(), || self.m2.iter().map(|m2| (m2 / (n * (n - 1.0))).sqrt()).collect())
     }
 
     /// The variance (divided by n) and its large-sample standard error √((m₄ − m₂²) / n), of values that were added for
     /// that.
-    pub(crate) fn variance(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
+    ///
+    /// # Errors
+    /// If the tensors cannot be made.
+    pub fn variance(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         if self.high.is_empty() {
             return Ok(None);
         }

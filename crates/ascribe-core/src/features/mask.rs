@@ -1,0 +1,145 @@
+//! What is hidden, and how the hidden is replaced.
+
+use candle_core::{DType, Device, Tensor, WithDType};
+
+use super::cover::{Features, Run};
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Binary, Operator};
+
+/// What of one sample is hidden.
+#[derive(Clone, Debug)]
+pub enum Mask {
+    /// These features are hidden, everything else is kept.
+    Without(Vec<usize>),
+    /// These features are kept, everything else is hidden, values that belong to no feature too.
+    With(Vec<usize>),
+    /// The share of each value that is kept, between 0 and 1: one tensor for each explained input, which is repeated to the
+    /// input's shape `[1, …]`. A value x becomes r + (x − r) m, with r in its place where it is hidden.
+    Soft(Vec<Tensor>),
+}
+
+impl Mask {
+    /// Row `index` of soft masks `[n, H, W]` for images of this height and width.
+    ///
+    /// # Errors
+    /// If the masks have another shape, or there is no such row.
+    pub fn row(masks: &Tensor, index: usize, [height, width]: [usize; 2]) -> Result<Self> {
+        match *masks.dims() {
+            [n, h, w] if (h, w) == (height, width) && index < n => {}
+            ref other => {
+                let expected = format!("[n, {height}, {width}], with more than {index} rows");
+                return Err(Error::invalid("masks", format!("have shape {other:?}"), expected));
+            }
+        }
+        let row = masks.narrow(0, index, 1)?.unsqueeze(0)?.to_dtype(DType::F64)?;
+        Ok(Self::Soft(vec![row.to_device(&Device::Cpu)?]))
+    }
+
+    /// One sample's explained inputs (first axis of length 1), with `fill` where they are hidden; `zero` says that `fill` is
+    /// zero everywhere.
+    ///
+    /// # Errors
+    /// If `x`, `fill` and the mask do not fit each other.
+    pub(super) fn apply(
+        &self,
+        x: &[Tensor],
+        fill: &[Tensor],
+        zero: bool,
+        features: &Features,
+        sample: usize,
+    ) -> Result<Vec<Tensor>> {
+        let (under, over, shown) = match self {
+            Self::Without(hidden) => (x, fill, hidden),
+            Self::With(kept) => (fill, x, kept),
+            Self::Soft(shares) => {
+                let parts = x.iter().zip(fill).zip(shares);
+                return parts.map(|((x, fill), share)| blend(x, (!zero).then_some(fill), share)).collect();
+            }
+        };
+        let runs = |input: usize| {
+            let all = shown.iter().flat_map(|&feature| features.runs(sample, feature));
+            all.filter(move |run| run.input == input)
+        };
+        under
+            .iter()
+            .zip(over)
+            .enumerate()
+            .map(|(input, (under, over))| {
+                if runs(input).next().is_none() {
+                    return Ok(under.clone());
+                }
+                splice(under, over, runs(input))
+            })
+            .collect()
+    }
+}
+
+/// `r + (x − r) m`; without r, `x m`.
+fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
+    let share = share.to_dtype(x.dtype())?.to_device(x.device())?;
+    let times = |value: &Tensor| Binary::Mul.forward(&[value, &share], Backend::Auto);
+    match r {
+        None => times(x),
+        Some(r) => Ok((r + times(&(x - r)?)?)?),
+    }
+}
+
+/// `under`, with the values of these runs taken from `over`.
+fn splice<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>) -> Result<Tensor> {
+    match (under.dtype(), under.device().is_cpu()) {
+        (DType::F32, true) => spliced::<f32>(under, over, runs),
+        (DType::F64, true) => spliced::<f64>(under, over, runs),
+        _ => chosen(under, over, runs),
+    }
+}
+
+/// [`splice`] on the CPU: one copy of the values.
+fn spliced<'a, T: WithDType>(
+    under: &Tensor,
+    over: &Tensor,
+    runs: impl Iterator<Item = &'a Run>,
+) -> Result<Tensor> {
+    let mut values = under.flatten_all()?.to_vec1::<T>()?;
+    let over = over.contiguous()?;
+    let (storage, layout) = over.storage_and_layout();
+    let from = layout.start_offset();
+    if let candle_core::Storage::Cpu(storage) = &*storage {
+        let over = &storage.as_slice::<T>()?[from..from + values.len()];
+        for &Run { start, len, .. } in runs {
+            values[start..start + len].copy_from_slice(&over[start..start + len]);
+        }
+    }
+    Ok(Tensor::from_vec(values, under.shape(), under.device())?)
+}
+
+/// [`splice`] on any device and for any type.
+fn chosen<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>) -> Result<Tensor> {
+    let mut choice = vec![0_u8; under.elem_count()];
+    for run in runs {
+        choice[run.start..run.start + run.len].fill(1);
+    }
+    let choice = Tensor::from_vec(choice, under.shape(), under.device())?;
+    Ok(choice.where_cond(&over.contiguous()?, &under.contiguous()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::random;
+
+    proptest! {
+        #![proptest_config(ascribe_proptest::config(32))]
+
+        #[test]
+        fn copying_runs_is_choosing_values(seed in any::<u64>(), len in 1_usize..40, cuts in prop::collection::vec((0_usize..40, 1_usize..9), 0..6)) {
+            let draw = |n| random::normal(&mut random::stream(seed, random::Domain::DATA, n), &[1, len], DType::F32, &Device::Cpu);
+            let (under, over) = (draw(0)?, draw(1)?);
+            let runs: Vec<Run> = cuts.iter().filter(|(start, n)| start + n <= len)
+                .map(|&(start, len)| Run { input: 0, start, len }).collect();
+            let fast = splice(&under, &over, runs.iter())?.to_vec2::<f32>()?;
+            prop_assert_eq!(fast, chosen(&under, &over, runs.iter())?.to_vec2::<f32>()?);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Hidden pixels from their neighbours.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::fill::{Fill, Hidden};
+use crate::error::{Error, Result};
+use crate::random;
+
+/// Noisy linear imputation (Rong, Leemann, Borisov, Kasneci & Kasneci 2022, "A Consistent and Efficient Evaluation Strategy
+/// for Attribution Methods", §4.2): a hidden pixel is the weighted mean of its eight neighbours, hidden ones too, plus
+/// Gaussian noise. Direct neighbours weigh 1/6, diagonal ones 1/12; beyond the border there are none. The means form a
+/// system of linear equations, solved by conjugate gradients for each channel. Of an image that is hidden whole, nothing is
+/// known, and its mean is 0.
+///
+/// It serves images `[N, C, H, W]` and masks that hide or keep features.
+#[derive(Clone, Copy, Debug)]
+pub struct NoisyNeighbours {
+    std: f64,
+    draws: usize,
+    seed: u64,
+}
+
+impl NoisyNeighbours {
+    /// With noise of standard deviation `std` (0.01 in the paper), and scores that are means over `draws`.
+    ///
+    /// # Errors
+    /// If `std` is negative or there are no draws.
+    pub fn new(std: f64, draws: usize, seed: u64) -> Result<Self> {
+        if !(std >= 0.0 && std.is_finite()) {
+            return Err(Error::invalid("std", std.to_string(), "0 or a positive number"));
+        }
+        if draws == 0 {
+            return Err(Error::invalid("draws", "0", "at least 1"));
+        }
+        Ok(Self { std, draws, seed })
+    }
+}
+
+impl Fill for NoisyNeighbours {
+    fn draws(&self) -> usize {
+        self.draws
+    }
+
+    fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
+        let mut rng = random::stream(self.seed, random::Domain::REMOVAL, hidden.draw as u64);
+        let holes = hidden.positions()?;
+        hidden
+            .x
+            .iter()
+            .zip(holes)
+            .map(|(x, holes)| {
+                let &[1, channels, height, width] = x.dims() else {
+                    let problem = format!("have shape {:?}", x.dims());
+                    return Err(Error::invalid("inputs", problem, "images [N, C, H, W] to be imputed"));
+                };
+                let mut values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+                let area = height * width;
+                for channel in 0..channels {
+                    let of_channel = channel * area..(channel + 1) * area;
+                    impute(&mut values[of_channel.clone()], &holes[of_channel], [height, width]);
+                }
+                let noise = random::normal(&mut rng, x.dims(), DType::F64, &Device::Cpu)?;
+                let imputed = Tensor::from_vec(values, x.shape(), &Device::Cpu)?;
+                Ok((imputed + (noise * self.std)?)?.to_dtype(x.dtype())?.to_device(x.device())?)
+            })
+            .collect()
+    }
+}
+
+/// Offsets of the neighbours of a pixel, and what they weigh.
+const NEIGHBOURS: [([isize; 2], f64); 8] = [
+    ([-1, -1], 1.0 / 12.0),
+    ([-1, 0], 1.0 / 6.0),
+    ([-1, 1], 1.0 / 12.0),
+    ([0, -1], 1.0 / 6.0),
+    ([0, 1], 1.0 / 6.0),
+    ([1, -1], 1.0 / 12.0),
+    ([1, 0], 1.0 / 6.0),
+    ([1, 1], 1.0 / 12.0),
+];
+
+/// Relative residual at which conjugate gradients stop.
+const TOLERANCE: f64 = 1e-12;
+
+/// Replaces the hidden pixels of one channel by their means.
+fn impute(pixels: &mut [f64], hidden: &[bool], [height, width]: [usize; 2]) {
+    let unknowns: Vec<usize> = (0..pixels.len()).filter(|&at| hidden[at]).collect();
+    let number: Vec<Option<usize>> = {
+        let mut number = vec![None; pixels.len()];
+        unknowns.iter().enumerate().for_each(|(n, &at)| number[at] = Some(n));
+        number
+    };
+    let neighbours = |at: usize| {
+        let (row, column) = (at / width, at % width);
+        NEIGHBOURS.iter().filter_map(move |&([down, along], weight)| {
+            let row = row.checked_add_signed(down).filter(|row| *row < height)?;
+            let column = column.checked_add_signed(along).filter(|column| *column < width)?;
+            Some((row * width + column, weight))
+        })
+    };
+    // Σ_j w_j (x − x_j) = 0 at each unknown: symmetric, and positive definite where a pixel is known.
+    let right: Vec<f64> = unknowns
+        .iter()
+        .map(|&at| neighbours(at).filter(|(j, _)| !hidden[*j]).map(|(j, w)| w * pixels[j]).sum())
+        .collect();
+    let product = |x: &[f64]| -> Vec<f64> {
+        let row = |(n, &at): (usize, &usize)| {
+            neighbours(at).map(|(j, w)| w * (x[n] - number[j].map_or(0.0, |j| x[j]))).sum()
+        };
+        unknowns.iter().enumerate().map(row).collect()
+    };
+    let solution = conjugate_gradients(&right, product);
+    unknowns.iter().zip(solution).for_each(|(&at, value)| pixels[at] = value);
+}
+
+/// The solution of A x = b for a symmetric positive definite A; 0 where b is.
+fn conjugate_gradients(b: &[f64], product: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let (mut x, mut residual, mut direction) = (vec![0.0; b.len()], b.to_vec(), b.to_vec());
+    let mut squared = dot(&residual, &residual);
+    let goal = squared * TOLERANCE * TOLERANCE;
+    for _ in 0..10 * b.len() {
+        if squared <= goal {
+            break;
+        }
+        let along = product(&direction);
+        let step = squared / dot(&direction, &along);
+        x.iter_mut().zip(&direction).for_each(|(x, d)| *x += step * d);
+        residual.iter_mut().zip(&along).for_each(|(r, a)| *r -= step * a);
+        let next = dot(&residual, &residual);
+        direction.iter_mut().zip(&residual).for_each(|(d, r)| *d = r + next / squared * *d);
+        squared = next;
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_pixels_are_weighted_means_of_their_neighbours() {
+        // A plane is harmonic: in the interior, imputation gives it back.
+        let plane: Vec<f64> = (0..42).map(|at| 2.0 * f64::from(at / 7) - 0.5 * f64::from(at % 7)).collect();
+        let hidden: Vec<bool> = (0..42).map(|at| [9, 10, 16, 17, 18, 31].contains(&at)).collect();
+        let mut pixels: Vec<f64> =
+            plane.iter().zip(&hidden).map(|(p, h)| if *h { 99.0 } else { *p }).collect();
+        impute(&mut pixels, &hidden, [6, 7]);
+        for (pixel, expected) in pixels.iter().zip(&plane) {
+            assert!((pixel - expected).abs() < 1e-9, "{pixel} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_corner_has_three_neighbours() {
+        let mut pixels = [0.0, 1.0, 2.0, 5.0];
+        impute(&mut pixels, &[true, false, false, false], [2, 2]);
+        // (1/6 · 1 + 1/6 · 2 + 1/12 · 5) / (5/12)
+        assert!((pixels[0] - (1.0 + 2.0 + 2.5) / 2.5).abs() < 1e-12, "{pixels:?}");
+        let mut nothing = [3.0; 4];
+        impute(&mut nothing, &[true; 4], [2, 2]);
+        assert_eq!(nothing, [0.0; 4]);
+    }
+}
