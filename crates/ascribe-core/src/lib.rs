@@ -28,6 +28,7 @@ mod plan;
 pub mod random;
 mod reduction;
 mod registry;
+pub mod relevance;
 mod rule;
 mod run;
 mod suggest;
@@ -37,6 +38,7 @@ mod target;
 mod task;
 mod values;
 mod variations;
+mod walk;
 
 pub use adapters::{Autograd, BlackBox};
 pub use at::{Location, explain_at};
@@ -47,11 +49,11 @@ pub use card::{Card, Domain, Family, Methodology, Needs, Place, Scope, Score, Ta
 pub use error::{Error, Result};
 pub use explainer::{Explainer, Found};
 pub use gradient_sum::GradientSum;
-pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Signals, Trace};
+pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Trace};
 pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
 pub use line::Line;
 pub use method::{Configured, Method};
-pub use model::{Differentiable, Gradient, Predictor, Propagated, Walked};
+pub use model::{Differentiable, Gradient, Predictor};
 pub use moments::Moments;
 pub use plan::StepTime;
 pub use reduction::Reduction;
@@ -65,6 +67,7 @@ pub use suggest::nearest;
 pub use target::{ScoreFn, Target, to_f64};
 pub use task::{Samples, Task};
 pub use variations::{Rectangle, Variations};
+pub use walk::{Propagated, Signals, Walk, Walked};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

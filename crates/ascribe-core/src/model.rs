@@ -2,13 +2,11 @@
 
 use candle_core::Tensor;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gradient_sum::GradientSum;
-use crate::graph::{Graph, Keep, NodeId};
+use crate::graph::Graph;
 use crate::inputs::{Inputs, Outputs};
 use crate::line::Line;
-use crate::ops::Kind;
-pub use crate::plan::Walked;
 use crate::rule::Composite;
 use crate::target::Target;
 use crate::variations::{Rectangle, Variations};
@@ -115,120 +113,4 @@ impl Differentiable for Graph {
     fn gradient_sum<'a>(&'a self, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
         Ok(self.planned_sum(x)?.map(|sum| Box::new(sum) as _))
     }
-}
-
-impl Graph {
-    /// The nodes of the explained inputs, in the order of `x`.
-    ///
-    /// # Errors
-    /// If an explained input is not one of the graph's, or nothing is explained (tokens have no gradient: the
-    /// message names the embeddings where the graph can be cut).
-    pub fn explained_nodes(&self, x: &Inputs) -> Result<Vec<NodeId>> {
-        let nodes: Result<Vec<NodeId>> = x
-            .explained()
-            .map(|input| match self.inputs() {
-                [only] if input.name.is_empty() => Ok(*only),
-                _ => self.find(&input.name),
-            })
-            .collect();
-        let nodes = nodes?;
-        if nodes.is_empty() {
-            let cuts: Vec<&str> =
-                self.nodes().filter(|(id, _)| self.is_embedding(*id)).map(|(_, n)| n.name()).collect();
-            return Err(Error::invalid(
-                "inputs",
-                "none can be explained: integers have no gradient, and fixed inputs are not varied",
-                if cuts.is_empty() {
-                    "a floating-point input".to_string()
-                } else {
-                    format!("attribution at an embedding, `Location::Layer` with one of {cuts:?}")
-                },
-            ));
-        }
-        Ok(nodes)
-    }
-
-    /// Whether a node looks up rows of a constant table by dynamic indices.
-    pub fn is_embedding(&self, id: NodeId) -> bool {
-        let node = self.node(id);
-        self.kind(id) == Kind::Structural
-            && matches!(node.inputs(), [table, index] if !self.is_dynamic(*table) && self.is_dynamic(*index))
-    }
-
-    /// One forward run and one backward walk with a composite, from the target to the explained inputs: the
-    /// whole of every rule-based method.
-    ///
-    /// # Errors
-    /// As [`Differentiable::gradient`], or if a rule is not defined for a node.
-    pub fn propagate(
-        &self,
-        x: &Inputs,
-        target: &Target,
-        samples: &[usize],
-        composite: &Composite,
-    ) -> Result<Gradient> {
-        let wanted = self.explained_nodes(x)?;
-        let found = self.propagate_to(x, target, samples, composite, &[], &wanted)?;
-        Ok(Gradient { scores: found.scores, values: found.signals })
-    }
-
-    /// One forward run and one backward walk with a composite, from the target to the nodes in `wanted`, whichever
-    /// they are; returns the values of the nodes in `keep` beside them.
-    ///
-    /// It runs as a compiled plan where the graph has one (CPU, f32) and the plan knows the composite's rules
-    /// ([`crate::Planned`]), and from node to node otherwise.
-    ///
-    /// # Errors
-    /// As [`Graph::propagate`].
-    pub fn propagate_to(
-        &self,
-        x: &Inputs,
-        target: &Target,
-        samples: &[usize],
-        composite: &Composite,
-        keep: &[NodeId],
-        wanted: &[NodeId],
-    ) -> Result<Propagated> {
-        let (scores, walked) =
-            self.walk(x, composite, keep, wanted, |outputs| target.seed(outputs, samples))?;
-        Ok(Propagated { scores, values: walked.kept, signals: walked.gradients })
-    }
-
-    /// One forward run and one backward walk from whatever signals `start` makes of the outputs, one per output,
-    /// beside anything that it wants returned.
-    ///
-    /// # Errors
-    /// As [`Graph::propagate`], and those of `start`.
-    pub fn walk<T>(
-        &self,
-        x: &Inputs,
-        composite: &Composite,
-        keep: &[NodeId],
-        wanted: &[NodeId],
-        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
-    ) -> Result<(T, Walked)> {
-        let inputs = self.bind(x)?;
-        if let Some(plan) = self.plans().get(self, &inputs, keep, wanted, composite)? {
-            return plan.run(self, inputs, x.batch()?, start);
-        }
-        let trace = self.trace(x, Keep::All)?;
-        let (found, seeds) = start(&trace.outputs(self)?)?;
-        let seeds: Vec<_> = self.outputs().iter().copied().zip(seeds).collect();
-        let signals = self.backward(&trace, None, &seeds, wanted, composite)?;
-        let gradients: Result<Vec<Tensor>> =
-            wanted.iter().map(|&id| signals.get_or_zeros(id, &trace)).collect();
-        let kept: Result<Vec<Tensor>> = keep.iter().map(|&id| trace.value(id).cloned()).collect();
-        Ok((found, Walked { kept: kept?, gradients: gradients?, seconds: Vec::new() }))
-    }
-}
-
-/// What a backward walk to some nodes found.
-#[derive(Clone, Debug)]
-pub struct Propagated {
-    /// One score per row: `[rows]`.
-    pub scores: Tensor,
-    /// The values of the nodes to keep.
-    pub values: Vec<Tensor>,
-    /// What arrived at the nodes wanted, shaped like their values.
-    pub signals: Vec<Tensor>,
 }

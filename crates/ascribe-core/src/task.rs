@@ -4,18 +4,19 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 
+use crate::NodeId;
 use crate::attribution::Cost;
 use crate::error::{Error, Result};
 use crate::gradient_sum::GradientSum;
 use crate::graph::Graph;
 use crate::inputs::{Inputs, Outputs, check_finite};
 use crate::line::Line;
-use crate::model::{Differentiable, Gradient, Predictor, Propagated};
+use crate::model::{Differentiable, Gradient, Predictor};
 use crate::rule::Composite;
 use crate::run::Run;
 use crate::target::{Target, to_f64};
 use crate::variations::Variations;
-use crate::{NodeId, Walked};
+use crate::walk::{Propagated, Walk, Walked};
 
 /// One call of a method or a metric: the resolved target, and a model whose evaluations are counted.
 #[derive(Debug)]
@@ -226,21 +227,20 @@ impl Task<'_, Graph> {
         self.model.propagate_to(x, &self.target, samples, composite, keep, wanted)
     }
 
-    /// [`Graph::walk`] on a graph that computes the same as the model, counted.
+    /// [`Walk::run`] on a graph that computes the same as the model, counted.
     ///
     /// # Errors
-    /// As [`Graph::walk`].
+    /// As [`Walk::run`].
     pub fn walk<T>(
         &self,
-        graph: &Graph,
+        walk: &Walk<'_>,
         x: &Inputs,
-        composite: &Composite,
-        wanted: &[NodeId],
         start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
         let rows = x.batch()?;
-        self.count(Cost { forward: rows, backward: rows });
-        graph.walk(x, composite, &[], wanted, start)
+        let runs = 1 + usize::from(walk.reference().is_some());
+        self.count(Cost { forward: runs * rows, backward: rows });
+        walk.run(x, start)
     }
 }
 

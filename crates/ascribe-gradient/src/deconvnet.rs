@@ -57,8 +57,8 @@ impl Rule for Rectified {
         signals.collect()
     }
 
-    fn planned(&self, graph: &Graph, id: NodeId) -> Option<Planned> {
-        is_relu(graph, id).then_some(Planned::Rectified)
+    fn planned(&self, graph: &Graph, id: NodeId) -> Planned {
+        if is_relu(graph, id) { Planned::Rectified } else { Planned::Opaque }
     }
 }
 

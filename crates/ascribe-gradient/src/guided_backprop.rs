@@ -49,8 +49,8 @@ impl Rule for Guided {
         site.vjp(&signal.relu()?)
     }
 
-    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
-        Some(Planned::Guided)
+    fn planned(&self, _: &Graph, _: NodeId) -> Planned {
+        Planned::Guided
     }
 }
 

@@ -39,7 +39,7 @@ pub use input_x_gradient::InputXGradient;
 pub use integrated_gradients::IntegratedGradients;
 pub use interpolate::Interpolation;
 pub use layers::last_spatial_layer;
-pub use lrp::{AffineRule, Bias, Gate, Lrp, LrpComposite, LrpRule, Norm, Part, Pass, Share, Term, Weights};
+pub use lrp::{Bias, Lrp, LrpComposite, LrpRule};
 pub use noise::{Noise, NoiseUnit};
 pub use noise_tunnel::{NoiseTunnel, Statistic};
 pub use quadrature::Quadrature;

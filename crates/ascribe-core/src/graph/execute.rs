@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{Body, Graph, NodeId, Trace};
 use crate::error::{Error, Result};
 use crate::inputs::{Inputs, Outputs};
-use crate::rule::Composite;
+use crate::plan::Backward;
 
 /// Which values a forward run records.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +22,10 @@ impl Graph {
     /// # Errors
     /// If the inputs do not fit the graph, or an operator cannot compute; the message names the node.
     pub fn forward(&self, x: &Inputs) -> Result<Outputs> {
-        match self.plan(x, &[], &[], &Composite::gradient())? {
+        match self.plan(x, &[])? {
             Some(plan) => {
                 let outputs = |outputs: &Outputs| Ok((outputs.clone(), Vec::new()));
-                Ok(plan.run(self, self.bind(x)?, x.batch()?, outputs)?.0)
+                Ok(plan.run(self, self.bind(x)?, x.batch()?, Backward::default(), outputs)?.0)
             }
             None => self.trace(x, Keep::Nodes(&[]))?.outputs(self),
         }

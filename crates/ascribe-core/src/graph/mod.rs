@@ -1,10 +1,10 @@
 //! The model as a graph of named operators.
 
-mod backward;
 mod builder;
 mod canonical;
 mod cut;
 mod execute;
+mod explained;
 mod shapes;
 mod trace;
 mod vanished;
@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-pub use backward::Signals;
 pub use builder::GraphBuilder;
 pub use execute::Keep;
 pub use trace::Trace;

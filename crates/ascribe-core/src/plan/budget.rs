@@ -5,7 +5,6 @@ use gemm_common::cache::CACHE_INFO;
 use super::program::{Instruction, Program};
 use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
-use crate::rule::Composite;
 
 /// Rows below which reading weights, once for all rows, costs more than images that leave the cache.
 const FEWEST: usize = 4;
@@ -46,7 +45,7 @@ impl Graph {
     /// plan.
     fn planned_batch(&self, x: &Inputs) -> Option<usize> {
         // Inputs that do not fit are reported by whoever runs the graph.
-        let plan = self.plan(x, &[], &[], &Composite::gradient()).ok().flatten()?;
+        let plan = self.plan(x, &[]).ok().flatten()?;
         let last = CACHE_INFO.iter().map(|level| level.cache_bytes).max().unwrap_or(0);
         Some(rows(&plan.program, last))
     }

@@ -141,7 +141,7 @@ impl Compiler<'_> {
             return Ok(false);
         };
         let constant = |id: &NodeId| self.graph.node(*id).constant().is_some();
-        if !matches!(self.rules.at(id), Planned::Gradient | Planned::Affine { .. }) {
+        if !matches!(self.rules.at(id), Planned::Gradient | Planned::Affine { .. } | Planned::Opaque) {
             return Ok(false);
         }
         if !self.graph.is_dynamic(x) || !constant(&weight) || !bias.iter().all(constant) {
@@ -242,17 +242,20 @@ impl Compiler<'_> {
             self.homes[side.index()].blocked && self.shapes[side.index()] == self.shapes[id.index()]
         };
         let rule = self.rules.at(id);
-        if !fits(a) || !fits(b) || !matches!(rule, Planned::Gradient | Planned::Norm { .. }) {
+        if !fits(a) || !fits(b) || !matches!(rule, Planned::Gradient | Planned::Norm { .. } | Planned::Opaque)
+        {
             return false;
         }
-        let chain = self.with_activation(Chain { last: id, residual: Some(b), activation: Activation::None });
+        let alone = Chain { last: id, residual: Some(b), activation: Activation::None };
+        let chain = if rule == Planned::Opaque { alone } else { self.with_activation(alone) };
         self.combine(id, a, &chain, vec![a, b]);
         true
     }
 
     fn lone_activation(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
         let (&[x], Some(op)) = (inputs, self.graph.node(id).op()) else { return false };
-        if !self.homes[x.index()].blocked || !self.is_gate(id) {
+        let served = self.is_gate(id) || self.rules.at(id) == Planned::Opaque;
+        if !self.homes[x.index()].blocked || !served {
             return false;
         }
         let activation = activation(op).unwrap_or_default();
@@ -269,7 +272,7 @@ impl Compiler<'_> {
 
     fn pooling(&mut self, id: NodeId, pool: Pool, x: NodeId) -> bool {
         match self.rules.at(id) {
-            Planned::Gradient => {}
+            Planned::Gradient | Planned::Opaque => {}
             Planned::Norm { .. } if !pool.has_winners() => {}
             _ => return false,
         }
@@ -292,7 +295,8 @@ impl Compiler<'_> {
             let aligned = self.shapes[input.index()].first().is_some_and(|c| c.is_multiple_of(BLOCK));
             self.homes[input.index()].blocked && (aligned || at + 1 == inputs.len())
         };
-        if !inputs.iter().enumerate().all(whole) || self.rules.at(id) != Planned::Gradient {
+        let served = matches!(self.rules.at(id), Planned::Gradient | Planned::Opaque);
+        if !inputs.iter().enumerate().all(whole) || !served {
             return false;
         }
         let dst = self.image_like(id);

@@ -10,16 +10,15 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::{self, BlockedConv, BlockedEpilogue, Buffer};
 use candle_core::{DType, Tensor};
 
-use super::Plan;
 use super::program::{ImageId, Instruction, Tail};
 use super::run::{Runner, Workspace};
 use super::total::Total;
+use super::{Plan, Rules};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::inputs::Inputs;
 use crate::line::Line;
 use crate::ops::fast;
-use crate::rule::Composite;
 use crate::target::Target;
 
 /// The two ends of a program that a line shares.
@@ -77,8 +76,9 @@ impl Graph {
         if wanted != self.inputs() || from.dims() != to.dims() || from.dims().first() != Some(&1) {
             return Ok(None);
         }
-        let composite = Composite::gradient();
-        let Some(plan) = self.plans().get(self, &bound, &[], &wanted, &composite)? else { return Ok(None) };
+        let Some(plan) = self.plans().get(self, &bound, &[], &wanted, &Rules::default())? else {
+            return Ok(None);
+        };
         let Some(ends) = plan.ends() else { return Ok(None) };
         let shape = plan.program.one(ends.value);
         let value = |x: &Tensor, bias: Option<&[f32]>| -> Result<Buffer> {

@@ -11,8 +11,8 @@
 //! line share the first layer ([`line`]), and sums of gradients share its transpose ([`total`]).
 //!
 //! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
-//! rules of a composite as long as all of them are among [`Planned`]; otherwise, and for other number types and
-//! devices, the graph is walked node by node ([`crate::Graph::backward`]).
+//! rules of a composite: those that are among [`Planned`] on blocked images, any other on tensors, at its node alone. For
+//! other number types and devices the graph is walked node by node ([`crate::Graph::backward`]).
 
 mod arena;
 mod budget;
@@ -43,12 +43,12 @@ use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::inputs::{Inputs, Outputs};
 use crate::ops::Backend;
-use crate::rule::{Composite, Planned};
+use crate::rule::Planned;
 use arena::Placement;
 use packs::Packs;
 pub use profile::StepTime;
 use program::{Instruction, Program, Register};
-use rules::Rules;
+pub(crate) use rules::{Backward, Rules};
 use run::{Runner, Workspace};
 
 /// What a plan is compiled for.
@@ -65,7 +65,6 @@ struct Key {
 /// A compiled graph.
 pub(crate) struct Plan {
     key: Key,
-    rules: Rules,
     program: Program,
     placement: Placement,
     last_reads: Vec<Vec<Register>>,
@@ -93,20 +92,18 @@ impl Debug for Plans {
 /// Plans that a graph remembers: enough for predictions and gradients at a few places and sizes.
 const REMEMBERED: usize = 8;
 
-/// What a walk found.
-#[derive(Clone, Debug)]
-pub struct Walked {
+/// What a run found.
+pub(crate) struct Ran {
     /// The values asked for.
-    pub kept: Vec<Tensor>,
+    pub(crate) kept: Vec<Tensor>,
     /// The signals asked for, shaped like the values; zeros where none arrived.
-    pub gradients: Vec<Tensor>,
-    /// Wall time of each step of a plan.
-    pub(crate) seconds: Vec<f64>,
+    pub(crate) signals: Vec<Tensor>,
+    /// Wall time of each step.
+    seconds: Vec<f64>,
 }
 
 impl Plans {
-    /// The plan for these inputs and rules; `None` if the graph, a rule, the data type or the device is not one for
-    /// plans.
+    /// The plan for these inputs and rules; `None` if the graph, the data type or the device is not one for plans.
     ///
     /// # Errors
     /// If the shapes do not fit the graph.
@@ -116,7 +113,7 @@ impl Plans {
         inputs: &[(NodeId, Tensor)],
         keep: &[NodeId],
         wanted: &[NodeId],
-        composite: &Composite,
+        rules: &Rules,
     ) -> Result<Option<Arc<Plan>>> {
         let served = |(id, value): &(NodeId, Tensor)| {
             value.device().is_cpu()
@@ -125,7 +122,6 @@ impl Plans {
         if graph.backend() == Backend::Portable || graph.dtype() != DType::F32 || !inputs.iter().all(served) {
             return Ok(None);
         }
-        let Some(rules) = Rules::of(graph, composite, wanted) else { return Ok(None) };
         let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();
         let key =
             Key { inputs: sides, keep: keep.to_vec(), wanted: wanted.to_vec(), rules: rules.key().to_vec() };
@@ -166,7 +162,7 @@ impl Plan {
         packs: &Packs,
         inputs: &[(NodeId, Tensor)],
         key: Key,
-        rules: Rules,
+        rules: &Rules,
     ) -> Result<Option<Self>> {
         let constants = graph.nodes().filter_map(|(_, node)| node.constant());
         let fits = |value: &Tensor| {
@@ -180,10 +176,10 @@ impl Plan {
             inputs.iter().map(|(id, _)| *id).zip(key.inputs.iter().cloned()).collect();
         // Shapes that do not fit are reported by whoever runs the graph node by node.
         let Ok(Some(shapes)) = shapes::infer(graph, &sides) else { return Ok(None) };
-        let program = compile::compile(graph, packs, &rules, shapes, &key.keep, &key.wanted)?;
+        let program = compile::compile(graph, packs, rules, shapes, &key.keep, &key.wanted)?;
         let placement = Placement::of(&program);
         let last_reads = last_reads(&program);
-        Ok(Some(Self { key, rules, program, placement, last_reads, workspaces: Mutex::default() }))
+        Ok(Some(Self { key, program, placement, last_reads, workspaces: Mutex::default() }))
     }
 
     /// Runs the forward half, lets `seed` turn the outputs into gradients of them if there is a backward half, and
@@ -196,20 +192,21 @@ impl Plan {
         graph: &Graph,
         inputs: Vec<(NodeId, Tensor)>,
         batch: usize,
+        backward: Backward<'_>,
         seed: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
-    ) -> Result<(T, Walked)> {
+    ) -> Result<(T, Ran)> {
         self.with_workspace(|workspace| {
-            let runner = self.runner(graph, batch);
+            let runner = Runner { how: backward, ..self.runner(graph, batch) };
             runner.forward(workspace, inputs.into_iter().map(|(_, value)| value).collect())?;
             let (found, seeds) = seed(&self.outputs(graph, workspace)?)?;
             let kept = workspace.tensors(&self.program.kept)?;
-            let mut gradients = Vec::new();
+            let mut signals = Vec::new();
             if !self.key.wanted.is_empty() {
                 runner.backward(workspace, seeds)?;
-                gradients = runner.gradients(workspace)?;
+                signals = runner.gradients(workspace)?;
             }
             let seconds = std::mem::take(&mut workspace.seconds);
-            Ok((found, Walked { kept, gradients, seconds }))
+            Ok((found, Ran { kept, signals, seconds }))
         })
     }
 
@@ -233,7 +230,7 @@ impl Plan {
     fn runner<'a>(&'a self, graph: &'a Graph, batch: usize) -> Runner<'a> {
         Runner {
             graph,
-            rules: &self.rules,
+            how: Backward::default(),
             program: &self.program,
             placement: &self.placement,
             last_reads: &self.last_reads,
@@ -263,14 +260,8 @@ fn last_reads(program: &Program) -> Vec<Vec<Register>> {
 }
 
 impl Graph {
-    /// The plan for these inputs, if there is one.
-    pub(crate) fn plan(
-        &self,
-        x: &Inputs,
-        keep: &[NodeId],
-        wanted: &[NodeId],
-        composite: &Composite,
-    ) -> Result<Option<Arc<Plan>>> {
-        self.plans().get(self, &self.bind(x)?, keep, wanted, composite)
+    /// The plan for a forward run of these inputs, if there is one.
+    pub(crate) fn plan(&self, x: &Inputs, keep: &[NodeId]) -> Result<Option<Arc<Plan>>> {
+        self.plans().get(self, &self.bind(x)?, keep, &[], &Rules::default())
     }
 }

@@ -1,11 +1,11 @@
 //! Where the time of a planned run goes.
 
 use super::program::Instruction;
+use super::rules::{Backward, Rules};
 use super::run::Runner;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
-use crate::rule::Composite;
 use crate::target::Target;
 
 /// One step of a planned run.
@@ -31,12 +31,15 @@ impl Graph {
     /// As [`Graph::forward`], and if the target does not fit.
     pub fn profile(&self, x: &Inputs, target: &Target, wanted: &[NodeId]) -> Result<Option<Vec<StepTime>>> {
         let samples: Vec<usize> = (0..x.batch()?).collect();
-        let Some(plan) = self.plan(x, &[], wanted, &Composite::gradient())? else { return Ok(None) };
-        let (_, walked) =
-            plan.run(self, self.bind(x)?, x.batch()?, |outputs| target.seed(outputs, &samples))?;
+        let inputs = self.bind(x)?;
+        let Some(plan) = self.plans().get(self, &inputs, &[], wanted, &Rules::default())? else {
+            return Ok(None);
+        };
+        let seed = |outputs: &_| target.seed(outputs, &samples);
+        let (_, ran) = plan.run(self, inputs, x.batch()?, Backward::default(), seed)?;
         let runner = plan.runner(self, x.batch()?);
         let steps = plan.program.forward.iter().chain(&plan.program.backward);
-        let times = steps.zip(walked.seconds).enumerate();
+        let times = steps.zip(ran.seconds).enumerate();
         let time = |(at, (step, seconds))| {
             let (what, products) = runner.describe(step);
             StepTime { backward: at >= plan.program.forward.len(), what, seconds, products }

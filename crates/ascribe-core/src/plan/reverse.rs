@@ -138,7 +138,10 @@ impl Compiler<'_> {
             return Ok(());
         }
         let rule = self.rules.at(node);
-        if let (UnitKind::PlanarConv { .. }, Planned::Affine { .. }) = (kind, rule) {
+        if matches!(
+            (kind, rule),
+            (_, Planned::Opaque) | (UnitKind::PlanarConv { .. }, Planned::Affine { .. })
+        ) {
             self.on_tensors(walk, node);
             return Ok(());
         }

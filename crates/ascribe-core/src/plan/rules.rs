@@ -2,21 +2,38 @@
 
 use std::sync::Arc;
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Trace};
 use crate::rule::{Composite, Planned, Rule};
 
 /// The rules of a walk, node by node; none at all for the true gradient.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     planned: Vec<Planned>,
     rules: Vec<Arc<dyn Rule>>,
 }
 
+/// What the backward half of a plan calls upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backward<'a> {
+    pub(crate) rules: &'a Rules,
+    /// The values of a reference run, for rules that compare with one.
+    pub(crate) reference: Option<&'a Trace>,
+}
+
+/// The rules of the true gradient.
+static GRADIENT: Rules = Rules { planned: Vec::new(), rules: Vec::new() };
+
+impl Default for Backward<'_> {
+    fn default() -> Self {
+        Self { rules: &GRADIENT, reference: None }
+    }
+}
+
 impl Rules {
-    /// The rules of a composite on the way back to `wanted`; `None` if one of them is nothing that a plan knows.
-    pub(super) fn of(graph: &Graph, composite: &Composite, wanted: &[NodeId]) -> Option<Self> {
+    /// The rules of a composite on the way back to `wanted`.
+    pub(crate) fn of(graph: &Graph, composite: &Composite, wanted: &[NodeId]) -> Self {
         if composite.is_gradient() || wanted.is_empty() {
-            return Some(Self::default());
+            return Self::default();
         }
         let mut on_path = vec![false; graph.len()];
         for id in wanted {
@@ -28,13 +45,13 @@ impl Rules {
             let reached = node.inputs().iter().any(|i| on_path[i.index()]);
             on_path[id.index()] |= reached;
             let rule = if reached { composite.rule_for(graph, id) } else { &gradient };
-            all.planned.push(rule.planned(graph, id)?);
+            all.planned.push(rule.planned(graph, id));
             all.rules.push(rule.clone());
         }
-        Some(all)
+        all
     }
 
-    /// What tells these rules from others.
+    /// What a plan for these rules depends on.
     pub(super) fn key(&self) -> &[Planned] {
         &self.planned
     }
@@ -45,7 +62,7 @@ impl Rules {
     }
 
     /// The rule of a node, where it is not the true gradient.
-    pub(super) fn rule(&self, id: NodeId) -> Option<&dyn Rule> {
+    pub(crate) fn rule(&self, id: NodeId) -> Option<&dyn Rule> {
         let rule = self.rules.get(id.index())?;
         (self.at(id) != Planned::Gradient).then_some(&**rule)
     }

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::arena::{Arena, Placement};
 use super::program::{ImageId, Instruction, Operand, Program, Register, Tail};
-use super::rules::Rules;
+use super::rules::Backward;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Binary, Operator, Vjp, fast};
@@ -29,7 +29,7 @@ pub(super) struct Workspace {
 /// A program with what is needed to run it.
 pub(super) struct Runner<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) rules: &'a Rules,
+    pub(super) how: Backward<'a>,
     pub(super) program: &'a Program,
     pub(super) placement: &'a Placement,
     /// For each instruction, the registers that nobody reads after it.
@@ -331,8 +331,9 @@ impl Runner<'_> {
         let found = {
             let inputs = self.operands(workspace, operands)?;
             let output = workspace.value(output)?;
-            if let Some(rule) = self.rules.rule(node) {
-                rule.apply(&Site::of_values(self.graph, node, op, inputs, output, needs), &grad)?
+            if let Some(rule) = self.how.rules.rule(node) {
+                let at = (self.graph, node, op);
+                rule.apply(&Site::new(at, inputs, output, self.how.reference, needs), &grad)?
             } else {
                 let backend = self.graph.backend();
                 op.operator().vjp(&Vjp { inputs: &inputs, output, grad: &grad, needs: &needs, backend })?

@@ -4,16 +4,16 @@ use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 
 use super::program::Instruction;
+use super::rules::Rules;
 use crate::error::Result;
 use crate::graph::{Graph, GraphBuilder, NodeId};
 use crate::inputs::Inputs;
 use crate::model::Differentiable;
 use crate::ops::{
-    AveragePool, Backend, Binary, Conv, Grads, Kind, Linear, MaxPool, Pointwise, Reduce, ReduceFn, Structure,
-    Window,
+    AveragePool, Backend, Binary, Conv, Linear, MaxPool, Pointwise, Reduce, ReduceFn, Structure, Window,
 };
 use crate::random;
-use crate::rule::{Composite, Contributions, Planned, Rule, Site};
+use crate::rule::Composite;
 use crate::run::Run;
 use crate::target::Target;
 
@@ -162,7 +162,7 @@ fn plan_of(graph: &Graph, x: &Inputs, keep: &[NodeId], wanted: &[NodeId]) -> std
     let inputs = graph.bind(x).unwrap();
     graph
         .plans()
-        .get(graph, &inputs, keep, wanted, &Composite::gradient())
+        .get(graph, &inputs, keep, wanted, &Rules::default())
         .unwrap()
         .expect("the graph can be planned")
 }
@@ -361,54 +361,4 @@ fn other_sizes_and_places_get_plans_of_their_own() {
     }
 }
 
-/// A rule that only a plan can follow.
-#[derive(Debug)]
-struct PlannedOnly(Planned);
-
-impl Rule for PlannedOnly {
-    fn name(&self) -> String {
-        "planned".into()
-    }
-
-    fn apply(&self, site: &Site<'_>, _: &Tensor) -> Result<Grads> {
-        Err(site.undefined(self, "the walk visits the node"))
-    }
-
-    fn planned(&self, _: &Graph, _: NodeId) -> Option<Planned> {
-        Some(self.0)
-    }
-}
-
-#[test]
-fn rules_that_a_plan_knows_run_in_it() {
-    let mut net =
-        Net { builder: GraphBuilder::new(), draw: random::stream(8, random::Domain::DATA, 0), names: 0 };
-    let x = net.builder.input("x", &[Some(32), Some(8), Some(8)]);
-    let a = net.conv(x, [32, 32, 1], Window::new([3, 3]).padding([1, 1]));
-    let a = net.op(Pointwise::Relu, &[a]);
-    let b = net.conv(a, [32, 32, 1], Window::new([1, 1]));
-    let sum = net.op(Binary::Add, &[b, a]);
-    let sum = net.op(Pointwise::Relu, &[sum]);
-    let y = net.op(Reduce { function: ReduceFn::Mean, axes: vec![2, 3], keep: true }, &[sum]);
-    let y = net.op(Structure::Flatten { axis: 1 }, &[y]);
-    let graph = net.builder.finish(&[y]).unwrap();
-    let picture = picture(9, 832, 2);
-    let x = Inputs::single(picture.clone()).unwrap();
-    let affine = Planned::Affine { contributions: Contributions::Positive, epsilon: 1e-3, absorb: false };
-    let composites = [
-        Composite::gradient().on(Kind::Activation, PlannedOnly(Planned::Guided)),
-        Composite::gradient().on(Kind::Activation, PlannedOnly(Planned::Rectified)),
-        Composite::gradient()
-            .on(Kind::Affine, PlannedOnly(affine))
-            .on(Kind::Sum, PlannedOnly(Planned::Norm { epsilon: 1e-3 }))
-            .on(Kind::Average, PlannedOnly(Planned::Norm { epsilon: 1e-3 }))
-            .on(Kind::Activation, PlannedOnly(Planned::Pass)),
-    ];
-    for composite in composites {
-        let found = graph.propagate(&x, &Target::Class(3), &[0, 1], &composite).unwrap();
-        assert!(numbers(&found.values[0]).iter().any(|v| *v != 0.0));
-        let double = graph.to_dtype(DType::F64).unwrap();
-        let x = Inputs::single(picture.to_dtype(DType::F64).unwrap());
-        assert!(double.propagate(&x.unwrap(), &Target::Class(3), &[0, 1], &composite).is_err());
-    }
-}
+mod opaque;

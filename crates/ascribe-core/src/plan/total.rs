@@ -8,14 +8,13 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::{self, Buffer};
 use candle_core::Tensor;
 
-use super::Plan;
 use super::program::{ImageId, Instruction};
 use super::run::{Runner, Workspace};
+use super::{Plan, Rules};
 use crate::error::Result;
 use crate::gradient_sum::GradientSum;
 use crate::graph::Graph;
 use crate::inputs::Inputs;
-use crate::rule::Composite;
 use crate::target::Target;
 
 /// `Σ w g` so far.
@@ -79,7 +78,10 @@ impl Graph {
     /// A sum of gradients at inputs like `x`, if the last step of a plan can be shared.
     pub(crate) fn planned_sum(&self, x: &Inputs) -> Result<Option<PlanSum<'_>>> {
         let wanted = self.explained_nodes(x)?;
-        let Some(plan) = self.plan(x, &[], &wanted, &Composite::gradient())? else { return Ok(None) };
+        let rules = Rules::default();
+        let Some(plan) = self.plans().get(self, &self.bind(x)?, &[], &wanted, &rules)? else {
+            return Ok(None);
+        };
         Ok(Total::of(&plan).map(|total| PlanSum { graph: self, plan, total }))
     }
 }

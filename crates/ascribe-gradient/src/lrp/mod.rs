@@ -22,75 +22,17 @@
 //! Cost: one evaluation and one backward walk; ε takes about 2, z⁺ 4 and γ 8 times the arithmetic of a gradient at
 //! an affine node.
 
-mod affine;
-mod rule;
+use std::collections::{BTreeMap, BTreeSet};
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use ascribe_core::ops::{Kind, Op};
+use ascribe_core::relevance::{At, Bound, CompositeSpec, Entry, Numbers};
 use ascribe_core::{
-    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, GradientRule, Graph, NodeId,
-    Result, Selector, Task, Tensor, to_f64,
+    Card, Composite, Configured, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task, Tensor,
+    Walk, to_f64,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-pub use rule::{AffineRule, Gate, Norm, Part, Pass, Share, Term, Weights};
-
-/// A rule for affine nodes; its numbers are fields of [`Lrp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LrpRule {
-    /// [`AffineRule::epsilon`].
-    Epsilon,
-    /// [`AffineRule::gamma`].
-    Gamma,
-    /// [`AffineRule::z_plus`].
-    ZPlus,
-}
-
-/// Which rule affine nodes get by their operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LrpComposite {
-    /// z⁺ at convolutions, ε elsewhere (Kohlbrenner et al. 2020, "Towards Best Practice in Explaining Neural Network
-    /// Decisions with LRP").
-    #[default]
-    EpsilonPlus,
-    /// γ at convolutions, ε elsewhere.
-    EpsilonGamma,
-    /// ε everywhere.
-    Epsilon,
-    /// γ everywhere.
-    Gamma,
-    /// z⁺ everywhere.
-    ZPlus,
-}
-
-impl LrpComposite {
-    /// The rules of convolutions and of other affine nodes.
-    fn rules(self) -> (LrpRule, LrpRule) {
-        match self {
-            Self::EpsilonPlus => (LrpRule::ZPlus, LrpRule::Epsilon),
-            Self::EpsilonGamma => (LrpRule::Gamma, LrpRule::Epsilon),
-            Self::Epsilon => (LrpRule::Epsilon, LrpRule::Epsilon),
-            Self::Gamma => (LrpRule::Gamma, LrpRule::Gamma),
-            Self::ZPlus => (LrpRule::ZPlus, LrpRule::ZPlus),
-        }
-    }
-}
-
-/// What happens to the share of relevance that belongs to a bias.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bias {
-    /// The bias keeps it: relevance is lost on the way.
-    #[default]
-    Absorb,
-    /// The inputs get it: biases are left out of the denominators.
-    Zero,
-}
+pub use ascribe_core::relevance::{Bias, Preset as LrpComposite, RuleName as LrpRule};
 
 /// Configuration of layer-wise relevance propagation. The attribution has the input's shape.
 ///
@@ -111,33 +53,54 @@ pub enum Bias {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lrp {
-    /// Which rule affine nodes get by their operator.
-    pub composite: LrpComposite,
+    /// Which affine node gets which rule: the name of a table, or a list of entries such as
+    /// `{ "at": "first", "rule": "flat" }`, of which the first that a node matches counts.
+    #[setters(into)]
+    pub composite: CompositeSpec,
     /// Rule of the first affine layer, where it differs.
     #[setters(strip_option)]
     pub first: Option<LrpRule>,
-    /// Rules of single affine nodes, by name (in the graph's canonical form), where they differ.
+    /// Rules of affine nodes by name, or by a pattern with `*` and `?`, where they differ.
     pub layers: BTreeMap<String, LrpRule>,
     /// Stabiliser of the ε-rule.
     pub epsilon: f64,
     /// γ of the γ-rule.
     pub gamma: f64,
+    /// α of the αβ-rule.
+    pub alpha: f64,
+    /// β of the αβ-rule.
+    pub beta: f64,
     /// Stabiliser of all other rules.
     pub stabiliser: f64,
     /// What happens to the relevance of biases.
     pub bias: Bias,
+    /// The lowest values that the model's inputs can have, for the zᴮ-rule: a number, or one for each channel.
+    #[setters(strip_option)]
+    pub low: Option<Bound>,
+    /// The highest values that the model's inputs can have, for the zᴮ-rule.
+    #[setters(strip_option)]
+    pub high: Option<Bound>,
+    /// Nodes whose relevance is returned beside that of the input, by name or by a pattern with `*` and `?`: further
+    /// results `relevance.NAME`, shaped like the nodes' values.
+    pub collect: Vec<String>,
 }
 
 impl Default for Lrp {
     fn default() -> Self {
+        let Numbers { epsilon, gamma, alpha, beta, stabiliser, bias, low, high } = Numbers::default();
         Self {
-            composite: LrpComposite::EpsilonPlus,
+            composite: CompositeSpec::default(),
             first: None,
             layers: BTreeMap::new(),
-            epsilon: 1e-6,
-            gamma: 0.25,
-            stabiliser: 1e-6,
-            bias: Bias::Absorb,
+            epsilon,
+            gamma,
+            alpha,
+            beta,
+            stabiliser,
+            bias,
+            low,
+            high,
+            collect: Vec::new(),
         }
     }
 }
@@ -149,13 +112,9 @@ impl Lrp {
         self
     }
 
-    fn rule(&self, rule: LrpRule) -> AffineRule {
-        let rule = match rule {
-            LrpRule::Epsilon => AffineRule::epsilon(self.epsilon),
-            LrpRule::Gamma => AffineRule::gamma(self.gamma, self.stabiliser),
-            LrpRule::ZPlus => AffineRule::z_plus(self.stabiliser),
-        };
-        rule.absorb(self.bias == Bias::Absorb)
+    fn numbers(&self) -> Numbers {
+        let Self { epsilon, gamma, alpha, beta, stabiliser, bias, ref low, ref high, .. } = *self;
+        Numbers { epsilon, gamma, alpha, beta, stabiliser, bias, low: low.clone(), high: high.clone() }
     }
 
     /// The table of rules for a graph in canonical form.
@@ -163,32 +122,17 @@ impl Lrp {
     /// # Errors
     /// If it lacks a node that a rule is set for.
     pub fn rules(&self, graph: &Graph) -> Result<Composite> {
-        let (convolution, other) = self.composite.rules();
-        let mut table = Composite::gradient();
-        for (name, &rule) in &self.layers {
-            // Found by a name that it had before the graph was brought into canonical form, too.
-            let node = graph.node(graph.find(name)?);
-            table = table.with(Selector::Name(node.name().into()), self.rule(rule));
-        }
-        if let Some(rule) = self.first {
-            table = table.with(Selector::FirstAffine, self.rule(rule));
-        }
-        let norm = Norm { epsilon: self.stabiliser };
-        Ok(table
-            .with(Selector::Where(Arc::new(is_convolution)), self.rule(convolution))
-            .on(Kind::Affine, self.rule(other))
-            .on(Kind::Average, norm)
-            .on(Kind::Sum, norm)
-            .on(Kind::Activation, Pass)
-            .on(Kind::MaxPool, GradientRule)
-            .on(Kind::Structural, GradientRule)
-            .on(Kind::Blocking, GradientRule)
-            .otherwise(rule::Undefined))
+        let layers = self.layers.iter().map(|(name, rule)| Entry::new(At::Name(name.clone()), rule.clone()));
+        let first = self.first.iter().map(|rule| Entry::new(At::First, rule.clone()));
+        self.composite.composite(&layers.chain(first).collect::<Vec<_>>(), graph, &self.numbers())
     }
-}
 
-fn is_convolution(graph: &Graph, id: NodeId) -> bool {
-    graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
+    /// The nodes to collect relevance at, in the order of the graph.
+    fn collected(&self, graph: &Graph) -> Result<Vec<NodeId>> {
+        let found: Result<Vec<Vec<NodeId>>> = self.collect.iter().map(|name| graph.find_all(name)).collect();
+        let found: BTreeSet<NodeId> = found?.into_iter().flatten().collect();
+        Ok(found.into_iter().collect())
+    }
 }
 
 impl Configured for Lrp {
@@ -205,25 +149,20 @@ impl Configured for Lrp {
     };
 
     fn check(&self) -> Result<()> {
-        for (name, value) in
-            [("epsilon", self.epsilon), ("gamma", self.gamma), ("stabiliser", self.stabiliser)]
-        {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::invalid(name, value.to_string(), "0 or a positive number"));
-            }
-        }
-        Ok(())
+        self.numbers().check()
     }
 }
 
 impl Explainer<Graph> for Lrp {
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
         let graph = task.model.canonical()?;
-        let wanted = graph.explained_nodes(task.x)?;
+        let explained = graph.explained_nodes(task.x)?;
+        let collected = self.collected(&graph)?;
+        let wanted = [explained.as_slice(), &collected].concat();
         let rules = self.rules(&graph)?;
         let mut started = Vec::new();
-        let found = task.by_samples(|x, samples| {
-            let (scores, walked) = task.walk(&graph, x, &rules, &wanted, |outputs| {
+        let mut found = task.by_samples(|x, samples| {
+            let (scores, walked) = task.walk(&Walk::new(&graph, &rules, &wanted), x, |outputs| {
                 let (scores, seeds) = task.target.seed(outputs, samples)?;
                 let mut start = vec![0.0; samples.len()];
                 let mut relevance = Vec::with_capacity(seeds.len());
@@ -235,14 +174,17 @@ impl Explainer<Graph> for Lrp {
                 started.extend(start);
                 Ok((scores, relevance))
             })?;
-            Ok(Gradient { scores, values: walked.gradients })
+            Ok(Gradient { scores, values: walked.signals })
         })?;
+        let inner = found.values.split_off(explained.len());
         let mut arrived = vec![0.0; started.len()];
         for value in &found.values {
             arrived.iter_mut().zip(row_sums(value)?).for_each(|(sum, own)| *sum += own);
         }
         let notes = conservation(&started, &arrived).into_iter().collect();
-        Ok(Found { notes, expected_totals: Some(started), ..found.into() })
+        let named = collected.iter().map(|id| format!("relevance.{}", graph.node(*id).name()));
+        let extras = named.zip(inner).collect();
+        Ok(Found { notes, extras, expected_totals: Some(started), ..found.into() })
     }
 }
 

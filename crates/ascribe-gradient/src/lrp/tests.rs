@@ -1,5 +1,5 @@
 use ascribe_core::ops::{Binary, Linear, MatMul, Pointwise, Structure};
-use ascribe_core::{Device, GraphBuilder, Inputs, Method, NodeId, Run, Target};
+use ascribe_core::{Device, Error, GraphBuilder, Inputs, Method, NodeId, Run, Target};
 
 use super::*;
 
@@ -189,5 +189,32 @@ fn configuration_survives_json() -> Result<()> {
     let back: Lrp = serde_json::from_value(json).map_err(|e| Error::invalid("json", e.to_string(), "lrp"))?;
     assert_eq!(back, method);
     assert!(serde_json::from_str::<Lrp>(r#"{"epsilom": 1}"#).is_err());
+    Ok(())
+}
+
+#[test]
+fn relevance_of_layers_is_collected_on_the_way() -> Result<()> {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", &[Some(3)]);
+    let v = b.constant("v", tensor([[2.0, -1.0, -1.0], [1.0, 1.0, 1.0]])?);
+    let h = b.op("layer.0", Linear, &[x, v])?;
+    let a = b.op("act.0", Pointwise::Relu, &[h])?;
+    let w = b.constant("w", tensor([[1.0, 3.0]])?);
+    let y = b.op("layer.1", Linear, &[a, w])?;
+    let graph = b.finish(&[y])?;
+    // h = (1, 2), and the score is 1 + 6.
+    let method = Lrp { collect: vec!["act.0".into(), "layer.*".into()], ..exact(LrpComposite::Epsilon) };
+    let x = Inputs::single(tensor([X])?)?;
+    let found = method.explain(&graph, &x, &Target::Class(0), &Run::new())?;
+    let names: Vec<&str> = found.extras.keys().map(String::as_str).collect();
+    assert_eq!(names, ["relevance.act.0", "relevance.layer.0", "relevance.layer.1"]);
+    close(&flat(&found.extras["relevance.act.0"])?, &[1.0, 6.0]);
+    close(&flat(&found.extras["relevance.layer.0"])?, &[1.0, 6.0]);
+    close(&flat(&found.extras["relevance.layer.1"])?, &[7.0]);
+    let plain = exact(LrpComposite::Epsilon).explain(&graph, &x, &Target::Class(0), &Run::new())?;
+    close(&flat(found.values())?, &flat(plain.values())?);
+    let wrong = Lrp { collect: vec!["no*".into()], ..Lrp::default() };
+    let error = wrong.explain(&graph, &x, &Target::Class(0), &Run::new()).unwrap_err().to_string();
+    assert!(error.contains("'no*'"), "{error}");
     Ok(())
 }

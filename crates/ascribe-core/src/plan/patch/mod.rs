@@ -25,15 +25,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ascribe_kernels::blocked::BlockedShape;
 use candle_core::{DType, Tensor};
 
-use super::Plan;
 use super::arena::Placement;
 use super::program::{ImageId, Program};
 use super::run::{Runner, Workspace};
+use super::{Plan, Rules};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::inputs::{Inputs, Outputs};
 use crate::ops::fast;
-use crate::rule::Composite;
 use crate::variations::{Rectangle, Variations};
 use layout::Layout;
 use region::{Region, grouped};
@@ -109,7 +108,7 @@ impl Graph {
         let &[_, _, height, width] = inputs[input].1.dims() else { return Ok(None) };
         rectangles.iter().try_for_each(|rectangle| rectangle.check([height, width]))?;
         let rectangles: Vec<Region> = rectangles.iter().map(Region::from).collect();
-        let Some(plan) = self.plans().get(self, &inputs, &[], &[], &Composite::gradient())? else {
+        let Some(plan) = self.plans().get(self, &inputs, &[], &[], &Rules::default())? else {
             return Ok(None);
         };
         let register = plan.program.inputs[input];

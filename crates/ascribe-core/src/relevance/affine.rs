@@ -1,10 +1,12 @@
 //! An affine node `y = W x + b` as the generic rule needs it: applied to parts of x with parts of W and b, in both
 //! directions.
 
-use ascribe_core::ops::{Backend, Binary, Op, Operator, Pointwise, Slot, Vjp};
-use ascribe_core::{Result, Rule, Site, Tensor};
+use candle_core::Tensor;
 
-use super::rule::{Term, Weights};
+use super::terms::{Term, Weights};
+use crate::error::Result;
+use crate::ops::{Backend, Binary, Op, Operator, Pointwise, Slot, Vjp};
+use crate::rule::{Rule, Site};
 
 /// An affine node, with its parameters modified for one term of a rule.
 pub(super) struct Affine<'a> {
@@ -39,9 +41,8 @@ impl<'a> Affine<'a> {
         };
         let x = site.inputs()[data];
         let other = site.inputs().iter().enumerate().find(|(i, _)| *i != data).map(|(_, value)| *value);
-        let scalar = |value: f64| {
-            Ok::<_, ascribe_core::Error>(Tensor::new(&[value], x.device())?.to_dtype(x.dtype())?)
-        };
+        let scalar =
+            |value: f64| -> Result<Tensor> { Ok(Tensor::new(&[value], x.device())?.to_dtype(x.dtype())?) };
         let form = match (site.op(), other) {
             (Op::Binary(Binary::Add), Some(c)) => {
                 Form::Elementwise { weight: scalar(1.0)?, bias: Some(c.clone()) }

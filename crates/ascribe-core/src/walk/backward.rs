@@ -1,9 +1,9 @@
-//! The backward walk: one traversal that every white-box method shares.
+//! The walk from node to node.
 
 use candle_core::Tensor;
 
-use super::{Body, Graph, NodeId, Trace};
 use crate::error::{Error, Result};
+use crate::graph::{Body, Graph, NodeId, Trace};
 use crate::ops::{Backend, Binary, Operator};
 use crate::rule::{Composite, Site};
 
@@ -76,7 +76,8 @@ impl Graph {
             }
             let signal = if stop[id.0] { values[id.0].clone() } else { values[id.0].take() };
             let Some(signal) = signal else { continue };
-            let site = Site::new(self, id, op, trace, reference, needs)?;
+            let inputs: Result<Vec<&Tensor>> = node.inputs.iter().map(|i| trace.value(*i)).collect();
+            let site = Site::new((self, id, op), inputs?, trace.value(id)?, reference, needs);
             let signals = composite
                 .rule_for(self, id)
                 .apply(&site, &signal)

@@ -1,0 +1,70 @@
+//! Finding the nodes that somebody speaks of.
+
+use wildmatch::WildMatch;
+
+use super::{Graph, NodeId};
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::ops::Kind;
+
+impl Graph {
+    /// The nodes that depend on an input and whose name matches a pattern, in which `*` stands for any characters and `?` for
+    /// one; without them, [`Graph::find`].
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find_all(&self, pattern: &str) -> Result<Vec<NodeId>> {
+        if !pattern.contains(['*', '?']) {
+            return Ok(vec![self.find(pattern)?]);
+        }
+        let matcher = WildMatch::new(pattern);
+        let meant = self.nodes().filter(|(id, node)| self.is_dynamic(*id) && matcher.matches(node.name()));
+        let found: Vec<NodeId> = meant.map(|(id, _)| id).collect();
+        if found.is_empty() {
+            let problem = format!("'{pattern}' matches none");
+            return Err(Error::invalid(
+                "names of nodes",
+                problem,
+                "a pattern with * and ? that a name matches",
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The nodes of the explained inputs, in the order of `x`.
+    ///
+    /// # Errors
+    /// If an explained input is not one of the graph's, or nothing is explained (tokens have no gradient: the
+    /// message names the embeddings where the graph can be cut).
+    pub fn explained_nodes(&self, x: &Inputs) -> Result<Vec<NodeId>> {
+        let nodes: Result<Vec<NodeId>> = x
+            .explained()
+            .map(|input| match self.inputs() {
+                [only] if input.name.is_empty() => Ok(*only),
+                _ => self.find(&input.name),
+            })
+            .collect();
+        let nodes = nodes?;
+        if nodes.is_empty() {
+            let cuts: Vec<&str> =
+                self.nodes().filter(|(id, _)| self.is_embedding(*id)).map(|(_, n)| n.name()).collect();
+            return Err(Error::invalid(
+                "inputs",
+                "none can be explained: integers have no gradient, and fixed inputs are not varied",
+                if cuts.is_empty() {
+                    "a floating-point input".to_string()
+                } else {
+                    format!("attribution at an embedding, `Location::Layer` with one of {cuts:?}")
+                },
+            ));
+        }
+        Ok(nodes)
+    }
+
+    /// Whether a node looks up rows of a constant table by dynamic indices.
+    pub fn is_embedding(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        self.kind(id) == Kind::Structural
+            && matches!(node.inputs(), [table, index] if !self.is_dynamic(*table) && self.is_dynamic(*index))
+    }
+}

@@ -1,0 +1,35 @@
+//! Relevance propagation: rules that hand what arrives at a node on to its inputs in proportion to what each contributes.
+//!
+//! Rules for affine nodes are one rule, [`AffineRule`], described by data; [`Norm`] and [`Pass`] serve sums, averages and
+//! activations. Which node gets which rule is a list of [`Entry`], in Rust and in JSON, or the name of a [`Preset`], which is
+//! such a list. [`CompositeSpec`] turns them into the [`Composite`](crate::Composite) of a graph.
+
+mod affine;
+mod basic;
+mod bound;
+mod presets;
+mod spec;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+pub use basic::{Norm, Pass};
+pub use bound::Bound;
+pub use presets::Preset;
+pub use spec::{At, Bias, CompositeSpec, Entry, Numbers, RuleName};
+pub use terms::{AffineRule, Gate, Part, Share, Term, Weights};
+
+/// R / stab(d); 0 where ε and d are both 0.
+fn quotient(signal: &Tensor, denominator: &Tensor, epsilon: f64) -> Result<Tensor> {
+    if epsilon == 0.0 {
+        let zero = denominator.eq(0.0)?;
+        let safe = zero.where_cond(&denominator.ones_like()?, denominator)?;
+        return Ok(zero.where_cond(&signal.zeros_like()?, &(signal / safe)?)?);
+    }
+    let sign = ((denominator.ge(0.0)?.to_dtype(denominator.dtype())? * 2.0)? - 1.0)?;
+    Ok((signal / (denominator + (sign * epsilon)?)?)?)
+}

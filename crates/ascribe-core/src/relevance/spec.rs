@@ -1,0 +1,357 @@
+//! Which affine node gets which rule, as data.
+
+use std::sync::Arc;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor, value};
+use serde::{Deserialize, Serialize};
+
+use super::basic::{Norm, Pass, Undefined};
+use super::bound::Bound;
+use super::presets::Preset;
+use super::terms::AffineRule;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId};
+use crate::ops::{Kind, Op, Slot};
+use crate::rule::{Composite, Gradient, Selector};
+
+/// Which affine nodes an entry is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum At {
+    /// All.
+    All,
+    /// The first layers: see [`Selector::FirstAffine`].
+    First,
+    /// Convolutions and transposed convolutions.
+    Convolution,
+    /// All but convolutions.
+    Linear,
+    /// Nodes whose name matches a pattern, in which `*` stands for any characters and `?` for one. A name without them may
+    /// be one from before the graph was brought into canonical form.
+    Name(String),
+    /// Layers, that is affine nodes with a weight, by their number from the input on, in the order of the graph.
+    Layers {
+        /// The first, counted from 0.
+        from: usize,
+        /// The one behind the last; all that follow if it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<usize>,
+    },
+}
+
+/// A rule for affine nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleName {
+    /// [`AffineRule::epsilon`].
+    Epsilon,
+    /// [`AffineRule::gamma`].
+    Gamma,
+    /// [`AffineRule::z_plus`].
+    ZPlus,
+    /// [`AffineRule::epsilon`] with ε = 0.
+    Zero,
+    /// [`AffineRule::alpha_beta`].
+    AlphaBeta,
+    /// [`AffineRule::w_square`].
+    WSquare,
+    /// [`AffineRule::flat`].
+    Flat,
+    /// [`AffineRule::z_box`].
+    Box,
+    /// [`Pass`]: relevance passes as it is, where input and output have the same shape.
+    Pass,
+    /// The true gradient.
+    Gradient,
+    /// A rule written out.
+    Terms(AffineRule),
+}
+
+/// What happens to the share of relevance that belongs to a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bias {
+    /// The bias keeps it: relevance is lost on the way.
+    #[default]
+    Absorb,
+    /// The inputs get it: biases are left out of the denominators.
+    Zero,
+}
+
+/// The numbers of the rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers {
+    /// Stabiliser of the ε-rule.
+    pub epsilon: f64,
+    /// γ of the γ-rule.
+    pub gamma: f64,
+    /// α of the αβ-rule.
+    pub alpha: f64,
+    /// β of the αβ-rule.
+    pub beta: f64,
+    /// Stabiliser of all other rules.
+    pub stabiliser: f64,
+    /// What happens to the relevance of biases.
+    pub bias: Bias,
+    /// The lowest values that the model's inputs can have, for the zᴮ-rule.
+    pub low: Option<Bound>,
+    /// The highest values that the model's inputs can have, for the zᴮ-rule.
+    pub high: Option<Bound>,
+}
+
+impl Default for Numbers {
+    /// ε = stabiliser = 10⁻⁶, γ = ¼, α = 2, β = 1; biases absorb relevance.
+    fn default() -> Self {
+        let bias = Bias::Absorb;
+        Self {
+            epsilon: 1e-6,
+            gamma: 0.25,
+            alpha: 2.0,
+            beta: 1.0,
+            stabiliser: 1e-6,
+            bias,
+            low: None,
+            high: None,
+        }
+    }
+}
+
+/// A rule for some affine nodes. Numbers that are given replace those of [`Numbers`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Which nodes.
+    pub at: At,
+    /// Their rule.
+    pub rule: RuleName,
+    /// ε.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// γ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
+    /// α.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// β.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    /// The stabiliser of rules other than ε.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stabiliser: Option<f64>,
+    /// What happens to the relevance of biases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<Bias>,
+    /// The lowest values of the node's input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<Bound>,
+    /// The highest values of the node's input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<Bound>,
+}
+
+/// A table of rules for affine nodes: by name, or entry by entry, of which the first that a node matches counts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum CompositeSpec {
+    /// A usual table.
+    Preset(Preset),
+    /// A table of one's own. Affine nodes that no entry matches have no rule.
+    Entries(Vec<Entry>),
+}
+
+impl Default for CompositeSpec {
+    fn default() -> Self {
+        Self::Preset(Preset::default())
+    }
+}
+
+impl From<Preset> for CompositeSpec {
+    fn from(preset: Preset) -> Self {
+        Self::Preset(preset)
+    }
+}
+
+impl From<Vec<Entry>> for CompositeSpec {
+    fn from(entries: Vec<Entry>) -> Self {
+        Self::Entries(entries)
+    }
+}
+
+impl<'de> Deserialize<'de> for CompositeSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = CompositeSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a table of rules, or a list of entries { \"at\": …, \"rule\": … }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<CompositeSpec, E> {
+                Preset::deserialize(value::StrDeserializer::new(name)).map(CompositeSpec::Preset)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<CompositeSpec, A::Error> {
+                Vec::deserialize(value::SeqAccessDeserializer::new(seq)).map(CompositeSpec::Entries)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Entry {
+    /// A rule with the usual numbers.
+    pub fn new(at: At, rule: RuleName) -> Self {
+        Self {
+            at,
+            rule,
+            epsilon: None,
+            gamma: None,
+            alpha: None,
+            beta: None,
+            stabiliser: None,
+            bias: None,
+            low: None,
+            high: None,
+        }
+    }
+
+    /// The numbers that count here.
+    fn numbers(&self, usual: &Numbers) -> Numbers {
+        Numbers {
+            epsilon: self.epsilon.unwrap_or(usual.epsilon),
+            gamma: self.gamma.unwrap_or(usual.gamma),
+            alpha: self.alpha.unwrap_or(usual.alpha),
+            beta: self.beta.unwrap_or(usual.beta),
+            stabiliser: self.stabiliser.unwrap_or(usual.stabiliser),
+            bias: self.bias.unwrap_or(usual.bias),
+            low: self.low.clone().or_else(|| usual.low.clone()),
+            high: self.high.clone().or_else(|| usual.high.clone()),
+        }
+    }
+
+    /// Adds this entry to a composite.
+    fn add(&self, composite: Composite, graph: &Graph, usual: &Numbers) -> Result<Composite> {
+        let numbers = self.numbers(usual);
+        numbers.check()?;
+        let selector = self.at.selector(graph)?;
+        let rule = match &self.rule {
+            RuleName::Pass => return Ok(composite.with(selector, Pass)),
+            RuleName::Gradient => return Ok(composite.with(selector, Gradient)),
+            RuleName::Terms(rule) => {
+                rule.check()?;
+                rule.clone()
+            }
+            RuleName::Epsilon => AffineRule::epsilon(numbers.epsilon),
+            RuleName::Gamma => AffineRule::gamma(numbers.gamma, numbers.stabiliser),
+            RuleName::ZPlus => AffineRule::z_plus(numbers.stabiliser),
+            RuleName::Zero => AffineRule::epsilon(0.0),
+            RuleName::AlphaBeta => AffineRule::alpha_beta(numbers.alpha, numbers.beta, numbers.stabiliser),
+            RuleName::WSquare => AffineRule::w_square(numbers.stabiliser),
+            RuleName::Flat => AffineRule::flat(numbers.stabiliser),
+            RuleName::Box => AffineRule::z_box(numbers.stabiliser),
+        };
+        let absorb = rule.absorb && numbers.bias == Bias::Absorb;
+        let (low, high) = (rule.low.clone().or(numbers.low), rule.high.clone().or(numbers.high));
+        Ok(composite.with(selector, AffineRule { absorb, low, high, ..rule }))
+    }
+}
+
+impl Numbers {
+    /// Checks that the numbers are finite, and those that must not be negative are not.
+    ///
+    /// # Errors
+    /// Names the number.
+    pub fn check(&self) -> Result<()> {
+        let all = [
+            ("epsilon", self.epsilon),
+            ("gamma", self.gamma),
+            ("alpha", self.alpha),
+            ("beta", self.beta),
+            ("stabiliser", self.stabiliser),
+        ];
+        match all.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+            Some((name, value)) => Err(Error::invalid(*name, value.to_string(), "0 or a positive number")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl At {
+    /// # Errors
+    /// If no affine node of the graph is meant.
+    fn selector(&self, graph: &Graph) -> Result<Selector> {
+        Ok(match self {
+            Self::All => Selector::Kind(Kind::Affine),
+            Self::First => Selector::FirstAffine,
+            Self::Convolution => Selector::Where(Arc::new(is_convolution)),
+            Self::Linear => Selector::Where(Arc::new(|graph, id| {
+                graph.kind(id) == Kind::Affine && !is_convolution(graph, id)
+            })),
+            Self::Name(pattern) => {
+                let mut meant = graph.find_all(pattern)?;
+                meant.retain(|&id| graph.kind(id) == Kind::Affine);
+                if meant.is_empty() {
+                    let problem = format!("'{pattern}' is no affine node");
+                    return Err(Error::invalid(
+                        "name of a layer",
+                        problem,
+                        "a convolution, linear layer or the like",
+                    ));
+                }
+                Selector::Where(Arc::new(move |_, id| meant.contains(&id)))
+            }
+            &Self::Layers { from, to } => {
+                let layers: Vec<NodeId> =
+                    graph.nodes().map(|(id, _)| id).filter(|&id| is_layer(graph, id)).collect();
+                let to = to.unwrap_or(layers.len());
+                if from >= to || to > layers.len() {
+                    let expected = format!("a part of the graph's {} layers", layers.len());
+                    return Err(Error::invalid("layers", format!("from {from} to {to}"), expected));
+                }
+                let meant = layers[from..to].to_vec();
+                Selector::Where(Arc::new(move |_, id| meant.contains(&id)))
+            }
+        })
+    }
+}
+
+impl CompositeSpec {
+    /// The table of a graph in canonical form: `before` for the nodes that they match, then the entries, the ε-rule without
+    /// parameters for sums and averages, activations that pass, and true gradients where values only move. Other nodes have
+    /// no rule: an error that names them.
+    ///
+    /// # Errors
+    /// If a number is negative or infinite, or a node that an entry names does not exist.
+    pub fn composite(&self, before: &[Entry], graph: &Graph, numbers: &Numbers) -> Result<Composite> {
+        numbers.check()?;
+        let own = match self {
+            Self::Preset(preset) => preset.entries(),
+            Self::Entries(entries) => entries.clone(),
+        };
+        let mut table = Composite::gradient();
+        for entry in before.iter().chain(&own) {
+            table = entry.add(table, graph, numbers)?;
+        }
+        let norm = Norm { epsilon: numbers.stabiliser };
+        Ok(table
+            .on(Kind::Average, norm)
+            .on(Kind::Sum, norm)
+            .on(Kind::Activation, Pass)
+            .on(Kind::MaxPool, Gradient)
+            .on(Kind::Structural, Gradient)
+            .on(Kind::Blocking, Gradient)
+            .otherwise(Undefined))
+    }
+}
+
+fn is_convolution(graph: &Graph, id: NodeId) -> bool {
+    graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
+}
+
+/// Whether a node is affine with a weight.
+fn is_layer(graph: &Graph, id: NodeId) -> bool {
+    let weighs = |slot| graph.slot(id, slot) == Slot::Weight;
+    graph.kind(id) == Kind::Affine && (0..graph.node(id).inputs().len()).any(weighs)
+}

@@ -1,0 +1,275 @@
+//! The rule for affine nodes, described by data.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::affine::Affine;
+use super::bound::Bound;
+use super::quotient;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, NodeId};
+use crate::ops::Grads;
+use crate::rule::{Contributions, Planned, Rule, Site};
+
+/// What a term takes for x.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// x.
+    #[default]
+    All,
+    /// x⁺ = max(x, 0).
+    Positive,
+    /// x⁻ = min(x, 0).
+    Negative,
+    /// 1 everywhere.
+    One,
+    /// The lowest values that x can have.
+    Low,
+    /// The highest values that x can have.
+    High,
+}
+
+/// max(x, 0)
+fn positive(x: &Tensor) -> Result<Tensor> {
+    Ok(x.relu()?)
+}
+
+/// min(x, 0)
+fn negative(x: &Tensor) -> Result<Tensor> {
+    Ok(x.minimum(&x.zeros_like()?)?)
+}
+
+/// What a term makes of weights or biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// W.
+    #[default]
+    All,
+    /// W⁺ = max(W, 0).
+    Positive,
+    /// W⁻ = min(W, 0).
+    Negative,
+    /// W + γ W⁺.
+    FavourPositive(f64),
+    /// W + γ W⁻.
+    FavourNegative(f64),
+    /// W², value by value.
+    Squared,
+    /// 1 everywhere.
+    One,
+}
+
+impl Weights {
+    pub(super) fn of(self, w: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::All => w.clone(),
+            Self::Positive => positive(w)?,
+            Self::Negative => negative(w)?,
+            Self::FavourPositive(gamma) => (w + (positive(w)? * gamma)?)?,
+            Self::FavourNegative(gamma) => (w + (negative(w)? * gamma)?)?,
+            Self::Squared => w.sqr()?,
+            Self::One => w.ones_like()?,
+        })
+    }
+}
+
+/// A contribution ± (x_t W_t + b_t) to a share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Term {
+    /// What stands for x: x_t.
+    pub input: Part,
+    /// The weights W_t.
+    pub weights: Weights,
+    /// The bias b_t, if the term has one. It takes part in the denominator only.
+    pub bias: Option<Weights>,
+    /// Whether the contribution is subtracted.
+    pub minus: bool,
+}
+
+/// For which outputs a share is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// All.
+    #[default]
+    Always,
+    /// Those with z = W x + b > 0.
+    Positive,
+    /// Those with z < 0.
+    Negative,
+}
+
+/// A share of the relevance, divided among the inputs in proportion to the terms' contributions:
+/// R_i += Σ_t ± x_t,i [W_tᵀ s]_i, with s = factor · gate(z) · R / stab(Σ_t ± (W_t x_t + b_t)).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    /// For which outputs.
+    pub gate: Gate,
+    /// How much of the relevance.
+    pub factor: f64,
+    /// The contributions.
+    pub terms: Vec<Term>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { gate: Gate::Always, factor: 1.0, terms: Vec::new() }
+    }
+}
+
+impl Share {
+    /// A share for all outputs.
+    pub(super) fn of(terms: Vec<Term>) -> Self {
+        Self { terms, ..Self::default() }
+    }
+}
+
+/// A rule for affine nodes `y = W x + b`: shares of the relevance, each divided in proportion to contributions, with
+/// stab(d) = d + ε sign(d), sign(0) = 1.
+///
+/// It applies to every affine operator: convolutions, linear layers, products with and sums with constants. The rules of
+/// the family are values of this type: see [`AffineRule::epsilon`] and its siblings; one that is not among them is another
+/// value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AffineRule {
+    /// For messages.
+    pub name: String,
+    /// The shares.
+    pub shares: Vec<Share>,
+    /// The stabiliser ε; 0 gives nothing to contributions that sum to exactly 0.
+    pub epsilon: f64,
+    /// Whether biases take part in denominators, and so absorb relevance.
+    pub absorb: bool,
+    /// The lowest values that x can have, for terms that need them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<Bound>,
+    /// The highest values that x can have, for terms that need them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<Bound>,
+}
+
+impl Default for AffineRule {
+    fn default() -> Self {
+        Self::new("affine", 1e-6, Vec::new())
+    }
+}
+
+impl AffineRule {
+    /// A rule from its parts, with biases in the denominators.
+    pub fn new(name: &str, epsilon: f64, shares: Vec<Share>) -> Self {
+        Self { name: name.into(), shares, epsilon, absorb: true, low: None, high: None }
+    }
+
+    /// Sets whether biases take part in denominators.
+    pub fn absorb(self, absorb: bool) -> Self {
+        Self { absorb, ..self }
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// If there are no shares, a share has no terms, or the stabiliser is negative.
+    pub fn check(&self) -> Result<()> {
+        if self.shares.is_empty() || self.shares.iter().any(|share| share.terms.is_empty()) {
+            return Err(Error::invalid("rule", "has no share, or one without terms", "at least one of each"));
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return Err(Error::invalid("epsilon", self.epsilon.to_string(), "0 or a positive number"));
+        }
+        Ok(())
+    }
+
+    /// What stands for x in a term.
+    fn part(&self, part: Part, x: &Tensor) -> Result<Tensor> {
+        let bound = |bound: &Option<Bound>, name: &str| match bound {
+            Some(bound) => bound.like(x),
+            None => Err(Error::invalid(name, "is not set", "the range of the inputs, which this rule needs")),
+        };
+        match part {
+            Part::All => Ok(x.clone()),
+            Part::Positive => positive(x),
+            Part::Negative => negative(x),
+            Part::One => Ok(x.ones_like()?),
+            Part::Low => bound(&self.low, "low"),
+            Part::High => bound(&self.high, "high"),
+        }
+    }
+}
+
+impl Rule for AffineRule {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
+        let node = Affine::new(site, self)?;
+        let mut signals: Grads = vec![None; site.inputs().len()];
+        if !site.needs()[node.data] {
+            return Ok(signals);
+        }
+        let z = if self.shares.iter().all(|s| s.gate == Gate::Always) {
+            None
+        } else if self.absorb {
+            Some(site.output().clone())
+        } else {
+            Some(node.forward(node.x(), &node.modified(Weights::All, None)?)?)
+        };
+        let mut sum: Option<Tensor> = None;
+        for share in &self.shares {
+            let mut contributions = Vec::with_capacity(share.terms.len());
+            let mut denominator: Option<Tensor> = None;
+            for term in &share.terms {
+                let (x, parameters) =
+                    (self.part(term.input, node.x())?, term.parameters(&node, self.absorb)?);
+                add(&mut denominator, node.forward(&x, &parameters)?, term.minus)?;
+                contributions.push((x, parameters, term.minus));
+            }
+            let Some(denominator) = denominator else { continue };
+            let gated = gated(signal, share.gate, z.as_ref())?;
+            let s = (quotient(&gated, &denominator, self.epsilon)? * share.factor)?;
+            for (x, parameters, minus) in contributions {
+                if let Some(back) = node.transpose(&s, &parameters)? {
+                    add(&mut sum, (x * back)?, minus)?;
+                }
+            }
+        }
+        signals[node.data] = sum;
+        Ok(signals)
+    }
+
+    fn planned(&self, _: &Graph, _: NodeId) -> Planned {
+        let contributions = if self.shares == Self::epsilon(0.0).shares {
+            Contributions::All
+        } else if self.shares == Self::z_plus(0.0).shares {
+            Contributions::Positive
+        } else {
+            return Planned::Opaque;
+        };
+        Planned::Affine { contributions, epsilon: self.epsilon, absorb: self.absorb }
+    }
+}
+
+/// Adds to a sum, or subtracts from it.
+fn add(sum: &mut Option<Tensor>, value: Tensor, minus: bool) -> Result<()> {
+    *sum = Some(match (sum.take(), minus) {
+        (Some(old), false) => (old + value)?,
+        (Some(old), true) => (old - value)?,
+        (None, false) => value,
+        (None, true) => value.neg()?,
+    });
+    Ok(())
+}
+
+fn gated(signal: &Tensor, gate: Gate, z: Option<&Tensor>) -> Result<Tensor> {
+    let mask = match (gate, z) {
+        (Gate::Positive, Some(z)) => z.gt(0.0)?,
+        (Gate::Negative, Some(z)) => z.lt(0.0)?,
+        _ => return Ok(signal.clone()),
+    };
+    Ok((signal * mask.to_dtype(signal.dtype())?)?)
+}

@@ -1,0 +1,116 @@
+//! Which rule a node gets.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+use super::{Gradient, Rule};
+use crate::graph::{Graph, NodeId};
+use crate::ops::{Kind, Slot};
+
+/// A condition on a node of a graph. It does not see values: which rule a node gets is decided before anything runs.
+pub type Predicate = Arc<dyn Fn(&Graph, NodeId) -> bool + Send + Sync>;
+
+/// Which nodes a rule is for.
+#[derive(Clone)]
+pub enum Selector {
+    /// Nodes of this kind.
+    Kind(Kind),
+    /// The node of this name.
+    Name(String),
+    /// Affine nodes with a weight whose data comes straight from a model input, through structural nodes at
+    /// most: the first layer.
+    FirstAffine,
+    /// Nodes that fulfil a condition.
+    Where(Predicate),
+}
+
+impl Debug for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "Kind({kind:?})"),
+            Self::Name(name) => write!(f, "Name({name:?})"),
+            Self::FirstAffine => write!(f, "FirstAffine"),
+            Self::Where(_) => write!(f, "Where(…)"),
+        }
+    }
+}
+
+impl Selector {
+    fn matches(&self, graph: &Graph, id: NodeId) -> bool {
+        match self {
+            Self::Kind(kind) => graph.kind(id) == *kind,
+            Self::Name(name) => graph.node(id).name() == name,
+            Self::FirstAffine => is_first_affine(graph, id),
+            Self::Where(condition) => condition(graph, id),
+        }
+    }
+}
+
+/// Whether a node is affine with a weight and no other such node, nor anything that changes values, lies
+/// between it and the inputs.
+pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
+    let has_weight =
+        |id: NodeId| (0..graph.node(id).inputs().len()).any(|i| graph.slot(id, i) == Slot::Weight);
+    if graph.kind(id) != Kind::Affine || !has_weight(id) {
+        return false;
+    }
+    let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
+    while let Some(at) = stack.pop() {
+        match graph.kind(at) {
+            Kind::Input | Kind::Constant => {}
+            Kind::Structural => stack.extend(graph.node(at).inputs()),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// A table of rules: the first entry whose selector matches a node gives the node's rule.
+#[derive(Clone, Debug)]
+pub struct Composite {
+    entries: Vec<(Selector, Arc<dyn Rule>)>,
+    fallback: Arc<dyn Rule>,
+    /// Whether the fallback is the true gradient.
+    plain: bool,
+}
+
+impl Default for Composite {
+    fn default() -> Self {
+        Self::gradient()
+    }
+}
+
+impl Composite {
+    /// The true gradient everywhere.
+    pub fn gradient() -> Self {
+        Self { entries: Vec::new(), fallback: Arc::new(Gradient), plain: true }
+    }
+
+    /// Whether this is the true gradient everywhere.
+    pub fn is_gradient(&self) -> bool {
+        self.plain && self.entries.is_empty()
+    }
+
+    /// Adds an entry behind those that exist.
+    pub fn with(mut self, selector: Selector, rule: impl Rule + 'static) -> Self {
+        self.entries.push((selector, Arc::new(rule)));
+        self
+    }
+
+    /// Adds an entry for a kind of node.
+    pub fn on(self, kind: Kind, rule: impl Rule + 'static) -> Self {
+        self.with(Selector::Kind(kind), rule)
+    }
+
+    /// Sets the rule of nodes that no entry matches.
+    pub fn otherwise(mut self, rule: impl Rule + 'static) -> Self {
+        self.fallback = Arc::new(rule);
+        self.plain = false;
+        self
+    }
+
+    /// The rule for a node.
+    pub fn rule_for(&self, graph: &Graph, id: NodeId) -> &Arc<dyn Rule> {
+        self.entries.iter().find(|(s, _)| s.matches(graph, id)).map_or(&self.fallback, |(_, rule)| rule)
+    }
+}

@@ -1,0 +1,178 @@
+//! The backward walk: one traversal that every white-box method shares.
+//!
+//! A walk is a forward run and the way back, from signals at the outputs to the nodes that are asked for, with the rule
+//! that a [`Composite`] has for each node. It runs as a compiled plan where the graph has one (CPU, f32), and from node to
+//! node ([`Graph::backward`]) otherwise. [`Task::walk`](crate::Task::walk) counts what it costs.
+
+mod backward;
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Keep, NodeId, Trace};
+use crate::inputs::{Inputs, Outputs};
+use crate::model::Gradient;
+use crate::plan::{Backward, Rules};
+use crate::rule::Composite;
+use crate::target::Target;
+
+pub use backward::Signals;
+
+/// A walk over a graph: where to, by which rules, and what else to bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk<'a> {
+    graph: &'a Graph,
+    composite: &'a Composite,
+    wanted: &'a [NodeId],
+    keep: &'a [NodeId],
+    reference: Option<&'a Inputs>,
+}
+
+/// What a walk found.
+#[derive(Clone, Debug)]
+pub struct Walked {
+    /// The values of the nodes to keep.
+    pub kept: Vec<Tensor>,
+    /// What arrived at the nodes wanted, shaped like their values; zeros where no signal arrived.
+    pub signals: Vec<Tensor>,
+    /// The outputs of the reference run, if there was one.
+    pub reference: Option<Outputs>,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk to these nodes, whichever they are.
+    pub fn new(graph: &'a Graph, composite: &'a Composite, wanted: &'a [NodeId]) -> Self {
+        Self { graph, composite, wanted, keep: &[], reference: None }
+    }
+
+    /// Brings the values of these nodes, too.
+    pub fn keeping(self, nodes: &'a [NodeId]) -> Self {
+        Self { keep: nodes, ..self }
+    }
+
+    /// Runs these inputs first, one row for each that is explained, for rules that compare with them
+    /// ([`crate::Site::reference`]).
+    pub fn against(self, reference: &'a Inputs) -> Self {
+        Self { reference: Some(reference), ..self }
+    }
+
+    /// The inputs of the reference run.
+    pub(crate) fn reference(&self) -> Option<&'a Inputs> {
+        self.reference
+    }
+
+    /// Walks from whatever signals `start` makes of the outputs, one per output, beside anything that it wants returned.
+    ///
+    /// # Errors
+    /// If the inputs do not fit the graph, or the reference has other rows; if a rule is not defined for a node or lacks the
+    /// reference; those of `start`.
+    pub fn run<T>(
+        &self,
+        x: &Inputs,
+        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
+        let graph = self.graph;
+        let rules = Rules::of(graph, self.composite, self.wanted);
+        let compared = self.reference.map(|reference| self.compare(reference, x, &rules)).transpose()?;
+        let trace = compared.as_ref().map(|(trace, _)| trace);
+        let reference = compared.as_ref().map(|(_, outputs)| outputs.clone());
+        let inputs = graph.bind(x)?;
+        if let Some(plan) = graph.plans().get(graph, &inputs, self.keep, self.wanted, &rules)? {
+            let backward = Backward { rules: &rules, reference: trace };
+            let (found, ran) = plan.run(graph, inputs, x.batch()?, backward, start)?;
+            return Ok((found, Walked { kept: ran.kept, signals: ran.signals, reference }));
+        }
+        let own = graph.trace(x, Keep::All)?;
+        let (found, seeds) = start(&own.outputs(graph)?)?;
+        let seeds: Vec<_> = graph.outputs().iter().copied().zip(seeds).collect();
+        let signals = graph.backward(&own, trace, &seeds, self.wanted, self.composite)?;
+        let signals: Result<Vec<Tensor>> =
+            self.wanted.iter().map(|&id| signals.get_or_zeros(id, &own)).collect();
+        let kept: Result<Vec<Tensor>> = self.keep.iter().map(|&id| own.value(id).cloned()).collect();
+        Ok((found, Walked { kept: kept?, signals: signals?, reference }))
+    }
+
+    /// Runs the reference, and keeps what rules compare with.
+    fn compare(&self, reference: &Inputs, x: &Inputs, rules: &Rules) -> Result<(Trace, Outputs)> {
+        let (rows, expected) = (reference.batch()?, x.batch()?);
+        if rows != expected {
+            return Err(Error::invalid(
+                "reference",
+                format!("has {rows} rows"),
+                format!("{expected}, one each"),
+            ));
+        }
+        let graph = self.graph;
+        let mut needed: Vec<NodeId> = Vec::new();
+        for (id, node) in graph.nodes().filter(|(id, _)| rules.rule(*id).is_some_and(|rule| rule.compares()))
+        {
+            needed.extend(node.inputs().iter().chain([&id]));
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        let trace = graph.record(reference, &needed)?;
+        let outputs = trace.outputs(graph)?;
+        Ok((trace, outputs))
+    }
+}
+
+impl Graph {
+    /// The trace of some nodes and of the outputs, by a plan where there is one.
+    fn record(&self, x: &Inputs, nodes: &[NodeId]) -> Result<Trace> {
+        let Some(plan) = self.plan(x, nodes)? else { return self.trace(x, Keep::Nodes(nodes)) };
+        let outputs = |outputs: &Outputs| Ok((outputs.clone(), Vec::new()));
+        let (outputs, ran) = plan.run(self, self.bind(x)?, x.batch()?, Backward::default(), outputs)?;
+        let mut values = vec![None; self.len()];
+        nodes.iter().zip(ran.kept).for_each(|(id, value)| values[id.index()] = Some(value));
+        let own = self.outputs().iter().zip(outputs.iter());
+        own.for_each(|(id, (_, value))| values[id.index()] = Some(value.clone()));
+        Ok(Trace { values, batch: x.batch()? })
+    }
+
+    /// One forward run and one backward walk with a composite, from the target to the explained inputs: the
+    /// whole of every rule-based method.
+    ///
+    /// # Errors
+    /// As [`crate::Differentiable::gradient`], or if a rule is not defined for a node.
+    pub fn propagate(
+        &self,
+        x: &Inputs,
+        target: &Target,
+        samples: &[usize],
+        composite: &Composite,
+    ) -> Result<Gradient> {
+        let wanted = self.explained_nodes(x)?;
+        let found = self.propagate_to(x, target, samples, composite, &[], &wanted)?;
+        Ok(Gradient { scores: found.scores, values: found.signals })
+    }
+
+    /// One forward run and one backward walk with a composite, from the target to the nodes in `wanted`, whichever
+    /// they are; returns the values of the nodes in `keep` beside them.
+    ///
+    /// # Errors
+    /// As [`Graph::propagate`].
+    pub fn propagate_to(
+        &self,
+        x: &Inputs,
+        target: &Target,
+        samples: &[usize],
+        composite: &Composite,
+        keep: &[NodeId],
+        wanted: &[NodeId],
+    ) -> Result<Propagated> {
+        let walk = Walk::new(self, composite, wanted).keeping(keep);
+        let (scores, walked) = walk.run(x, |outputs| target.seed(outputs, samples))?;
+        Ok(Propagated { scores, values: walked.kept, signals: walked.signals })
+    }
+}
+
+/// What a walk from a target found.
+#[derive(Clone, Debug)]
+pub struct Propagated {
+    /// One score per row: `[rows]`.
+    pub scores: Tensor,
+    /// The values of the nodes to keep.
+    pub values: Vec<Tensor>,
+    /// What arrived at the nodes wanted, shaped like their values.
+    pub signals: Vec<Tensor>,
+}
