@@ -16,19 +16,16 @@
 use std::collections::BTreeMap;
 
 use ascribe_core::{
-    Baseline, Card, Configured, Cost, DType, Differentiable, Error, Explainer, Family, Found, Inputs, Result,
-    Task, Tensor,
+    Baseline, Card, Configured, Cost, Differentiable, Explainer, Family, Found, Inputs, Result, Task,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-use crate::integrator::{Integral, Integrator, relative_gap};
-use crate::quadrature::Quadrature;
-use crate::references::References;
+use crate::path::{Integrator, Quadrature, References, Straight};
 
 /// Configuration of integrated gradients. The attribution has the input's shape.
 ///
-/// The paper uses the right Riemann sum with 20 to 300 steps; the defaults are Gauss–Legendre and 50 steps, doubled until the
+/// The paper uses the right Riemann sum with 20 to 300 steps; the defaults are Gauss–Legendre and 50 steps, refined until the
 /// gap is at most 1 %.
 ///
 /// ```
@@ -82,18 +79,17 @@ impl IntegratedGradients {
         Self { steps, tolerance: None, ..Self::default() }
     }
 
+    fn integrator(&self) -> Integrator {
+        let Self { quadrature, steps, tolerance, max_steps, .. } = *self;
+        Integrator { quadrature, steps, tolerance, max_steps }
+    }
+
     /// Sets the baseline of one input, where there are several.
     pub fn baseline_of(mut self, input: impl Into<String>, baseline: Baseline) -> Self {
         self.baselines.insert(input.into(), baseline);
         self
     }
 }
-
-/// A gap that a reader has to be warned of, as a fraction of the change of the score.
-const ALARMING: f64 = 0.05;
-
-/// More points than any path needs; the nodes of Gauss and Legendre take time in proportion to their square.
-const MAX_STEPS: usize = 100_000;
 
 impl Configured for IntegratedGradients {
     const CARD: Card = Card {
@@ -116,92 +112,22 @@ impl Configured for IntegratedGradients {
     }
 
     fn check(&self) -> Result<()> {
-        self.quadrature.nodes(self.steps.min(2))?;
-        for (name, steps) in [("steps", self.steps), ("max_steps", self.max_steps)] {
-            if steps > MAX_STEPS {
-                return Err(Error::invalid(name, steps.to_string(), format!("at most {MAX_STEPS}")));
-            }
-        }
-        if let Some(tolerance) = self.tolerance.filter(|t| !(*t > 0.0 && t.is_finite())) {
-            return Err(Error::invalid("tolerance", tolerance.to_string(), "a positive number"));
-        }
-        if self.tolerance.is_some() && self.max_steps < self.steps {
-            return Err(Error::invalid(
-                "max_steps",
-                self.max_steps.to_string(),
-                format!("at least steps = {}", self.steps),
-            ));
-        }
-        Ok(())
+        self.integrator().check()
     }
 }
 
 impl<M: Differentiable + ?Sized> Explainer<M> for IntegratedGradients {
     fn find(&self, task: &Task<'_, M>) -> Result<Found> {
-        let (x, samples) = (task.x, task.samples()?);
-        let mut references = References::new(x, &self.baseline, &self.baselines, task.run.get_seed())?;
+        let mut references = References::new(task.x, &self.baseline, &self.baselines, task.run.get_seed())?;
         let count = references.count();
-        let scores = task.score(x, &samples)?;
-        let dtype = x.explained().next().map_or(DType::F32, |input| input.value.dtype());
-        let integrator = Integrator {
-            quadrature: self.quadrature,
-            steps: self.steps,
-            tolerance: self.tolerance,
-            max_steps: self.max_steps,
-        };
-        let mut means = vec![0.0; samples.len()];
-        let mut totals = vec![(Integral::default(), 0.0, 0_usize); samples.len()];
-        for number in 0..count {
-            let starts = task.score(&x.with_explained(references.all(number)?.to_vec())?, &samples)?;
-            means.iter_mut().zip(&starts).for_each(|(mean, start)| *mean += start / count as f64);
-            let lines = integrator.refine(task, &mut references, number, &scores, &starts)?;
-            for ((mean, gap, points), line) in totals.iter_mut().zip(&lines) {
-                line.add_to(mean, count)?;
-                *gap += line.gap() / count as f64;
-                *points = (*points).max(line.points);
-            }
-        }
-        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
-        for (sample, (_, gap, points)) in totals.iter().enumerate() {
-            let relative = relative_gap(*gap, scores[sample], means[sample], dtype);
-            let percent = 100.0 * relative;
-            if let Some(tolerance) = self.tolerance {
-                let verdict = if relative > tolerance { "tolerance not reached" } else { "within tolerance" };
-                notes.push(format!(
-                    "sample {sample}: {points} steps, completeness gap {percent:.2} % of S(x) − S(x′), {verdict}"
-                ));
-            }
-            if self.multiply_by_inputs && relative > ALARMING {
-                let rest = match self.tolerance {
-                    None => "raise `steps`, or set a `tolerance`",
-                    Some(_) => "raise `max_steps`, or take a baseline nearer to the input",
-                };
-                warnings.push(format!(
-                    "sample {sample}: the attribution misses {percent:.0} % of S(x) − S(x′) with {points} steps; {rest}"
-                ));
-            }
-        }
-        let columns = x.explained().enumerate().map(|(i, _)| {
-            let rows: Vec<&Tensor> = totals
-                .iter()
-                .filter_map(
-                    |(f, ..)| if self.multiply_by_inputs { f.product.get(i) } else { f.gradient.get(i) },
-                )
-                .collect();
-            Ok(Tensor::cat(&rows, 0)?)
-        });
-        Ok(Found {
-            baseline_scores: self.multiply_by_inputs.then_some(means),
-            notes,
-            warnings,
-            ..Found::new(columns.collect::<Result<_>>()?, scores)
-        })
+        let lines = |number| Straight::new(task.x, references.all(number)?);
+        self.integrator().attribute(task, count, lines, self.multiply_by_inputs)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ascribe_core::{Attribution, Autograd, Device, Run, Target};
+    use ascribe_core::{Attribution, Autograd, Device, Run, Target, Tensor};
 
     use super::*;
 

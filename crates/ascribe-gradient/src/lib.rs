@@ -20,15 +20,13 @@ mod guided_backprop;
 mod guided_grad_cam;
 mod input_x_gradient;
 mod integrated_gradients;
-mod integrator;
 mod interpolate;
 mod layers;
 mod lrp;
 mod noise;
 mod noise_tunnel;
-mod quadrature;
+pub mod path;
 mod rectifier;
-mod references;
 mod saliency;
 
 pub use deconvnet::DeconvNet;
@@ -42,7 +40,7 @@ pub use layers::last_spatial_layer;
 pub use lrp::{Bias, Lrp, LrpComposite, LrpRule};
 pub use noise::{Noise, NoiseUnit};
 pub use noise_tunnel::{NoiseTunnel, Statistic};
-pub use quadrature::Quadrature;
+pub use path::Quadrature;
 pub use saliency::Saliency;
 
 use ascribe_core::Entry;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ascribe_core::{Baseline, Error, Inputs, Result, Tensor};
 
 /// The references of a batch, made one at a time: a distribution of many would not fit into memory at once.
-pub(crate) struct References<'a> {
+#[derive(Clone, Debug)]
+pub struct References<'a> {
     x: &'a Inputs,
     baselines: Vec<&'a Baseline>,
     seed: u64,
@@ -18,7 +19,7 @@ impl<'a> References<'a> {
     ///
     /// # Errors
     /// If an entry has no input, or distributions of different sizes meet.
-    pub(crate) fn new(
+    pub fn new(
         x: &'a Inputs,
         shared: &'a Baseline,
         own: &'a BTreeMap<String, Baseline>,
@@ -46,12 +47,15 @@ impl<'a> References<'a> {
     }
 
     /// Number of references per sample.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 
     /// Reference `number` of all samples: one tensor per explained input, shaped like it.
-    pub(crate) fn all(&mut self, number: usize) -> Result<&[Tensor]> {
+    ///
+    /// # Errors
+    /// If a baseline does not fit its input.
+    pub fn all(&mut self, number: usize) -> Result<&[Tensor]> {
         let current = match self.current.take() {
             Some(current) if current.0 == number => current,
             _ => {
@@ -67,10 +71,5 @@ impl<'a> References<'a> {
             }
         };
         Ok(&self.current.insert(current).1)
-    }
-
-    /// Reference `number` of one sample, with a first axis of length 1.
-    pub(crate) fn one(&mut self, number: usize, sample: usize) -> Result<Vec<Tensor>> {
-        self.all(number)?.iter().map(|r| Ok(r.narrow(0, sample, 1)?)).collect()
     }
 }
