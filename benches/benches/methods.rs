@@ -3,6 +3,9 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use ascribe::core::ops::Kind;
+use ascribe::core::relevance::Bound;
+use ascribe::gradient::{LrpComposite, LrpRule};
 use ascribe::prelude::*;
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -29,5 +32,34 @@ fn methods(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, methods);
+/// The same network with rules that a plan does by itself, and with one rule that it calls.
+fn rules(c: &mut Criterion) {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
+    let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
+    let input = model.read(images.join("cat.png")).expect("the photograph ships");
+    let (graph, x, target, run) = (&model.graph, &input.inputs, Target::Class(285), Run::new().threads(2));
+    let mut group = c.benchmark_group("rules on efficientnet-lite0");
+    group.sample_size(20);
+    let plain = Lrp::default().composite(LrpComposite::EpsilonPlus);
+    let bounds = |value| Bound::Value(value);
+    let boxed = plain.clone().first(LrpRule::Box).low(bounds(-1.0)).high(bounds(1.0));
+    let canonical = graph.canonical().expect("canonical form");
+    let layers: Vec<String> = canonical
+        .nodes()
+        .filter(|(id, _)| canonical.kind(*id) == Kind::Affine)
+        .map(|(_, node)| node.name().to_string())
+        .collect();
+    // A rule that a plan does not know, in the middle of the network.
+    let custom = plain.clone().layer(layers[layers.len() / 2].clone(), LrpRule::AlphaBeta);
+    let all = plain.clone().composite(LrpComposite::EpsilonAlpha2Beta1);
+    let cases = [("epsilon-plus", plain), ("one box", boxed), ("one alpha-beta", custom), ("alpha-beta", all)];
+    for (name, method) in cases {
+        group.bench_function(name, |b| {
+            b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, methods, rules);
 criterion_main!(benches);
