@@ -1,9 +1,9 @@
 //! Reference inputs: what "nothing there" looks like.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
-use crate::random;
+use crate::{config, random};
 
 /// The reference that a method compares an input with.
 ///
@@ -46,34 +46,14 @@ pub enum Baseline {
     /// This tensor: one row for all samples, or one per sample.
     ///
     /// As a setting `{ "shape": […], "values": […] }`, values in row-major order; records name the shape only.
-    Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "shape_and_values")] Tensor),
+    Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
     /// A distribution: one reference per row, over which methods average. Written as [`Baseline::Tensor`] is.
-    Samples(#[serde(serialize_with = "shape_only", deserialize_with = "shape_and_values")] Tensor),
+    Samples(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
 }
 
 /// Records name a tensor by its shape; its values are not part of a configuration.
 fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_seq(value.dims())
-}
-
-/// A tensor as a setting writes it.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    shape: Vec<usize>,
-    values: Vec<f64>,
-}
-
-fn shape_and_values<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Tensor, D::Error> {
-    use serde::de::{Deserialize, Error};
-    let Written { shape, values } = Written::deserialize(deserializer)?;
-    let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
-    if count != Some(values.len()) {
-        return Err(D::Error::custom(format!("{} values for shape {shape:?}", values.len())));
-    }
-    Tensor::from_vec(values, shape, &Device::Cpu).map_err(D::Error::custom)
 }
 
 impl Baseline {
@@ -217,6 +197,8 @@ fn blur_matrix(side: usize, sigma: f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,10 @@
 //! Configurations as JSON.
 
-use serde::Serialize;
+use std::result::Result as StdResult;
+
+use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -39,9 +42,44 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) 
     })
 }
 
+/// A tensor as configurations write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+impl Written {
+    fn tensor<E: serde::de::Error>(self) -> StdResult<Tensor, E> {
+        let Self { shape, values } = self;
+        let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+        if count != Some(values.len()) {
+            return Err(E::custom(format!("{} values for shape {shape:?}", values.len())));
+        }
+        Tensor::from_vec(values, shape, &Device::Cpu).map_err(E::custom)
+    }
+}
+
+/// For `#[serde(deserialize_with = …)]`: a tensor in f64, written as `{ "shape": […], "values": […] }` with the values in
+/// row-major order.
+///
+/// # Errors
+/// If the number of values is not that of the shape.
+pub fn tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Tensor, D::Error> {
+    Written::deserialize(deserializer)?.tensor()
+}
+
+/// As [`tensor`], for a field that may be `null`.
+///
+/// # Errors
+/// As [`tensor`].
+pub fn optional_tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Option<Tensor>, D::Error> {
+    Option::<Written>::deserialize(deserializer)?.map(Written::tensor).transpose()
+}
+
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Noisy copies of inputs.
 
-use ascribe_core::{Error, Inputs, Result, Tensor, random, sweep, to_f64};
+use ascribe_core::{Error, Inputs, Result, Tensor, config, random, sweep, to_f64};
 use serde::{Deserialize, Serialize};
 
 /// What σ is measured in.
@@ -27,8 +27,9 @@ pub struct Noise {
     /// Whether the standard error of each value is estimated. It needs every attribution by itself: without it, models that
     /// sum gradients for less ([`ascribe_core::Differentiable::gradient_sum`]) do so for `smooth-grad`.
     pub spread: bool,
-    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample.
-    #[serde(skip)]
+    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample. As a setting
+    /// `{ "shape": […], "values": […] }`; records leave it out.
+    #[serde(skip_serializing, deserialize_with = "config::optional_tensor")]
     pub given: Option<Tensor>,
 }
 
