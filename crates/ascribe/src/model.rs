@@ -110,7 +110,7 @@ impl Model {
             Error::request(
                 format!("model '{}'", path.display()),
                 "a parameter file does not say which network it belongs to",
-                "`OpenOptions::architecture`, one of the zoo's architectures, or shapes-cnn",
+                "`OpenOptions::architecture`, such as resnet50",
             )
         })?;
         let parameters = StateDict::load(path)?;

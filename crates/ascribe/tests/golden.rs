@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ascribe::catalogue;
 use ascribe::core::{
-    Attribution, Boxed, Configured, DType, Device, Graph, Keep, Location, Run, Spec, Target, Tensor, explain_at,
+    Attribution, Boxed, Configured, DType, Device, Graph, Keep, Location, Run, Spec, Target, Tensor,
+    explain_at,
 };
 use ascribe::metrics::Case as Evaluated;
 use ascribe::metrics::localisation::Scene;
@@ -148,7 +149,9 @@ impl Runner<'_> {
             None => None,
         };
         let given = match (&self.case.attribution, &explainer) {
-            (Some(name), _) => attribution(self.tensor(name)?, vec![String::new(); self.network.targets.len()]),
+            (Some(name), _) => {
+                attribution(self.tensor(name)?, vec![String::new(); self.network.targets.len()])
+            }
             (None, Some(explainer)) => self.explain(explainer, at)?,
             (None, None) => return Err("a metric without an attribution".into()),
         };
@@ -270,7 +273,9 @@ fn numbers(record: &Value, path: &str) -> Result<Tensor, Failure> {
                 let rest = path.get(1..).unwrap_or_default();
                 all.iter().try_for_each(|v| walk(v, rest, depth + 1, found))?;
             }
-            ([at, rest @ ..], Value::Array(all)) => walk(all.get(at.parse::<usize>().ok()?)?, rest, depth, found)?,
+            ([at, rest @ ..], Value::Array(all)) => {
+                walk(all.get(at.parse::<usize>().ok()?)?, rest, depth, found)?
+            }
             ([name, rest @ ..], value) => walk(value.get(name)?, rest, depth, found)?,
             _ => return None,
         }
@@ -293,7 +298,8 @@ fn check(name: &str, least: usize) -> Result<(), Failure> {
     let files = golden::Case::all(name)?;
     let (mut wrong, mut tensors, mut worst) = (Vec::new(), 0, [0.0_f64; 2]);
     for file in &files {
-        let case: Case = serde_json::from_value(file.about.clone()).map_err(|e| format!("{}: {e}", file.name))?;
+        let case: Case =
+            serde_json::from_value(file.about.clone()).map_err(|e| format!("{}: {e}", file.name))?;
         if case.network != name || case.reference.is_empty() || case.answers.is_empty() {
             wrong.push(format!("{}: another network, no reference, or no answers", file.name));
         }
