@@ -274,9 +274,9 @@ fn numbers(record: &Value, path: &str) -> Result<Tensor, Failure> {
                 all.iter().try_for_each(|v| walk(v, rest, depth + 1, found))?;
             }
             ([at, rest @ ..], Value::Array(all)) => {
-                walk(all.get(at.parse::<usize>().ok()?)?, rest, depth, found)?
+                walk(all.get(at.parse::<usize>().ok()?)?, rest, depth, found)?;
             }
-            ([name, rest @ ..], value) => walk(value.get(name)?, rest, depth, found)?,
+            ([name, rest @ ..], value) => return walk(value.get(name)?, rest, depth, found),
             _ => return None,
         }
         Some(())
