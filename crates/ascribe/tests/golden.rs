@@ -276,7 +276,9 @@ fn numbers(record: &Value, path: &str) -> Result<Tensor, Failure> {
             ([at, rest @ ..], Value::Array(all)) => {
                 walk(all.get(at.parse::<usize>().ok()?)?, rest, depth, found)?;
             }
-            ([name, rest @ ..], value) => return walk(value.get(name)?, rest, depth, found),
+            ([name, rest @ ..], value) => {
+                walk(value.get(name)?, rest, depth, found)?;
+            }
             _ => return None,
         }
         Some(())
