@@ -15,7 +15,7 @@ pub fn write<T: Serialize>(config: &T) -> Value {
     serde_json::to_value(config).unwrap_or_default()
 }
 
-/// Reads the configuration of `id`: an object with the fields that differ from the defaults; `null` stands for none.
+/// Reads the configuration of `id`: an object with the fields that differ from the defaults, or `null` for all defaults.
 ///
 /// # Errors
 /// [`Error::Config`], which names the field: an unknown one (with those that exist), or a value of the wrong kind.
@@ -33,7 +33,7 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) 
     serde_path_to_error::deserialize(all).map_err(|e| {
         let path = e.path().to_string();
         let problem = e.into_inner().to_string();
-        // An unknown field is its own path, and the message names it.
+        // For an unknown field, the message names the field already.
         if path == "." || problem.starts_with("unknown field") {
             fail(problem)
         } else {

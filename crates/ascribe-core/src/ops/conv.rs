@@ -39,8 +39,8 @@ struct Geometry<'a> {
 }
 
 impl Geometry<'_> {
-    /// The geometry as the kernels take it. They compute every window that fits; a transposed convolution whose
-    /// output padding is at least the stride leaves some out, and is computed by the portable path.
+    /// The geometry for the kernels. They compute every window that fits; a transposed convolution whose output padding is at
+    /// least the stride omits some of them, and is computed by the portable implementation.
     fn shape(&self) -> Result<Option<kernels::ConvShape>> {
         let [n, o, oh, ow] = self.small;
         let [_, c, h, w] = self.large;
@@ -220,7 +220,7 @@ fn affine_slot(slot: usize) -> Slot {
     }
 }
 
-/// Affine while the parameters are constants; with a dynamic weight it is a product.
+/// Affine if the parameters are constants; with a dynamic weight it is a product.
 pub(crate) fn parametric_kind(dynamic: &[bool]) -> Kind {
     match dynamic {
         [_, true, ..] => Kind::Product,
@@ -299,7 +299,7 @@ impl Operator for Conv {
 }
 
 impl ConvTranspose {
-    /// The convolution that maps the output back: its "large" side is our output.
+    /// The convolution whose transpose this is: its input is our output.
     fn geometry(&self, x: &[usize], weight: &[usize]) -> Result<Geometry<'_>> {
         let small = image_shape(x)?;
         let out = weight.get(1).copied().unwrap_or(0) * self.groups;
@@ -355,7 +355,7 @@ impl Operator for ConvTranspose {
             ));
         }
         let geometry = self.geometry(x, weight)?;
-        // The remainder of a strided convolution is at most stride − 1; PyTorch allows more beside a dilation.
+        // The remainder of a strided convolution is at most stride − 1; PyTorch allows more with a dilation.
         for axis in 0..2 {
             if self.output_padding[axis] >= self.window.stride[axis].max(self.window.dilation[axis]) {
                 return Err(Error::invalid(
