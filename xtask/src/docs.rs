@@ -1,4 +1,4 @@
-//! The parts of the book that follow from the cards of methods and metrics.
+//! The parts of the book that are generated from the catalogue.
 //!
 //! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->` or `<!-- generated: settings ID -->`, up to
 //! `<!-- end -->`. Every method and metric has its settings on a page. The table of contents lists the pages of methods below
@@ -21,7 +21,7 @@ const END: &str = "<!-- end -->";
 /// Rewrites the generated parts of docs/src.
 #[derive(Debug, clap::Args)]
 pub struct Docs {
-    /// Only say whether they are up to date
+    /// Only check whether they are up to date
     #[arg(long)]
     check: bool,
 }
