@@ -52,7 +52,8 @@ fn rules(c: &mut Criterion) {
     // A rule that a plan does not know, in the middle of the network.
     let custom = plain.clone().layer(layers[layers.len() / 2].clone(), LrpRule::AlphaBeta);
     let all = plain.clone().composite(LrpComposite::EpsilonAlpha2Beta1);
-    let cases = [("epsilon-plus", plain), ("one box", boxed), ("one alpha-beta", custom), ("alpha-beta", all)];
+    let cases =
+        [("epsilon-plus", plain), ("one box", boxed), ("one alpha-beta", custom), ("alpha-beta", all)];
     for (name, method) in cases {
         group.bench_function(name, |b| {
             b.iter(|| method.explain(graph, black_box(x), &target, &run).expect(name));

@@ -1,7 +1,8 @@
-//! The parts of the book that follow from the cards of methods and metrics.
+//! The parts of the book that are generated from the catalogue.
 //!
 //! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->` or `<!-- generated: settings ID -->`, up to
-//! `<!-- end -->`. Every method and metric has its settings on a page, and every page is in the table of contents.
+//! `<!-- end -->`. Every method and metric has its settings on a page. The table of contents lists the pages of methods below
+//! `methods/index.md`, in the catalogue's order and by their headings.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const END: &str = "<!-- end -->";
 /// Rewrites the generated parts of docs/src.
 #[derive(Debug, clap::Args)]
 pub struct Docs {
-    /// Only say whether they are up to date
+    /// Only check whether they are up to date
     #[arg(long)]
     check: bool,
 }
@@ -36,15 +37,14 @@ pub fn run(args: &Docs) -> anyhow::Result<()> {
     let mut pages = Vec::new();
     read(&root, &mut pages)?;
     pages.sort_by(|a, b| a.path.cmp(&b.path));
-    let summary = std::fs::read_to_string(root.join("SUMMARY.md"))?;
-    for id in ids() {
-        let page = page_of(id, &pages)?;
-        let name = page.path.strip_prefix(&root)?.display().to_string();
-        ensure!(summary.contains(&format!("({name})")), "{name}, the page of '{id}', is not in SUMMARY.md");
+    let contents = root.join("SUMMARY.md");
+    for metric in catalogue::metrics() {
+        page_of(metric.card.id, &pages)?;
     }
     let mut old = Vec::new();
     for page in &pages {
-        let text = rewritten(page, &pages).with_context(|| page.path.display().to_string())?;
+        let text = if page.path == contents { listed(page, &pages, &root) } else { rewritten(page, &pages) };
+        let text = text.with_context(|| page.path.display().to_string())?;
         if text != page.text {
             old.push(page.path.display().to_string());
             if !args.check {
@@ -63,11 +63,6 @@ pub fn run(args: &Docs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ids() -> impl Iterator<Item = &'static str> {
-    let methods = catalogue::METHODS.entries().map(|entry| entry.card.id);
-    methods.chain(catalogue::metrics().iter().map(|entry| entry.card.id))
-}
-
 fn read(folder: &Path, pages: &mut Vec<Page>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -84,6 +79,26 @@ fn read(folder: &Path, pages: &mut Vec<Page>) -> anyhow::Result<()> {
 fn page_of<'a>(id: &str, pages: &'a [Page]) -> anyhow::Result<&'a Page> {
     let mark = format!("{START}settings {id} -->");
     pages.iter().find(|page| page.text.contains(&mark)).with_context(|| format!("no page has '{mark}'"))
+}
+
+/// The table of contents with the pages of methods made anew.
+fn listed(contents: &Page, pages: &[Page], root: &Path) -> anyhow::Result<String> {
+    const OVERVIEW: &str = "(methods/index.md)\n";
+    let (before, after) =
+        contents.text.split_once(OVERVIEW).context("the overview of methods is not listed")?;
+    let rest = after.lines().skip_while(|line| line.starts_with("  - "));
+    let mut lines: Vec<String> = Vec::new();
+    for entry in catalogue::METHODS.entries() {
+        let page = page_of(entry.card.id, pages)?;
+        let title = page.text.lines().next().and_then(|line| line.strip_prefix("# "));
+        let title = title.with_context(|| format!("{} has no heading", page.path.display()))?;
+        let line = format!("  - [{title}]({})", page.path.strip_prefix(root)?.display());
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.extend(rest.map(String::from));
+    Ok(format!("{before}{OVERVIEW}{}\n", lines.join("\n")))
 }
 
 /// The text with its generated parts made anew.

@@ -28,7 +28,7 @@ enum Task {
         /// Names of models
         names: Vec<String>,
     },
-    /// Check what papers say against what is measured; writes target/reproduce/report.html and .json
+    /// Check claims of papers with measurements; writes target/reproduce/report.html and .json
     Reproduce(reproduce::Reproduce),
     /// Rebuild fixtures/golden with the pinned Python references
     Golden(golden::Golden),
@@ -36,18 +36,18 @@ enum Task {
     TrainShapes(shapes::Train),
     /// Run the criterion benches, or with --peers the side-by-side measurements
     Bench(bench::Bench),
-    /// Print distances from double precision, beside PyTorch's
+    /// Print distances of results from those in double precision, ours and PyTorch's
     Accuracy(bench::Accuracy),
     /// Print the time of each step of a prediction and its gradient
     Profile(bench::Profile),
     /// Measure one workload, for `bench --peers`
     #[command(hide = true)]
     BenchWorker,
-    /// Rewrite the parts of the book that follow from the cards of methods and metrics
+    /// Rewrite the generated parts of the book: tables of methods, metrics and settings, and the list of pages of methods
     Docs(docs::Docs),
     /// Check that each crate builds without default features, and with each of its features alone
     Features,
-    /// Run what the gate runs
+    /// Run all checks of the gate
     Ci,
 }
 

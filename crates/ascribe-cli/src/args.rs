@@ -11,7 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    after_help = "Example:\n  ascribe explain cat.png -o why.png\n\n`ascribe COMMAND --help` says more about a command."
+    after_help = "Example:\n  ascribe explain cat.png -o why.png\n\n`ascribe COMMAND --help` describes a command."
 )]
 pub struct Args {
     /// What to do.
@@ -24,8 +24,8 @@ pub struct Args {
 pub enum Command {
     /// Explain one input with one method.
     ///
-    /// INPUT is a picture, which the model's preprocessing is applied to, or a tensor that is already preprocessed
-    /// (.safetensors, .npy; the first dimension is the batch).
+    /// INPUT is a picture, which is preprocessed as the model needs it, or a tensor that is already preprocessed
+    /// (.safetensors, .npy; its first axis is the batch).
     #[command(
         after_help = "Examples:\n  ascribe explain cat.png -o why.png\n  ascribe explain cat.png --model resnet50.onnx --method occlusion --set 'window=[32]' --set 'stride=[16]' \\\n    --target 'Egyptian cat' -o why.png -o values.safetensors"
     )]
@@ -40,38 +40,38 @@ pub enum Command {
         after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nSome metrics need boxes: boxes.json or Pascal-VOC XML files beside the pictures."
     )]
     Evaluate(Evaluate),
-    /// Show the nodes of a model: name, operator, kind, output shape, parameters.
+    /// List the nodes of a model: name, operator, kind, output shape, parameters.
     #[command(after_help = "Example:\n  ascribe inspect --model resnet50.onnx")]
     Inspect(Inspect),
-    /// Show the catalogue of methods, or one method's page.
+    /// List the methods, or describe one.
     #[command(
         after_help = "Examples:\n  ascribe methods\n  ascribe methods integrated-gradients\n  ascribe methods --timeline"
     )]
     Methods(Methods),
-    /// Show the catalogue of metrics, or one metric's page.
+    /// List the metrics, or describe one.
     #[command(after_help = "Examples:\n  ascribe metrics\n  ascribe metrics insertion")]
     Metrics(Metrics),
-    /// Show the models that are known by name.
+    /// List the models that are known by name.
     #[command(after_help = "Example:\n  ascribe models --json")]
     Models(Models),
-    /// Fetch the weights of a model into the cache, and verify them.
+    /// Download the weights of a model into the cache, and verify them.
     #[command(after_help = "Example:\n  ascribe pull resnet50")]
     Pull(Pull),
 }
 
-/// Which model, and how its inputs are made.
+/// Which model, and how its inputs are preprocessed.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct ModelArgs {
     /// Name of a known model, or a file: .onnx; .safetensors or .pth with --arch
     #[arg(long, value_name = "M")]
     pub model: Option<String>,
-    /// Architecture of a parameter file
+    /// Architecture of a parameter file, such as resnet50
     #[arg(long, value_name = "NAME")]
     pub arch: Option<String>,
-    /// Means that pictures are normalised with, in [0, 1]: one per channel
+    /// Mean of each channel, for pixel values in [0, 1]: subtracted from pictures
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     pub mean: Option<Vec<f64>>,
-    /// Standard deviations that pictures are normalised with, in [0, 1]: one per channel
+    /// Standard deviation of each channel, for pixel values in [0, 1]: pictures are divided by it
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     pub std: Option<Vec<f64>>,
     /// Shorter side after resizing, in pixels; or HEIGHT,WIDTH
@@ -80,10 +80,10 @@ pub struct ModelArgs {
     /// Side of the centre crop, in pixels; or HEIGHT,WIDTH
     #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
     pub crop: Option<Vec<usize>>,
-    /// Names of the classes: one per line, or a JSON list
+    /// Names of the classes: one per line, or JSON (a list, or an object with id2label)
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Precision of all arithmetic
+    /// Precision of all computations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub dtype: Precision,
 }
@@ -104,10 +104,10 @@ pub struct RunArgs {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
     pub seed: u64,
-    /// Number of threads; changes no number
+    /// Number of threads; does not change the results
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
-    /// Rows evaluated together; changes no number
+    /// Number of rows evaluated together; does not change the results
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<usize>,
 }
@@ -115,18 +115,18 @@ pub struct RunArgs {
 /// What to explain, and where.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct TargetArgs {
-    /// top1, top5 (one attribution each), a class number, a label, or A-B; scored by the logit, by RISE as in its paper
-    /// by the probability, unless written as logit:C, prob:C or logprob:C
+    /// What to explain: top1, top5 (one attribution for each class), a class number, a label, or the difference A-B of two
+    /// classes. The score of a class is its logit, for RISE its probability; logit:C, prob:C and logprob:C choose
     #[arg(long, default_value = "top1", value_name = "T", conflicts_with = "neuron")]
     pub target: String,
-    /// Attribution at this node instead of at the input
+    /// Explain at this node instead of at the input; for Grad-CAM, the layer whose channels are weighted
     #[arg(long, value_name = "NODE", conflicts_with = "neuron")]
     pub layer: Option<String>,
-    /// Explain a neuron instead of an output
+    /// Explain this neuron instead of a class, with one index for each axis after the batch
     #[arg(long, value_name = "NODE:INDEX[,INDEX…]", conflicts_with = "target")]
     pub neuron: Option<String>,
-    /// zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD, max-distance:LOW,HIGH, or a tensor
-    /// file
+    /// Reference input: zero, black, white, blur, blur:SIGMA, a number, uniform:LOW,HIGH, gaussian:STD,
+    /// max-distance:LOW,HIGH, or a tensor file
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub baseline: Option<String>,
 }
@@ -139,21 +139,21 @@ pub struct Explain {
     /// Identifier of the method (see `ascribe methods`)
     #[arg(long, default_value = ascribe::catalogue::DEFAULT_METHOD, value_name = "ID")]
     pub method: String,
-    /// One field of the method's configuration; repeatable
+    /// Set a field of the method's configuration (`ascribe methods ID` lists them); can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The method's configuration as a JSON file
+    /// JSON file with the method's configuration
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where results go, by ending: .png .jpg .webp picture; .safetensors .npy values; .json summary; .html report;
-    /// repeatable
+    /// File to write; its ending decides what: .png .jpg .webp picture; .safetensors .npy values; .json summary; .html
+    /// report. Can be repeated
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Smooth the drawn map (never the values) by a Gaussian, in pixels of the map; default: a hundredth of its
-    /// side for maps as fine as the input, 0 for coarser ones
+    /// Smooth the map in pictures by a Gaussian of this width, in pixels of the map; values are never smoothed. By
+    /// default a hundredth of the side for maps with the input's resolution, 0 for coarser ones
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub smoothing: Option<f64>,
     /// The model.
@@ -176,20 +176,20 @@ pub struct Compare {
     /// Identifiers of the methods
     #[arg(long, value_delimiter = ',', required = true, value_name = "ID,…")]
     pub methods: Vec<String>,
-    /// One field of a method's configuration, as METHOD.KEY=VALUE, or KEY=VALUE for all that have it; repeatable
+    /// Set a field of a method's configuration, or without METHOD of all methods that have it; can be repeated
     #[arg(long, value_name = "[METHOD.]KEY=VALUE")]
     pub set: Vec<String>,
-    /// Configurations as a JSON file: an object from methods to their configurations
+    /// JSON file with the configurations: an object that maps methods to their configurations
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where results go, by ending: .png .jpg .webp grid; .html report; .json summary; repeatable
+    /// File to write; its ending decides what: .png .jpg .webp grid; .html report; .json summary. Can be repeated
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Smooth the drawn map (never the values) by a Gaussian, in pixels of the map; default: a hundredth of its
-    /// side for maps as fine as the input, 0 for coarser ones
+    /// Smooth the map in pictures by a Gaussian of this width, in pixels of the map; values are never smoothed. By
+    /// default a hundredth of the side for maps with the input's resolution, 0 for coarser ones
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub smoothing: Option<f64>,
     /// The model.
@@ -215,13 +215,13 @@ pub struct Evaluate {
     /// Identifiers of the metrics (see `ascribe metrics`)
     #[arg(long, value_delimiter = ',', required = true, value_name = "ID,…")]
     pub metrics: Vec<String>,
-    /// One field of a configuration, as METHOD.KEY=VALUE or METRIC.KEY=VALUE; repeatable
-    #[arg(long, value_name = "ID.KEY=VALUE")]
+    /// Set a field of the configuration of a method or metric, or without ID of all that have it; can be repeated
+    #[arg(long, value_name = "[ID.]KEY=VALUE")]
     pub set: Vec<String>,
-    /// What is explained; metrics that need boxes look at the annotated classes instead
+    /// What to explain, as for `ascribe explain`; metrics that need boxes explain the annotated classes instead
     #[arg(long, default_value = "top1", value_name = "T")]
     pub target: String,
-    /// Where results go, by ending: .json, .csv or .html; repeatable
+    /// File to write: .json, .csv or .html. Can be repeated
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
     /// Print one JSON object
@@ -249,12 +249,12 @@ pub struct Inspect {
 /// `ascribe methods`.
 #[derive(Debug, ClapArgs)]
 pub struct Methods {
-    /// Show this method's page
+    /// Describe this method
     pub id: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print the methods by year
+    /// List the methods by year
     #[arg(long, conflicts_with = "id")]
     pub timeline: bool,
 }
@@ -262,7 +262,7 @@ pub struct Methods {
 /// `ascribe metrics`.
 #[derive(Debug, ClapArgs)]
 pub struct Metrics {
-    /// Show this metric's page
+    /// Describe this metric
     pub id: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -282,7 +282,7 @@ pub struct Models {
 pub struct Pull {
     /// Name of the model (see `ascribe models`)
     pub name: String,
-    /// Fetch again even if the weights are here
+    /// Download again, even if the weights are already there
     #[arg(long)]
     pub force: bool,
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, and which exit status that is.
+//! Why a command failed, and the exit status for it.
 
 use std::fmt;
 
@@ -37,14 +37,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a user of the library sets by name is an option here.
-const OPTIONS: [(&str, &str); 3] = [
-    ("`OpenOptions::architecture`", "--arch (`ascribe models` lists them)"),
+/// What the library's messages suggest, and what a user of the command line does instead.
+const OPTIONS: [(&str, &str); 5] = [
+    ("`OpenOptions::architecture`", "--arch"),
     ("`OpenOptions::labels`", "--labels"),
     ("`Location::Layer`", "--layer"),
+    (
+        "the sizes of the axes after the batch axis in the load options (input_sides)",
+        "a file that was exported with fixed sizes",
+    ),
+    (" (max_folded_values)", ""),
 ];
 
-/// The message of an error, in the words of the command line.
+/// The message of an error, in terms of the command line.
 fn words(error: &impl fmt::Display) -> String {
     OPTIONS.iter().fold(error.to_string(), |message, (name, option)| message.replace(name, option))
 }
@@ -79,7 +84,7 @@ impl From<ascribe::core::Error> for Failure {
 impl From<ascribe::models::Error> for Failure {
     fn from(error: ascribe::models::Error) -> Self {
         use ascribe::models::Error as Models;
-        let message = error.to_string();
+        let message = words(&error);
         match error {
             Models::Fetch(_) => Self::Other(message),
             _ => Self::Request(message),

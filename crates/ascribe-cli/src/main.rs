@@ -1,7 +1,7 @@
 //! The command line of Ascribe: `ascribe explain photo.jpg --model resnet50.onnx -o why.png`.
 //!
-//! Results go to standard output, progress and warnings to standard error. Exit status: 0 done; 2 the request is
-//! wrong; 1 anything else.
+//! Results go to standard output, progress and warnings to standard error. The exit status is 0 for success, 2 for a wrong
+//! request and 1 for any other failure.
 
 mod args;
 mod commands;
@@ -20,7 +20,7 @@ use crate::error::Failure;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    // A panic is a defect of ours, never an answer: it is reported as one, without a backtrace on the terminal.
+    // A panic is a bug: it is reported as one, without a backtrace on the terminal.
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = std::panic::catch_unwind(|| commands::run(args)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(text) => match std::io::stdout().lock().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
-            // The reader of a pipe may have seen enough.
+            // The reader of a pipe may close it early, as `head` does.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(e) => fail(&Failure::Other(format!("standard output: {e}"))),
         },
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    // Nothing can be done if standard error is gone, too.
+    // If standard error cannot be written to, there is nowhere left to report it.
     let _ = writeln!(std::io::stderr().lock(), "ascribe: {failure}");
     ExitCode::from(failure.status())
 }

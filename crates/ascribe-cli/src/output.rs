@@ -1,4 +1,4 @@
-//! Where results go.
+//! Output files and tables.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use ascribe::models::tensors;
 
 use crate::error::{Failure, Result};
 
-/// What a file is, by its ending.
+/// What a file holds, as its ending says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `.png`, `.jpg`, `.jpeg`, `.webp`.
@@ -23,7 +23,7 @@ pub enum Form {
     Report,
 }
 
-/// The forms of the output files, among those that a command writes; checked before anything is computed.
+/// What each output file holds. A command checks this, with the forms that it can write, before it computes anything.
 pub fn forms(paths: &[PathBuf], allowed: &[Form]) -> Result<Vec<Form>> {
     paths
         .iter()
@@ -40,7 +40,7 @@ pub fn forms(paths: &[PathBuf], allowed: &[Form]) -> Result<Vec<Form>> {
             let Some(form) = form.filter(|f| allowed.contains(f)) else {
                 let endings: Vec<&str> = allowed.iter().map(|f| f.endings()).collect();
                 return Err(Failure::request(format!(
-                    "output '{}': the ending '{ending}' is not one of {}",
+                    "--output {}: the ending '{ending}' is not one of {}",
                     path.display(),
                     endings.join(", ")
                 )));
@@ -48,11 +48,11 @@ pub fn forms(paths: &[PathBuf], allowed: &[Form]) -> Result<Vec<Form>> {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             if !folder.is_dir() {
                 let message =
-                    format!("output '{}': there is no folder '{}'", path.display(), folder.display());
+                    format!("--output {}: there is no folder '{}'", path.display(), folder.display());
                 return Err(Failure::request(message));
             }
             if path.is_dir() {
-                return Err(Failure::request(format!("output '{}': this is a folder", path.display())));
+                return Err(Failure::request(format!("--output {}: this is a folder", path.display())));
             }
             Ok(form)
         })
@@ -106,7 +106,7 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
     text
 }
 
-/// A word of a card, as JSON spells it.
+/// A value of a card, as it is written in JSON.
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
@@ -114,9 +114,9 @@ pub fn word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// The last part of a method's or a metric's page: its settings with their defaults.
+/// The last part of the description of a method or metric: its settings with their defaults.
 pub fn settings(config: &serde_json::Value) -> String {
-    let mut text = "\nconfiguration (--set KEY=VALUE), with defaults:\n\n".to_string();
+    let mut text = "\nsettings (--set KEY=VALUE) and their defaults:\n\n".to_string();
     for (key, value) in config.as_object().into_iter().flatten() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {key} = {value}");
@@ -128,11 +128,13 @@ fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
 }
 
-/// Whether a file of this ending can hold the values.
+/// Checks that a file with this ending can hold the values.
 pub fn check_values(attribution: &Attribution, path: &Path) -> Result<()> {
     if is_npy(path) && attribution.parts.len() > 1 {
-        let message =
-            format!("output '{}': .npy holds one tensor, this attribution has several", path.display());
+        let message = format!(
+            "--output {}: a .npy file holds one tensor, but this attribution has several",
+            path.display()
+        );
         return Err(Failure::request(message));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What goes to standard error: notes, and bars on terminals.
+//! What is written to standard error: notes, warnings, and progress bars on terminals.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {state}") {
             bar.set_style(style.with_key("state", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                // Nothing is known before the first rows. A bar that cannot be written to is no failure.
+                // The time left is unknown before the first rows. If a bar cannot be drawn, the command goes on.
                 let _ = match (state.pos(), state.len()) {
                     (1.., Some(len)) => {
                         write!(out, "{}/{len}, {:#} left", state.pos(), HumanDuration(state.eta()))
@@ -51,7 +51,7 @@ impl Bar {
         self.0.set_message(label.to_string());
     }
 
-    /// What a run reports to.
+    /// The callback for [`ascribe::core::Run::on_progress`].
     pub fn callback(&self) -> impl Fn(Progress) + Send + Sync + 'static {
         let bar = self.0.clone();
         move |progress| {
@@ -74,15 +74,15 @@ impl Bar {
     }
 }
 
-/// A remark on standard error.
+/// A note on standard error.
 pub fn note(text: &str) {
-    // Nothing can be done if standard error is gone.
+    // If standard error cannot be written to, there is nowhere to report it.
     let _ = writeln!(std::io::stderr().lock(), "ascribe: {text}");
 }
 
 /// A warning on standard error, in red on terminals.
 pub fn warn(text: &str) {
     let red = anstyle::AnsiColor::Red.on_default().effects(anstyle::Effects::BOLD);
-    // Nothing can be done if standard error is gone.
+    // If standard error cannot be written to, there is nowhere to report it.
     let _ = writeln!(anstream::stderr().lock(), "{red}ascribe: warning: {text}{red:#}");
 }

@@ -19,7 +19,7 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
         && Path::new(name).exists();
     if let Some(architecture) = args.arch.as_deref().filter(|_| !parameters) {
         return Err(Failure::request(format!(
-            "--arch {architecture}: only files of parameters (.safetensors, .pth) need an architecture; \
+            "--arch {architecture}: only parameter files (.safetensors, .pth) need an architecture; \
              '{name}' has its own"
         )));
     }
@@ -65,7 +65,7 @@ fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> 
     Ok(changed)
 }
 
-/// How to run, with a progress bar on terminals.
+/// The run that the arguments describe, which reports its progress to a bar.
 pub fn run(args: &RunArgs, bar: &progress::Bar) -> Result<Run> {
     if args.threads == Some(0) || args.batch == Some(0) {
         return Err(Failure::request("--threads and --batch must be at least 1"));
@@ -80,7 +80,7 @@ pub fn run(args: &RunArgs, bar: &progress::Bar) -> Result<Run> {
     Ok(run)
 }
 
-/// One `KEY=VALUE`: the value is JSON if it can be read as such, else text. Dots in the key go into objects.
+/// Sets a field. The value is JSON if it can be parsed as such, else text. Dots in the key select fields of inner objects.
 fn assign(config: &mut Map<String, Value>, key: &str, value: &str) -> Result<()> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
     let mut at = config;
@@ -89,7 +89,7 @@ fn assign(config: &mut Map<String, Value>, key: &str, value: &str) -> Result<()>
     for part in parts {
         let inner = at.entry(part).or_insert_with(|| Value::Object(Map::new()));
         at = inner.as_object_mut().ok_or_else(|| {
-            Failure::request(format!("--set {key}: '{part}' is already set to something without fields"))
+            Failure::request(format!("--set {key}: '{part}' already has a value without fields"))
         })?;
     }
     at.insert(last.to_string(), value);
@@ -137,10 +137,9 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
     Ok(Value::Object(config))
 }
 
-/// The configurations of several methods or metrics: from a file, an object from identifiers to configurations; then
-/// by settings `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field.
-///
-/// What fits none of `ids` is an error.
+/// The configurations of several methods or metrics: first from a file, an object that maps identifiers to configurations;
+/// then from settings `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field. A setting that applies to none of them is
+/// an error.
 pub fn configs(
     file: Option<&Path>,
     ids: &[String],
@@ -152,7 +151,10 @@ pub fn configs(
     let mut configs: Vec<Map<String, Value>> = vec![Map::new(); ids.len()];
     for (id, config) in object(file)? {
         let Some(place) = ids.iter().position(|i| *i == id) else {
-            return Err(Failure::request(format!("--config: '{id}' is not among {}", ids.join(", "))));
+            return Err(Failure::request(format!(
+                "--config: '{id}' is not one of the methods that are compared: {}",
+                ids.join(", ")
+            )));
         };
         let Value::Object(config) = config else {
             return Err(Failure::request(format!("--config: the configuration of '{id}' is not an object")));
@@ -181,7 +183,7 @@ pub fn configs(
                 })
                 .collect();
             return Err(Failure::request(format!(
-                "--set {key}: no such field; there are {}",
+                "--set {key}: there is no such field; the fields are {}",
                 all.join("; ")
             )));
         }
@@ -189,7 +191,7 @@ pub fn configs(
     Ok(configs.into_iter().map(Value::Object).collect())
 }
 
-/// A baseline as the command line writes it.
+/// Parses the argument of `--baseline`.
 pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
     let numbers = |text: &str, count: usize| -> Result<Vec<f64>> {
         let found: std::result::Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
@@ -239,7 +241,7 @@ pub fn baseline(text: &str, model: &Model) -> Result<Baseline> {
     })
 }
 
-/// Puts a baseline into the configuration of a method that takes one.
+/// Sets the baseline in the configuration of a method that has one.
 pub fn set_baseline(config: &mut Value, baseline: &Baseline) -> Result<()> {
     let value = match baseline {
         // Records name a tensor by its shape; here its values are needed.
@@ -266,12 +268,14 @@ pub fn check_smoothing(sigma: Option<f64>) -> Result<()> {
     }
 }
 
-/// Says that a class is scored by its probability, where the method decided that and not the user.
+/// A note that the score of the class is its probability, where that follows from the method and not from `--target`.
 pub fn score_note(args: &TargetArgs, target: &Target) -> Option<String> {
     let decided = matches!(target, Target::Probability(_) | Target::Probabilities(_))
         && ascribe::target::leaves_score(&args.target);
-    decided
-        .then(|| "scored by the class's probability, as in the method's paper; logit:C is the logit".into())
+    decided.then(|| {
+        "the score is the class's probability, as in the method's paper; --target logit:C takes its logit"
+            .into()
+    })
 }
 
 #[cfg(test)]

@@ -5,23 +5,23 @@ use std::time::Instant;
 use crate::{Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target};
 use serde::{Deserialize, Serialize};
 
-/// Where an explanation looks.
+/// Where a method explains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Location {
     /// At the input, of the target.
     #[default]
     Input,
-    /// At the output of this node, of the target: the method runs on the part of the graph behind the node.
+    /// At the output of this node, of the target: the method runs on the part of the graph after the node.
     Layer(String),
     /// At the input, of one value of this node: the method runs on the part of the graph up to the node.
     Neuron(String, Vec<usize>),
 }
 
-/// Explains at a layer or of a neuron with a method that knows of neither.
+/// Explains at a layer, or explains a neuron, with any method.
 ///
 /// [`Location::Layer`]: the attribution is shaped like the layer's value, and baselines, noise and masks apply to it.
-/// Where other paths skip around the layer, the values on them stay what they are for `x`; a note says which.
+/// Where other paths bypass the layer, the values on them stay fixed at what they are for `x`; a note names them.
 /// [`Location::Neuron`]: the score is the value of the neuron, `index` counting the axes after the batch; the
 /// given target is not used.
 ///
@@ -82,7 +82,7 @@ pub fn explain_at<E: Explainer<Graph> + ?Sized>(
     }
 }
 
-/// The node, and the nodes whose values skip around it: what a cut needs of a trace.
+/// The node, and the nodes whose values bypass it: the values of a trace that a cut needs.
 fn crossing(graph: &Graph, id: NodeId) -> Vec<NodeId> {
     let mut below = vec![false; graph.len()];
     below[id.index()] = true;
@@ -99,7 +99,7 @@ fn crossing(graph: &Graph, id: NodeId) -> Vec<NodeId> {
 }
 
 impl Location {
-    /// Parses `NODE:INDEX[,INDEX…]`, as the command line writes a neuron. The node's name may contain colons.
+    /// Parses a neuron written as `NODE:INDEX[,INDEX…]`. The node's name may contain colons.
     ///
     /// # Errors
     /// If there is no colon, or what follows the last one is not a list of numbers.

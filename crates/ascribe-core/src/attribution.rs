@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::values::signs;
 
-/// Number of rows pushed through a model.
+/// Number of rows that a model has evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Rows evaluated forwards.
+    /// Rows of forward passes.
     pub forward: usize,
-    /// Rows walked backwards.
+    /// Rows of backward passes.
     pub backward: usize,
 }
 
@@ -46,14 +46,14 @@ impl std::ops::Mul<usize> for Cost {
     }
 }
 
-/// What produced an attribution.
+/// How an attribution was computed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
     /// Identifier of the method.
     pub method: String,
     /// The method's full configuration.
     pub config: serde_json::Value,
-    /// Whether zero has no meaning in the values, only differences have: [`crate::Method::is_relative`].
+    /// Whether only differences between values are meaningful, see [`crate::Method::is_relative`].
     #[serde(default)]
     pub relative: bool,
     /// Target of each sample.
@@ -62,9 +62,9 @@ pub struct Provenance {
     pub scores: Vec<f64>,
     /// Score of each sample's baseline, where the method has one.
     pub baseline_scores: Option<Vec<f64>>,
-    /// For each sample, the sum of its attribution minus what it should be, where the method promises one.
+    /// For each sample, the sum of its attribution minus what the sum should be, for methods that satisfy completeness.
     pub completeness_gap: Option<Vec<f64>>,
-    /// Rows pushed through the model.
+    /// Rows that the model has evaluated.
     pub cost: Cost,
     /// Wall time in seconds.
     pub seconds: f64,
@@ -75,7 +75,7 @@ pub struct Provenance {
     pub details: serde_json::Map<String, serde_json::Value>,
     /// Remarks: why a map is zero, steps taken by an adaptive method, …
     pub notes: Vec<String>,
-    /// What makes the result doubtful, and what to do about it.
+    /// Reasons to doubt the result, and what to do about them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

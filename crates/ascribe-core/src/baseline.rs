@@ -1,10 +1,9 @@
-//! Reference inputs: what "nothing there" looks like.
+//! Reference inputs, which stand for missing information.
 
 use candle_core::{DType, Tensor};
 
-use crate::config;
 use crate::error::{Error, Result};
-use crate::random;
+use crate::{config, random};
 
 /// The reference that a method compares an input with.
 ///
@@ -46,13 +45,14 @@ pub enum Baseline {
     },
     /// This tensor: one row for all samples, or one per sample.
     ///
-    /// As a setting `{ "shape": […], "values": […] }`, values in row-major order; records name the shape only.
+    /// In a configuration it is written as `{ "shape": […], "values": […] }`, with the values in row-major order; records
+    /// contain only the shape.
     Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
     /// A distribution: one reference per row, over which methods average. Written as [`Baseline::Tensor`] is.
     Samples(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
 }
 
-/// Records name a tensor by its shape; its values are not part of a configuration.
+/// Records contain only the shape of a tensor.
 fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_seq(value.dims())
 }
@@ -88,7 +88,7 @@ impl Baseline {
         }
     }
 
-    /// Whether the numbers make sense.
+    /// Checks that the numbers are valid.
     fn check(&self) -> Result<()> {
         let fail = |problem: String, expected: &str| Err(Error::invalid("baseline", problem, expected));
         match *self {
@@ -157,7 +157,7 @@ impl Baseline {
     }
 }
 
-/// Beyond this, a blur of any picture is its mean, and the kernel only takes time.
+/// A wider blur of any picture is its mean, and the kernel only takes time.
 const MAX_SIGMA: f64 = 10_000.0;
 
 /// Gaussian blur over the last two axes with reflected borders; the kernel reaches 4 standard deviations.

@@ -1,10 +1,10 @@
-//! What there is to say about a method, beside its code: where it comes from, and how to read its maps.
+//! The description of a method, beside its code: where it comes from, and how its maps are read.
 
 use serde::{Deserialize, Serialize};
 
 use crate::target::Target;
 
-/// What scores a class that a target names, unless the target says it.
+/// What the score of a class is, unless the target says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {
@@ -16,7 +16,7 @@ pub enum Score {
 }
 
 impl Score {
-    /// A target that is about a class, scored this way; other targets stay what they are.
+    /// The target, with this score if it names a class; other targets are returned unchanged.
     pub fn of(self, target: Target) -> Target {
         match self {
             Self::Logit => target,
@@ -55,19 +55,19 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Methodology {
-    /// By signals that go from the output back to the input.
+    /// By signals that are propagated from the output to the input.
     BackPropagation,
-    /// By changed inputs.
+    /// By changing inputs.
     Perturbation,
-    /// Otherwise.
+    /// In another way.
     Other,
 }
 
-/// Das & Rad 2020, §III: when a method comes into play.
+/// Das & Rad 2020, §III: when a method is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Usage {
-    /// After training, for a model that is given.
+    /// After training, to an existing model.
     PostHoc,
     /// As part of the model.
     Intrinsic,
@@ -97,7 +97,7 @@ pub enum Family {
     Integrated,
     /// Gradients at the biases.
     Bias,
-    /// What is done to the maps of other methods.
+    /// Post-processing of the maps of other methods.
     PostProcessing,
 }
 
@@ -113,11 +113,11 @@ pub enum Place {
     ModelInspection,
 }
 
-/// What a method's configuration has a field for.
+/// Which of these fields a method's configuration has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Takes {
-    /// A field `layer`: the method is about a layer by itself, and its map is made at the input all the same.
+    /// A field `layer`: the method uses a layer, but explains the input.
     pub layer: bool,
     /// A field `baseline`.
     pub baseline: bool,
@@ -130,9 +130,9 @@ pub struct Takes {
 pub struct Card {
     /// The identifier that the catalogue, the command line and configuration files use.
     pub id: &'static str,
-    /// The name in prose.
+    /// The name to display.
     pub name: &'static str,
-    /// Other names of the method, by which a search finds it.
+    /// Other names of the method, which a search also finds.
     pub also: &'static [&'static str],
     /// What it computes, in a line.
     pub summary: &'static str,
@@ -140,9 +140,9 @@ pub struct Card {
     pub paper: &'static str,
     /// Year of the paper.
     pub year: u16,
-    /// What scores a class, in the paper.
+    /// What the score of a class is in the paper.
     pub score: Score,
-    /// Whether only differences between the values of a map have a meaning, and zero has none.
+    /// Whether only differences between the values of a map are meaningful, and the value zero is not.
     pub relative: bool,
     /// What its configuration has fields for.
     pub takes: Takes,
@@ -165,7 +165,7 @@ pub struct Card {
 }
 
 impl Card {
-    /// What gradient-based methods of a family have in common, to be completed.
+    /// A card with what gradient-based methods of a family have in common, to be completed.
     pub const fn gradient(family: Family) -> Self {
         Self {
             methodology: Methodology::BackPropagation,
@@ -176,7 +176,7 @@ impl Card {
         }
     }
 
-    /// What perturbation-based methods have in common, to be completed.
+    /// A card with what perturbation-based methods have in common, to be completed.
     pub const fn perturbation() -> Self {
         Self {
             id: "",
@@ -217,7 +217,7 @@ impl Card {
         Self { takes: Takes { method: true, ..self.takes }, ..self }
     }
 
-    /// Whether a word is this method's identifier or another name of it, hyphens and case aside.
+    /// Whether a text is this method's identifier or another name of it, ignoring hyphens and case.
     pub fn is_called(&self, word: &str) -> bool {
         let plain = |text: &str| text.replace(['-', '_', ' '], "").to_lowercase();
         std::iter::once(&self.id).chain(self.also).any(|name| plain(name) == plain(word))

@@ -1,7 +1,9 @@
 //! Configurations as JSON.
 
+use std::result::Result as StdResult;
+
 use candle_core::{Device, Tensor};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ pub fn write<T: Serialize>(config: &T) -> Value {
     serde_json::to_value(config).unwrap_or_default()
 }
 
-/// Reads the configuration of `id`: an object with the fields that differ from the defaults; `null` stands for none.
+/// Reads the configuration of `id`: an object with the fields that differ from the defaults, or `null` for all defaults.
 ///
 /// # Errors
 /// [`Error::Config`], which names the field: an unknown one (with those that exist), or a value of the wrong kind.
@@ -31,7 +33,7 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) 
     serde_path_to_error::deserialize(all).map_err(|e| {
         let path = e.path().to_string();
         let problem = e.into_inner().to_string();
-        // An unknown field is its own path, and the message names it.
+        // For an unknown field, the message names the field already.
         if path == "." || problem.starts_with("unknown field") {
             fail(problem)
         } else {
@@ -40,7 +42,7 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(id: &str, given: &Value) 
     })
 }
 
-/// A tensor as a setting writes it.
+/// A tensor as configurations write it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -48,33 +50,36 @@ struct Written {
     values: Vec<f64>,
 }
 
-/// Reads a tensor from a setting `{ "shape": […], "values": […] }`, values in row-major order: for serde's
-/// `deserialize_with`.
-///
-/// # Errors
-/// If there are more or fewer values than the shape says.
-pub fn tensor<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Tensor, D::Error> {
-    let Written { shape, values } = Written::deserialize(deserializer)?;
-    let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
-    if count != Some(values.len()) {
-        return Err(D::Error::custom(format!("{} values for shape {shape:?}", values.len())));
+impl Written {
+    fn tensor<E: serde::de::Error>(self) -> StdResult<Tensor, E> {
+        let Self { shape, values } = self;
+        let count = shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+        if count != Some(values.len()) {
+            return Err(E::custom(format!("{} values for shape {shape:?}", values.len())));
+        }
+        Tensor::from_vec(values, shape, &Device::Cpu).map_err(E::custom)
     }
-    Tensor::from_vec(values, shape, &Device::Cpu).map_err(D::Error::custom)
 }
 
-/// As [`tensor`], for fields that may be left out.
+/// For `#[serde(deserialize_with = …)]`: a tensor in f64, written as `{ "shape": […], "values": […] }` with the values in
+/// row-major order.
+///
+/// # Errors
+/// If the number of values is not that of the shape.
+pub fn tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Tensor, D::Error> {
+    Written::deserialize(deserializer)?.tensor()
+}
+
+/// As [`tensor`], for a field that may be `null`.
 ///
 /// # Errors
 /// As [`tensor`].
-pub fn optional_tensor<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<Tensor>, D::Error> {
-    tensor(deserializer).map(Some)
+pub fn optional_tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Option<Tensor>, D::Error> {
+    Option::<Written>::deserialize(deserializer)?.map(Written::tensor).transpose()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;

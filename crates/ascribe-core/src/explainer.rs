@@ -1,4 +1,4 @@
-//! What a method computes, and what is done around it.
+//! The trait of explainers, and what all explanations have in common.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::task::{Samples, Task};
 /// A method that can explain models of type `M`.
 ///
 /// The bound on `M` in each implementation says what the method needs: [`Predictor`] (a black box),
-/// [`crate::Differentiable`] (gradients) or [`crate::Graph`] (a white box). Asking a white-box method about a closure
+/// [`crate::Differentiable`] (gradients) or [`crate::Graph`] (a white box). Applying a white-box method to a closure
 /// does not compile. Authors write [`Explainer::find`], callers use [`Explainer::explain`].
 pub trait Explainer<M: Predictor + ?Sized>: Method {
     /// Computes the attribution. The configuration and the inputs are checked, and the target is resolved.
@@ -29,8 +29,8 @@ pub trait Explainer<M: Predictor + ?Sized>: Method {
     /// If the inputs or the target do not fit the model.
     fn find(&self, task: &Task<'_, M>) -> Result<Found>;
 
-    /// Explains the target's score of each sample: checks configuration and inputs, resolves the target, computes, measures,
-    /// and checks the result.
+    /// Explains the target's score of each sample: checks configuration and inputs, resolves the target, computes the
+    /// attribution with [`Explainer::find`], records its cost, and checks the result.
     ///
     /// # Errors
     /// If the configuration, the inputs or the target do not fit the model, a value is not finite, or more than 10⁸ rows
@@ -39,7 +39,7 @@ pub trait Explainer<M: Predictor + ?Sized>: Method {
         explain(self, model, x, target, run)
     }
 
-    /// How many rows an explanation of these inputs will push through this model, where that depends on the model.
+    /// How many rows this model evaluates for an explanation of these inputs, if that depends on the model.
     ///
     /// # Errors
     /// If the inputs do not fit the model.
@@ -68,22 +68,22 @@ pub struct Found {
     pub spread: Option<Vec<Tensor>>,
     /// Scores of the samples, if the method has computed them.
     pub scores: Option<Vec<f64>>,
-    /// Scores of the baselines. If given, the attribution is to sum to score minus baseline score.
+    /// Scores of the baselines. If given, the attribution should sum to score minus baseline score.
     pub baseline_scores: Option<Vec<f64>>,
-    /// What each sample's attribution is to sum to, if that is not score minus baseline score.
+    /// What each sample's attribution should sum to, if that is not score minus baseline score.
     pub expected_totals: Option<Vec<f64>>,
     /// Further results by name, first axis the batch: superpixels, coefficients, relevance of layers, …
     pub extras: BTreeMap<String, Tensor>,
-    /// Further results by name that are no tensors: rules, a local R², steps of a path, …
+    /// Further results by name that are not tensors: rules, a local R², steps of a path, …
     pub details: Map<String, Value>,
     /// Remarks.
     pub notes: Vec<String>,
-    /// What makes the result doubtful, and what to do about it.
+    /// Reasons to doubt the result, and what to do about them.
     pub warnings: Vec<String>,
 }
 
 impl Found {
-    /// Values, with the scores that were computed beside them.
+    /// Values, with the scores that were computed along with them.
     pub fn new(values: Vec<Tensor>, scores: Vec<f64>) -> Self {
         Self { values, scores: Some(scores), ..Self::default() }
     }
@@ -115,8 +115,8 @@ impl From<Samples> for Found {
     }
 }
 
-/// Most rows that a call may evaluate. Its bookkeeping takes some bytes per row: a typing error in a number of samples should
-/// be an error message, not a process that runs out of memory.
+/// The largest number of rows that a call may evaluate. Each row takes some bytes of memory: a mistyped number of samples
+/// should give an error message, and not exhaust the memory.
 const MAX_ROWS: usize = 100_000_000;
 
 /// [`Explainer::explain`].
@@ -189,7 +189,7 @@ fn parts(id: &str, x: &Inputs, values: Vec<Tensor>, spread: Option<Vec<Tensor>>)
     if names.is_empty() {
         return Err(Error::invalid("inputs", "none is explained", "at least one floating-point input"));
     }
-    // A defect of the method, which must not go unseen.
+    // This is a bug of the method, which must not go unnoticed.
     let counts = |what: &str, count: usize| {
         if count == names.len() {
             return Ok(());

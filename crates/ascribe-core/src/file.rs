@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// What the system says, or `write`.
+/// Errors of the system and of `write`.
 pub fn write_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".ascribe-").suffix(".tmp");
-    // Temporary files are private by default; a result is as readable as any file the user makes.
+    // Temporary files are private by default; a result gets the usual permissions of new files.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(parent)?;

@@ -12,7 +12,7 @@ pub trait GradientSum {
     /// Adds the gradient at each row of `x`, one after the other, and returns the scores there; arguments as those of
     /// [`crate::Differentiable::gradient`].
     ///
-    /// How the rows are shared among calls has no influence on the sum.
+    /// The sum does not depend on how the rows are distributed over calls.
     ///
     /// # Errors
     /// Those of the model and the target.

@@ -1,4 +1,4 @@
-//! What goes into a model and what comes out.
+//! Inputs and outputs of a model.
 
 use candle_core::Tensor;
 
@@ -8,9 +8,9 @@ use crate::values;
 /// Whether a method may vary an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The input is explained: methods vary it, and give it an attribution.
+    /// The input is explained: methods vary it, and it gets an attribution.
     Explained,
-    /// The input is given: methods leave it as it is.
+    /// The input is fixed: methods do not vary it.
     Fixed,
 }
 
@@ -103,7 +103,7 @@ impl Inputs {
         Ok(self)
     }
 
-    /// Declares an input as given: methods will neither vary nor explain it.
+    /// Makes an input [`Role::Fixed`]: methods will neither vary nor explain it.
     ///
     /// # Errors
     /// If there is no such input.
@@ -130,7 +130,7 @@ impl Inputs {
         self.entries.is_empty()
     }
 
-    /// The value of the input of this name; a single anonymous input answers to every name.
+    /// The value of the input of this name; a single anonymous input is returned for any name.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
         match self.entries.as_slice() {
             [only] if only.name.is_empty() => Some(&only.value),
@@ -164,8 +164,8 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// Rows that vary the samples at these positions: `values` for the explained inputs, in order, and the samples'
-    /// own for the others.
+    /// Rows that are variations of the samples at these positions: `values` for the explained inputs, in order, and the
+    /// samples' own values for the other inputs.
     ///
     /// # Errors
     /// As [`Inputs::select`] and [`Inputs::with_explained`].

@@ -5,13 +5,13 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::target::Target;
 
-/// A straight line between two samples, along which a model sums gradients for less than one by one: see
+/// A straight line between two samples, along which a model sums gradients at less cost than one by one: see
 /// [`crate::Differentiable::line`].
 pub trait Line {
     /// Adds `weight · ∇S(start + alpha · (end − start))` for each node (alpha, weight), one after the other, and returns the
     /// scores there. `sample` picks the target, as in [`crate::Differentiable::gradient`].
     ///
-    /// How the nodes are shared among calls has no influence on the sum.
+    /// The sum does not depend on how the nodes are distributed over calls.
     ///
     /// # Errors
     /// Those of the model and the target.

@@ -1,4 +1,4 @@
-//! What every method is, apart from what it computes.
+//! What all methods have in common, apart from what they compute.
 
 use std::fmt::Debug;
 
@@ -14,9 +14,9 @@ use crate::inputs::Inputs;
 
 /// A method's configuration: a struct whose fields are the settings, with its card.
 ///
-/// It is what the author of a method writes beside [`crate::Explainer::find`]; [`Method`] follows.
+/// The author of a method implements this trait and [`crate::Explainer::find`]; [`Method`] is derived from it.
 pub trait Configured: Serialize + DeserializeOwned + Default + Debug + Send + Sync {
-    /// What there is to say about the method.
+    /// The description of the method.
     const CARD: Card;
 
     /// Checks the settings.
@@ -27,7 +27,7 @@ pub trait Configured: Serialize + DeserializeOwned + Default + Debug + Send + Sy
         Ok(())
     }
 
-    /// How many rows an explanation of these inputs will push through the model.
+    /// How many rows the model evaluates for an explanation of these inputs.
     fn cost(&self, x: &Inputs) -> Cost {
         Cost::once(x)
     }
@@ -35,7 +35,7 @@ pub trait Configured: Serialize + DeserializeOwned + Default + Debug + Send + Sy
 
 /// A configured method, whatever it explains.
 pub trait Method: Debug + Send + Sync {
-    /// What there is to say about the method.
+    /// The description of the method.
     fn card(&self) -> &'static Card;
 
     /// The full configuration.
@@ -47,7 +47,7 @@ pub trait Method: Debug + Send + Sync {
     /// Says which field is wrong and what would be right.
     fn check(&self) -> Result<()>;
 
-    /// How many rows an explanation of these inputs will push through the model.
+    /// How many rows the model evaluates for an explanation of these inputs.
     fn cost(&self, x: &Inputs) -> Cost;
 
     /// The identifier that the catalogue, the command line and configuration files use.
@@ -55,12 +55,13 @@ pub trait Method: Debug + Send + Sync {
         self.card().id
     }
 
-    /// What scores a class that a target names; a method that wraps another asks that one.
+    /// What the score of a class is. A method that wraps another returns the answer of that method.
     fn score(&self) -> Score {
         self.card().score
     }
 
-    /// Whether zero has no meaning in its maps, only differences have; a method that wraps another asks that one.
+    /// Whether only differences between the values of its maps are meaningful, and the value zero is not. A method that wraps
+    /// another returns the answer of that method, unless its own statistic changes that.
     fn is_relative(&self) -> bool {
         self.card().relative
     }

@@ -20,7 +20,7 @@ pub struct Moments {
     high: Vec<[f64; 2]>,
 }
 
-/// Values that are worth a task of their own.
+/// Smallest number of values per parallel task.
 const TASK: usize = 16 * 1024;
 
 impl Moments {

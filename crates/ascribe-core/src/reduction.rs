@@ -1,4 +1,4 @@
-//! From the channels of an attribution to one number per place.
+//! Reducing the channels of an attribution to one value per position.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How the channels of an attribution `a` of shape [C, H, W] become one value per place.
+/// How the channels of an attribution `a` of shape [C, H, W] are reduced to one value per position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
-    /// `Σ_c a_c`: signed; keeps the map's total, hence completeness.
+    /// `Σ_c a_c`: signed; preserves the sum of the map, and therefore completeness.
     #[default]
     Sum,
     /// `Σ_c a_c / C`: signed.
@@ -43,7 +43,7 @@ impl Reduction {
         }
     }
 
-    /// The words for a caption, e.g. "sum over channels".
+    /// A description for captions, e.g. "sum over channels".
     pub const fn words(self) -> &'static str {
         match self {
             Self::Sum => "sum over channels",
@@ -60,7 +60,7 @@ impl Reduction {
         matches!(self, Self::Sum | Self::Mean)
     }
 
-    /// Reduces the values of one place. A NaN in any channel is a NaN here, whatever the reduction.
+    /// Reduces the values of one position. If any of them is NaN, so is the result.
     pub fn apply(self, channels: impl Iterator<Item = f64> + Clone) -> f64 {
         let count = channels.clone().count() as f64;
         match self {
@@ -71,7 +71,7 @@ impl Reduction {
             Self::SumAbs => channels.map(f64::abs).sum(),
             Self::MeanAbs => channels.map(f64::abs).sum::<f64>() / count,
             Self::L2 => {
-                // Scaled by the largest, so that squares neither overflow nor vanish.
+                // Scaled by the largest magnitude, so that squares neither overflow nor underflow.
                 let largest = Self::MaxAbs.apply(channels.clone());
                 if largest == 0.0 || !largest.is_finite() {
                     return largest;
@@ -81,7 +81,7 @@ impl Reduction {
         }
     }
 
-    /// One value per place: `[N, C, H, W]` becomes `[N, H, W]`, `[N, C, L]` becomes `[N, L]`; `[N, D]` has no
+    /// One value per position: `[N, C, H, W]` becomes `[N, H, W]`, `[N, C, L]` becomes `[N, L]`; `[N, D]` has no
     /// channels, and keeps its values (their magnitudes, if the reduction is one). In f64 on the CPU.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Lists of methods, and how to build one by its identifier.
 //!
-//! Each crate with methods has such a list, in the order in which they are shown; whoever wants them by name joins the
-//! lists:
+//! Each crate with methods has such a list, in the order in which they are shown. A [`Registry`] joins several lists and finds
+//! methods by name:
 //!
 //! ```ignore
 //! pub const METHODS: &[Entry] = &[Entry::gradient::<Saliency>(), Entry::white_box::<Lrp>()];
@@ -27,7 +27,7 @@ use crate::model::{Differentiable, Predictor};
 use crate::task::Task;
 use crate::{Cost, Score};
 
-/// An explainer whose method is known when the program runs.
+/// An explainer whose method is chosen at run time.
 pub struct Boxed<M: Predictor + ?Sized>(Box<dyn Explainer<M>>);
 
 impl<M: Predictor + ?Sized> Boxed<M> {
@@ -91,13 +91,13 @@ impl<M: Predictor + ?Sized> Explainer<M> for Boxed<M> {
     }
 }
 
-/// How an entry makes an explainer from a configuration. Methods that wrap another find it in the registry.
+/// How an entry builds an explainer from a configuration. Methods that wrap another find it in the registry.
 pub type Build = fn(&Value, &Registry<'_>) -> Result<Boxed<Graph>>;
 
 /// A method in a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// What there is to say about it.
+    /// Its description.
     pub card: &'static Card,
     /// What it needs of a model.
     pub needs: Needs,
@@ -177,7 +177,7 @@ impl From<Written> for Spec {
 }
 
 impl Spec {
-    /// What describes this method.
+    /// The description of this method.
     pub fn of(method: &(impl Method + ?Sized)) -> Self {
         Self { method: method.id().into(), config: method.config() }
     }

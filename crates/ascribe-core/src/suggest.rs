@@ -1,4 +1,4 @@
-//! Near names for error messages.
+//! Suggestions of similar names in error messages.
 
 /// The candidate most similar to `name`, if one is similar at all.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {

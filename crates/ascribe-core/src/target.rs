@@ -18,13 +18,13 @@ pub type ScoreFn = Arc<dyn Fn(&Outputs, &[usize]) -> Result<Tensor> + Send + Syn
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Target {
-    /// The output of one class, for all samples. Logits, unless the model's final softmax is still there.
+    /// The output of one class, for all samples: its logit, unless the model ends with a softmax.
     Class(usize),
     /// The output of one class per sample.
     Classes(Vec<usize>),
     /// For each sample the class with the highest output; resolved once, on the input itself.
     Top1,
-    /// The output of the first class minus that of the second: why this and not that?
+    /// The output of the first class minus that of the second: why the first and not the second?
     Difference(usize, usize),
     /// Softmax probability of a class.
     Probability(usize),
@@ -54,7 +54,7 @@ impl Target {
         Self::Custom(name.into(), Arc::new(score))
     }
 
-    /// The target in the words of the command line: `281`, `281-285`, `prob:281`, …
+    /// The target as text: `281`, `281-285`, `prob:281`, …
     pub fn describe(&self) -> String {
         match self {
             Self::Class(c) => c.to_string(),
@@ -80,7 +80,7 @@ impl Target {
         }
     }
 
-    /// The class that a sample's score belongs to, if the target is about one.
+    /// The class that a sample's score belongs to, if the target is a class.
     pub fn class(&self, sample: usize) -> Option<usize> {
         match self {
             Self::Class(c) | Self::Probability(c) | Self::LogProbability(c) => Some(*c),
@@ -112,8 +112,8 @@ impl Target {
         }
     }
 
-    /// The softmax probability of the class that this target is about. Targets that are not about a class, and
-    /// [`Target::Top1`], which is not one yet, stay what they are.
+    /// The softmax probability of the class that this target names. Targets that do not name a class, among them
+    /// [`Target::Top1`] before it is resolved, are returned unchanged.
     #[must_use]
     pub fn probability(self) -> Self {
         match self {
@@ -197,7 +197,7 @@ impl Target {
         }
     }
 
-    /// Scores and their gradients with respect to each output: where a backward walk starts.
+    /// Scores and their gradients with respect to each output, from which a backward walk starts.
     ///
     /// # Errors
     /// As [`Target::score`].

@@ -1,4 +1,4 @@
-//! Questions about all values of a tensor, answered where they lie.
+//! Checks of all values of a tensor, without copying them.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::Backend;
 use crate::ops::fast::{self, Element, dispatch};
 
-/// Values looked at between two decisions: enough for vectors, few enough to stop early.
+/// Number of values that are checked before stopping early is considered: enough for SIMD, few enough to stop soon.
 const CHUNK: usize = 4096;
 
 /// Position in row-major order and value of the first NaN or infinity.
@@ -22,12 +22,12 @@ pub(crate) fn first_not_finite(value: &Tensor) -> Result<Option<(usize, f64)>> {
     Ok(find::<f64>(&fast::slice(&on_cpu(&value)?)?))
 }
 
-/// Which signs occur among some values.
+/// The signs that occur among some values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signs {
-    /// One is above zero, or NaN.
+    /// Whether a value is positive, or NaN.
     pub(crate) positive: bool,
-    /// One is below zero.
+    /// Whether a value is negative.
     pub(crate) negative: bool,
 }
 

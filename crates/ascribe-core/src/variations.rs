@@ -32,7 +32,7 @@ impl Rectangle {
     }
 }
 
-/// A model that has seen a sample, and evaluates variations of it for less: see
+/// A model that has evaluated a sample, and evaluates variations of it at less cost: see
 /// [`crate::Predictor::variations`].
 pub trait Variations {
     /// The outputs for some variations of the sample: row n of `x` differs from it within rectangle number
@@ -43,7 +43,7 @@ pub trait Variations {
     /// Those of the model; if a row differs from the sample elsewhere, or there is not one rectangle per row.
     fn predict(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs>;
 
-    /// Rectangles of one group are evaluated together at less cost; the outputs do not depend on it.
+    /// Groups of rectangles that are cheaper to evaluate together; the outputs do not depend on the grouping.
     fn group(&self, rectangle: usize) -> usize {
         let _ = rectangle;
         0

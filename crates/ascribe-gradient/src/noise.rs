@@ -1,6 +1,6 @@
 //! Noisy copies of inputs.
 
-use ascribe_core::{Error, Inputs, Result, Tensor, random, sweep, to_f64};
+use ascribe_core::{Error, Inputs, Result, Tensor, config, random, sweep, to_f64};
 use serde::{Deserialize, Serialize};
 
 /// What σ is measured in.
@@ -24,16 +24,17 @@ pub struct Noise {
     pub sigma: f64,
     /// What σ is measured in.
     pub unit: NoiseUnit,
-    /// Whether the standard error of each value is estimated. It needs every attribution by itself: without it, models that
-    /// sum gradients for less ([`ascribe_core::Differentiable::gradient_sum`]) do so for `smooth-grad`.
+    /// Whether the standard error of each value is estimated. This needs every single attribution: without it, `smooth-grad` of
+    /// saliency uses a cheaper sum of gradients, if the model has one ([`ascribe_core::Differentiable::gradient_sum`]).
     pub spread: bool,
-    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample.
-    #[serde(skip)]
+    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample. In a configuration it is written
+    /// as `{ "shape": […], "values": […] }`; records do not contain it.
+    #[serde(skip_serializing, deserialize_with = "config::optional_tensor")]
     pub given: Option<Tensor>,
 }
 
 impl Default for Noise {
-    /// 50 copies with 15 % noise, the middle of what Smilkov et al. recommend.
+    /// 50 copies with 15 % noise, in the middle of the range that Smilkov et al. recommend.
     fn default() -> Self {
         Self { samples: 50, sigma: 0.15, unit: NoiseUnit::Range, spread: true, given: None }
     }
@@ -53,7 +54,7 @@ impl Noise {
         }
     }
 
-    /// The noisy copies of some points, drawn side by side, and the sample of each.
+    /// The noisy copies of some points, drawn in parallel, and the sample of each.
     pub(crate) fn copies(
         &self,
         x: &Inputs,

@@ -1,4 +1,4 @@
-//! Explanations of noisy copies of the input, summed up: `smooth-grad`, `smooth-grad-sq`, `var-grad`.
+//! Statistics of explanations of noisy copies of the input: `smooth-grad`, `smooth-grad-sq`, `var-grad`.
 //!
 //! With g_i the attribution that another method gives x + ε_i, ε_i ~ N(0, σ²):
 //!
@@ -12,7 +12,7 @@
 //! Draw i is the same for every sample of a batch and does not depend on the number of draws. The spread is the
 //! standard error of the estimate: s/√n of g or g², and √((m₄ − m₂²)/n) for the variance.
 //!
-//! Cost: n times that of the method inside, and one evaluation.
+//! Cost: n times that of the wrapped method, and one evaluation.
 
 use ascribe_core::{
     Boxed, Card, Configured, Cost, Domain, Error, Explainer, Family, Found, Graph, Inputs, Method, Moments,
@@ -37,7 +37,7 @@ pub enum Statistic {
     Variance,
 }
 
-/// An explainer, asked about noisy copies of the input. The attribution is shaped like the explainer's.
+/// An explainer, applied to noisy copies of the input. The attribution is shaped like the explainer's.
 ///
 /// ```
 /// use ascribe_gradient::{NoiseTunnel, Saliency};
@@ -55,7 +55,7 @@ pub struct NoiseTunnel<E> {
 }
 
 impl<E> NoiseTunnel<E> {
-    /// An explainer behind noise.
+    /// An explainer with noise.
     pub fn new(explainer: E, statistic: Statistic, noise: Noise) -> Self {
         Self { explainer, statistic, noise }
     }
@@ -170,7 +170,7 @@ pub(crate) const VAR_GRAD: Card = Card {
     ..NOISE
 };
 
-/// Builds the method whose statistic is `statistic` around what its configuration names, saliency by default.
+/// Builds the method with this statistic around the explainer that its configuration names, saliency by default.
 fn build(given: &Value, registry: &Registry<'_>, statistic: Statistic) -> Result<Boxed<Graph>> {
     let id = statistic.card().id;
     let (explainer, fields) = registry.wrapped(id, given, Saliency::CARD.id)?;
@@ -212,7 +212,7 @@ impl<E: Method> Method for NoiseTunnel<E> {
         self.explainer.score()
     }
 
-    /// A mean of relative maps is relative; zero means something among squares and variances.
+    /// A mean of relative maps is relative. For squares and variances the value zero is meaningful.
     fn is_relative(&self) -> bool {
         self.statistic == Statistic::Mean && self.explainer.is_relative()
     }

@@ -1,4 +1,4 @@
-//! Which nodes are rectifiers, whatever operator they are written with.
+//! Finds the nodes that are rectifiers, for all operators that can express them.
 
 use ascribe_core::ops::{Binary, Op, Pointwise};
 use ascribe_core::{DType, Graph, NodeId};

@@ -1,11 +1,10 @@
 //! Statistics and localisation against the reference values under `fixtures/golden/methods/metrics`.
 
-use ascribe_core::Graph;
-use ascribe_core::{Baseline, BlackBox, Inputs, Run, Target, Tensor};
+use ascribe_core::{BlackBox, Inputs, Run, Target, Tensor};
 use ascribe_metrics::localisation::{Object, Scene};
 use ascribe_metrics::statistics::{Ssim, spearman};
-use ascribe_metrics::{Case, Deletion, Insertion, Metric, PixelCurve, PointingGame};
-use ascribe_testing::golden::{self, Answers, Failure, Network, compare, folder};
+use ascribe_metrics::{Case, Metric, PointingGame};
+use ascribe_testing::golden::{self, Failure, folder};
 use ascribe_testing::{attribution, flat};
 
 fn case(name: &str) -> Result<golden::Case, Failure> {
@@ -14,47 +13,6 @@ fn case(name: &str) -> Result<golden::Case, Failure> {
 
 fn maps(tensor: &Tensor) -> Result<Vec<Vec<f64>>, Failure> {
     Ok(tensor.flatten_from(1)?.to_vec2()?)
-}
-
-/// Insertion and deletion with the reference's maps, steps and blurred pictures.
-fn curves(network: &Network, case: &golden::Case) -> Result<Answers, Failure> {
-    type Build = fn(PixelCurve) -> Box<dyn Metric<Graph>>;
-    let build: Build = match case.method() {
-        "insertion" => |curve| Box::new(Insertion(curve)),
-        "deletion" => |curve| Box::new(Deletion(curve)),
-        _ => return Ok(Vec::new()),
-    };
-    let config = &case.about["config"];
-    let baseline = match config["baseline"].as_str() {
-        Some("zero") => Baseline::Zero,
-        Some("blurred") => Baseline::Tensor(case.tensor("blurred")?.clone()),
-        other => return Err(format!("unknown baseline {other:?}").into()),
-    };
-    let step = config["step"].as_u64().ok_or("no step")? as usize;
-    let curve = build(PixelCurve::default().step(step).baseline(baseline));
-    let (x, target, run) = (network.inputs()?, network.target(), Run::new().batch(7));
-    let given = attribution(case.tensor("map")?.unsqueeze(1)?, vec![String::new(); network.targets.len()]);
-    let found = curve.evaluate(&Case::new(&network.graph, &x, &target, &given, &run))?;
-    let device = given.values().device();
-    let column = |values: Vec<f64>| Tensor::from_vec(values, network.targets.len(), device);
-    let values: Option<Vec<f64>> = found.values.iter().copied().collect();
-    let equal: Option<Vec<f64>> = found.details.iter().map(|d| d["auc_equal"].as_f64()).collect();
-    let points: Vec<Vec<f64>> = found.curves.iter().map(|c| c.y.clone()).collect();
-    let fractions = &found.curves.first().ok_or("no curve")?.x;
-    Ok(vec![
-        ("curve", Tensor::new(points, device)?),
-        ("fractions", Tensor::new(fractions.as_slice(), device)?),
-        ("auc", column(values.ok_or("a sample without a value")?)?),
-        ("auc_equal", column(equal.ok_or("a sample without an area")?)?),
-    ])
-}
-
-#[test]
-fn insertion_and_deletion_are_brute_force() -> Result<(), Failure> {
-    let compared = compare("plain", curves)?;
-    // Two steps, one of which does not divide the number of pixels, by four pairs of start and goal.
-    assert_eq!((compared.cases, compared.tensors), (8, 8 * 4 * 2));
-    Ok(())
 }
 
 #[test]

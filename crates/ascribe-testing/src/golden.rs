@@ -1,4 +1,4 @@
-//! Golden cases: reference numbers of methods and metrics, see `fixtures/golden/methods/README.md`.
+//! Golden files: reference numbers of methods and metrics, see `fixtures/golden/methods/README.md`.
 //!
 //! References are computed in f64, where ours must agree to a relative L2 error of 1e-7. In f32, rounding flips
 //! gates: each case also holds the reference's own f32 error, and ours may be at most twice that, or 1e-5 if that is
@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ascribe_core::{DType, Device, Graph, Inputs, Target, Tensor};
+use ascribe_core::{DType, Device, Graph, Inputs, Tensor};
 use ascribe_models::onnx::{LoadOptions, load};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::{distance, flat};
+use crate::flat;
 
 /// Why a golden test failed.
 pub type Failure = Box<dyn std::error::Error>;
@@ -20,15 +20,17 @@ pub type Failure = Box<dyn std::error::Error>;
 /// Tensors by name, all in f64.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// What a crate computes for some tensors of a case.
-pub type Answers = Vec<(&'static str, Tensor)>;
-
 /// Largest relative L2 error in f64.
 const ALLOWED_F64: f64 = 1e-7;
 /// Largest relative L2 error in f32, unless the reference's own is more than half of that.
 const ALLOWED_F32: f64 = 1e-5;
 
-/// A folder of the golden methods: that of a network, or `metrics`.
+/// The largest relative L2 error in this precision, where the reference's own f32 error is `theirs`.
+pub fn allowed(dtype: DType, theirs: f64) -> f64 {
+    if dtype == DType::F64 { ALLOWED_F64 } else { ALLOWED_F32.max(2.0 * theirs) }
+}
+
+/// A folder of golden files: that of a network, or `metrics`; with an empty name, the folder that holds them.
 pub fn folder(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../../fixtures/golden/methods", name].iter().collect()
 }
@@ -38,7 +40,7 @@ pub fn folder(name: &str) -> PathBuf {
 pub struct Case {
     /// The file's name without its ending.
     pub name: String,
-    /// Method, configuration, the reference's f32 errors, conventions.
+    /// The metadata.
     pub about: Value,
     /// The tensors.
     pub tensors: Tensors,
@@ -49,7 +51,8 @@ impl Case {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = std::fs::read(path)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
-        let about = metadata.metadata().as_ref().and_then(|m| m.get("case")).map_or("null", String::as_str);
+        let about = metadata.metadata().as_ref().and_then(|m| m.get("case"));
+        let about = about.ok_or_else(|| format!("{} has no metadata 'case'", path.display()))?;
         let about = serde_json::from_str(about)?;
         let mut tensors = Tensors::new();
         for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
@@ -65,9 +68,16 @@ impl Case {
         Ok(Self { name, about, tensors })
     }
 
-    /// The method's or metric's identifier.
-    pub fn method(&self) -> &str {
-        self.about["method"].as_str().unwrap_or_default()
+    /// The cases of a network, in alphabetical order.
+    pub fn all(network: &str) -> Result<Vec<Self>, Failure> {
+        let files = std::fs::read_dir(folder(network))?.map(|entry| entry.map(|e| e.path()));
+        let mut paths = files.collect::<Result<Vec<PathBuf>, _>>()?;
+        paths.retain(|path| {
+            path.extension().is_some_and(|end| end == "safetensors")
+                && path.file_stem().is_some_and(|stem| stem != "inputs")
+        });
+        paths.sort();
+        paths.iter().map(|path| Self::read(path)).collect()
     }
 
     /// A tensor.
@@ -76,18 +86,6 @@ impl Case {
     /// If the file does not have it.
     pub fn tensor(&self, name: &str) -> Result<&Tensor, Failure> {
         self.tensors.get(name).ok_or_else(|| format!("{} has no tensor '{name}'", self.name).into())
-    }
-
-    /// The relative L2 error of an answer, and the one allowed.
-    fn error(&self, tensor: &str, answer: &Tensor, dtype: DType) -> Result<(f64, f64), Failure> {
-        let expected = self.tensor(tensor)?;
-        if answer.dims() != expected.dims() {
-            let message = format!("{tensor} has shape {:?} instead of {:?}", answer.dims(), expected.dims());
-            return Err(message.into());
-        }
-        let theirs = self.about["f32_errors"][tensor].as_f64().unwrap_or(0.0);
-        let allowed = if dtype == DType::F64 { ALLOWED_F64 } else { ALLOWED_F32.max(2.0 * theirs) };
-        Ok((distance(&flat(answer)?, &flat(expected)?), allowed))
     }
 }
 
@@ -100,7 +98,8 @@ pub struct Network {
     pub dtype: DType,
     /// One class per sample.
     pub targets: Vec<usize>,
-    data: Tensors,
+    /// `input`, `baseline`, `noise`, `targets`, in f64.
+    pub data: Tensors,
 }
 
 impl Network {
@@ -112,90 +111,12 @@ impl Network {
         Ok(Self { graph, dtype, targets, data: case.tensors })
     }
 
-    /// A tensor of its data in its precision: `input`, `baseline`, `noise`.
+    /// Its batch of inputs.
     ///
     /// # Errors
-    /// If there is none of this name.
-    pub fn value(&self, name: &str) -> Result<Tensor, Failure> {
-        let value = self.data.get(name).ok_or_else(|| format!("the network has no data '{name}'"))?;
-        Ok(value.to_dtype(self.dtype)?)
-    }
-
-    /// Its batch of inputs.
+    /// If the file does not have them.
     pub fn inputs(&self) -> Result<Inputs, Failure> {
-        Ok(Inputs::single(self.value("input")?)?)
+        let input = self.data.get("input").ok_or("the network has no tensor 'input'")?;
+        Ok(Inputs::single(input.to_dtype(self.dtype)?)?)
     }
-
-    /// The logit of each sample's class.
-    pub fn target(&self) -> Target {
-        Target::Classes(self.targets.clone())
-    }
-}
-
-/// What [`compare`] compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Compared {
-    /// Cases with at least one answer.
-    pub cases: usize,
-    /// Tensors, in f64 and f32 together.
-    pub tensors: usize,
-    /// Largest relative L2 errors in f64 and f32.
-    pub worst: [f64; 2],
-}
-
-/// Compares the answers to all cases of a network with the references, in f64 and f32. No answers: the case belongs to
-/// another crate.
-///
-/// # Errors
-/// Lists everything that is off.
-pub fn compare(
-    network: &str,
-    answers: impl Fn(&Network, &Case) -> Result<Answers, Failure>,
-) -> Result<Compared, Failure> {
-    let networks = [Network::load(network, DType::F64)?, Network::load(network, DType::F32)?];
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder(network))?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-    paths.retain(|p| {
-        p.extension().is_some_and(|e| e == "safetensors") && p.file_stem().is_some_and(|s| s != "inputs")
-    });
-    paths.sort();
-    let (mut compared, mut wrong) = (Compared::default(), Vec::new());
-    for path in &paths {
-        let case = Case::read(path)?;
-        let mut answered = false;
-        for (precision, network) in networks.iter().enumerate() {
-            let mut fail =
-                |problem: String| wrong.push(format!("{} in {:?}: {problem}", case.name, network.dtype));
-            let answers = match answers(network, &case) {
-                Ok(answers) => answers,
-                Err(error) => {
-                    fail(error.to_string());
-                    continue;
-                }
-            };
-            for (tensor, answer) in answers {
-                answered = true;
-                compared.tensors += 1;
-                match case.error(tensor, &answer, network.dtype) {
-                    Ok((error, allowed)) => {
-                        compared.worst[precision] = compared.worst[precision].max(error);
-                        if error.is_nan() || error > allowed {
-                            fail(format!("{tensor} is off by {error:.2e}, allowed {allowed:.1e}"));
-                        }
-                    }
-                    Err(error) => fail(error.to_string()),
-                }
-            }
-        }
-        compared.cases += usize::from(answered);
-    }
-    let Compared { cases, tensors, worst } = compared;
-    println!(
-        "{network}: {cases} cases, {tensors} tensors, largest error {:.1e}, {:.1e} in f32",
-        worst[0], worst[1]
-    );
-    if wrong.is_empty() {
-        return Ok(compared);
-    }
-    Err(format!("{network}: {} of {tensors} tensors are wrong:\n{}", wrong.len(), wrong.join("\n")).into())
 }

@@ -1,7 +1,7 @@
 //! The methods and metrics of all crates by name.
 //!
-//! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`]), and
-//! what there is to say about one stands beside its code, on its card; here the lists are joined.
+//! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`]); this
+//! module joins the lists. A method or metric is described by its card, beside its code.
 //!
 //! ```
 //! use ascribe::catalogue;
@@ -22,13 +22,13 @@ use crate::error::Result;
 /// All methods.
 pub const METHODS: Registry<'static> = Registry::new(&[ascribe_gradient::METHODS, ascribe_perturb::METHODS]);
 
-/// Identifier of the method that is used unless another is asked for.
+/// Identifier of the default method.
 pub const DEFAULT_METHOD: &str = IntegratedGradients::CARD.id;
 
 /// The method of this identifier.
 ///
 /// # Errors
-/// If there is none: the message suggests one that is called so elsewhere, or the most similar identifier.
+/// If there is none: the message suggests one with this as another name, or the most similar identifier.
 pub fn method(id: &str) -> Result<&'static Entry> {
     Ok(METHODS.find(id)?)
 }
@@ -38,7 +38,7 @@ pub fn method(id: &str) -> Result<&'static Entry> {
 ///
 /// # Errors
 /// If there is no such method, or the configuration has an unknown field (the message lists the valid ones) or
-/// a value that makes no sense.
+/// an invalid value.
 pub fn explainer(id: &str, config: &Value) -> Result<Boxed<Graph>> {
     Ok(METHODS.build(id, config)?)
 }

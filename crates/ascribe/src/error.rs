@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request makes no sense.
+    /// The request is invalid.
     #[error("{what}: {problem}; expected {expected}")]
     Request {
         /// Which part of it.

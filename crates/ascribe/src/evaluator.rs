@@ -1,7 +1,7 @@
-//! Pictures × targets × methods × metrics.
+//! Evaluates methods by metrics on many pictures and targets.
 //!
-//! The unit is a [`Row`]: one metric of one method on one target of one picture. Whoever keeps the rows of a run that was cut off
-//! can go on with it: [`Evaluator::run`] leaves out the pictures that they are complete for.
+//! The result of each metric for each method, target and picture is a [`Row`]. An interrupted evaluation can be continued with the
+//! rows that it has produced: [`Evaluator::run`] skips pictures for which all rows are known.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::target;
 
-/// One number: a metric of a method on a target of a picture.
+/// The value of a metric for a method, a target and a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The picture.
@@ -34,7 +34,7 @@ pub struct Row {
     pub value: Option<f64>,
     /// More numbers.
     pub detail: Value,
-    /// Remarks.
+    /// Notes.
     pub notes: Vec<String>,
 }
 
@@ -61,25 +61,25 @@ pub struct Evaluator<'a> {
     pub methods: Vec<Boxed<Graph>>,
     /// The metrics; an identifier may occur once.
     pub metrics: Vec<BoxedMetric>,
-    /// What is explained, as [`target::parse`] reads it. Metrics that ask for the truth look at the annotated classes instead.
+    /// What is explained, as text for [`target::parse`]. Metrics that need the truth explain the annotated classes instead.
     pub target: String,
     /// What the pictures show.
     pub annotations: Annotations,
 }
 
 impl Evaluator<'_> {
-    /// Whether a metric asks for what the pictures show.
+    /// Whether a metric needs annotations.
     pub fn asks_for_truth(&self) -> bool {
         self.metrics.iter().any(|metric| metric.card().asks.truth)
     }
 
     /// Evaluates pictures, one after the other, in their order. `known` are rows of an earlier run of the same evaluation:
-    /// pictures that occur in them are left out. `watch` hears which picture is next, its number and of how many; `take` gets
-    /// the rows of each picture as soon as they are complete.
+    /// pictures that occur in them are skipped. `watch` is called before each picture, with its number and the number of all
+    /// pictures; `take` gets the rows of each picture as soon as they are complete.
     ///
     /// # Errors
-    /// Names that occur twice; those of the pictures, methods and metrics; if the run is cancelled. The rows that `take` got
-    /// are complete.
+    /// If a method or metric occurs twice, a picture, method or metric fails, or the run is cancelled. The rows that `take`
+    /// has received are complete.
     pub fn run(
         &self,
         pictures: &[PathBuf],
@@ -115,7 +115,7 @@ impl Evaluator<'_> {
     /// The rows of one picture.
     ///
     /// # Errors
-    /// Those of the picture, the methods and the metrics; if the run is cancelled.
+    /// If the picture, a method or a metric fails, or the run is cancelled.
     pub fn picture(&self, picture: &Path, run: &Run) -> Result<Vec<Row>> {
         let loaded = self.model.read(picture)?;
         let outputs = run.install(|| self.model.graph.forward(&loaded.inputs))?;

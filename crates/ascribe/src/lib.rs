@@ -1,4 +1,4 @@
-//! Explain the decisions of trained neural networks, in Rust, from the model file alone.
+//! Explain the decisions of trained neural networks, in Rust, with nothing but the model file.
 //!
 #![cfg_attr(all(feature = "gradient", feature = "models"), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "gradient", feature = "models")), doc = "```ignore")]
@@ -12,7 +12,7 @@
 //! # Ok::<(), ascribe::Error>(())
 //! ```
 //!
-//! This crate gathers the others, which can be used by themselves: [`core`] (graphs, rules, targets), [`models`]
+//! This crate re-exports the others, which can also be used by themselves: [`core`] (graphs, rules, targets), [`models`]
 //! (loading), [`gradient`] and [`perturb`] (methods), [`metrics`], [`viz`] (pictures). [`catalogue`] builds methods
 //! and metrics by name.
 //!

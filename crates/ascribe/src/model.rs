@@ -1,4 +1,4 @@
-//! A model with everything that belongs to it: graph, preprocessing, labels.
+//! A model with its graph, preprocessing and labels.
 
 use std::path::{Path, PathBuf};
 
@@ -23,9 +23,9 @@ pub struct OpenOptions {
     pub preprocessing: Option<Preprocessing>,
     /// Labels instead of the model's own.
     pub labels: Option<PathBuf>,
-    /// f64 instead of f32.
+    /// Whether to compute in f64 instead of f32.
     pub double: bool,
-    /// Folder of fetched weights instead of the default.
+    /// Folder for downloaded weights instead of the default.
     pub cache: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ pub struct Model {
     pub preprocessing: Preprocessing,
     /// Names of its classes, if known.
     pub labels: Option<Labels>,
-    /// Remarks of the loader.
+    /// Notes of the loader.
     pub notes: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ impl Model {
             Error::request(
                 format!("model '{}'", path.display()),
                 "a parameter file does not say which network it belongs to",
-                "`OpenOptions::architecture`, one of the zoo's architectures, or shapes-cnn",
+                "`OpenOptions::architecture`, such as resnet50",
             )
         })?;
         let parameters = StateDict::load(path)?;
@@ -145,7 +145,7 @@ impl Model {
         self.graph.dtype()
     }
 
-    /// Reads an input: a picture, which the preprocessing is applied to, or tensors that are already
+    /// Reads an input: a picture, which is preprocessed, or tensors that are already
     /// preprocessed (`.safetensors`, `.npy`).
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl Model {
         Ok(Loaded { inputs, picture: Some(prepared) })
     }
 
-    /// Matches tensors with the model's inputs: a single one answers to `input`, several go by name.
+    /// Matches tensors with the model's inputs: a single one may be called `input`, several are matched by name.
     fn tensors(&self, path: &Path, given: &StateDict) -> Result<Inputs> {
         let own: Vec<&str> = self.graph.inputs().iter().map(|&id| self.graph.node(id).name()).collect();
         let convert = |t: &Tensor| -> Result<Tensor> {
@@ -233,7 +233,7 @@ impl Model {
     }
 }
 
-/// Number of classes, by the length of the bias or the weight of the last linear layer.
+/// Number of classes, from the size of the bias or the weight of the last linear layer.
 fn class_count(graph: &Graph) -> Option<usize> {
     let output = *graph.outputs().first()?;
     let user = graph.parameters().into_iter().rev().find(|p| p.user <= output)?;

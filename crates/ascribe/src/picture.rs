@@ -1,6 +1,6 @@
-//! What to draw for an attribution: the map, the photograph under it, and the scale.
+//! How an attribution is drawn: the map, the photograph under it, and the scale.
 //!
-//! The command line and every report draw through here, so that a method's maps look the same everywhere.
+//! The command line and all reports use this module, so that a method's maps look the same everywhere.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use image::RgbImage;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// One sample's map, reduced over channels; it knows whether zero has a meaning.
+/// One sample's map, reduced over channels, with the information whether the value zero is meaningful.
 ///
 /// # Errors
 /// If the attribution is not one of images, `[N, C, H, W]`.
@@ -30,8 +30,8 @@ pub fn heatmap(attribution: &Attribution, sample: usize) -> Result<Heatmap> {
     Ok(Heatmap::from_tensor(&one, Reduction::Sum)?.with_relative(attribution.provenance.relative))
 }
 
-/// A map made ready for display: with a width in cells of the Gaussian that smooths it (`None`: a hundredth of the map's side if
-/// it is as fine as the input, else 0). Returns the map and the width.
+/// Smooths a map for display by a Gaussian of this width in pixels of the map (`None`: a hundredth of the map's side if it has
+/// the input's resolution, else 0). Returns the map and the width.
 ///
 /// # Errors
 /// If the width is not finite.
@@ -49,7 +49,7 @@ fn sigma(map: &Heatmap, input: &Prepared, smoothing: Option<f64>) -> f64 {
 /// A photograph, and the part of it that the network saw.
 #[derive(Clone, Debug)]
 pub struct Photograph {
-    /// The photograph; what the network saw instead, where that reaches beyond it or is turned.
+    /// The photograph, or the network's input if that reaches beyond the photograph or is rotated.
     pub image: RgbImage,
     /// The part that the network saw; `None` for all of it.
     pub region: Option<Region>,

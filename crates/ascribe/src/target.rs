@@ -1,11 +1,11 @@
-//! Targets as the command line writes them.
+//! Targets as text, such as `top1`, `281`, `tabby` or `prob:281`.
 
 use ascribe_core::{Outputs, Score, Target};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// How a text says what scores its class.
+/// The score of a class, as the prefix of a text states it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Plain,
@@ -78,7 +78,7 @@ pub fn words(target: &Target, sample: usize, model: &Model) -> String {
     }
 }
 
-/// Whether a text leaves it to the method what scores its class.
+/// Whether a text leaves the choice of the score to the method.
 pub fn leaves_score(text: &str) -> bool {
     let (form, of) = form(text);
     form == Form::Plain && difference(of).is_none()

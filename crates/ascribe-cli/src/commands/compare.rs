@@ -26,7 +26,7 @@ struct Row {
     smoothing: Vec<f64>,
 }
 
-/// A method, and where it looks.
+/// A method, and where it explains.
 struct Column {
     explainer: Boxed<Graph>,
     location: Location,
@@ -35,7 +35,7 @@ struct Column {
 /// One explanation.
 struct Cell {
     attribution: Attribution,
-    /// The target that the method scored: its paper may want the probability.
+    /// The target, whose score depends on the method.
     target: String,
 }
 
@@ -101,7 +101,7 @@ fn location(args: &Compare) -> Result<Location> {
 fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Run, bar: &Bar) -> Result<Row> {
     let loaded = model.read(input)?;
     let Some(prepared) = &loaded.picture else {
-        let message = format!("'{}' is a tensor file; compare draws over pictures", input.display());
+        let message = format!("INPUT {} is a tensor file; `compare` needs pictures", input.display());
         return Err(Failure::request(message));
     };
     let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
@@ -133,7 +133,7 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
                 picture = picture.map(map);
                 cells.push(Ok(Cell { attribution, target: words(&target, model) }));
             }
-            // A method that has no definition for this model leaves its cell empty; everything else ends the run.
+            // The cell of a method that is not defined for this model stays empty; any other error ends the run.
             Err(
                 e @ (ascribe::core::Error::UndefinedRule { .. } | ascribe::core::Error::Unsupported { .. }),
             ) => {
@@ -147,14 +147,17 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
     Ok(Row { predictions, target: words(&target(Score::Logit)?, model), cells, picture, smoothing })
 }
 
-/// What is explained. A neuron is its own target.
+/// The target; with `--neuron`, the neuron.
 fn target(args: &Compare, score: Score, model: &Model, outputs: &Outputs) -> Result<Target> {
     if let Location::Neuron(_, index) = location(args)? {
         return Ok(Target::Neuron(index));
     }
     match ascribe::target::parse(&args.target.target, score, model, outputs)?.as_slice() {
         [target] => Ok(target.resolve(outputs)?),
-        _ => Err(Failure::request("compare explains one target per input; expected top1, a class, A-B, …")),
+        _ => Err(Failure::request(format!(
+            "--target {}: `compare` explains one target per input; expected top1, a class or A-B",
+            args.target.target
+        ))),
     }
 }
 
@@ -162,7 +165,7 @@ fn words(target: &Target, model: &Model) -> String {
     ascribe::target::words(target, 0, model)
 }
 
-/// The model, and what was done to maps for display.
+/// The model, and how maps were smoothed.
 fn subtitle(model: &Model, rows: &[Row]) -> String {
     let mut sigmas: Vec<f64> = rows.iter().flat_map(|r| &r.smoothing).copied().filter(|s| *s > 0.0).collect();
     sigmas.sort_by(f64::total_cmp);
@@ -172,7 +175,7 @@ fn subtitle(model: &Model, rows: &[Row]) -> String {
     }
     let sigmas: Vec<String> = sigmas.iter().map(|s| format!("{s:.2}")).collect();
     format!(
-        "{}  ·  maps as fine as the input are smoothed for display (Gaussian, σ = {} cells)",
+        "{}  ·  maps with the input's resolution are smoothed for display (Gaussian, σ = {} pixels)",
         model.name,
         sigmas.join(", ")
     )

@@ -23,7 +23,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let (methods, metrics) = configured(args)?;
     let model = settings::model(&args.model)?;
     if !args.data.is_dir() {
-        return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
+        return Err(Failure::request(format!("--data {}: there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
     let mut evaluator = Evaluator {
@@ -33,14 +33,14 @@ pub fn run(args: &Evaluate) -> Result<String> {
         target: args.target.clone(),
         annotations: Annotations::default(),
     };
-    // Boxes that nobody asks for may name labels that nobody knows.
+    // Boxes are only read where a metric needs them: their labels may be unknown to the model.
     if evaluator.asks_for_truth() {
         evaluator.annotations = Annotations::beside(&args.data, model.labels.as_ref())?;
         if evaluator.annotations.is_empty() {
             let asking: Vec<&str> =
                 evaluator.metrics.iter().map(|m| m.card()).filter(|c| c.asks.truth).map(|c| c.id).collect();
             return Err(Failure::request(format!(
-                "{} needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
+                "--metrics {} need boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
                 asking.join(", "),
                 args.data.display()
             )));
@@ -182,7 +182,7 @@ fn report(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall], row
         .section(
             Section::new("Means")
                 .text(
-                    "Means over the pictures, or what else a metric's paper sums its values up by. Best values are bold.",
+                    "Means over the pictures, or the summary that a metric's paper defines. The best values are bold.",
                 )
                 .table(means),
         )
@@ -196,7 +196,7 @@ fn report(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall], row
     Ok(report.section(Section::new("Configuration").code(json_text(&configured)?)))
 }
 
-/// How sure the means are.
+/// The means with their confidence intervals.
 fn intervals(summaries: &[Overall]) -> Table {
     let columns = [Column::text("method"), Column::text("metric"), Column::number("mean", 4)].into_iter();
     let ends = ["from", "to"].map(|name| Column::number(name, 4));

@@ -47,7 +47,9 @@ pub fn run(args: &Explain) -> Result<String> {
     let explainer = catalogue::explainer(card.id, &config)?;
     let loaded = model.read(&args.input)?;
     if loaded.picture.is_none() && forms.iter().any(|f| matches!(f, Form::Picture | Form::Report)) {
-        return Err(Failure::request("a picture can only be drawn over a picture: INPUT is a tensor file"));
+        return Err(Failure::request(
+            "--output: pictures and reports need a picture as INPUT, which is a tensor file",
+        ));
     }
     let bar = Bar::new(&args.method);
     let run = settings::run(&args.run, &bar)?;
@@ -74,7 +76,7 @@ pub fn run(args: &Explain) -> Result<String> {
             |path: &PathBuf| suffix.as_ref().map_or_else(|| path.clone(), |s| output::with_suffix(path, s));
         explained.files = args.output.iter().map(name).collect();
     }
-    // Everything is drawn before anything is written: what cannot be drawn leaves no other file behind.
+    // Everything is drawn before anything is written, so that a failure leaves no file behind.
     let mut ready = Vec::new();
     for explained in &all {
         for (path, form) in explained.files.iter().zip(&forms) {
@@ -90,7 +92,7 @@ pub fn run(args: &Explain) -> Result<String> {
     Ok(text(&model, args, predictions.as_deref(), &all))
 }
 
-/// What is explained. A neuron is its own target.
+/// The targets; with `--neuron`, the neuron.
 fn targets(
     args: &Explain,
     explainer: &dyn Explainer<Graph>,
@@ -113,14 +115,14 @@ fn predictions(model: &Model, outputs: &Outputs) -> Result<Option<Vec<Vec<Predic
     Ok(all?)
 }
 
-/// How many of them are shown.
+/// How many predictions are shown.
 const SHOWN: usize = 5;
 
 fn location_has_target(location: &Location) -> bool {
     !matches!(location, Location::Neuron(..))
 }
 
-/// Where to explain. Grad-CAM and its relatives are about a layer by themselves: for them it is a setting.
+/// Where to explain. For methods that have a setting `layer`, like Grad-CAM, `--layer` is that setting.
 fn location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Location> {
     if let Some(neuron) = &args.neuron {
         return Ok(Location::neuron(neuron)?);
@@ -138,7 +140,7 @@ fn location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Locati
 /// Writes one file.
 type Ready<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 
-/// Does all that can fail for other reasons than the file system.
+/// Prepares the content of a file, so that only writing it is left to fail.
 fn prepare<'a>(
     args: &Explain,
     form: Form,
@@ -160,7 +162,7 @@ fn prepare<'a>(
         }
         Form::Picture | Form::Report | Form::Csv => {
             let Some(input) = &loaded.picture else {
-                return Err(Failure::request("a picture can only be drawn over a picture"));
+                return Err(Failure::request("--output: pictures and reports need a picture as INPUT"));
             };
             let first = predictions.and_then(<[_]>::first).map_or(&[][..], Vec::as_slice);
             let class = explained.target.class(0);
@@ -192,7 +194,7 @@ fn summary(
     predictions: Option<&[Vec<Prediction>]>,
     all: &[Explained],
 ) -> Value {
-    // One sample, one list; a batch, a list of lists.
+    // For a single sample a list, for a batch a list of lists.
     let best: Option<Vec<&[Prediction]>> =
         predictions.map(|all| all.iter().map(|p| &p[..p.len().min(SHOWN)]).collect());
     let best = match best.as_deref() {
@@ -201,7 +203,7 @@ fn summary(
     };
     let one = |e: &Explained| {
         let p = &e.attribution.provenance;
-        // One sample, one number; a batch, a list.
+        // For a single sample a number, for a batch a list.
         let per_sample = |values: &[f64]| match values {
             [one] => json!(one),
             many => json!(many),

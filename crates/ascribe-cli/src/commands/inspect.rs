@@ -41,7 +41,7 @@ pub fn run(args: &Inspect) -> Result<String> {
     Ok(format!("{text}\n{} nodes, {total} parameters\n", nodes.len()))
 }
 
-/// Inputs of zeros, one sample; sides that the model leaves open come from the preprocessing.
+/// One sample of zeros. The sizes of dynamic axes come from the preprocessing.
 fn zeros(model: &Model) -> Result<Inputs> {
     let graph = &model.graph;
     let mut found = Vec::new();
@@ -56,7 +56,7 @@ fn zeros(model: &Model) -> Result<Inputs> {
             let side = side.or(if crop.is_some() { guess } else { None });
             shape.push(side.ok_or_else(|| {
                 Failure::request(format!(
-                    "the model leaves axis {} of input '{name}' open; give --crop",
+                    "axis {} of input '{name}' is dynamic; --crop sets its size",
                     axis + 1
                 ))
             })?);
@@ -68,7 +68,7 @@ fn zeros(model: &Model) -> Result<Inputs> {
     Ok(Inputs::named(found)?)
 }
 
-/// Number of trained values that a node uses.
+/// Number of parameters of a node.
 fn parameters(graph: &Graph, id: NodeId) -> usize {
     let slots = graph.node(id).inputs().iter().enumerate();
     slots

@@ -63,7 +63,7 @@ pub fn needs(needs: Needs) -> &'static str {
         Needs::BlackBox => "outputs",
         Needs::Gradient => "gradients",
         Needs::WhiteBox => "graph",
-        Needs::Inner => "inner's",
+        Needs::Inner => "as inner",
     }
 }
 

@@ -28,7 +28,7 @@ pub fn run(args: &Metrics) -> Result<String> {
     Ok(table(&["metric", "group", "better", "needs", "what it measures"], rows))
 }
 
-/// Which way is better, for the head of a table.
+/// Whether higher or lower values are better, for the head of a table.
 pub fn arrow(better: Better) -> &'static str {
     match better {
         Better::Higher => "↑",
@@ -45,7 +45,7 @@ fn better(better: Better) -> &'static str {
     }
 }
 
-/// What an evaluation has to provide.
+/// What the metric needs of the model and of the data.
 fn asks(entry: &MetricEntry) -> String {
     let asks = entry.card.asks;
     let mut all = vec![needs(entry.needs)];

@@ -5,18 +5,17 @@ use std::iter;
 
 use crate::error::{Error, Result};
 
-/// More players than any game has that can be evaluated.
+/// The largest number of players; no game with more of them could be evaluated.
 pub const MAX_PLAYERS: usize = 1 << 24;
 
 const BITS: usize = u64::BITS as usize;
 
-/// A set of players out of `0..n`, as a set of bits.
+/// A subset of the players `0..n`, as a bit set.
 ///
-/// Coalitions of equally many players are ordered as the binary numbers with player `i` at bit `i`; those of fewer
+/// Coalitions of the same number of players are ordered as the binary numbers with player `i` at bit `i`; those of fewer
 /// players come first.
 ///
-/// The bits are our own, since the order of `fixedbitset`'s sets is that of its vectors, which differ between
-/// platforms.
+/// `fixedbitset` is not used, since the order of its sets depends on its SIMD blocks, which differ between platforms.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Coalition {
     players: usize,
@@ -48,7 +47,7 @@ impl Coalition {
     /// The coalition of these members, which may be given more than once and in any order.
     ///
     /// # Errors
-    /// If there are more than [`MAX_PLAYERS`], or a member is none of the `players`.
+    /// If there are more than [`MAX_PLAYERS`], or a member is not one of the `players`.
     pub fn from_players(players: usize, members: impl IntoIterator<Item = usize>) -> Result<Self> {
         let mut coalition = Self::empty(players)?;
         members.into_iter().try_for_each(|member| coalition.set(member, true))?;
@@ -86,7 +85,7 @@ impl Coalition {
         }
     }
 
-    /// Number of players, members or not.
+    /// Number of all players, including those that are not members.
     pub fn players(&self) -> usize {
         self.players
     }
@@ -109,7 +108,7 @@ impl Coalition {
         })
     }
 
-    /// Whether this player is a member; a player that does not exist is none.
+    /// Whether this player is a member; `false` for a player that does not exist.
     pub fn contains(&self, player: usize) -> bool {
         self.words.get(player / BITS).is_some_and(|word| word >> (player % BITS) & 1 == 1)
     }
@@ -124,7 +123,7 @@ impl Coalition {
         Ok(coalition)
     }
 
-    /// This coalition without one of its members; without a player that is no member, it stays as it is.
+    /// This coalition without this player; unchanged if the player is not a member.
     ///
     /// # Errors
     /// If there is no such player.
@@ -134,7 +133,7 @@ impl Coalition {
         Ok(coalition)
     }
 
-    /// Lets a player join or leave.
+    /// Adds or removes a player.
     ///
     /// # Errors
     /// If there is no such player.
@@ -173,7 +172,7 @@ impl Coalition {
         Ok(self.words.iter().zip(&other.words).all(|(a, b)| a & b == 0))
     }
 
-    /// All players that are no members.
+    /// All players that are not members.
     #[must_use]
     pub fn complement(&self) -> Self {
         let mut words: Vec<u64> = self.words.iter().map(|word| !word).collect();

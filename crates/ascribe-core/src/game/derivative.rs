@@ -1,4 +1,4 @@
-//! Discrete derivatives, the terms of which solutions are averages.
+//! Discrete derivatives: solutions are averages of them.
 
 use super::{Coalition, Game, TableGame};
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ impl TableGame {
     ///
     /// `Δ_T v(S) = Σ_{L ⊆ T} (−1)^{|T|−|L|} v(S ∪ L)`, `S ∩ T = ∅`
     ///
-    /// For one player it is its marginal contribution `v(S ∪ i) − v(S)`, for two what they contribute together beyond
-    /// what each does alone. Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among
+    /// For one player it is the marginal contribution `v(S ∪ i) − v(S)`, for two players their joint contribution beyond
+    /// their single contributions. Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among
     /// players in cooperative games", International Journal of Game Theory 28, §2. At the cost of `2^|T|` additions.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl TableGame {
 /// `Σ_{L ⊆ of} (−1)^{|of|−|L|} table[at ∪ L]`; the numbers are below the table's length.
 fn derivative(table: &[f64], of: usize, at: usize) -> f64 {
     let value = |coalition: usize| table.get(coalition).copied().unwrap_or(f64::NAN);
-    // The cases that matter, without the loop.
+    // The most frequent cases, without the loop.
     let first = of & of.wrapping_neg();
     match of.count_ones() {
         0 => value(at),

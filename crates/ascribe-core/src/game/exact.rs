@@ -22,7 +22,7 @@ pub fn banzhaf_values<G: Game + ?Sized>(game: &G, run: &Run) -> Result<Vec<f64>>
 
 impl TableGame {
     /// The Shapley value of each of the `n` players: its marginal contribution, averaged over all orders in which the
-    /// players can come together,
+    /// players can join,
     ///
     /// `φᵢ = Σ_{S ⊆ N∖i} |S|! (n−|S|−1)! / n! · (v(S ∪ i) − v(S))`
     ///

@@ -1,4 +1,4 @@
-//! Games that are closures.
+//! Games defined by closures.
 
 use std::fmt::{self, Debug};
 
@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::{Coalition, Game, check_players};
 use crate::error::Result;
 
-/// A game whose values a closure finds, one coalition at a time. Coalitions are evaluated side by side on rayon's
-/// threads; each value is that of its coalition, so that their number changes none.
+/// A game whose values a closure computes, one coalition at a time. Coalitions are evaluated in parallel on rayon's
+/// threads; the values do not depend on the number of threads.
 #[derive(Clone)]
 pub struct FnGame<F> {
     players: usize,
@@ -28,7 +28,7 @@ impl<F: Fn(&Coalition) -> Result<f64> + Sync> Game for FnGame<F> {
     }
 
     /// # Errors
-    /// That of the first coalition with one.
+    /// The error of the first coalition that has one.
     fn values(&self, coalitions: &[Coalition]) -> Result<Vec<f64>> {
         coalitions.iter().try_for_each(|coalition| check_players(self.players, coalition))?;
         let found: Vec<Result<f64>> = coalitions.par_iter().map(&self.value).collect();

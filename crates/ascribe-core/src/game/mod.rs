@@ -1,9 +1,9 @@
-//! Cooperative games: what a set of players is worth, and how much of it each of them is due.
+//! Cooperative games: the value of each set of players, and its division among the players.
 //!
 //! A game gives every set of players (a [`Coalition`]) a value. For an explained model the players are features, and
 //! the value of a coalition is the score while only its members are known (Štrumbelj and Kononenko 2010; Lundberg and
-//! Lee 2017). Whatever divides the value among the players is a function of a [`Game`] alone and knows nothing of
-//! models, so that it is tested on games whose solutions are known in closed form.
+//! Lee 2017). Solutions, which divide the value among the players, are functions of a [`Game`] and independent of models,
+//! so that they are tested on games whose solutions are known in closed form.
 //!
 //! [`TableGame`] and [`FnGame`] are games without a model. The exact solutions are those of a table:
 //! [`shapley_values`], [`banzhaf_values`], [`shapley_interactions`] and their general forms on [`TableGame`].
@@ -27,18 +27,18 @@ pub use function::FnGame;
 pub use interactions::{Interactions, shapley_interactions};
 pub use table::{MAX_EXACT_PLAYERS, TableGame};
 
-/// What each set of players is worth.
+/// A cooperative game: a value for each set of players.
 ///
 /// The value of the empty coalition need not be zero: solutions divide `v(N) − v(∅)`.
 pub trait Game: Sync {
     /// Number of players.
     fn players(&self) -> usize;
 
-    /// The values of some coalitions of [`Self::players`] players, in their order; any number of them, in any order,
-    /// repeated ones among them. The value of a coalition must not depend on those that are evaluated with it.
+    /// The values of some coalitions of [`Self::players`] players, in the given order; coalitions may be repeated. The value of
+    /// a coalition must not depend on the others that are evaluated with it.
     ///
     /// # Errors
-    /// If a coalition has another number of players, or a value cannot be found.
+    /// If a coalition has another number of players, or a value cannot be computed.
     fn values(&self, coalitions: &[Coalition]) -> Result<Vec<f64>>;
 }
 
@@ -56,8 +56,7 @@ impl<G: Game + ?Sized> Game for &G {
 /// the run are coalitions.
 ///
 /// # Errors
-/// Those of the game; if it gives another number of values than it was given coalitions, or a value that is not
-/// finite; if the run is cancelled.
+/// Those of the game; if it does not return one finite value for each coalition; if the run is cancelled.
 pub fn evaluate<G: Game + ?Sized>(
     game: &G,
     coalitions: impl ExactSizeIterator<Item = Coalition>,
@@ -87,7 +86,7 @@ pub fn evaluate<G: Game + ?Sized>(
     Ok(values)
 }
 
-/// Asks for coalitions of this many players.
+/// Checks that coalitions have this many players.
 fn check_players(players: usize, coalition: &Coalition) -> Result<()> {
     if coalition.players() == players {
         return Ok(());

@@ -1,10 +1,10 @@
-//! Games that are given by all their values.
+//! Games given by a table of all values.
 
 use super::{Coalition, Game, check_players, evaluate};
 use crate::error::{Error, Result};
 use crate::run::Run;
 
-/// Players of a game all of whose values are looked at, at most: 2²⁰ are a million of them.
+/// The largest number of players for which all values are enumerated: 2²⁰ coalitions are about a million.
 pub const MAX_EXACT_PLAYERS: usize = 20;
 
 /// A game of which every value is known, with exact solutions by enumeration.
@@ -75,7 +75,7 @@ impl Game for TableGame {
     }
 }
 
-/// How many coalitions that many players form.
+/// Number of coalitions of this many players.
 fn coalitions(players: usize) -> Result<usize> {
     if players > MAX_EXACT_PLAYERS {
         let expected = format!("at most {MAX_EXACT_PLAYERS}, since every coalition is evaluated");

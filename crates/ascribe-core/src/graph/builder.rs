@@ -31,7 +31,7 @@ impl GraphBuilder {
         Self::default()
     }
 
-    /// The name itself, or, if it is taken or empty, the name with the smallest free number.
+    /// The name itself, or the name with the smallest free number if it is taken or empty.
     fn unique(&mut self, name: &str, fallback: &str) -> String {
         let base = if name.is_empty() { fallback } else { name };
         let mut unique = base.to_string();
@@ -64,8 +64,7 @@ impl GraphBuilder {
         self.push(name, Body::Input(InputSpec { sides: sides.to_vec(), integer: true }), &[])
     }
 
-    /// Adds a stored value. Its numbers have to stay what they are (those of a `Var` can change: give a copy), since plans keep what
-    /// they made of them.
+    /// Adds a stored value. It must not change later, since plans keep values computed from it: pass a copy of a `Var`.
     pub fn constant(&mut self, name: &str, value: Tensor) -> NodeId {
         self.push(name, Body::Constant(value), &[])
     }

@@ -1,4 +1,4 @@
-//! Canonical form: the same function, with as few and as telling nodes as possible.
+//! Canonical form: the same function with as few and as meaningful nodes as possible.
 
 mod affine;
 mod batch_norm;
@@ -21,14 +21,14 @@ use view::View;
 use super::{Graph, NodeId};
 use crate::error::Result;
 
-/// One concern: what a node should become, if anything.
+/// A rewriting pass: the replacement of a node, if it has one.
 ///
-/// A rewrite must have the node's value, in terms of values of the graph as it is. It can then be applied
-/// together with rewrites of any other nodes.
+/// The replacement must have the same value as the node and use values of the unchanged graph, so that replacements of
+/// several nodes can be applied together.
 type Pass = fn(&View<'_>, NodeId) -> Result<Option<Rewrite>>;
 
-/// In order: what exporters spread over several nodes must be recognised before its parts are folded away, and
-/// an affine map goes into the operator before it rather than the one behind it.
+/// The order matters: operators that exporters write as several nodes must be recognised before these nodes are folded, and
+/// an affine map is folded into the operator before it in preference to the one after it.
 const PASSES: [Pass; 10] = [
     constants::fold,
     identities::remove,
@@ -50,8 +50,8 @@ impl Graph {
     /// - activations and layer norms that an exporter wrote as arithmetic are one node each;
     /// - a matrix product with a constant right side is a linear layer;
     /// - batch norms, and products and sums with one constant per channel, are part of the convolution or linear
-    ///   layer before them or, where that is exact, behind them, and [`crate::ops::ScaleShift`] elsewhere;
-    /// - zero padding is part of the convolution or pooling behind it.
+    ///   layer before them or, where that is exact, after them, and [`crate::ops::ScaleShift`] elsewhere;
+    /// - zero padding is part of the convolution or pooling after it.
     ///
     /// Values are the same up to rounding: parameters are combined in f64, and written-out constants such as √2
     /// are recognised if they are right to f32 precision.

@@ -1,4 +1,4 @@
-//! Cutting a graph in two: what makes layer and neuron attribution free.
+//! Cutting a graph in two, for attribution at layers and of neurons.
 
 use super::{Body, Graph, InputSpec, Node, NodeId, Trace};
 use crate::error::{Error, Result};
@@ -7,8 +7,8 @@ use crate::inputs::{Inputs, Role};
 impl Graph {
     /// The head: the part of the graph that ends at `id`, with this node as the only output.
     ///
-    /// "Neuron X" is X on the head with [`crate::Target::Neuron`]. All inputs stay, also those that the node
-    /// does not depend on.
+    /// Applying a method to the head with [`crate::Target::Neuron`] explains a neuron. All inputs are kept, including those
+    /// that the node does not depend on.
     ///
     /// # Errors
     /// If the node does not depend on an input.
@@ -27,13 +27,12 @@ impl Graph {
 
     /// The tail: the part of the graph that starts at `id`, and the inputs to run it with.
     ///
-    /// "Layer X" is X on the tail. The first of the inputs is the value of `id` that `trace` recorded, named
-    /// after the node. Where other paths skip around the node (a residual connection past it), the values on
-    /// those paths are further inputs of the tail, **fixed** at what the trace recorded: methods neither
-    /// perturb nor explain them.
+    /// Applying a method to the tail explains at a layer. The first of the inputs is the value of `id` that `trace` recorded,
+    /// named after the node. Where other paths bypass the node (a residual connection), the values on those paths are
+    /// further inputs of the tail, **fixed** at what the trace recorded: methods neither perturb nor explain them.
     ///
     /// # Errors
-    /// If no output depends on the node, the trace lacks a value, or a skipping value does not have one row
+    /// If no output depends on the node, the trace lacks a value, or a value that bypasses the node does not have one row
     /// per sample.
     pub fn from_node(&self, id: NodeId, trace: &Trace) -> Result<(Self, Inputs)> {
         let mut below = vec![false; self.len()];

@@ -1,4 +1,4 @@
-//! Forward runs.
+//! Forward passes.
 
 use candle_core::Tensor;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::inputs::{Inputs, Outputs};
 use crate::plan::Backward;
 
-/// Which values a forward run records.
+/// Which values a forward pass records.
 #[derive(Clone, Copy, Debug)]
 pub enum Keep<'a> {
     /// Every node's.
@@ -76,7 +76,7 @@ impl Graph {
         self.fill(values, &todo, Keep::All, trace.batch)
     }
 
-    /// Computes the missing values among `todo`, freeing those that nobody needs any more.
+    /// Computes the missing values among `todo`, and frees values that are not needed any more.
     fn fill(
         &self,
         mut values: Vec<Option<Tensor>>,
@@ -122,7 +122,7 @@ impl Graph {
             .inputs
             .iter()
             .map(|i| {
-                // A trace of some nodes need not hold the constants.
+                // A trace of some nodes may lack the constants.
                 values[i.0].as_ref().or(self.node(*i).constant()).ok_or_else(|| {
                     let name = self.node(*i).name();
                     Error::invalid(

@@ -113,7 +113,7 @@ struct Inner {
     names: HashMap<String, NodeId>,
     /// For each node, whether it depends on an input.
     dynamic: Vec<bool>,
-    /// Names that a rewriting removed.
+    /// Names of nodes that canonicalisation removed.
     vanished: Vanished,
     plans: Plans,
 }
@@ -129,7 +129,7 @@ struct Inner {
 pub struct Graph {
     inner: Arc<Inner>,
     backend: Backend,
-    /// The floating-point type; `None` if neither a constant nor an ancestor of this graph says which.
+    /// The floating-point type; `None` if neither a constant nor a graph that this one was made from determines it.
     dtype: Option<DType>,
     /// Whether this is the result of [`Graph::canonical`].
     is_canonical: bool,
@@ -212,7 +212,7 @@ impl Graph {
         Ok(Self { inner, backend, dtype, is_canonical: false })
     }
 
-    /// Keeps the floating-point type of the graph that this one was made from, if no constant is left to tell.
+    /// Keeps the floating-point type of the graph that this one was made from, if no constant determines it.
     fn typed_as(self, other: &Self) -> Self {
         Self { dtype: self.dtype.or(other.dtype), ..self }
     }
@@ -240,8 +240,8 @@ impl Graph {
         &self.inner.nodes[id.0]
     }
 
-    /// The node of this name, or the node that stands for it: the canonical form resolves the names of
-    /// identities that it removed.
+    /// The node of this name. In the canonical form, the name of a removed identity resolves to the node with the same
+    /// value.
     ///
     /// # Errors
     /// [`Error::UnknownNode`], suggesting the node that the one of this name became part of, or the most similar
@@ -288,7 +288,7 @@ impl Graph {
         self.node(id).inputs.iter().map(|i| self.is_dynamic(*i)).collect()
     }
 
-    /// What a node is to a backward rule.
+    /// The kind of a node, by which backward rules are chosen.
     pub fn kind(&self, id: NodeId) -> Kind {
         match &self.node(id).body {
             Body::Input(_) => Kind::Input,
@@ -297,7 +297,7 @@ impl Graph {
         }
     }
 
-    /// What operand `slot` of a node holds.
+    /// The role of operand `slot` of a node.
     pub fn slot(&self, id: NodeId, slot: usize) -> Slot {
         match &self.node(id).body {
             Body::Op(op) => op.operator().slot(slot, &self.dynamic_inputs(id)),
@@ -381,7 +381,7 @@ impl Graph {
         self.dtype.unwrap_or(DType::F32)
     }
 
-    /// The same graph with another way to compute.
+    /// The same graph with another backend.
     pub fn with_backend(&self, backend: Backend) -> Self {
         Self { backend, ..self.clone() }
     }
@@ -391,7 +391,7 @@ impl Graph {
         &self.inner.plans
     }
 
-    /// How the operators compute.
+    /// The backend of the operators.
     pub fn backend(&self) -> Backend {
         self.backend
     }

@@ -1,4 +1,4 @@
-//! The recorded values of a forward run.
+//! The recorded values of a forward pass.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use super::{Graph, NodeId};
 use crate::error::{Error, Result};
 use crate::inputs::Outputs;
 
-/// The values of a forward run, for all nodes or for those asked for.
+/// The values of a forward pass, for all nodes or for selected ones.
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub(crate) values: Vec<Option<Tensor>>,

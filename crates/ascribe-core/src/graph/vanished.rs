@@ -1,10 +1,10 @@
-//! Names of the source model that no node carries any more.
+//! Names of nodes of the source model that were removed by rewriting.
 
 use std::collections::HashMap;
 
 use super::NodeId;
 
-/// What became of nodes that a rewriting removed.
+/// The nodes that replaced removed ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vanished {
     /// Names of removed nodes, with the node that has the same value.

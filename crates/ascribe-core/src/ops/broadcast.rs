@@ -1,4 +1,4 @@
-//! Functions of two tensors with broadcasting, on slices: candle's run on one thread and index every element.
+//! Functions of two tensors with broadcasting, on slices. Those of candle run on one thread and index every element.
 
 use ascribe_kernels as kernels;
 use candle_core::Tensor;
@@ -43,13 +43,13 @@ pub(crate) fn zip<T: Element>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sy
     fast::tensor(y, &shape)
 }
 
-/// A broadcast result as rows, along which each operand either runs through its values or stands still.
+/// A broadcast result as rows, along which each operand either advances or repeats one value.
 struct Rows {
     /// Elements per row.
     len: usize,
-    /// Whether each operand moves along a row.
+    /// Whether each operand advances along a row.
     moves: [bool; 2],
-    /// The axes outside the rows, last first: side, and how far each operand moves per step.
+    /// The axes outside of the rows, the last one first: side, and stride of each operand.
     outer: Vec<(usize, [usize; 2])>,
 }
 
@@ -80,7 +80,7 @@ impl Rows {
     }
 }
 
-/// How far a contiguous operand moves per step of each axis of the result: 0 where it is repeated.
+/// The strides of a contiguous operand along each axis of the result: 0 where it is repeated.
 fn strides(dims: &[usize], rank: usize) -> Vec<usize> {
     let mut strides = vec![0; rank];
     let mut step = 1;

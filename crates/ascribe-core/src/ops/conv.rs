@@ -83,7 +83,7 @@ fn affine_slot(slot: usize) -> Slot {
     }
 }
 
-/// Affine while the parameters are constants; with a dynamic weight it is a product.
+/// Affine if the parameters are constants; with a dynamic weight it is a product.
 pub(crate) fn parametric_kind(dynamic: &[bool]) -> Kind {
     match dynamic {
         [_, true, ..] => Kind::Product,
@@ -170,7 +170,7 @@ impl Operator for Conv {
 }
 
 impl ConvTranspose {
-    /// The convolution that maps the output back: its "large" side is our output.
+    /// The convolution whose transpose this is: its input is our output.
     fn geometry(&self, x: &[usize], weight: &[usize]) -> Result<Geometry<'_>> {
         let small = image_shape(x)?;
         let out = weight.get(1).copied().unwrap_or(0) * self.groups;
@@ -226,7 +226,7 @@ impl Operator for ConvTranspose {
             ));
         }
         let geometry = self.geometry(x, weight)?;
-        // The remainder of a strided convolution is at most stride − 1; PyTorch allows more beside a dilation.
+        // The remainder of a strided convolution is at most stride − 1; PyTorch allows more with a dilation.
         for axis in 0..2 {
             if self.output_padding[axis] >= self.window.stride[axis].max(self.window.dilation[axis]) {
                 return Err(Error::invalid(

@@ -1,4 +1,4 @@
-//! The bridge from candle tensors to the slices of `ascribe-kernels`.
+//! Passing candle tensors to `ascribe-kernels`, which works on slices.
 
 use std::ops::Deref;
 
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Storage, Tensor, WithDType};
 use super::operator::Backend;
 use crate::error::{Error, Result};
 
-/// A number type that the kernels take.
+/// A number type that the kernels support.
 pub(crate) trait Element: ascribe_kernels::Float + WithDType {
     /// Zero.
     fn zero_() -> Self;
@@ -25,7 +25,7 @@ impl Element for f64 {
     }
 }
 
-/// The number type for which all of these tensors can go to the kernels.
+/// The number type with which all of these tensors can be passed to the kernels, if there is one.
 pub(crate) fn kernel_dtype(backend: Backend, tensors: &[&Tensor]) -> Option<DType> {
     if backend == Backend::Portable {
         return None;
@@ -35,8 +35,8 @@ pub(crate) fn kernel_dtype(backend: Backend, tensors: &[&Tensor]) -> Option<DTyp
     (matches!(dtype, DType::F32 | DType::F64) && tensors.iter().all(fits)).then_some(dtype)
 }
 
-/// Runs the block with `T` bound to the number type if the kernels apply; falls through otherwise.
-/// The block is expected to `return`.
+/// If the kernels apply, runs the block with `T` bound to the number type; the block must `return`. Otherwise execution
+/// continues after the macro.
 macro_rules! dispatch {
     ($backend:expr, $tensors:expr, $t:ident => $body:block) => {
         match $crate::ops::fast::kernel_dtype($backend, &$tensors) {
@@ -92,7 +92,7 @@ pub(crate) fn slice<T: Element>(tensor: &Tensor) -> Result<Slice<impl Deref<Targ
     Ok(Slice { guard, start, len: end - start, number: std::marker::PhantomData })
 }
 
-/// The tensor in row-major order; does not copy one that is.
+/// The tensor in row-major order, without copying if it is already contiguous.
 pub(crate) fn contiguous(tensor: &Tensor, backend: Backend) -> Result<Tensor> {
     if tensor.is_contiguous() {
         return Ok(tensor.clone());

@@ -1,4 +1,4 @@
-//! Sums along rows in an order that depends on the length alone, and that compilers turn into vector code.
+//! Sums along rows in an order that depends only on the length, in a form that compilers vectorise.
 
 use ascribe_kernels::Float;
 

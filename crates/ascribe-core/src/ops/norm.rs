@@ -52,7 +52,7 @@ fn scale_bias_slot(slot: usize) -> Slot {
     [Slot::Data, Slot::Weight, Slot::Bias].get(slot).copied().unwrap_or(Slot::Other)
 }
 
-/// Number of chunks of this length that are worth a task of their own.
+/// Number of chunks of this length per parallel task.
 fn chunks_per_task(len: usize) -> usize {
     const VALUES: usize = 16 * 1024;
     (VALUES / len.max(1)).max(1)

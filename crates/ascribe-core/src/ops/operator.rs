@@ -1,4 +1,4 @@
-//! What every operator can do.
+//! The trait of operators.
 
 use std::fmt::Debug;
 
@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 
-/// How operators compute.
+/// The implementation that operators use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// The kernels of `ascribe-kernels` where they apply (CPU, f32 and f64), candle operations elsewhere.
@@ -16,9 +16,9 @@ pub enum Backend {
     Portable,
 }
 
-/// What an operator is to a backward rule.
+/// The kind of an operator, by which backward rules are chosen.
 ///
-/// Rules see nodes through these few kinds, so that a new operator works with every rule the day it is
+/// Rules depend only on these few kinds, so that a new operator works with every rule as soon as it is
 /// added. The kind can depend on which inputs are dynamic: `x + constant` is affine, `x + y` is a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,7 +49,7 @@ pub enum Kind {
     Blocking,
 }
 
-/// What an input slot of an operator holds.
+/// The role of an input of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The value that the operator transforms.
@@ -71,14 +71,14 @@ pub struct Vjp<'a> {
     pub output: &'a Tensor,
     /// The vector: shaped like the output.
     pub grad: &'a Tensor,
-    /// For each input, whether its product is wanted.
+    /// For each input, whether its product is requested.
     pub needs: &'a [bool],
     /// How to compute.
     pub backend: Backend,
 }
 
 impl Vjp<'_> {
-    /// Whether the product with respect to input `slot` is wanted.
+    /// Whether the product with respect to input `slot` is requested.
     pub fn wants(&self, slot: usize) -> bool {
         self.needs.get(slot).copied().unwrap_or(false)
     }
@@ -92,7 +92,7 @@ impl Vjp<'_> {
     }
 }
 
-/// Signals for the inputs of an operator, `None` where it was not asked for or is identically zero.
+/// Signals for the inputs of an operator, `None` where the signal was not requested or is identically zero.
 pub type Grads = Vec<Option<Tensor>>;
 
 /// A differentiable function of tensors with one output.
@@ -100,10 +100,10 @@ pub trait Operator: Debug + Send + Sync {
     /// The operator's name, as ONNX calls it where ONNX has it.
     fn name(&self) -> &'static str;
 
-    /// What the operator is to a backward rule; `dynamic[i]` says whether input `i` depends on a model input.
+    /// The kind of the operator; `dynamic[i]` says whether input `i` depends on a model input.
     fn kind(&self, dynamic: &[bool]) -> Kind;
 
-    /// What input `slot` holds; `dynamic` as for [`Operator::kind`].
+    /// The role of input `slot`; `dynamic` as for [`Operator::kind`].
     fn slot(&self, slot: usize, _dynamic: &[bool]) -> Slot {
         if slot == 0 { Slot::Data } else { Slot::Other }
     }
@@ -120,7 +120,7 @@ pub trait Operator: Debug + Send + Sync {
     /// If the device or the data type is not supported.
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor>;
 
-    /// Vector-Jacobian product: for each wanted input `i`, `grad · ∂output/∂inputᵢ`, shaped like the input.
+    /// Vector-Jacobian product: for each requested input `i`, `grad · ∂output/∂inputᵢ`, shaped like the input.
     ///
     /// Where the function has no derivative (ReLU at 0, ties in a maximum), PyTorch's convention is used.
     ///

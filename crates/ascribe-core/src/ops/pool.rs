@@ -71,8 +71,8 @@ impl<'a> Geometry<'a> {
         for axis in 0..2 {
             let end = padding[axis] + self.input[axis + 2] + padding[axis + 2];
             let taps = self.taps_before(axis, 0, end);
-            // In ceil mode the window may be larger than a small input. There is only one then, and the kernels
-            // need not know of the taps that it misses.
+            // In ceil mode the window may be larger than a small input. There is only one window then, and the kernels
+            // need not handle the taps outside of the input.
             if taps < kernel[axis] {
                 (kernel[axis], stride[axis]) = (taps, end);
             }

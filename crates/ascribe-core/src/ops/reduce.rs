@@ -8,7 +8,7 @@ use super::fast;
 use super::operator::{Backend, Grads, Kind, Operator, Vjp, input, shapes};
 use crate::error::{Error, Result};
 
-/// What a [`Reduce`] makes of the values it sees.
+/// How a [`Reduce`] combines values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReduceFn {
@@ -53,7 +53,7 @@ impl Reduce {
         self.axes.iter().filter_map(|&axis| x.get(axis)).product()
     }
 
-    /// Whether the reduced axes are the last ones, so that each group lies in one piece.
+    /// Whether the reduced axes are the last ones, so that each group is contiguous.
     fn is_suffix(&self, rank: usize) -> bool {
         (rank - self.axes.len()..rank).all(|axis| self.axes.contains(&axis))
     }
@@ -88,7 +88,7 @@ impl Reduce {
     }
 }
 
-/// Rows that are worth a task of their own.
+/// Smallest number of rows per parallel task.
 fn rows_per_task(len: usize) -> usize {
     const VALUES: usize = 16 * 1024;
     (VALUES / len.max(1)).max(1)
@@ -108,7 +108,7 @@ fn sum<T: Float>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// The value that beats all others; NaN beats everything, as in PyTorch.
+/// The extreme value; NaN if any value is NaN, as in PyTorch.
 fn extreme<T: Float>(x: &[T], beats: impl Fn(T, T) -> bool) -> T {
     let first = x.first().copied().unwrap_or(T::ZERO);
     x.iter().fold(first, |best, &v| if beats(v, best) || v.is_nan() { v } else { best })

@@ -83,7 +83,7 @@ pub enum Coordinates {
 }
 
 /// Interpolates the last axes: `[N, C, L]`, `[N, C, H, W]` or more spatial axes; as many of the last axes as
-/// `size` has numbers. Beyond the border lies the border's value.
+/// `size` has numbers. Beyond the border, the border's value is repeated.
 ///
 /// ```
 /// use ascribe_core::ops::{Coordinates, Operator, Resize, ResizeMode, ResizeSize};

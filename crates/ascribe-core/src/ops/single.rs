@@ -1,10 +1,10 @@
-//! Elementary functions in single precision without branches or calls, which compilers turn into vector code.
+//! Elementary functions in single precision without branches or calls, so that compilers vectorise them.
 //!
 //! The coefficients are minimax fits (Lawson's algorithm in double precision); the tests state the errors.
 
 // Digits beyond single precision are those of the fits.
 #![allow(clippy::excessive_precision)]
-// Vector code needs everything inside the loop.
+// Loops are vectorised only if everything in them is inlined.
 #![allow(clippy::inline_always)]
 
 /// The cubic term of GELU's tanh approximation.

@@ -91,7 +91,7 @@ impl Exponential for f64 {
     }
 }
 
-/// Values that are worth a task of their own.
+/// Smallest number of values per parallel task.
 const TASK: usize = 8 * 1024;
 
 /// Softmax along the last axis.

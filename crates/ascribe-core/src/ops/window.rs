@@ -1,7 +1,7 @@
 //! Sliding windows over the two spatial axes, written with candle operations.
 //!
-//! Convolution and pooling share this: the portable path looks at one kernel offset at a time, so that it
-//! supports every stride, dilation and padding on every device, with a gradient for each.
+//! Convolution and pooling share this. The portable implementation handles one kernel offset at a time, so that it
+//! supports every stride, dilation and padding on every device, with gradients.
 
 use candle_core::{DType, Tensor};
 

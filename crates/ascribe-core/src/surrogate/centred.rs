@@ -1,4 +1,4 @@
-//! Observations without weights and intercept: both become part of the rows.
+//! Observations without weights and intercept, both of which are absorbed into the rows.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -10,7 +10,7 @@ use super::Observations;
 pub(super) struct Centred {
     /// One row for each observation of positive weight, one column for each feature.
     pub(super) x: DMatrix<f64>,
-    /// The lengths of the columns before the mean was taken off, which their rounding goes by.
+    /// The norms of the columns before the mean was subtracted, which determine their rounding errors.
     pub(super) sizes: Vec<f64>,
     /// The targets.
     pub(super) y: DVector<f64>,
@@ -20,7 +20,7 @@ pub(super) struct Centred {
     mean: f64,
     /// `Σ wᵢ`.
     pub(super) weight: f64,
-    /// `Σ wᵢ (yᵢ − ȳ)²` around the weighted mean, also if there is no intercept; exactly 0 if it is all rounding.
+    /// `Σ wᵢ (yᵢ − ȳ)²` around the weighted mean, also if there is no intercept; exactly 0 if it is within rounding errors.
     pub(super) total: f64,
     /// `Σ wᵢ yᵢ²`.
     size: f64,
@@ -38,7 +38,7 @@ impl Centred {
         let mut spread = y.clone();
         centre(spread.as_mut_slice(), &weights, true);
         let mean = centre(y.as_mut_slice(), &weights, intercept);
-        // Columns lie one after the other.
+        // The matrix is stored by columns.
         let columns = x.as_mut_slice().chunks_exact_mut(weights.len());
         let (means, sizes) = columns
             .map(|column| (centre(column, &weights, intercept), column))
@@ -59,7 +59,7 @@ impl Centred {
     }
 
     /// The share of the targets' variance that residuals of this sum of squares leave explained: `1 − squares/total`.
-    /// Where the targets do not vary it is 1 if they are met to eight digits, and 0 otherwise.
+    /// If the targets do not vary, it is 1 if they are matched to eight digits, and 0 otherwise.
     pub(super) fn r2(&self, squares: f64) -> f64 {
         if self.total > 0.0 {
             return 1.0 - squares / self.total;
@@ -68,8 +68,8 @@ impl Centred {
     }
 }
 
-/// Turns values into `√w (value − mean)` and returns the weighted mean, or 0 in its place. What is left of a constant
-/// is rounding: it becomes zero.
+/// Replaces values by `√w (value − mean)` and returns the weighted mean; without an intercept the mean counts as 0. The values
+/// of a constant become exactly zero, without rounding errors.
 fn centre(values: &mut [f64], weights: &[f64], around_mean: bool) -> f64 {
     let before = values.iter().zip(weights).map(|(v, w)| w * v * v).sum();
     let mean = if around_mean { weighted_mean(values, weights) } else { 0.0 };
@@ -80,7 +80,7 @@ fn centre(values: &mut [f64], weights: &[f64], around_mean: bool) -> f64 {
     mean
 }
 
-/// `Σ w v / Σ w`, in two steps: the second takes away the rounding of the first.
+/// `Σ w v / Σ w`, in two steps: the second corrects the rounding error of the first.
 fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     let total: f64 = weights.iter().sum();
     let around =
@@ -88,7 +88,7 @@ fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     around(around(0.0))
 }
 
-/// The sum of squares that rounding of this many values with this sum of squares can make.
+/// A bound on the sum of squares of the rounding errors of this many values with this sum of squares.
 fn negligible(squares: f64, count: usize) -> f64 {
     squares * (count as f64 * f64::EPSILON).powi(2)
 }

@@ -8,7 +8,8 @@ const ROUNDING: f64 = 1e-10;
 /// A coefficient at this share of the largest rate does not move, but for rounding.
 const STILL: f64 = 1e-13;
 
-/// A feature of whose square this share is left beside others is a sum of them, but for rounding.
+/// A feature whose squared residual with respect to others is below this share of its square is a linear combination of
+/// them, up to rounding.
 const DEPENDENT: f64 = 1e-14;
 
 /// The features with coefficients other than zero and the factor of their part of the Gram matrix.
@@ -38,7 +39,7 @@ impl<'a> Active<'a> {
         self.present[feature]
     }
 
-    /// Takes out features.
+    /// Removes features.
     pub(super) fn leave(&mut self, leaving: impl Fn(usize) -> bool) {
         for at in (0..self.members.len()).rev().filter(|at| leaving(self.members[*at])).collect::<Vec<_>>() {
             self.present[self.members.remove(at)] = false;
@@ -50,7 +51,7 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Takes in a feature, unless it is a sum of the others.
+    /// Adds a feature, unless it is a linear combination of the others.
     fn join(&mut self, feature: usize) -> bool {
         let column = self.gram.column(feature);
         let size = column[feature];
@@ -84,7 +85,7 @@ impl<'a> Active<'a> {
         let free = self.present.clone();
         let mut rates = self.stationary(signs);
         let mut refused = Vec::new();
-        // Each that joins lowers the objective, which ends the loop. The limit is for rounding.
+        // Every feature that joins lowers the objective, so the loop ends. The limit guards against rounding errors.
         for _ in 0..4 * (edge.len() + 1) {
             let mut best: Option<(usize, f64)> = None;
             for &feature in edge.iter().filter(|f| !self.has(**f) && !refused.contains(*f)) {

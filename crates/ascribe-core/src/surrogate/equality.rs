@@ -1,4 +1,4 @@
-//! A linear equation that coefficients satisfy exactly.
+//! A linear equation that the coefficients satisfy exactly.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 pub struct Equality {
     /// One factor for each feature, not all of them zero.
     pub factors: Vec<f64>,
-    /// What the products sum to.
+    /// The sum of the products.
     pub total: f64,
 }
 
 impl Equality {
-    /// The coefficients of so many features sum to `total`.
+    /// The coefficients of this many features sum to `total`.
     pub fn sum(features: usize, total: f64) -> Self {
         Self { factors: vec![1.0; features], total }
     }
@@ -46,7 +46,7 @@ impl Equality {
     }
 }
 
-/// Coordinates in which an equality `n·c = q`, `|n| = 1`, is that the first of them is known.
+/// Coordinates in which an equality `n·c = q`, `|n| = 1`, fixes the first of them.
 ///
 /// Householder's reflection `H = I − 2 v vᵀ` takes `n` to the first axis, up to the sign. Every `c = q n + H [0, u]`
 /// satisfies the equality, and `|c|² = q² + |u|²`: the least squares, the ridge penalty and the least norm of `u` are
@@ -78,7 +78,7 @@ impl Reduction {
     pub(super) fn restore(&self, u: &DVector<f64>) -> DVector<f64> {
         let mut c = u.clone().insert_row(0, 0.0);
         c.axpy(-2.0 * self.axis.dot(&c), &self.axis, 1.0);
-        // What is missing is the whole distance; the second time, what rounding left.
+        // The first step corrects the whole difference, the second one the rounding error of the first.
         for _ in 0..2 {
             c.axpy(self.distance - self.normal.dot(&c), &self.normal, 1.0);
         }

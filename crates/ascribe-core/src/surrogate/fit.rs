@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// A fitted model `f(x) = intercept + Σⱼ coefficientⱼ xⱼ`, and what is to be known about the fit.
+/// A fitted model `f(x) = intercept + Σⱼ coefficientⱼ xⱼ`, with diagnostics of the fit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fit {
     /// `f(0)`; 0 if the model has no intercept.
@@ -15,35 +15,35 @@ pub struct Fit {
     pub coefficients: Vec<f64>,
     /// The share of the targets' variance that is explained, with the weights of the fit:
     /// `R² = 1 − Σ wᵢ (yᵢ − f(xᵢ))² / Σ wᵢ (yᵢ − ȳ)²`, `ȳ` the weighted mean, also if the model has no intercept. It
-    /// can be below 0, if the model is worse than a constant. Where the targets do not vary, it is 1 if they are met to
+    /// can be below 0, if the model is worse than a constant. If the targets do not vary, it is 1 if they are matched to
     /// eight digits, 0 otherwise.
     pub r2: f64,
-    /// Uncertainty of each coefficient, as described for [`crate::surrogate::Linear`]; `None` if it cannot be told: the
+    /// Standard error of each coefficient, as described for [`crate::surrogate::Linear`]; `None` if it cannot be estimated: the
     /// notes say why. [`crate::surrogate::Lasso`] has none.
     pub standard_errors: Option<Vec<f64>>,
-    /// How many directions of the coefficients the fit determines. They are unique if it is the number of features,
-    /// less one if there is an equality. The penalty of a ridge determines all; for the lasso it is the number of
-    /// coefficients other than zero.
+    /// The rank: the number of directions of the coefficients that the fit determines. The coefficients are unique if it is
+    /// the number of features, minus one if there is an equality. Ridge regression determines all directions; for the lasso it
+    /// is the number of nonzero coefficients.
     pub rank: usize,
-    /// What deserves attention.
+    /// Problems of the fit.
     pub notes: Vec<Note>,
 }
 
-/// Something about a fit that deserves attention.
+/// A problem of a fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Note {
-    /// Features depend on each other, or the rows are too few.
+    /// Features are linearly dependent, or there are too few rows.
     Dependent {
-        /// Directions that the rows determine.
+        /// Number of directions that the rows determine.
         rank: usize,
-        /// Directions there are.
+        /// Number of all directions.
         unknowns: usize,
     },
-    /// As many unknowns as rows: residuals say nothing about uncertainty.
+    /// There are as many unknowns as rows, so residuals say nothing about uncertainty.
     Saturated {
-        /// Rows that count.
+        /// Number of rows with positive weight.
         rows: usize,
     },
     /// The targets do not vary.

@@ -1,4 +1,4 @@
-//! Selection of features one by one.
+//! Forward selection of features.
 
 use nalgebra::DVector;
 use serde::Serialize;
@@ -6,17 +6,17 @@ use serde::Serialize;
 use super::Observations;
 use super::centred::Centred;
 
-/// A feature of which less than this share is left beside those chosen is a sum of them.
+/// A feature whose residual with respect to the chosen ones is below this share is a linear combination of them.
 const DEPENDENT: f64 = 1e-10;
 
-/// The share of a feature, its mean included, that is rounding.
+/// Rounding errors as a share of a feature, including its mean.
 const ROUNDING: f64 = 1e-13;
 
-/// Features that explain this share of all more or less are equally good.
+/// Features whose explained shares differ by no more than this are equally good.
 const TIED: f64 = 1e-12;
 
-/// Chooses features one after the other, each time the one with which linear regression on those chosen explains most:
-/// the highest weighted `R²`. The first of those that are equally good but for rounding. LIME's `forward_selection`
+/// Chooses features one after the other, each time the one with which linear regression on the chosen features has the
+/// highest weighted `R²`; the first one, if several are equally good up to rounding. LIME's `forward_selection`
 /// (Ribeiro et al. 2016, "Why should I trust you?").
 ///
 /// Each choice takes its direction out of the remaining features (Gram and Schmidt, modified), so that no regression is
@@ -69,7 +69,7 @@ impl ForwardSelection {
             for (mut column, least) in centred.x.column_iter_mut().zip(&mut least) {
                 let along = axis.dot(&column);
                 column.axpy(-along, &axis, 1.0);
-                // What is taken off the column has the rounding of the other.
+                // The subtracted part has the rounding error of the other column.
                 *least = least.hypot(along * rounding);
             }
             centred.x.column_mut(feature).fill(0.0);

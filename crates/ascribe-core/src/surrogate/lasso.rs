@@ -7,14 +7,14 @@ use super::lasso_path::path_down_to;
 use super::{Fit, Note, Observations, Surrogate};
 use crate::error::Result;
 
-/// Weighted least squares with a penalty by which coefficients become zero: the intercept `b` and the coefficients `c`
+/// Weighted least squares with a penalty that sets coefficients to zero: the intercept `b` and the coefficients `c`
 /// of the least
 ///
 /// `½ Σᵢ wᵢ (yᵢ − b − c·xᵢ)² / Σᵢ wᵢ + lambda Σⱼ |cⱼ|`
 ///
 /// Tibshirani 1996, "Regression shrinkage and selection via the lasso". The scale of `lambda` is that of scikit-learn's
 /// `Lasso` with `sample_weight`. The solution is a point of the path that [`super::lasso_path()`] describes, and exact
-/// up to rounding: nothing is iterated to a tolerance.
+/// up to rounding, not the result of an iteration with a tolerance.
 ///
 /// There are no standard errors: after a selection by the same data the usual ones are wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,10 +8,10 @@ use super::direction::Active;
 use super::{Observations, check_penalty};
 use crate::error::{Error, Result};
 
-/// A share of the largest of terms that is rounding of their sum.
+/// The rounding error of a sum as a share of its largest term.
 const ROUNDING: f64 = 1e-12;
 
-/// A coefficient of this share of the largest is zero.
+/// A coefficient below this share of the largest one is zero.
 const SMALLEST: f64 = 1e-13;
 
 /// The lasso at a penalty where its direction changes.
@@ -93,7 +93,7 @@ pub(super) fn path_down_to(end: f64, data: &Observations<'_>, intercept: bool) -
         let rest = &products - &explained;
         let rounding = ROUNDING * (products.abs() + &sizes * coefficients.abs()).amax();
         if lambda <= rounding {
-            // The rest is rounding; so is what the coefficients would still change.
+            // The remaining products are rounding errors, as are further changes of the coefficients.
             path.knots.push(knot(0.0, &coefficients));
             break;
         }
@@ -130,13 +130,13 @@ pub(super) fn path_down_to(end: f64, data: &Observations<'_>, intercept: bool) -
         for feature in zero {
             coefficients[feature] = 0.0;
         }
-        // What is left of others by rounding could have the wrong sign.
+        // Rounding errors of other coefficients could have the wrong sign.
         let smallest = SMALLEST * coefficients.amax();
         coefficients.iter_mut().filter(|c| c.abs() <= smallest).for_each(|c| *c = 0.0);
         active.leave(|feature| coefficients[feature] == 0.0);
         let before = lambda;
         lambda = if step < lambda { lambda - step } else { 0.0 };
-        // Steps as short as rounding end at the same knot.
+        // Steps within rounding errors end at the same knot.
         if lambda == before {
             path.knots.pop();
         }

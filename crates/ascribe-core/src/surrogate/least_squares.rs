@@ -11,7 +11,7 @@ use crate::error::Result;
 /// The least `Σ wᵢ (yᵢ − b − c·xᵢ)² + alpha |c|²`.
 ///
 /// # Errors
-/// If the penalty is out of range or the equality does not suit the observations.
+/// If the penalty is out of range or the equality does not match the observations.
 pub(super) fn fit(
     data: &Observations<'_>,
     alpha: f64,
@@ -62,7 +62,7 @@ pub(super) fn fit(
     Ok(fit)
 }
 
-/// A penalty of `alpha |u|²` is as many more rows: `√alpha` for one unknown each, with target 0.
+/// A penalty of `alpha |u|²` is equivalent to one additional row for each unknown: `√alpha`, with target 0.
 fn penalised(z: DMatrix<f64>, t: DVector<f64>, alpha: f64) -> (DMatrix<f64>, DVector<f64>) {
     if alpha == 0.0 {
         return (z, t);

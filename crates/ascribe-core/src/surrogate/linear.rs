@@ -7,8 +7,8 @@ use crate::error::Result;
 ///
 /// `Σᵢ wᵢ (yᵢ − b − c·xᵢ)²`
 ///
-/// under an equality `a·c = q`, if there is one. If features depend on each other, of all solutions that of the least
-/// `|c|`, with the rank and a note. `O(m d²)` for `m` rows and `d` features.
+/// under an equality `a·c = q`, if there is one. If features are linearly dependent, the solution with the least `|c|` is
+/// returned, with the rank and a note. `O(m d²)` for `m` rows and `d` features.
 ///
 /// Standard errors are square roots of the diagonal of the sandwich
 ///

@@ -1,11 +1,11 @@
-//! Simple models in place of a complex one: weighted regression of scores on rows of features.
+//! Simple models that approximate a complex one: weighted regression of scores on rows of features.
 //!
-//! LIME, its variants and `KernelSHAP` explain a model by the coefficients of one that is easy to read, fitted to
-//! scores at variations of an input. They differ in rows, weights and in what is fitted: [`Linear`], [`Ridge`] or
+//! LIME, its variants and `KernelSHAP` explain a model by the coefficients of an interpretable one, fitted to
+//! scores of variations of an input. They differ in the rows, the weights and the fitted model: [`Linear`], [`Ridge`] or
 //! [`Lasso`], after a selection of features by [`ForwardSelection`] or by the [`lasso_path()`], on the features
 //! themselves or on their products too ([`Quadratic`]), freely or under an [`Equality`].
 //!
-//! All of it is in f64 and on one thread, so that the same numbers give the same bits in every run.
+//! Everything is computed in f64 and on one thread, so that results are bit-identical in every run.
 
 mod centred;
 mod direction;
@@ -45,7 +45,7 @@ pub trait Surrogate {
     fn fit(&self, data: &Observations<'_>) -> Result<Fit>;
 }
 
-/// Asks for a penalty of this name that is a number of zero or more, and no larger than [`LARGEST`].
+/// Checks that the penalty of this name is a number between zero and [`LARGEST`].
 fn check_penalty(name: &str, value: f64) -> Result<()> {
     if (0.0..=LARGEST).contains(&value) {
         return Ok(());

@@ -1,11 +1,11 @@
-//! What a surrogate is fitted to.
+//! The data that a surrogate is fitted to.
 
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 
-/// The largest magnitude of features, targets, weights and settings: the square of a product of two still is a number.
-/// In the same way, magnitudes below `1e-150` count as zero.
+/// The largest magnitude of features, targets, weights and settings: the square of a product of two does not overflow.
+/// For the same reason, magnitudes below `1e-150` count as zero.
 pub const LARGEST: f64 = 1e100;
 
 /// Rows of features, a target for each, and a weight for each that says how much it counts; all checked.
@@ -23,7 +23,7 @@ impl<'a> Observations<'a> {
     /// A row of weight `w` counts as `w` rows of weight 1 would; one of weight 0 does not count.
     ///
     /// # Errors
-    /// If there are no rows or no features, lengths do not fit, a value is not finite or its magnitude above
+    /// If there are no rows or no features, lengths do not match, a value is not finite or its magnitude above
     /// [`LARGEST`], a weight is negative, or all of them are zero.
     pub fn new(rows: &'a [f64], features: usize, targets: &'a [f64], weights: &'a [f64]) -> Result<Self> {
         Self::checked(Cow::Borrowed(rows), features, targets, weights)
@@ -58,7 +58,7 @@ impl<'a> Observations<'a> {
         Ok(Self { rows, features, targets, weights })
     }
 
-    /// The same rows, with other features: `features` of them each, made by `row` from those of a row.
+    /// The same rows with `features` other features each, which `row` computes from the features of a row.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -87,7 +87,7 @@ impl<'a> Observations<'a> {
         self.features
     }
 
-    /// Number of rows, `m`, those of weight 0 among them.
+    /// Number of rows, `m`, including those of weight 0.
     pub fn len(&self) -> usize {
         self.targets.len()
     }
@@ -97,7 +97,7 @@ impl<'a> Observations<'a> {
         self.targets.is_empty()
     }
 
-    /// Features, target and weight of each row that counts.
+    /// Features, target and weight of each row with positive weight.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[f64], f64, f64)> {
         let numbers = self.targets.iter().zip(self.weights);
         let all = self.rows.chunks_exact(self.features).zip(numbers);
@@ -105,7 +105,7 @@ impl<'a> Observations<'a> {
     }
 }
 
-/// Asks for values of this name from `low` to [`LARGEST`].
+/// Checks that the values of this name are between `low` and [`LARGEST`].
 pub(super) fn check_values(name: &str, values: &[f64], low: f64) -> Result<()> {
     match values.iter().enumerate().find(|(_, value)| !(low..=LARGEST).contains(*value)) {
         None => Ok(()),

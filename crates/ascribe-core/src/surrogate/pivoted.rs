@@ -4,19 +4,19 @@ use nalgebra::{DMatrix, DVector, Reflection, Unit};
 
 use crate::error::{Error, Result};
 
-/// `A P = Q R` by Householder's reflections, where each step takes the column of which most is left: Businger and Golub
+/// `A P = Q R` by Householder reflections, where each step takes the column with the largest remaining norm: Businger and Golub
 /// 1965, "Linear least squares solutions by Householder transformations"; Golub and Van Loan, Matrix Computations,
 /// §5.4-5.5.
 ///
-/// Own code on `nalgebra`'s matrices: the crate's `ColPivQR` picks columns by their largest element, by which the rank
-/// cannot be told, and its `SVD` is wrong for some matrices of deficient rank
+/// This is not `nalgebra`'s `ColPivQR`, which picks columns by their largest element, so that it does not reveal the rank;
+/// and its `SVD` is wrong for some matrices of deficient rank
 /// (<https://github.com/dimforge/nalgebra/issues/1172>).
 pub(super) struct Pivoted {
-    /// `R` in the upper triangle of its first `rank` rows; what lies below the diagonal has no meaning.
+    /// `R` in the upper triangle of its first `rank` rows; the values below the diagonal are not used.
     r: DMatrix<f64>,
     /// The first `rank` values of `Qᵀ y`.
     qty: DVector<f64>,
-    /// The column of `A` that stands in each column of `R`.
+    /// The column of `A` that belongs to each column of `R`.
     order: Vec<usize>,
 }
 
@@ -57,9 +57,9 @@ impl Pivoted {
 
             for j in rank + 1..p {
                 left[j] -= a[(rank, j)].powi(2);
-                // What is taken off the column has the rounding of the other.
+                // The subtracted part has the rounding error of the other column.
                 rounding[j] += (a[(rank, j)] / pivot).powi(2) * rounding[rank];
-                // As LAPACK's `dlaqp2`: differences are measured anew before rounding is most of them.
+                // As in LAPACK's `dlaqp2`: norms are computed again before rounding errors dominate them.
                 if left[j] <= f64::EPSILON.sqrt() * measured[j] {
                     left[j] = a.view((rank + 1, j), (m - rank - 1, 1)).norm_squared();
                     measured[j] = left[j];
@@ -70,7 +70,7 @@ impl Pivoted {
         Self { r: a.rows(0, rank).clone_owned(), qty: y.rows(0, rank).clone_owned(), order }
     }
 
-    /// How many columns are independent.
+    /// Number of linearly independent columns.
     pub(super) fn rank(&self) -> usize {
         self.r.nrows()
     }

@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::Observations;
 use crate::error::{Error, Result};
 
-/// Values that an expansion makes at most: 2 GiB.
+/// The largest number of values of an expansion: 2 GiB.
 const MAX_VALUES: usize = 1 << 28;
 
-/// What a column of an expansion is.
+/// A column of an expansion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Term {

@@ -1,4 +1,4 @@
-//! Scales and shifts per channel become part of the affine operator next to them.
+//! Folds scales and shifts of channels into the affine operator before or after them.
 
 use candle_core::Tensor;
 
@@ -20,7 +20,7 @@ pub(super) fn into_producer(view: &View<'_>, id: NodeId) -> Result<Option<Rewrit
         return layer.then(&map);
     }
     let Some(first) = ChannelMap::of(view, map.x)? else { return Ok(None) };
-    // Numbers for the whole tensor do not tell how many channels there are.
+    // A scalar does not determine the number of channels.
     match map.after(&first).filter(|both| both.on_channels && both.counts) {
         Some(both) => scale_shift(&both, both.channels()).map(Some),
         None => Ok(None),
@@ -58,7 +58,7 @@ struct Layer<'a> {
     bias: Option<(NodeId, &'a Tensor)>,
     layout: Layout,
     groups: usize,
-    /// Whether every output sees the whole kernel.
+    /// Whether every output uses the whole kernel.
     unpadded: bool,
     weight_name: &'a str,
     bias_name: String,
@@ -70,7 +70,7 @@ impl<'a> Layer<'a> {
         let is_unpadded = |window: &Window| window.padding == [0; 4];
         let (layout, groups, unpadded) = match op {
             Op::Conv(conv) => (Layout::OutputFirst, conv.groups, is_unpadded(&conv.window)),
-            // At the border an output of a transposed convolution sees a part of the kernel only.
+            // At the border, an output of a transposed convolution uses only a part of the kernel.
             Op::ConvTranspose(conv) => (Layout::InputFirst, conv.groups, false),
             Op::Linear(_) => (Layout::OutputFirst, 1, true),
             _ => return None,
@@ -81,7 +81,7 @@ impl<'a> Layer<'a> {
             _ => return None,
         };
         let weight_value = view.constant(weight)?;
-        // A constant that does not fit is reported by the run, which knows all shapes.
+        // A constant of the wrong shape is reported by the forward pass, which knows all shapes.
         let divisible = groups > 0 && weight_value.rank() >= 2 && weight_value.dims()[0] % groups == 0;
         divisible.then(|| Self {
             op,
@@ -142,7 +142,7 @@ impl<'a> Layer<'a> {
         Ok(Operand::new(name, narrow(&bias, self.weight_value)?))
     }
 
-    /// Whether a map of the values before or behind the layer runs along its channels, `count` of them.
+    /// Whether a channel map before or after the layer applies to its channels, `count` of them.
     fn takes(&self, map: &ChannelMap<'_>, count: usize) -> bool {
         let along = if matches!(self.op, Op::Linear(_)) { map.on_last } else { map.on_channels };
         along && (map.channels() == count || (map.channels() == 1 && !map.counts))
@@ -183,7 +183,7 @@ impl<'a> Layer<'a> {
         Ok(Some(self.rewrite(self.x, weight, bias)))
     }
 
-    /// The layer behind the map: `(W s) x + (b + W t)`.
+    /// The map followed by the layer: `(W s) x + (b + W t)`.
     fn behind(&self, map: &ChannelMap<'_>) -> Result<Option<Rewrite>> {
         let [outputs, inputs, kernel] = self.sizes();
         let count = inputs * self.groups;

@@ -1,4 +1,4 @@
-//! Batch norms that no neighbour takes in.
+//! Batch norms that cannot be folded into a neighbouring operator.
 
 use super::channel_map::ChannelMap;
 use super::rewrite::{Operand, Rewrite};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::graph::NodeId;
 use crate::ops::{Op, ScaleShift};
 
-/// Replaces a batch norm by the scale and shift that it is.
+/// Replaces a batch norm by the equivalent scale and shift.
 pub(super) fn to_scale_shift(view: &View<'_>, id: NodeId) -> Result<Option<Rewrite>> {
     if !matches!(view.op(id), Some(Op::BatchNorm(_))) {
         return Ok(None);

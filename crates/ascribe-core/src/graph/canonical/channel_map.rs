@@ -31,7 +31,7 @@ impl Numbers {
         Ok(Self { node: Some(id), ..Self::new(wide_values(value)?, view.name(id)) })
     }
 
-    /// Whether every number is this one.
+    /// Whether every number equals this one.
     pub(super) fn are(&self, value: f64) -> bool {
         self.values.iter().all(|&v| v == value)
     }
@@ -131,7 +131,7 @@ impl<'a> ChannelMap<'a> {
         let &[_, scale, bias, mean, variance] = view.operands(id) else { return Ok(None) };
         let constants = [scale, bias, mean, variance].map(|id| view.constant(id));
         let [Some(s), Some(b), Some(m), Some(v)] = constants else { return Ok(None) };
-        // Parameters that do not fit each other are reported by the run.
+        // Parameters whose shapes do not match are reported by the forward pass.
         if [b, m, v].iter().any(|t| t.elem_count() != s.elem_count()) || s.elem_count() == 0 {
             return Ok(None);
         }

@@ -1,8 +1,8 @@
 //! Activations that exporters write as arithmetic: `SiLU`, hard swish, Mish and both forms of GELU.
 //!
-//! Each is `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, however
-//! the products are grouped and wherever the constants stand. So the arithmetic around `a` is evaluated
-//! symbolically and compared with that form.
+//! Each is `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, but products may be
+//! grouped differently and constants be in different places. So the arithmetic around `a` is evaluated symbolically and
+//! compared with that form.
 
 use super::rewrite::{Operand, Rewrite};
 use super::view::View;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::graph::NodeId;
 use crate::ops::{Binary, Op, Pointwise};
 
-/// How many operators deep the arithmetic is followed.
+/// Largest depth of operators up to which the arithmetic is analysed.
 const DEPTH: usize = 6;
 
 /// Relative deviation of a written-out constant: that of f32 rounding.

@@ -72,7 +72,7 @@ fn centre(view: &View<'_>, id: NodeId) -> Option<(NodeId, Vec<usize>)> {
     mean(view, centre).filter(|(of, _)| *of == x)
 }
 
-/// Makes a product or sum with a constant behind a layer norm part of it.
+/// Folds a product or sum with a constant into the layer norm before it.
 pub(super) fn absorb(view: &View<'_>, id: NodeId) -> Result<Option<Rewrite>> {
     let Some(map) = view.with_constant(id) else { return Ok(None) };
     let Some(Op::LayerNorm(norm)) = view.op(map.x) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Padding becomes part of the window behind it.
+//! Folds padding into the convolution or pooling after it.
 
 use super::rewrite::{Operand, Rewrite};
 use super::view::View;
@@ -18,13 +18,13 @@ fn merged(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
     let PadMode::Constant(value) = pad.mode else { return None };
     let op: Op = match view.op(id)? {
         Op::Conv(conv) if value == 0.0 => Conv { window: padded(pad, &conv.window)?, ..conv.clone() }.into(),
-        // Padding by another node counts as values, which all padding of the pooling then has to do.
+        // Padding by a separate node is counted in averages, so all padding of the pooling must then be counted, too.
         Op::AveragePool(pool)
             if value == 0.0 && (pool.count_include_pad || pool.window.padding == [0; 4]) =>
         {
             AveragePool { window: pool_window(pad, &pool.window)?, count_include_pad: true }.into()
         }
-        // With a dilation, a window can lie in the padding altogether, which a maximum pooling refuses.
+        // With a dilation, a window can lie entirely in the padding, which maximum pooling rejects.
         Op::MaxPool(pool) if value == f64::NEG_INFINITY && pool.window.dilation == [1, 1] => {
             MaxPool { window: pool_window(pad, &pool.window)? }.into()
         }
@@ -49,8 +49,8 @@ fn padded(pad: &Pad, window: &Window) -> Option<Window> {
     Some(Window { padding, ..*window })
 }
 
-/// The same for poolings, whose padding is narrower than the window. In ceil mode a window may not start in the
-/// trailing padding, so that it matters whose padding it is.
+/// The same for pooling, whose padding must be narrower than the window. In ceil mode a window may not start in the
+/// trailing padding, so it makes a difference whether padding belongs to the pooling.
 fn pool_window(pad: &Pad, window: &Window) -> Option<Window> {
     let merged = padded(pad, window)?;
     let narrow = (0..4).all(|i| {

@@ -10,11 +10,11 @@ use crate::error::Result;
 use crate::graph::{Body, Graph, Node, NodeId};
 use crate::ops::Op;
 
-/// What a node becomes.
+/// The replacement of a node.
 pub(super) enum Rewrite {
     /// A stored value.
     Constant(Tensor),
-    /// Nothing: another node has the same value.
+    /// No node: another one has the same value.
     Same(NodeId),
     /// Another operator, under the same name.
     Op(Op, Vec<Operand>),
@@ -35,7 +35,7 @@ pub(super) enum Operand {
         /// The parameter that it comes from.
         from: String,
         value: Tensor,
-        /// The constant that it is a mere function of, so that operators which share that one share this one.
+        /// The constant that it is a function of, so that operators that share that constant share this one, too.
         shared: Option<NodeId>,
     },
 }
@@ -59,7 +59,7 @@ impl Names {
         Self { original, derived: HashMap::new() }
     }
 
-    /// A name that tells where a parameter comes from and that neither the original graph nor `taken` has.
+    /// A name derived from that of the original parameter, which neither the original graph nor `taken` contains.
     fn derive(&mut self, from: &str, taken: &HashSet<String>) -> String {
         let base = self.derived.get(from).map_or(from, String::as_str).to_string();
         let mut name = format!("{base}.folded");
@@ -112,7 +112,7 @@ impl Draft {
         }
     }
 
-    /// Lets `to` stand for a node that is to go. An output keeps its name: then `to` takes it, if it can.
+    /// Replaces a node by `to`. If the node is an output, its name is kept: `to` takes it, if possible.
     fn redirect(&mut self, node: &Node, is_output: bool, to: NodeId) -> Option<NodeId> {
         if !is_output {
             self.aliases.push((node.name.clone(), to));
@@ -142,7 +142,7 @@ impl Draft {
         kept
     }
 
-    /// Gives the new constants that stay their final names; returns all names that stay.
+    /// Gives the remaining new constants their final names; returns all remaining names.
     fn name_parameters(&mut self, kept: &[bool], names: &mut Names) -> HashSet<String> {
         let mut new = vec![false; self.nodes.len()];
         for id in &self.unnamed {
@@ -199,7 +199,7 @@ pub(super) fn rewrite_all(graph: &Graph, pass: Pass, names: &mut Names) -> Resul
     finish(graph, draft, names).map(Some)
 }
 
-/// Assembles the new graph and records what became of the names that it lacks.
+/// Assembles the new graph and records the replacements of removed names.
 fn finish(old: &Graph, mut draft: Draft, names: &mut Names) -> Result<Graph> {
     let outputs: Vec<NodeId> = old.outputs().iter().map(|o| draft.place[o.0]).collect();
     let kept = draft.kept(&outputs);
@@ -208,7 +208,7 @@ fn finish(old: &Graph, mut draft: Draft, names: &mut Names) -> Result<Graph> {
     for (name, id) in draft.aliases.drain(..).filter(|(_, id)| kept[id.0]) {
         vanished.add_alias(name, id);
     }
-    // The node that each node's value went into; users first, so that theirs is known.
+    // The node that each removed node became part of; users come first, so that theirs is known.
     let mut fate: Vec<Option<&str>> = vec![None; old.len()];
     for (id, node) in old.nodes().rev() {
         let found = staying.contains(node.name()) || vanished.alias(node.name()).is_some();

@@ -1,13 +1,13 @@
-//! Shape inference for the sake of the rewriting: as much as can be known before a run.
+//! Shape inference for rewriting, as far as shapes are known before a forward pass.
 
 use crate::graph::{Body, Graph};
 
-/// Sides of a node's value; `None` for those that depend on the run.
+/// Sides of a node's value; `None` for those that depend on the inputs.
 pub(super) type Sides = Vec<Option<usize>>;
 
 /// For each node its sides, `None` if they cannot be inferred. The batch axis of an input is taken to be 1.
 pub(super) fn infer(graph: &Graph) -> Vec<Option<Sides>> {
-    // Two different lengths for open sides: a side that comes out the same does not depend on them.
+    // Dynamic sides get two different lengths: a side with the same length in both cases does not depend on them.
     const OPEN: [usize; 2] = [224, 256];
     let [first, second] = OPEN.map(|open| with_open_sides(graph, open));
     first
@@ -33,7 +33,7 @@ fn with_open_sides(graph: &Graph, open: usize) -> Vec<Option<Vec<usize>>> {
             Body::Op(op) => {
                 let operands: Option<Vec<&[usize]>> =
                     node.inputs().iter().map(|i| shapes[i.index()].as_deref()).collect();
-                // A failure means that the guess does not fit the model: nothing is known then.
+                // If the assumed lengths do not fit the model, nothing is known.
                 operands.and_then(|operands| op.operator().output_shape(&operands).ok())
             }
         };

@@ -1,4 +1,4 @@
-//! A graph as the passes look at it.
+//! A graph with the information that rewriting passes need.
 
 use std::cell::OnceCell;
 
@@ -36,7 +36,7 @@ impl<'a> View<'a> {
                 uses[input.index()] += 1;
             }
         }
-        // The caller of the graph is a user, too.
+        // The caller of the graph uses the outputs, too.
         for output in graph.outputs() {
             uses[output.index()] += 1;
         }
@@ -67,8 +67,7 @@ impl<'a> View<'a> {
         self.graph.outputs().contains(&id)
     }
 
-    /// Whether the value is used in exactly one place, so that it need not be computed if that place does
-    /// without.
+    /// Whether the value is used exactly once, so that it need not be computed if this use is removed.
     pub(super) fn used_once(&self, id: NodeId) -> bool {
         self.uses[id.index()] == 1 && !self.is_output(id)
     }
