@@ -123,6 +123,8 @@ pub struct Takes {
     pub baseline: bool,
     /// A field `explainer`: another method, which this one wraps.
     pub method: bool,
+    /// Fields `low` and `high`: the range of the model's inputs, `null` where it is not known.
+    pub range: bool,
 }
 
 /// A method's place in the literature and in the taxonomies of the two surveys, and how its maps are read.
@@ -215,6 +217,12 @@ impl Card {
     #[must_use]
     pub const fn with_method(self) -> Self {
         Self { takes: Takes { method: true, ..self.takes }, ..self }
+    }
+
+    /// This card, for a configuration with fields `low` and `high`.
+    #[must_use]
+    pub const fn with_range(self) -> Self {
+        Self { takes: Takes { range: true, ..self.takes }, ..self }
     }
 
     /// Whether a text is this method's identifier or another name of it, ignoring hyphens and case.

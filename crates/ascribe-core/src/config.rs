@@ -78,6 +78,27 @@ pub fn optional_tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<
     Option::<Written>::deserialize(deserializer)?.map(Written::tensor).transpose()
 }
 
+/// For `#[serde(deserialize_with = …)]`: a list, of which a single number may be written without brackets.
+///
+/// # Errors
+/// If it is neither.
+pub fn one_or_many<'de, D, T>(deserializer: D) -> StdResult<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number or a list of numbers")]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
