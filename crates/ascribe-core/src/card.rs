@@ -189,7 +189,7 @@ impl Card {
             year: 0,
             score: Score::Logit,
             relative: false,
-            takes: Takes { layer: false, baseline: false, method: false },
+            takes: Takes { layer: false, baseline: false, method: false, range: false },
             scope: Scope::Local,
             methodology: Methodology::Perturbation,
             usage: Usage::PostHoc,

@@ -10,7 +10,7 @@
 
 use ascribe_core::features::{Features, Mask, References};
 use ascribe_core::{
-    Baseline, Card, Configured, Cost, Explainer, Found, Inputs, Predictor, Result, Task, sweep,
+    Baseline, Card, Configured, Cost, Explainer, Found, Inputs, Predictor, Result, Task, config, sweep,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Occlusion {
     /// Sides of the window.
+    #[serde(deserialize_with = "config::one_or_many")]
     pub window: Vec<usize>,
     /// Steps between positions of the window.
+    #[serde(deserialize_with = "config::one_or_many")]
     pub stride: Vec<usize>,
     /// What the window is filled with.
     pub baseline: Baseline,

@@ -43,6 +43,29 @@ pub fn explainer(id: &str, config: &Value) -> Result<Boxed<Graph>> {
     Ok(METHODS.build(id, config)?)
 }
 
+/// As [`explainer`], for pictures of a model: the fields `low` and `high` of methods that have them, where the configuration
+/// leaves them open, become the range of the model's pictures.
+///
+/// # Errors
+/// As [`explainer`].
+#[cfg(feature = "models")]
+pub fn explainer_for(id: &str, config: &Value, model: &crate::Model) -> Result<Boxed<Graph>> {
+    let mut config = config.clone();
+    if method(id)?.card.takes.range {
+        if config.is_null() {
+            config = Value::Object(serde_json::Map::new());
+        }
+        if let Some(fields) = config.as_object_mut() {
+            for (name, values) in ["low", "high"].into_iter().zip(model.range()) {
+                if fields.get(name).is_none_or(Value::is_null) {
+                    fields.insert(name.into(), values.into());
+                }
+            }
+        }
+    }
+    explainer(id, &config)
+}
+
 /// All metrics.
 pub fn metrics() -> &'static [MetricEntry] {
     METRICS
@@ -82,6 +105,8 @@ mod tests {
                 (card.takes.layer, "layer"),
                 (card.takes.baseline, "baseline"),
                 (card.takes.method, "explainer"),
+                (card.takes.range, "low"),
+                (card.takes.range, "high"),
             ] {
                 assert_eq!(config.get(field).is_some(), takes, "{}: {field}", card.id);
             }

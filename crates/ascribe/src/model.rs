@@ -140,6 +140,12 @@ impl Model {
         })
     }
 
+    /// The lowest and the highest values of each channel of a preprocessed picture: those of black and white.
+    pub fn range(&self) -> [Vec<f64>; 2] {
+        let Preprocessing { mean, std, .. } = &self.preprocessing;
+        [0.0, 1.0].map(|level| mean.iter().zip(std).map(|(mean, std)| (level - mean) / std).collect())
+    }
+
     /// The type of the model's numbers.
     pub fn dtype(&self) -> DType {
         self.graph.dtype()

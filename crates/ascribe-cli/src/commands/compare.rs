@@ -59,7 +59,7 @@ pub fn run(args: &Compare) -> Result<String> {
             config.insert("layer".into(), json!(layer));
             location = Location::Input;
         }
-        methods.push(Column { explainer: catalogue::explainer(card.id, &config)?, location });
+        methods.push(Column { explainer: catalogue::explainer_for(card.id, &config, &model)?, location });
     }
     let bar = Bar::new("compare");
     let run = settings::run(&args.run, &bar)?;

@@ -44,7 +44,7 @@ pub fn run(args: &Explain) -> Result<String> {
     if let Some(text) = &args.target.baseline {
         settings::set_baseline(&mut config, &settings::baseline(text, &model)?)?;
     }
-    let explainer = catalogue::explainer(card.id, &config)?;
+    let explainer = catalogue::explainer_for(card.id, &config, &model)?;
     let loaded = model.read(&args.input)?;
     if loaded.picture.is_none() && forms.iter().any(|f| matches!(f, Form::Picture | Form::Report)) {
         return Err(Failure::request(

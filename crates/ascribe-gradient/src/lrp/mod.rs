@@ -145,7 +145,7 @@ impl Configured for Lrp {
                 Propagation",
         year: 2015,
         networks: &["AlexNet", "VGG-16", "LSTM"],
-        ..Card::gradient(Family::Vanilla)
+        ..Card::gradient(Family::Vanilla).with_range()
     };
 
     fn check(&self) -> Result<()> {
