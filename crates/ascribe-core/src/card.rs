@@ -116,6 +116,7 @@ pub enum Place {
 /// Which of these fields a method's configuration has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "each field of a configuration is there or not")]
 pub struct Takes {
     /// A field `layer`: the method uses a layer, but explains the input.
     pub layer: bool,

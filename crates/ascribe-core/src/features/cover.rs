@@ -280,7 +280,9 @@ fn labelled(values: &[Vec<Vec<i64>>], sample: usize) -> Result<Cover> {
             let problem = format!("reach to {high}, and {label} does not occur");
             return Err(Error::invalid("labels", problem, expected));
         }
-        positions.into_iter().for_each(|(input, at)| cover.push(input, at));
+        for (input, at) in positions {
+            cover.push(input, at);
+        }
         cover.close();
     }
     Ok(cover)

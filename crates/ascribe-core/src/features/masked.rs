@@ -68,7 +68,7 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
             }
             Ok(())
         };
-        match self.rectangles(features, points, &mask, mask(*first)?)? {
+        match rectangles(features, points, &mask, &mask(*first)?)? {
             Some(rectangles) => {
                 let rectangle = |row: Point| rectangles[&of(row)];
                 sweep::scores_within(self, &rows, rectangle, vary, collect)
@@ -76,29 +76,28 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
             None => sweep::scores(self, &rows, vary, collect),
         }
     }
+}
 
-    /// The rectangle that each mask changes; `None` where that is of no use.
-    fn rectangles(
-        &self,
-        features: &Features,
-        points: &[Point],
-        mask: &(impl Fn(Point) -> Result<Mask> + Sync),
-        first: Mask,
-    ) -> Result<Option<HashMap<Point, Rectangle>>> {
-        if !matches!(first, Mask::Without(_)) || features.inputs() != 1 || features.sides(0).len() != 3 {
-            return Ok(None);
-        }
-        let area = features.sides(0)[1] * features.sides(0)[2];
-        let (mut found, mut changed) = (HashMap::with_capacity(points.len()), 0);
-        for &point in points {
-            let Mask::Without(hidden) = mask(point)? else { return Ok(None) };
-            // A mask that hides nothing changes nothing.
-            let bounds = features.bounds(point.sample, &hidden);
-            let bounds = bounds.unwrap_or(Rectangle { start: [0, 0], size: [1, 1] });
-            changed += bounds.size[0] * bounds.size[1];
-            found.insert(point, bounds);
-        }
-        // Where most of the image changes nothing would be saved.
-        Ok((2 * changed <= points.len() * area).then_some(found))
+/// The rectangle that each mask changes; `None` where that is of no use.
+fn rectangles(
+    features: &Features,
+    points: &[Point],
+    mask: &(impl Fn(Point) -> Result<Mask> + Sync),
+    first: &Mask,
+) -> Result<Option<HashMap<Point, Rectangle>>> {
+    if !matches!(first, Mask::Without(_)) || features.inputs() != 1 || features.sides(0).len() != 3 {
+        return Ok(None);
     }
+    let area = features.sides(0)[1] * features.sides(0)[2];
+    let (mut found, mut changed) = (HashMap::with_capacity(points.len()), 0);
+    for &point in points {
+        let Mask::Without(hidden) = mask(point)? else { return Ok(None) };
+        // A mask that hides nothing changes nothing.
+        let bounds = features.bounds(point.sample, &hidden);
+        let bounds = bounds.unwrap_or(Rectangle { start: [0, 0], size: [1, 1] });
+        changed += bounds.size[0] * bounds.size[1];
+        found.insert(point, bounds);
+    }
+    // Where most of the image changes nothing would be saved.
+    Ok((2 * changed <= points.len() * area).then_some(found))
 }

@@ -62,8 +62,8 @@ fn overlapping_features_are_averaged() -> Result<()> {
     Ok(())
 }
 
-/// Scores of masks over two inputs, x and y; the score is Σ 10^i v_i over the values of both.
-fn two_inputs() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Inputs) {
+/// Scores of masks over two samples; the score has a decimal place for each of four values.
+fn decimals() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Inputs) {
     let model = BlackBox::new(|x: &Tensor| {
         x.broadcast_mul(&tensor(&[1.0, 10.0, 100.0, 1000.0], &[1, 4]))?.sum_keepdim(1)
     });
@@ -77,7 +77,7 @@ fn scores(
     mask: impl Fn(Point) -> Mask + Sync,
     batch: usize,
 ) -> Result<Vec<Vec<f64>>> {
-    let (model, x) = two_inputs();
+    let (model, x) = decimals();
     let run = crate::Run::new().batch(batch);
     let task = Task::new(&model, &x, Target::Class(0), &run);
     let mut found = Vec::new();
@@ -97,7 +97,7 @@ fn scores(
 
 #[test]
 fn masks_hide_keep_and_mix() -> Result<()> {
-    let (_, x) = two_inputs();
+    let (_, x) = decimals();
     let features = Features::labels(&x, &[Tensor::new(&[0_u32, 0, 1, 1], &Device::Cpu)?])?;
     let points = sweep::every(&[0, 1], 3);
     let share = tensor(&[0.5, 1.0, 0.0, 0.25], &[1, 4]);
@@ -122,7 +122,7 @@ fn masks_hide_keep_and_mix() -> Result<()> {
 
 #[test]
 fn a_distribution_gives_one_score_for_each_row() -> Result<()> {
-    let (_, x) = two_inputs();
+    let (_, x) = decimals();
     let features = Features::positions(&x)?;
     let rows = tensor(&[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0], &[3, 4]);
     let fill = Removal::Baseline(Baseline::Samples(rows)).prepare(&x, 0)?;
@@ -137,7 +137,7 @@ fn a_distribution_gives_one_score_for_each_row() -> Result<()> {
 
 #[test]
 fn a_permutation_takes_values_of_the_batch() -> Result<()> {
-    let (_, x) = two_inputs();
+    let (_, x) = decimals();
     let fill = Permuted::new(&x, 20, 3)?;
     let found =
         scores(&fill, &Features::positions(&x)?, &sweep::every(&[0], 1), |_| Mask::Without(vec![0]), 8)?;
@@ -177,7 +177,7 @@ fn neighbours_fill_images_by_draws() -> Result<()> {
 
 #[test]
 fn an_additive_model_is_a_game_whose_shapley_values_are_its_terms() -> Result<()> {
-    let (model, x) = two_inputs();
+    let (model, x) = decimals();
     let run = crate::Run::new();
     let task = Task::new(&model, &x, Target::Class(0), &run);
     let features = Features::labels(&x, &[Tensor::new(&[0_u32, 1, 2, 2], &Device::Cpu)?])?;

@@ -4,6 +4,8 @@
 //! activations. Which node gets which rule is a list of [`Entry`], in Rust and in JSON, or the name of a [`Preset`], which is
 //! such a list. [`CompositeSpec`] turns them into the [`Composite`](crate::Composite) of a graph.
 
+#![allow(clippy::doc_markdown, reason = "formulas are written in prose, with the papers' symbols")]
+
 mod affine;
 mod basic;
 mod bound;

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Keep, NodeId, Trace};
 use crate::inputs::{Inputs, Outputs};
 use crate::model::Gradient;
 use crate::plan::{Backward, Rules};
-use crate::rule::Composite;
+use crate::rule::{Composite, Rule};
 use crate::target::Target;
 
 pub use backward::Signals;
@@ -104,8 +104,7 @@ impl<'a> Walk<'a> {
         }
         let graph = self.graph;
         let mut needed: Vec<NodeId> = Vec::new();
-        for (id, node) in graph.nodes().filter(|(id, _)| rules.rule(*id).is_some_and(|rule| rule.compares()))
-        {
+        for (id, node) in graph.nodes().filter(|(id, _)| rules.rule(*id).is_some_and(Rule::compares)) {
             needed.extend(node.inputs().iter().chain([&id]));
         }
         needed.sort_unstable();

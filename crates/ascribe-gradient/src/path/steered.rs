@@ -87,7 +87,9 @@ pub fn integrate_steered<M: Differentiable + ?Sized>(
             },
         )?;
         open = next.iter().map(|(sample, _)| *sample).collect();
-        next.into_iter().for_each(|(sample, to)| at[sample] = to);
+        for (sample, to) in next {
+            at[sample] = to;
+        }
     }
     if let Some(sample) = open.first() {
         let problem = format!("of sample {sample} has not ended after {max_steps} steps");
