@@ -91,14 +91,14 @@ pub struct Values {
     pub spread: Option<Tensor>,
 }
 
-/// An explanation: one tensor per explained input, signed and unnormalised, and what produced them.
+/// An explanation: one tensor per explained input, signed and unnormalised, and how they were computed.
 #[derive(Clone, Debug)]
 pub struct Attribution {
     /// One entry per explained input.
     pub parts: Vec<Values>,
     /// Further results of the method by name, first axis the batch: superpixels, coefficients, relevance of layers, …
     pub extras: BTreeMap<String, Tensor>,
-    /// What produced them.
+    /// How they were computed.
     pub provenance: Provenance,
 }
 
@@ -119,7 +119,7 @@ impl Attribution {
         totals(self.parts.iter().map(|p| &p.values))
     }
 
-    /// A remark for every sample whose attribution is zero everywhere or positive nowhere.
+    /// A note for every sample whose attribution is zero everywhere or has no positive value.
     ///
     /// # Errors
     /// If the values cannot be read.

@@ -131,7 +131,7 @@ impl Error {
         Self::Unknown { what: what.into(), name: name.into(), hint }
     }
 
-    /// Says at which node of a graph this error happened.
+    /// Adds the node of a graph at which this error happened.
     #[must_use]
     pub fn at(self, node: &str, op: &str) -> Self {
         match self {

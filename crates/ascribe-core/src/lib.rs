@@ -2,7 +2,7 @@
 //!
 //! A model is a [`Graph`] of named operators, and every white-box method is one backward walk over that graph
 //! with a different [`Rule`] at some nodes ([`Graph::propagate`]). Cutting the graph ([`Graph::from_node`],
-//! [`Graph::until_node`]) makes layer and neuron attribution free. The traits [`Predictor`] and
+//! [`Graph::until_node`]) gives attribution at layers and of neurons to every method. The traits [`Predictor`] and
 //! [`Differentiable`], and `Graph` itself, say what a method needs of a model.
 
 mod adapters;

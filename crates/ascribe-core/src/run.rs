@@ -1,4 +1,4 @@
-//! How to run, as opposed to what to compute.
+//! How to run a computation: seed, batch budget, threads, progress, cancellation.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Steps done and steps planned.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Steps done.
@@ -20,7 +20,7 @@ pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How to run: seed, batch budget, threads, progress, cancellation. None of it is global.
 ///
-/// Neither the batch budget nor the number of threads changes any number, down to the last bit, on CPU.
+/// On the CPU, neither the batch budget nor the number of threads changes a bit of the results.
 #[derive(Clone, Default)]
 pub struct Run {
     seed: u64,
@@ -40,11 +40,11 @@ impl Debug for Run {
     }
 }
 
-/// Rows that are evaluated together if neither the caller nor the model has a say: enough to keep the kernels busy, small enough
-/// for activations to stay near the caches.
+/// Number of rows that are evaluated together if neither the caller nor the model chooses it: enough to keep the kernels busy,
+/// few enough for activations to stay in the caches.
 const DEFAULT_BATCH: usize = 8;
 
-/// More than any machine has that this runs on.
+/// The largest number of threads; no machine has more.
 const MAX_THREADS: usize = 4096;
 
 impl Run {
@@ -58,7 +58,7 @@ impl Run {
         Self { seed, ..self }
     }
 
-    /// Sets how many rows are evaluated together; otherwise the model chooses, by the caches of the machine.
+    /// Sets how many rows are evaluated together; by default the model chooses, depending on the size of the caches.
     pub fn batch(self, rows: usize) -> Self {
         Self { batch: Some(rows), ..self }
     }
@@ -68,7 +68,7 @@ impl Run {
         Self { threads: Some(threads), ..self }
     }
 
-    /// Sets who is told about progress.
+    /// Sets a callback for progress.
     pub fn on_progress(self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self { progress: Some(Arc::new(progress)), ..self }
     }
@@ -88,7 +88,7 @@ impl Run {
         self.batch.unwrap_or(DEFAULT_BATCH).max(1)
     }
 
-    /// This run, with a budget from elsewhere if it has none.
+    /// This run, with this batch budget if it has none.
     pub(crate) fn or_batch(&self, rows: impl FnOnce() -> Option<usize>) -> Self {
         Self { batch: self.batch.or_else(rows), ..self.clone() }
     }

@@ -23,7 +23,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let (methods, metrics) = configured(args)?;
     let model = settings::model(&args.model)?;
     if !args.data.is_dir() {
-        return Err(Failure::request(format!("--data {}: there is no such folder", args.data.display())));
+        return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
     let mut evaluator = Evaluator {
@@ -40,7 +40,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
             let asking: Vec<&str> =
                 evaluator.metrics.iter().map(|m| m.card()).filter(|c| c.asks.truth).map(|c| c.id).collect();
             return Err(Failure::request(format!(
-                "--metrics {} need boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
+                "--metrics: {} needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
                 asking.join(", "),
                 args.data.display()
             )));
