@@ -1,7 +1,7 @@
 //! The parts of the book that follow from the cards of methods and metrics.
 //!
-//! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->` or `<!-- generated: settings ID -->`, up to
-//! `<!-- end -->`. Every method and metric has its settings on a page, and every page is in the table of contents.
+//! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->`, `<!-- generated: studies -->` or
+//! `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and study has its settings on a page, and every page is in the table of contents.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use ascribe::catalogue;
 use ascribe::core::{Needs, Score};
-use ascribe::metrics::Better;
+use ascribe::metrics::{Better, MetricCard};
 use serde_json::Value;
 
 use crate::paths;
@@ -65,7 +65,8 @@ pub fn run(args: &Docs) -> anyhow::Result<()> {
 
 fn ids() -> impl Iterator<Item = &'static str> {
     let methods = catalogue::METHODS.entries().map(|entry| entry.card.id);
-    methods.chain(catalogue::metrics().iter().map(|entry| entry.card.id))
+    let metrics = catalogue::metrics().iter().map(|entry| entry.card.id);
+    methods.chain(metrics).chain(catalogue::studies().iter().map(|entry| entry.card.id))
 }
 
 fn read(folder: &Path, pages: &mut Vec<Page>) -> anyhow::Result<()> {
@@ -95,7 +96,12 @@ fn rewritten(page: &Page, pages: &[Page]) -> anyhow::Result<String> {
         let (_, after) = old.split_once(END).with_context(|| format!("no '{END}' behind '{what}'"))?;
         let part = match what.split_once(' ') {
             None if what == "methods" => methods(pages)?,
-            None if what == "metrics" => metrics(),
+            None if what == "metrics" => {
+                measures("metric", catalogue::metrics().iter().map(|entry| entry.card))
+            }
+            None if what == "studies" => {
+                measures("study", catalogue::studies().iter().map(|entry| entry.card))
+            }
             Some(("settings", id)) => settings(id)?,
             _ => bail!("there is nothing called '{what}' to generate"),
         };
@@ -132,10 +138,10 @@ fn methods(pages: &[Page]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn metrics() -> String {
-    let mut text = "| metric | measures | better | limits |\n| --- | --- | --- | --- |\n".to_string();
-    for entry in catalogue::metrics() {
-        let card = entry.card;
+/// The table of the metrics or of the studies.
+fn measures(what: &str, cards: impl Iterator<Item = &'static MetricCard>) -> String {
+    let mut text = format!("| {what} | measures | better | limits |\n| --- | --- | --- | --- |\n");
+    for card in cards {
         let better = match card.better {
             Better::Higher => "higher",
             Better::Lower => "lower",
@@ -147,9 +153,12 @@ fn metrics() -> String {
 }
 
 fn settings(id: &str) -> anyhow::Result<String> {
-    let config = match catalogue::METHODS.find(id) {
-        Ok(_) => catalogue::explainer(id, &Value::Null)?.config(),
-        Err(_) => catalogue::metric(id, &Value::Null)?.config(),
+    let config = if catalogue::METHODS.find(id).is_ok() {
+        catalogue::explainer(id, &Value::Null)?.config()
+    } else if catalogue::studies().iter().any(|entry| entry.card.id == id) {
+        catalogue::study(id, &Value::Null)?.config()
+    } else {
+        catalogue::metric(id, &Value::Null)?.config()
     };
     let fields = config.as_object().context("a configuration is an object")?;
     if fields.is_empty() {

@@ -1,6 +1,7 @@
-//! The methods and metrics of all crates by name.
+//! The methods, metrics and studies of all crates by name.
 //!
-//! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`]), and
+//! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`],
+//! [`ascribe_metrics::STUDIES`]), and
 //! what there is to say about one stands beside its code, on its card; here the lists are joined.
 //!
 //! ```
@@ -14,7 +15,7 @@
 
 use ascribe_core::{Boxed, Configured, Entry, Graph, Registry};
 use ascribe_gradient::IntegratedGradients;
-use ascribe_metrics::{BoxedMetric, METRICS, MetricEntry};
+use ascribe_metrics::{BoxedMetric, BoxedStudy, METRICS, MetricEntry, STUDIES, StudyEntry};
 use serde_json::Value;
 
 use crate::error::Result;
@@ -54,6 +55,19 @@ pub fn metrics() -> &'static [MetricEntry] {
 /// As [`explainer`].
 pub fn metric(id: &str, config: &Value) -> Result<BoxedMetric> {
     Ok(ascribe_metrics::find(id)?.build(config)?)
+}
+
+/// All studies: what needs datasets, and trains networks of its own.
+pub fn studies() -> &'static [StudyEntry] {
+    STUDIES
+}
+
+/// The study of this identifier with this configuration.
+///
+/// # Errors
+/// As [`explainer`].
+pub fn study(id: &str, config: &Value) -> Result<BoxedStudy> {
+    Ok(ascribe_metrics::find_study(id)?.build(config)?)
 }
 
 #[cfg(test)]

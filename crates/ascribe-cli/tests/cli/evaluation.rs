@@ -83,7 +83,7 @@ fn a_folder_with_boxes() -> Test {
     let file: Value = serde_json::from_str(&std::fs::read_to_string(place.path("all.json"))?)?;
     assert_eq!(file, found);
     let csv = std::fs::read_to_string(place.path("all.csv"))?;
-    assert_eq!(csv.lines().next(), Some("picture,target,method,metric,value"));
+    assert_eq!(csv.lines().next(), Some("sample,target,method,metric,value"));
     assert_eq!(csv.lines().count(), 21);
     let page = std::fs::read_to_string(place.path("all.html"))?;
     assert!(page.contains("model-randomisation") && page.contains("square.png"));
