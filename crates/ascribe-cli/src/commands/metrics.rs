@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::methods::needs;
 use crate::args::Metrics;
 use crate::error::Result;
-use crate::output::{json_text, settings, table, word};
+use crate::output::{fields, json_text, settings, table, word};
 
 pub fn run(args: &Metrics) -> Result<String> {
     if let Some(id) = &args.id {
@@ -113,7 +113,12 @@ impl Listed {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name:<12} {value}");
         }
-        // Settings of a study are set where it is run.
-        if card.asks.training { text } else { text + &settings(&self.config) }
+        // Those of a study are set where it is run.
+        let own = if card.asks.training {
+            fields("fields, with defaults", &self.config)
+        } else {
+            settings(&self.config)
+        };
+        text + &own
     }
 }
