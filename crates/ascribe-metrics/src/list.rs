@@ -88,11 +88,14 @@ impl StudyEntry {
     }
 }
 
-/// The entry of this identifier; an error suggests the one that is called so elsewhere, or the most similar identifier.
+/// The entry of this identifier; an error suggests the metric or study that is called so elsewhere, or has the most similar
+/// identifier.
 fn named<'a, T>(what: &str, id: &str, list: &'a [T], card: fn(&T) -> &'static MetricCard) -> Result<&'a T> {
     list.iter().find(|entry| card(entry).id == id).ok_or_else(|| {
-        let called = list.iter().map(card).find(|card| card.is_called(id));
-        Error::unknown(what, id, called.map(|card| card.id), list.iter().map(|entry| card(entry).id))
+        let metrics = METRICS.iter().map(|entry| entry.card);
+        let cards: Vec<&MetricCard> = metrics.chain(STUDIES.iter().map(|entry| entry.card)).collect();
+        let called = cards.iter().find(|card| card.is_called(id)).map(|card| card.id);
+        Error::unknown(what, id, called, cards.iter().map(|card| card.id))
     })
 }
 
@@ -102,7 +105,7 @@ fn named<'a, T>(what: &str, id: &str, list: &'a [T], card: fn(&T) -> &'static Me
 /// [`Error::Unknown`], which suggests the metric that has this as another name, or the most similar identifier. A study is
 /// none, and the error says so.
 pub fn find(id: &str) -> Result<&'static MetricEntry> {
-    if STUDIES.iter().any(|entry| entry.card.is_called(id)) {
+    if STUDIES.iter().any(|entry| entry.card.id == id) {
         let problem = format!("'{id}' is a study, which trains networks of its own");
         return Err(Error::invalid("metric", problem, "a metric, or the library's `ascribe_metrics::Study`"));
     }

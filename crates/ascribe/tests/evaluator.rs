@@ -63,7 +63,7 @@ fn evaluator(model: &Model) -> Result<Evaluator<'_>, Failure> {
         ("saliency", json!({})),
         ("smooth-grad", json!({ "samples": 3 })),
         ("rise", json!({ "masks": 7, "cells": 4 })),
-        ("integrated-gradients", json!({ "steps": 4, "tolerance": 0.05 })),
+        ("integrated-gradients", json!({ "steps": 4, "tolerance": 0.3 })),
     ];
     let metrics = [
         ("completeness", json!({ "baseline": { "gaussian": { "std": 0.5 } } })),
