@@ -347,7 +347,7 @@ mod tests {
         let region = |object: &Object| {
             let [left, top, right, bottom] = object.bounds.map(|b| b as usize);
             let inside =
-                |place| (top..bottom).contains(&(place / 30)) && (left..right).contains(&(place % 30));
+                |place: usize| (top..bottom).contains(&(place / 30)) && (left..right).contains(&(place % 30));
             let mask = Mask::new([24, 30], (0..24 * 30).map(inside).collect()).unwrap();
             Region { class: Some(object.class), mask, difficult: object.difficult }
         };

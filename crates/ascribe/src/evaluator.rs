@@ -271,7 +271,7 @@ impl Batch<'_> {
         for numbers in alike(jobs).iter().flat_map(|numbers| numbers.chunks(self.evaluator.batch)) {
             let places: Vec<usize> = numbers.iter().map(|&number| jobs[number].place).collect();
             let x = self.x.select(&places)?;
-            let target = joined(numbers.iter().map(|&number| &jobs[number].target));
+            let target = joined(&numbers.iter().map(|&number| &jobs[number].target).collect::<Vec<_>>());
             let attribution = method.explain(&model.graph, &x, &target, run)?;
             let known =
                 places.iter().map(|&place| self.samples[place].sample.truth.clone().unwrap_or_default());
@@ -337,12 +337,11 @@ fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
 }
 
 /// One target for a batch, from those of its samples, which are alike.
-fn joined<'a>(targets: impl Iterator<Item = &'a Target> + Clone) -> Target {
-    let classes: Option<Vec<usize>> = targets.clone().map(|target| target.class(0)).collect();
-    let first = targets.clone().next().cloned().unwrap_or(Target::Top1);
-    match (kind(&first), classes) {
-        (Kind::Class, Some(classes)) => Target::Classes(classes),
-        (Kind::Probability, Some(classes)) => Target::Probabilities(classes),
-        _ => first,
+fn joined(targets: &[&Target]) -> Target {
+    let classes: Option<Vec<usize>> = targets.iter().map(|target| target.class(0)).collect();
+    match (targets.first().map(|target| kind(target)), classes) {
+        (Some(Kind::Class), Some(classes)) => Target::Classes(classes),
+        (Some(Kind::Probability), Some(classes)) => Target::Probabilities(classes),
+        _ => targets.first().map_or(Target::Top1, |first| (*first).clone()),
     }
 }

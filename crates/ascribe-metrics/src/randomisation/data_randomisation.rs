@@ -12,7 +12,7 @@
 //! labels do not; maps that the input dominates stay similar through the input.
 
 use ascribe_core::dataset::{ShuffledLabels, like, stack};
-use ascribe_core::{Dataset, Error, Inputs, Predictor, Reduction, Result, Target};
+use ascribe_core::{Boxed, Dataset, Error, Explainer, Inputs, Predictor, Reduction, Result, Run, Target};
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
@@ -103,50 +103,67 @@ impl<M: Predictor> Study<M> for DataRandomisation {
         let shuffled = ShuffledLabels::new(case.training, run.get_seed())?;
         let trained = Trained::new(case, case.training)?;
         let random = Trained::new(case, &shuffled)?;
-        let (samples, inputs) = labelled(case.data)?;
-        let mut rows = Vec::with_capacity(case.methods.len() * samples.len());
+        let samples = labelled(case.data)?;
+        let total = case.methods.len() * samples.len();
+        let mut rows = Vec::with_capacity(total);
         for method in case.methods {
-            let mut found: Vec<Option<Row>> = vec![None; samples.len()];
-            for group in like(&inputs) {
-                for chunk in group.chunks(run.get_batch()) {
-                    run.step(rows.len() + chunk[0], case.methods.len() * samples.len())?;
-                    let x = stack(chunk.iter().map(|&number| &inputs[number]))?;
-                    let labels = chunk.iter().map(|&number| samples[number].1).collect();
-                    let target = method.score().of(Target::Classes(labels));
-                    let explain = |model: &M| method.explain(model, &x, &target, &run.quiet());
-                    let (of_trained, of_random) = (explain(&trained.model)?, explain(&random.model)?);
-                    let similarity =
-                        Similarity { absolute: self.absolute, reduction: self.reduction, ssim: self.ssim };
-                    let one = similarity.maps(of_trained.values())?;
-                    let other = similarity.maps(of_random.values())?;
-                    for (row, &number) in chunk.iter().enumerate() {
-                        let alike = similarity.compare(&one.maps[row], &other.maps[row], one.size)?;
-                        let (sample, class) = &samples[number];
-                        let notes = [
-                            trained.note("the labels", self.accuracy),
-                            random.note("the permuted labels", self.accuracy),
-                            alike.rank.is_none().then(|| "one of the two maps is constant".into()),
-                        ];
-                        found[number] = Some(Row {
-                            sample: sample.clone(),
-                            target: target.describe_sample(row),
-                            class: Some(*class),
-                            method: method.id().into(),
-                            metric: Self::CARD.id.into(),
-                            value: alike.rank,
-                            detail: serde_json::json!({
-                                "spearman": alike.rank, "ssim": alike.ssim,
-                                "accuracy": [trained.accuracy, random.accuracy],
-                            }),
-                            notes: notes.into_iter().flatten().collect(),
-                        });
-                    }
+            let inputs: Vec<Inputs> = samples.iter().map(|sample| sample.inputs.clone()).collect();
+            let mut found = vec![None; samples.len()];
+            let groups = like(&inputs);
+            for chunk in groups.iter().flat_map(|group| group.chunks(run.get_batch())) {
+                run.step(rows.len() + chunk[0], total)?;
+                let part: Vec<&Explained> = chunk.iter().map(|&number| &samples[number]).collect();
+                for (&number, row) in
+                    chunk.iter().zip(self.compare(method, [&trained, &random], &part, run)?)
+                {
+                    found[number] = Some(row);
                 }
             }
             rows.extend(found.into_iter().flatten());
         }
-        run.step(rows.len(), rows.len())?;
+        run.step(total, total)?;
         Ok(rows)
+    }
+}
+
+impl DataRandomisation {
+    /// The rows of some samples of the same shape.
+    fn compare<M: Predictor>(
+        &self,
+        method: &Boxed<M>,
+        [trained, random]: [&Trained<M>; 2],
+        samples: &[&Explained],
+        run: &Run,
+    ) -> Result<Vec<Row>> {
+        let x = stack(samples.iter().map(|sample| &sample.inputs))?;
+        let target = Target::Classes(samples.iter().map(|sample| sample.label).collect());
+        let target = method.score().of(target);
+        let similarity = Similarity { absolute: self.absolute, reduction: self.reduction, ssim: self.ssim };
+        let maps = |network: &Trained<M>| {
+            similarity.maps(method.explain(&network.model, &x, &target, &run.quiet())?.values())
+        };
+        let (one, other) = (maps(trained)?, maps(random)?);
+        let row = |(number, sample): (usize, &&Explained)| {
+            let alike = similarity.compare(&one.maps[number], &other.maps[number], one.size)?;
+            let notes = [
+                trained.note("the labels", self.accuracy),
+                random.note("the permuted labels", self.accuracy),
+                alike.rank.is_none().then(|| "one of the two maps is constant".into()),
+            ];
+            Ok(Row {
+                sample: sample.name.clone(),
+                target: target.describe_sample(number),
+                class: Some(sample.label),
+                method: method.id().into(),
+                metric: Self::CARD.id.into(),
+                value: alike.rank,
+                detail: serde_json::json!({
+                    "spearman": alike.rank, "ssim": alike.ssim, "accuracy": [trained.accuracy, random.accuracy],
+                }),
+                notes: notes.into_iter().flatten().collect(),
+            })
+        };
+        samples.iter().enumerate().map(row).collect()
     }
 }
 
@@ -176,15 +193,21 @@ impl<M: Predictor> Trained<M> {
     }
 }
 
-/// Name, label and inputs of all samples.
-fn labelled(data: &dyn Dataset) -> Result<(Vec<(String, usize)>, Vec<Inputs>)> {
+/// A sample that is explained.
+struct Explained {
+    name: String,
+    label: usize,
+    inputs: Inputs,
+}
+
+/// All samples with their labels.
+fn labelled(data: &dyn Dataset) -> Result<Vec<Explained>> {
     let of = |number: usize| {
-        let (sample, name) = (data.sample(number)?, data.name(number));
+        let sample = data.sample(number)?;
         let label = label(data, number, &sample)?;
-        Ok(((name, label), sample.inputs))
+        Ok(Explained { name: data.name(number), label, inputs: sample.inputs })
     };
-    let all: Result<Vec<_>> = (0..data.len()).map(of).collect();
-    Ok(all?.into_iter().unzip())
+    (0..data.len()).map(of).collect()
 }
 
 #[cfg(test)]
