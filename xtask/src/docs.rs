@@ -1,8 +1,8 @@
 //! The parts of the book that are generated from the catalogue.
 //!
-//! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->` or `<!-- generated: settings ID -->`, up to
-//! `<!-- end -->`. Every method and metric has its settings on a page. The table of contents lists the pages of methods below
-//! `methods/index.md`, in the catalogue's order and by their headings.
+//! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->`, `<!-- generated: studies -->` or
+//! `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and study has its settings on a page. The
+//! table of contents lists the pages of methods below `methods/index.md`, in the catalogue's order and by their headings.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use ascribe::catalogue;
 use ascribe::core::{Needs, Score};
-use ascribe::metrics::Better;
+use ascribe::metrics::{Better, MetricCard};
 use serde_json::Value;
 
 use crate::paths;
@@ -38,8 +38,9 @@ pub fn run(args: &Docs) -> anyhow::Result<()> {
     read(&root, &mut pages)?;
     pages.sort_by(|a, b| a.path.cmp(&b.path));
     let contents = root.join("SUMMARY.md");
-    for metric in catalogue::metrics() {
-        page_of(metric.card.id, &pages)?;
+    let studies = catalogue::studies().iter().map(|entry| entry.card);
+    for card in catalogue::metrics().iter().map(|entry| entry.card).chain(studies) {
+        page_of(card.id, &pages)?;
     }
     let mut old = Vec::new();
     for page in &pages {
@@ -110,7 +111,12 @@ fn rewritten(page: &Page, pages: &[Page]) -> anyhow::Result<String> {
         let (_, after) = old.split_once(END).with_context(|| format!("no '{END}' behind '{what}'"))?;
         let part = match what.split_once(' ') {
             None if what == "methods" => methods(pages)?,
-            None if what == "metrics" => metrics(),
+            None if what == "metrics" => {
+                measures("metric", catalogue::metrics().iter().map(|entry| entry.card))
+            }
+            None if what == "studies" => {
+                measures("study", catalogue::studies().iter().map(|entry| entry.card))
+            }
             Some(("settings", id)) => settings(id)?,
             _ => bail!("there is nothing called '{what}' to generate"),
         };
@@ -147,10 +153,10 @@ fn methods(pages: &[Page]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn metrics() -> String {
-    let mut text = "| metric | measures | better | limits |\n| --- | --- | --- | --- |\n".to_string();
-    for entry in catalogue::metrics() {
-        let card = entry.card;
+/// The table of the metrics or of the studies.
+fn measures(what: &str, cards: impl Iterator<Item = &'static MetricCard>) -> String {
+    let mut text = format!("| {what} | measures | better | limits |\n| --- | --- | --- | --- |\n");
+    for card in cards {
         let better = match card.better {
             Better::Higher => "higher",
             Better::Lower => "lower",
@@ -162,9 +168,12 @@ fn metrics() -> String {
 }
 
 fn settings(id: &str) -> anyhow::Result<String> {
-    let config = match catalogue::METHODS.find(id) {
-        Ok(_) => catalogue::explainer(id, &Value::Null)?.config(),
-        Err(_) => catalogue::metric(id, &Value::Null)?.config(),
+    let config = if catalogue::METHODS.find(id).is_ok() {
+        catalogue::explainer(id, &Value::Null)?.config()
+    } else if catalogue::studies().iter().any(|entry| entry.card.id == id) {
+        catalogue::study(id, &Value::Null)?.config()
+    } else {
+        catalogue::metric(id, &Value::Null)?.config()
     };
     let fields = config.as_object().context("a configuration is an object")?;
     if fields.is_empty() {

@@ -37,7 +37,7 @@ pub enum Command {
     Compare(Compare),
     /// Evaluate methods by metrics on a folder of pictures.
     #[command(
-        after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nSome metrics need boxes: boxes.json or Pascal-VOC XML files beside the pictures."
+        after_help = "Example:\n  ascribe evaluate --data pictures/ --methods saliency,grad-cam --metrics insertion,deletion,pointing-game \\\n    -o results.csv\n\nSome metrics need boxes or masks: boxes.json or Pascal-VOC XML files beside the pictures."
     )]
     Evaluate(Evaluate),
     /// List the nodes of a model: name, operator, kind, output shape, parameters.

@@ -76,6 +76,10 @@ impl From<ascribe::core::Error> for Failure {
             | Core::Io { .. }
             | Core::Serialise { .. }
             | Core::Cancelled { .. } => Self::Other(message),
+            Core::Dataset(error) => match error.downcast::<ascribe::Error>() {
+                Ok(error) => (*error).into(),
+                Err(_) => Self::Request(message),
+            },
             _ => Self::Request(message),
         }
     }

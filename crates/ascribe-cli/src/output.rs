@@ -116,7 +116,12 @@ pub fn word(value: &impl serde::Serialize) -> String {
 
 /// The last part of the description of a method or metric: its settings with their defaults.
 pub fn settings(config: &serde_json::Value) -> String {
-    let mut text = "\nsettings (--set KEY=VALUE) and their defaults:\n\n".to_string();
+    fields("settings (--set KEY=VALUE) and their defaults", config)
+}
+
+/// The fields of a configuration, under a heading.
+pub fn fields(heading: &str, config: &serde_json::Value) -> String {
+    let mut text = format!("\n{heading}:\n\n");
     for (key, value) in config.as_object().into_iter().flatten() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {key} = {value}");

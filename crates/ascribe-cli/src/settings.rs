@@ -139,15 +139,14 @@ pub fn config(file: Option<&Path>, settings: &[String]) -> Result<Value> {
 
 /// The configurations of several methods or metrics: first from a file, an object that maps identifiers to configurations;
 /// then from settings `ID.KEY=VALUE`, or `KEY=VALUE` for all that have the field. A setting that applies to none of them is
-/// an error.
+/// an error. `known` are the full configurations, which say what fields there are; the result has the fields that are set.
 pub fn configs(
     file: Option<&Path>,
-    ids: &[String],
+    ids: &[impl AsRef<str>],
     settings: &[String],
-    fields: impl Fn(&str) -> Result<Value>,
+    known: &[Value],
 ) -> Result<Vec<Value>> {
-    let known: Result<Vec<Value>> = ids.iter().map(|id| fields(id)).collect();
-    let known = known?;
+    let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
     let mut configs: Vec<Map<String, Value>> = vec![Map::new(); ids.len()];
     for (id, config) in object(file)? {
         let Some(place) = ids.iter().position(|i| *i == id) else {
@@ -164,8 +163,8 @@ pub fn configs(
     for setting in settings {
         let (key, value) = split(setting)?;
         let mut used = false;
-        for ((id, known), config) in ids.iter().zip(&known).zip(&mut configs) {
-            let own = key.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        for ((id, known), config) in ids.iter().zip(known).zip(&mut configs) {
+            let own = key.strip_prefix(id).and_then(|rest| rest.strip_prefix('.'));
             let first = key.split('.').next().unwrap_or(key);
             if let Some(key) = own.or_else(|| known.get(first).is_some().then_some(key)) {
                 assign(config, key, value)?;
@@ -175,7 +174,7 @@ pub fn configs(
         if !used {
             let all: Vec<String> = ids
                 .iter()
-                .zip(&known)
+                .zip(known)
                 .map(|(id, known)| {
                     let names: Vec<&str> =
                         known.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
@@ -298,13 +297,11 @@ mod tests {
 
     #[test]
     fn settings_find_their_method() {
-        let ids = ["a".to_string(), "b".to_string()];
-        let fields = |id: &str| {
-            Ok(if id == "a" { serde_json::json!({ "x": 1, "y": 2 }) } else { serde_json::json!({ "x": 1 }) })
-        };
-        let found = configs(None, &ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], fields).unwrap();
+        let ids = ["a", "b"];
+        let known = [json!({ "x": 1, "y": 2 }), json!({ "x": 1 })];
+        let found = configs(None, &ids, &["x=3".into(), "y=4".into(), "b.x=5".into()], &known).unwrap();
         assert_eq!(found, [serde_json::json!({ "x": 3, "y": 4 }), serde_json::json!({ "x": 5 })]);
-        let error = configs(None, &ids, &["z=1".into()], fields).unwrap_err().to_string();
+        let error = configs(None, &ids, &["z=1".into()], &known).unwrap_err().to_string();
         assert!(error.contains("a: x, y; b: x"), "{error}");
     }
 }

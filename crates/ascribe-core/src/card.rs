@@ -228,7 +228,12 @@ impl Card {
 
     /// Whether a text is this method's identifier or another name of it, ignoring hyphens and case.
     pub fn is_called(&self, word: &str) -> bool {
-        let plain = |text: &str| text.replace(['-', '_', ' '], "").to_lowercase();
-        std::iter::once(&self.id).chain(self.also).any(|name| plain(name) == plain(word))
+        is_called(self.id, self.also, word)
     }
+}
+
+/// Whether a word is an identifier or another name of the same thing, hyphens and case aside.
+pub fn is_called(id: &str, also: &[&str], word: &str) -> bool {
+    let plain = |text: &str| text.replace(['-', '_', ' '], "").to_lowercase();
+    std::iter::once(&id).chain(also).any(|name| plain(name) == plain(word))
 }

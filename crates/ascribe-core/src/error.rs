@@ -84,6 +84,9 @@ pub enum Error {
         /// Steps planned.
         total: usize,
     },
+    /// A dataset could not make or read a sample, by an error of its own.
+    #[error(transparent)]
+    Dataset(Box<dyn std::error::Error + Send + Sync>),
     /// An error of the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -1,6 +1,6 @@
-//! What there is to say about a metric, beside its code.
+//! What there is to say about a metric or a study, beside its code.
 
-use ascribe_core::Needs;
+use ascribe_core::{Needs, TruthKind, is_called};
 use serde::{Deserialize, Serialize};
 
 /// Which way a metric's value is better.
@@ -33,17 +33,29 @@ pub enum Group {
     Complexity,
 }
 
-/// What a metric has to be given beside an attribution and a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
+/// What a metric or a study has to be given beside attributions and a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Asks {
-    /// What the pictures show: [`crate::Case::showing`].
-    pub truth: bool,
+    /// What is known of each sample, [`crate::Case::showing`]: one of these kinds. Empty if it does not matter.
+    pub truth: &'static [TruthKind],
     /// The method, to explain again: [`crate::Case::explained_by`].
     pub method: bool,
+    /// A dataset and a way to train on it: the card is that of a [`crate::Study`].
+    pub training: bool,
 }
 
-/// A metric's place in the literature, and how its values are read.
+impl Asks {
+    /// Attributions and a model are enough.
+    pub const NOTHING: Self = Self { truth: &[], method: false, training: false };
+
+    /// Whether something has to be known of the samples.
+    pub fn for_truth(&self) -> bool {
+        !self.truth.is_empty()
+    }
+}
+
+/// A metric's or a study's place in the literature, and how its values are read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MetricCard {
     /// The identifier that the catalogue, the command line and configuration files use.
@@ -84,8 +96,13 @@ impl MetricCard {
             better,
             range: [None, None],
             limits: "",
-            asks: Asks { truth: false, method: false },
+            asks: Asks::NOTHING,
         }
+    }
+
+    /// Whether a word is this metric's identifier or another name of it, hyphens and case aside.
+    pub fn is_called(&self, word: &str) -> bool {
+        is_called(self.id, self.also, word)
     }
 }
 
@@ -97,4 +114,14 @@ pub struct MetricEntry {
     /// What it needs of a model.
     pub needs: Needs,
     pub(crate) build: crate::list::Build,
+}
+
+/// A study in a list.
+#[derive(Clone, Copy, Debug)]
+pub struct StudyEntry {
+    /// What there is to say about it.
+    pub card: &'static MetricCard,
+    /// What it needs of the networks that it trains.
+    pub needs: Needs,
+    pub(crate) build: crate::list::BuildStudy,
 }

@@ -2,11 +2,12 @@
 //!
 //! - [`localisation`]: does the attribution lie on the object? Pointing game.
 //! - [`faithfulness`]: does the score follow the attribution? Insertion, deletion.
-//! - [`randomisation`]: does the attribution depend on the model? Model parameter randomisation.
+//! - [`randomisation`]: does the attribution depend on the model, and on its data? Model parameter and data randomisation.
 //! - [`axioms`]: does the attribution keep its promises? Completeness.
 //!
 //! A metric implements [`Metric`] for the models it can be asked about, like an explainer: the pointing game for
-//! anything, insertion for black boxes, model randomisation for graphs.
+//! anything, insertion for black boxes, model randomisation for graphs. What needs more than one case, because it trains
+//! networks ([`training`]), is a [`Study`]: data randomisation.
 
 pub mod axioms;
 mod card;
@@ -15,12 +16,18 @@ mod list;
 pub mod localisation;
 mod metric;
 pub mod randomisation;
+mod row;
 pub mod statistics;
+mod study;
+pub mod training;
 
+pub use ascribe_core::{Truth, TruthKind};
 pub use axioms::Completeness;
-pub use card::{Asks, Better, Group, MetricCard, MetricEntry};
+pub use card::{Asks, Better, Group, MetricCard, MetricEntry, StudyEntry};
 pub use faithfulness::{Deletion, Insertion, PixelCurve};
-pub use list::{BoxedMetric, METRICS, find};
+pub use list::{BoxedMetric, BoxedStudy, METRICS, STUDIES, find, find_study};
 pub use localisation::PointingGame;
 pub use metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig, Sample, Summary};
-pub use randomisation::ModelRandomisation;
+pub use randomisation::{DataRandomisation, ModelRandomisation};
+pub use row::{Overall, Row};
+pub use study::{Study, StudyCase, Train};

@@ -1,20 +1,27 @@
-//! The metrics of this crate by name.
+//! The metrics and studies of this crate by name.
 
 use ascribe_core::{Differentiable, Error, Graph, Needs, Predictor, Result, config};
 use serde_json::Value;
 
 use crate::axioms::Completeness;
-use crate::card::MetricEntry;
+use crate::card::{MetricCard, MetricEntry, StudyEntry};
 use crate::faithfulness::{Deletion, Insertion};
 use crate::localisation::PointingGame;
 use crate::metric::{Metric, MetricConfig};
-use crate::randomisation::ModelRandomisation;
+use crate::randomisation::{DataRandomisation, ModelRandomisation};
+use crate::study::Study;
 
 /// A metric for attributions of graphs, known when the program runs.
 pub type BoxedMetric = Box<dyn Metric<Graph>>;
 
 /// How an entry makes a metric from a configuration.
 pub type Build = fn(&Value) -> Result<BoxedMetric>;
+
+/// A study of graphs, known when the program runs.
+pub type BoxedStudy = Box<dyn Study<Graph>>;
+
+/// How an entry makes a study from a configuration.
+pub type BuildStudy = fn(&Value) -> Result<BoxedStudy>;
 
 /// The metrics of this crate, in the order in which they are shown.
 pub const METRICS: &[MetricEntry] = &[
@@ -24,6 +31,9 @@ pub const METRICS: &[MetricEntry] = &[
     MetricEntry::black_box::<Deletion>(),
     MetricEntry::white_box::<ModelRandomisation>(),
 ];
+
+/// The studies of this crate, in the order in which they are shown.
+pub const STUDIES: &[StudyEntry] = &[StudyEntry::of::<DataRandomisation>(Needs::BlackBox)];
 
 impl MetricEntry {
     /// A metric that needs a model's outputs, or nothing of it.
@@ -62,15 +72,52 @@ impl MetricEntry {
     }
 }
 
+impl StudyEntry {
+    const fn of<T: MetricConfig + Study<Graph> + 'static>(needs: Needs) -> Self {
+        Self { card: &T::CARD, needs, build: |given| Ok(Box::new(config::read::<T>(T::CARD.id, given)?)) }
+    }
+
+    /// The study with this configuration, as [`MetricEntry::build`].
+    ///
+    /// # Errors
+    /// As [`MetricEntry::build`].
+    pub fn build(&self, given: &Value) -> Result<BoxedStudy> {
+        let built = (self.build)(given)?;
+        built.check()?;
+        Ok(built)
+    }
+}
+
+/// The entry of this identifier; an error suggests the metric or study that is called so elsewhere, or has the most similar
+/// identifier.
+fn named<'a, T>(what: &str, id: &str, list: &'a [T], card: fn(&T) -> &'static MetricCard) -> Result<&'a T> {
+    list.iter().find(|entry| card(entry).id == id).ok_or_else(|| {
+        let metrics = METRICS.iter().map(|entry| entry.card);
+        let cards: Vec<&MetricCard> = metrics.chain(STUDIES.iter().map(|entry| entry.card)).collect();
+        let called = cards.iter().find(|card| card.is_called(id)).map(|card| card.id);
+        Error::unknown(what, id, called, cards.iter().map(|card| card.id))
+    })
+}
+
 /// The metric of this identifier.
 ///
 /// # Errors
-/// [`Error::Unknown`], which suggests the metric that has this as another name, or the most similar identifier.
+/// [`Error::Unknown`], which suggests the metric that has this as another name, or the most similar identifier. A study is
+/// none, and the error says so.
 pub fn find(id: &str) -> Result<&'static MetricEntry> {
-    METRICS.iter().find(|entry| entry.card.id == id).ok_or_else(|| {
-        let called = METRICS.iter().map(|entry| entry.card).find(|card| card.also.contains(&id));
-        Error::unknown("metric", id, called.map(|card| card.id), METRICS.iter().map(|entry| entry.card.id))
-    })
+    if STUDIES.iter().any(|entry| entry.card.id == id) {
+        let problem = format!("'{id}' is a study, which trains networks of its own");
+        return Err(Error::invalid("metric", problem, "a metric, or the library's `ascribe_metrics::Study`"));
+    }
+    named("metric", id, METRICS, |entry| entry.card)
+}
+
+/// The study of this identifier.
+///
+/// # Errors
+/// [`Error::Unknown`], which suggests the study that has this as another name, or the most similar identifier.
+pub fn find_study(id: &str) -> Result<&'static StudyEntry> {
+    named("study", id, STUDIES, |entry| entry.card)
 }
 
 #[cfg(test)]
@@ -90,6 +137,25 @@ mod tests {
             for text in [card.name, card.summary, card.paper, card.limits] {
                 assert!(!text.is_empty(), "{}", card.id);
             }
+        }
+        for entry in STUDIES {
+            let card = entry.card;
+            let ids =
+                METRICS.iter().map(|other| other.card.id).chain(STUDIES.iter().map(|other| other.card.id));
+            assert_eq!(ids.filter(|id| *id == card.id).count(), 1, "{} is listed twice", card.id);
+            let built = entry.build(&Value::Null).unwrap();
+            assert_eq!(
+                (built.id(), entry.build(&built.config()).unwrap().config()),
+                (card.id, built.config())
+            );
+            assert!(card.asks.training, "{}", card.id);
+            assert!([card.name, card.summary, card.paper, card.limits].iter().all(|text| !text.is_empty()));
+            assert!(find(card.id).unwrap_err().to_string().contains("is a study"));
+            assert_eq!(find_study(card.id).unwrap().card, card);
+        }
+        assert!(METRICS.iter().all(|entry| !entry.card.asks.training));
+        for other in ["Sanity checks", "sanity_checks", "MPRT"] {
+            assert!(find(other).is_err_and(|e| e.to_string().contains("'model-randomisation'")), "{other}");
         }
         assert!(find("insertoin").is_err_and(|e| e.to_string().contains("'insertion'")));
         let error =

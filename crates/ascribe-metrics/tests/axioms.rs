@@ -193,8 +193,8 @@ proptest! {
             (Target::Class(9), None),
         ];
         for (target, expected) in targets {
-            let scenes = [scene.clone()];
-            let found = game.evaluate(&Case::new(&model, &inputs, &target, &given, &run).showing(&scenes))?;
+            let truth = [scene.clone().into()];
+            let found = game.evaluate(&Case::new(&model, &inputs, &target, &given, &run).showing(&truth))?;
             prop_assert_eq!(found.values[0], expected, "{:?}", target);
         }
     }

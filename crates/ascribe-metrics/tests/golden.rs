@@ -3,7 +3,7 @@
 use ascribe_core::{BlackBox, Inputs, Run, Target, Tensor};
 use ascribe_metrics::localisation::{Object, Scene};
 use ascribe_metrics::statistics::{Ssim, spearman};
-use ascribe_metrics::{Case, Metric, PointingGame};
+use ascribe_metrics::{Case, Metric, PointingGame, Truth};
 use ascribe_testing::golden::{self, Failure, folder};
 use ascribe_testing::{attribution, flat};
 
@@ -50,9 +50,10 @@ fn structural_similarity_is_scikit_images() -> Result<(), Failure> {
 fn pointing_game_is_torchrays() -> Result<(), Failure> {
     let case = case("pointing-game")?;
     let values = case.tensor("maps")?.unsqueeze(1)?;
-    let scenes: Vec<Scene> = maps(case.tensor("boxes")?)?
+    let scenes: Vec<Truth> = maps(case.tensor("boxes")?)?
         .iter()
-        .map(|b| Scene::new(vec![Object { class: 4, bounds: [b[0], b[1], b[2], b[3]], difficult: false }]))
+        .map(|b| Object { class: 4, bounds: [b[0], b[1], b[2], b[3]], difficult: false })
+        .map(|object| Scene::new(vec![object]).into())
         .collect();
     let given = attribution(values.clone(), vec!["4".into(); scenes.len()]);
     let model = BlackBox::new(|x: &Tensor| Ok(x.clone()));

@@ -6,16 +6,27 @@
 //! {"cat.png": {"size": [451, 300], "objects": [{"class": 285, "box": [10, 20, 400, 300], "difficult": false}]}}
 //! ```
 //!
-//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. Pascal-VOC files are called
+//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. In place of a box, or beside one, an
+//! object may have a mask: a picture of the same size, by its path below the folder, whose pixels are not black where the
+//! object is. Where an object has both, the mask is what counts, as it says more.
+//!
+//! ```json
+//! {"cat.png": {"objects": [{"label": "Egyptian cat", "mask": "masks/cat.png"}]}}
+//! ```
+//!
+//! Pascal-VOC files are called
 //! like the picture, beside it or in a folder `voc` or `Annotations`; they name classes by label, and their boxes
 //! are inclusive and count from 1.
+
+mod mask;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ascribe_metrics::localisation::{Object, Scene};
+use ascribe_core::Truth;
+use ascribe_metrics::localisation::{Masks, Object, Region, Scene};
 use ascribe_models::labels::Labels;
-use ascribe_models::preprocess::{BoundingBox, Geometry};
+use ascribe_models::preprocess::{BoundingBox, Geometry, Preprocessing};
 use quick_xml::de::from_str;
 use serde::Deserialize;
 
@@ -27,7 +38,24 @@ const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", 
 /// The objects in the pictures of a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Annotations {
-    by_name: BTreeMap<String, Vec<Object>>,
+    by_name: BTreeMap<String, Vec<Annotated>>,
+}
+
+/// An object, in pixels of its picture.
+#[derive(Clone, Debug)]
+struct Annotated {
+    class: usize,
+    difficult: bool,
+    place: Place,
+}
+
+/// Where an object is.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Left, top, right, bottom.
+    Box([f64; 4]),
+    /// A picture.
+    Mask(PathBuf),
 }
 
 #[derive(Deserialize)]
@@ -40,7 +68,8 @@ struct JsonObject {
     class: Option<usize>,
     label: Option<String>,
     #[serde(rename = "box")]
-    bounds: [f64; 4],
+    bounds: Option<[f64; 4]>,
+    mask: Option<String>,
     #[serde(default)]
     difficult: bool,
 }
@@ -126,43 +155,50 @@ impl Annotations {
         let pictures: BTreeMap<String, JsonPicture> =
             serde_json::from_str(&text).map_err(|e| malformed(path, &e))?;
         for (name, picture) in pictures {
-            let objects: Result<Vec<Object>> = picture
-                .objects
-                .into_iter()
-                .map(|o| {
-                    let class = match (o.class, &o.label) {
-                        (Some(class), _) => class,
-                        (None, Some(label)) => class_of(label, labels, path)?,
-                        (None, None) => {
-                            return Err(malformed(
-                                path,
-                                &format!("an object of '{name}' has neither class nor label"),
-                            ));
-                        }
-                    };
-                    object(class, o.bounds, o.difficult, path)
-                })
-                .collect();
+            let objects = picture.objects.into_iter().map(|object| json_object(object, &name, path, labels));
+            let objects: Result<Vec<Annotated>> = objects.collect();
             self.by_name.insert(name, objects?);
         }
         Ok(())
     }
 
-    /// The objects of a picture in pixels of the network's input; `None` if the picture has no annotations.
-    pub fn scene(&self, picture: &Path, geometry: &Geometry) -> Option<Scene> {
-        let name = picture.file_name()?.to_string_lossy();
-        let objects = self.by_name.get(name.as_ref())?;
+    /// What a picture shows, in pixels of the network's input: `geometry` is how the preprocessing changed it. `None` if the
+    /// picture has no annotations.
+    ///
+    /// # Errors
+    /// If a mask cannot be read, is black, or has another size than the picture.
+    pub fn truth(
+        &self,
+        picture: &Path,
+        geometry: &Geometry,
+        preprocessing: &Preprocessing,
+    ) -> Result<Option<Truth>> {
+        let name = picture.file_name().unwrap_or_default().to_string_lossy();
+        let Some(objects) = self.by_name.get(name.as_ref()) else { return Ok(None) };
         let one = BoundingBox { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
         let pixel = geometry.to_original(one);
-        let objects = objects
-            .iter()
-            .map(|o| {
-                let [x0, y0, x1, y1] = o.bounds;
-                let b = geometry.to_input(BoundingBox { x0, y0, x1, y1 });
-                Object { bounds: [b.x0, b.y0, b.x1, b.y1], ..o.clone() }
-            })
-            .collect();
-        Some(Scene { objects, pixel: [pixel.x1 - pixel.x0, pixel.y1 - pixel.y0] })
+        let pixel = [pixel.x1 - pixel.x0, pixel.y1 - pixel.y0];
+        let (mut boxes, mut regions) = (Vec::new(), Vec::new());
+        for &Annotated { class, difficult, ref place } in objects {
+            match place {
+                &Place::Box([x0, y0, x1, y1]) => {
+                    let b = geometry.to_input(BoundingBox { x0, y0, x1, y1 });
+                    boxes.push(Object { class, bounds: [b.x0, b.y0, b.x1, b.y1], difficult });
+                }
+                Place::Mask(path) => {
+                    let mask = mask::read(path, geometry.original, preprocessing)?;
+                    regions.push(Region { class: Some(class), mask, difficult });
+                }
+            }
+        }
+        let mut truth = Truth::default();
+        if !boxes.is_empty() || regions.is_empty() {
+            truth = truth.with_boxes(Scene { objects: boxes, pixel });
+        }
+        if !regions.is_empty() {
+            truth = truth.with_masks(Masks { regions, pixel });
+        }
+        Ok(Some(truth))
     }
 
     /// The classes of a picture's objects, without repeats, in order of appearance.
@@ -204,15 +240,31 @@ fn class_of(label: &str, labels: Option<&Labels>, path: &Path) -> Result<usize> 
     Ok(labels.find(label)?)
 }
 
-fn object(class: usize, bounds: [f64; 4], difficult: bool, path: &Path) -> Result<Object> {
+fn json_object(object: JsonObject, picture: &str, path: &Path, labels: Option<&Labels>) -> Result<Annotated> {
+    let fail = |problem: &str| Err(malformed(path, &format!("an object of '{picture}' has {problem}")));
+    let class = match (object.class, &object.label) {
+        (Some(class), _) => class,
+        (None, Some(label)) => class_of(label, labels, path)?,
+        (None, None) => return fail("neither class nor label"),
+    };
+    let bounds = object.bounds.map(|bounds| checked(bounds, path)).transpose()?;
+    let place = match (object.mask, bounds) {
+        (Some(mask), _) => Place::Mask(mask::beside(path.parent().unwrap_or(Path::new(".")), &mask)?),
+        (None, Some(bounds)) => Place::Box(bounds),
+        (None, None) => return fail("neither box nor mask"),
+    };
+    Ok(Annotated { class, difficult: object.difficult, place })
+}
+
+fn checked(bounds: [f64; 4], path: &Path) -> Result<[f64; 4]> {
     let [x0, y0, x1, y1] = bounds;
     if bounds.iter().all(|b| b.is_finite()) && x0 < x1 && y0 < y1 {
-        return Ok(Object { class, bounds, difficult });
+        return Ok(bounds);
     }
     Err(malformed(path, &format!("box {bounds:?} is not left < right, top < bottom")))
 }
 
-fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Vec<Object>> {
+fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Vec<Annotated>> {
     let file: VocFile = from_str(&read_text(path)?).map_err(|e| malformed(path, &e))?;
     file.object
         .into_iter()
@@ -222,7 +274,8 @@ fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Vec<Object>> {
                 Err(_) => class_of(o.name.trim(), labels, path)?,
             };
             let b = o.bndbox;
-            object(class, [b.xmin - 1.0, b.ymin - 1.0, b.xmax, b.ymax], o.difficult != 0, path)
+            let bounds = checked([b.xmin - 1.0, b.ymin - 1.0, b.xmax, b.ymax], path)?;
+            Ok(Annotated { class, difficult: o.difficult != 0, place: Place::Box(bounds) })
         })
         .collect()
 }
@@ -255,10 +308,34 @@ mod tests {
         assert_eq!(all.classes(Path::new("b.jpg")), [281]);
         let geometry =
             Geometry { original: [100, 50], resized: [200, 100], offset: [10, 20], output: [80, 80] };
-        let scene = all.scene(Path::new("b.jpg"), &geometry).unwrap();
+        let truth = all.truth(Path::new("b.jpg"), &geometry, &Preprocessing::imagenet()).unwrap().unwrap();
+        let scene = truth.boxes().unwrap();
         assert_eq!(scene.objects[0].bounds, [0.0, 30.0, 40.0, 70.0]);
         assert!(scene.objects[0].difficult);
         assert_eq!(scene.pixel, [0.5, 0.5]);
+    }
+
+    #[test]
+    fn objects_are_boxes_or_masks() {
+        let json = r#"{"a.png": {"objects": [
+            {"class": 3, "box": [0, 0, 1, 1], "mask": "m/a.png", "difficult": true}, {"class": 4, "box": [1, 0, 3, 2]}
+        ]}, "b.png": {"objects": []}}"#;
+        let folder = folder(&[("a.png", ""), ("b.png", ""), ("m/a.png", ""), ("boxes.json", json)]);
+        let picture = image::RgbImage::from_fn(4, 2, |x, _| image::Rgb([0, u8::from(x == 2), 0]));
+        picture.save(folder.path().join("m/a.png")).unwrap();
+        let all = Annotations::beside(folder.path(), None).unwrap();
+        assert_eq!(all.classes(Path::new("a.png")), [3, 4]);
+        let geometry = Geometry { original: [2, 4], resized: [2, 4], offset: [0, 0], output: [2, 4] };
+        let preprocessing = Preprocessing::default();
+        let of = |name: &str| all.truth(Path::new(name), &geometry, &preprocessing).unwrap();
+        let truth = of("a.png").unwrap();
+        // Of class 3 the mask counts, not the box.
+        assert_eq!((truth.distance(3, 0, 0), truth.distance(4, 1, 0)), (Some(2.0), Some(1.0)));
+        assert!(truth.all_difficult(3) && !truth.all_difficult(4));
+        assert_eq!(of("b.png").unwrap().distance(3, 0, 0), None);
+        assert!(of("c.png").is_none());
+        let other = Geometry { original: [4, 2], ..geometry };
+        assert!(all.truth(Path::new("a.png"), &other, &preprocessing).is_err());
     }
 
     #[test]
@@ -267,6 +344,12 @@ mod tests {
             ("{", "boxes.json"),
             (r#"{"a.png": {"objects": [{"box": [1, 2, 5, 6]}]}}"#, "neither class nor label"),
             (r#"{"a.png": {"objects": [{"class": 1, "box": [5, 2, 1, 6]}]}}"#, "left < right"),
+            (r#"{"a.png": {"objects": [{"class": 1}]}}"#, "neither box nor mask"),
+            (
+                r#"{"a.png": {"objects": [{"class": 1, "mask": "b.png"}]}}"#,
+                "mask 'b.png': there is no such file",
+            ),
+            (r#"{"a.png": {"objects": [{"class": 1, "mask": "../a.png"}]}}"#, "relative path"),
             (r#"{"a.png": {"objects": [{"label": "taby", "box": [1, 2, 5, 6]}]}}"#, "tabby"),
         ] {
             let folder = folder(&[("a.png", ""), ("boxes.json", json)]);

@@ -1,4 +1,4 @@
-//! The methods and metrics of all crates by name.
+//! The methods, metrics and studies of all crates by name.
 //!
 //! Each crate lists its own ([`ascribe_gradient::METHODS`], [`ascribe_perturb::METHODS`], [`ascribe_metrics::METRICS`]); this
 //! module joins the lists. A method or metric is described by its card, beside its code.
@@ -14,7 +14,7 @@
 
 use ascribe_core::{Boxed, Configured, Entry, Graph, Registry};
 use ascribe_gradient::IntegratedGradients;
-use ascribe_metrics::{BoxedMetric, METRICS, MetricEntry};
+use ascribe_metrics::{BoxedMetric, BoxedStudy, METRICS, MetricEntry, STUDIES, StudyEntry};
 use serde_json::Value;
 
 use crate::error::Result;
@@ -77,6 +77,19 @@ pub fn metrics() -> &'static [MetricEntry] {
 /// As [`explainer`].
 pub fn metric(id: &str, config: &Value) -> Result<BoxedMetric> {
     Ok(ascribe_metrics::find(id)?.build(config)?)
+}
+
+/// All studies: what needs datasets, and trains networks of its own.
+pub fn studies() -> &'static [StudyEntry] {
+    STUDIES
+}
+
+/// The study of this identifier with this configuration.
+///
+/// # Errors
+/// As [`explainer`].
+pub fn study(id: &str, config: &Value) -> Result<BoxedStudy> {
+    Ok(ascribe_metrics::find_study(id)?.build(config)?)
 }
 
 #[cfg(test)]

@@ -1,58 +1,54 @@
-//! Evaluates methods by metrics on many pictures and targets.
+//! Samples × targets × methods × metrics.
 //!
-//! The result of each metric for each method, target and picture is a [`Row`]. An interrupted evaluation can be continued with the
-//! rows that it has produced: [`Evaluator::run`] skips pictures for which all rows are known.
+//! The unit is a [`Row`]: one metric of one method on one target of one sample. Whoever keeps the rows of a run that was cut off
+//! can go on with it: [`Evaluator::run`] leaves out the samples that they are complete for.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
-use ascribe_core::{Boxed, Explainer, Graph, Inputs, Run, Target};
-use ascribe_metrics::localisation::Scene;
-use ascribe_metrics::{BoxedMetric, Case, Sample, Summary};
-use serde::{Deserialize, Serialize};
+use ascribe_core::dataset::{Sample, like, stack};
+use ascribe_core::{Boxed, Dataset, Explainer, Graph, Inputs, Outputs, Run, Target, Tensor, Truth};
+use ascribe_metrics::{BoxedMetric, Case};
+pub use ascribe_metrics::{Overall, Row};
 use serde_json::Value;
 
-use crate::annotations::Annotations;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::target;
 
-/// The value of a metric for a method, a target and a picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The picture.
-    pub picture: PathBuf,
-    /// What was explained, in words.
-    pub target: String,
-    /// The class that was explained, if the target is one.
-    pub class: Option<usize>,
-    /// Identifier of the method.
-    pub method: String,
-    /// Identifier of the metric.
-    pub metric: String,
-    /// The value; `None` where the metric is not defined.
-    pub value: Option<f64>,
-    /// More numbers.
-    pub detail: Value,
-    /// Notes.
-    pub notes: Vec<String>,
-}
+/// Samples that are evaluated together, unless the caller says otherwise.
+const BATCH: usize = 8;
 
-/// A metric of a method over all rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Overall {
-    /// Identifier of the method.
-    pub method: String,
-    /// Identifier of the metric.
-    pub metric: String,
-    /// Which way is better.
-    pub better: ascribe_metrics::Better,
-    /// The metric's own summary: the mean, for the pointing game the mean over classes, with a confidence interval.
-    #[serde(flatten)]
-    pub summary: Summary,
+/// Which target of a sample is explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// What [`target::parse`] reads: `top1`, a class, …
+    Words(String),
+    /// The sample's label.
+    Label,
 }
 
 /// What is evaluated.
+///
+/// ```
+/// use ascribe::core::dataset::InMemory;
+/// use ascribe::core::{Device, GraphBuilder, Run, Tensor, ops::Linear};
+/// use ascribe::evaluator::Evaluator;
+/// use ascribe::models::preprocess::Preprocessing;
+/// use ascribe::{Model, catalogue};
+/// use serde_json::json;
+/// let mut b = GraphBuilder::new();
+/// let x = b.input("x", &[Some(2)]);
+/// let w = b.constant("w", Tensor::new(&[[1_f32, 2.0], [0.0, 1.0]], &Device::Cpu)?);
+/// let y = b.op("fc", Linear, &[x, w])?;
+/// let (name, preprocessing) = ("linear".to_string(), Preprocessing::default());
+/// let model = Model { name, graph: b.finish(&[y])?, preprocessing, labels: None, notes: Vec::new() };
+/// let data = InMemory::labelled(&Tensor::new(&[[1_f32, 1.0], [2.0, -1.0]], &Device::Cpu)?, &[0, 1])?;
+/// let methods = vec![catalogue::explainer("input-x-gradient", &json!({}))?];
+/// let evaluator = Evaluator::new(&model, methods, vec![catalogue::metric("completeness", &json!({}))?]);
+/// let rows = evaluator.rows(&data, &Run::new())?;
+/// assert_eq!(rows.iter().map(|row| row.value).collect::<Vec<_>>(), [Some(0.0); 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     /// The model.
@@ -61,45 +57,108 @@ pub struct Evaluator<'a> {
     pub methods: Vec<Boxed<Graph>>,
     /// The metrics; an identifier may occur once.
     pub metrics: Vec<BoxedMetric>,
-    /// What is explained, as text for [`target::parse`]. Metrics that need the truth explain the annotated classes instead.
-    pub target: String,
-    /// What the pictures show.
-    pub annotations: Annotations,
+    /// What is explained. Metrics that ask for the truth look at the classes that it names instead, if it names any, else at the
+    /// sample's label, if it has one.
+    pub target: Asked,
+    /// Most samples that are in memory at a time. Those whose inputs have the same shape are evaluated together; no number
+    /// depends on it.
+    pub batch: usize,
 }
 
-impl Evaluator<'_> {
-    /// Whether a metric needs annotations.
-    pub fn asks_for_truth(&self) -> bool {
-        self.metrics.iter().any(|metric| metric.card().asks.truth)
+/// A sample with its name.
+struct Named {
+    name: String,
+    sample: Sample,
+}
+
+impl<'a> Evaluator<'a> {
+    /// These methods and metrics on the class with the highest output, eight samples at a time.
+    pub fn new(model: &'a Model, methods: Vec<Boxed<Graph>>, metrics: Vec<BoxedMetric>) -> Self {
+        Self { model, methods, metrics, target: Asked::Words("top1".into()), batch: BATCH }
     }
 
-    /// Evaluates pictures, one after the other, in their order. `known` are rows of an earlier run of the same evaluation:
-    /// pictures that occur in them are skipped. `watch` is called before each picture, with its number and the number of all
-    /// pictures; `take` gets the rows of each picture as soon as they are complete.
+    /// Whether a metric asks for what is known of the samples.
+    pub fn asks_for_truth(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.card().asks.for_truth())
+    }
+
+    /// Evaluates samples, in their order. `known` are rows of an earlier run of the same evaluation: samples that occur in them
+    /// are left out. `watch` hears the names of the samples that are next, the number of the first one and of how many; `take`
+    /// gets the rows of each sample when they are complete. A metric that asks for the truth has no rows on samples of which
+    /// none is known.
     ///
     /// # Errors
-    /// If a method or metric occurs twice, a picture, method or metric fails, or the run is cancelled. The rows that `take`
-    /// has received are complete.
+    /// Identifiers that occur twice, or a batch of 0; those of the samples, methods and metrics; if the run is cancelled. The
+    /// rows that `take` got are complete.
     pub fn run(
         &self,
-        pictures: &[PathBuf],
+        data: &dyn Dataset,
         known: &[Row],
         run: &Run,
-        mut watch: impl FnMut(&Path, usize, usize),
+        mut watch: impl FnMut(&[String], usize, usize),
         mut take: impl FnMut(Vec<Row>) -> Result<()>,
     ) -> Result<()> {
         self.check()?;
-        let done: BTreeSet<&Path> = known.iter().map(|row| row.picture.as_path()).collect();
-        for (number, picture) in pictures.iter().enumerate() {
-            if !done.contains(picture.as_path()) {
-                watch(picture, number, pictures.len());
-                take(self.picture(picture, run)?)?;
+        let done: BTreeSet<&str> = known.iter().map(|row| row.sample.as_str()).collect();
+        let open: Vec<(usize, String)> = (0..data.len())
+            .map(|number| (number, data.name(number)))
+            .filter(|(_, name)| !done.contains(name.as_str()))
+            .collect();
+        for chunk in open.chunks(self.batch) {
+            let names: Vec<String> = chunk.iter().map(|(_, name)| name.clone()).collect();
+            watch(&names, chunk[0].0, data.len());
+            let mut samples = Vec::with_capacity(chunk.len());
+            let mut failed = None;
+            for (number, name) in chunk {
+                match data.sample(*number) {
+                    Ok(sample) => samples.push(Named { name: name.clone(), sample }),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            // The samples before one that cannot be read are not lost.
+            self.together(&samples, run)?.into_iter().try_for_each(&mut take)?;
+            if let Some(error) = failed {
+                return Err(error.into());
             }
         }
         Ok(())
     }
 
+    /// All rows of a dataset.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn rows(&self, data: &dyn Dataset, run: &Run) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        self.run(
+            data,
+            &[],
+            run,
+            |_, _, _| (),
+            |of_sample| {
+                rows.extend(of_sample);
+                Ok(())
+            },
+        )?;
+        Ok(rows)
+    }
+
+    /// The summary of every method by every metric, method by method.
+    pub fn summaries(&self, rows: &[Row], seed: u64) -> Vec<Overall> {
+        let of = |method: &Boxed<Graph>| {
+            let id = method.id();
+            self.metrics.iter().map(move |metric| Overall::of(id, &**metric, rows, seed))
+        };
+        self.methods.iter().flat_map(of).collect()
+    }
+
     fn check(&self) -> Result<()> {
+        if self.batch == 0 {
+            return Err(Error::request("evaluation", "a batch of 0 samples", "at least 1"));
+        }
         let ids = self.methods.iter().map(|m| m.id()).chain(self.metrics.iter().map(|m| m.id()));
         let mut seen = BTreeSet::new();
         match ids.into_iter().find(|id| !seen.insert(*id)) {
@@ -112,96 +171,177 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The rows of one picture.
-    ///
-    /// # Errors
-    /// If the picture, a method or a metric fails, or the run is cancelled.
-    pub fn picture(&self, picture: &Path, run: &Run) -> Result<Vec<Row>> {
-        let loaded = self.model.read(picture)?;
-        let outputs = run.install(|| self.model.graph.forward(&loaded.inputs))?;
-        let scene = loaded.picture.as_ref().and_then(|p| self.annotations.scene(picture, &p.geometry));
-        let mut rows = Vec::new();
-        for method in &self.methods {
-            let of =
-                |truth: bool| self.metrics.iter().filter(move |metric| metric.card().asks.truth == truth);
-            let asked = target::parse(&self.target, method.score(), self.model, &outputs)?;
-            for target in asked {
-                let target = target.resolve(&outputs)?;
-                rows.extend(self.target(picture, &loaded.inputs, &target, method, of(false), None, run)?);
+    /// The rows of each of some samples.
+    fn together(&self, samples: &[Named], run: &Run) -> Result<Vec<Vec<Row>>> {
+        let inputs: Vec<Inputs> = samples.iter().map(|named| named.sample.inputs.clone()).collect();
+        let mut rows = vec![Vec::new(); samples.len()];
+        for group in like(&inputs) {
+            let x = stack(group.iter().map(|&place| &inputs[place]))?;
+            let outputs = run.install(|| self.model.graph.forward(&x))?;
+            let samples = group.iter().map(|&place| &samples[place]).collect();
+            let batch = Batch { evaluator: self, samples, x, outputs, run };
+            for (place, found) in group.into_iter().zip(batch.rows()?) {
+                rows[place] = found;
             }
-            let Some(scene) = &scene else { continue };
-            for class in self.annotations.classes(picture) {
-                let target = method.score().of(Target::Class(class));
-                rows.extend(self.target(
-                    picture,
-                    &loaded.inputs,
-                    &target,
-                    method,
-                    of(true),
-                    Some(scene),
-                    run,
-                )?);
+        }
+        Ok(rows)
+    }
+}
+
+/// Samples whose inputs have the same shape.
+struct Batch<'a> {
+    evaluator: &'a Evaluator<'a>,
+    samples: Vec<&'a Named>,
+    x: Inputs,
+    outputs: Outputs,
+    run: &'a Run,
+}
+
+/// One explanation that is asked for: a target, resolved for this sample alone.
+struct Job {
+    /// Position of the sample in the batch.
+    place: usize,
+    target: Target,
+}
+
+impl Batch<'_> {
+    /// The rows of each sample.
+    fn rows(&self) -> Result<Vec<Vec<Row>>> {
+        let metrics = &self.evaluator.metrics;
+        let (known, free): (Vec<_>, Vec<_>) = metrics.iter().partition(|m| m.card().asks.for_truth());
+        let mut rows = vec![Vec::new(); self.samples.len()];
+        for method in &self.evaluator.methods {
+            for (metrics, truth) in [(&free, false), (&known, true)] {
+                if metrics.is_empty() {
+                    continue;
+                }
+                let mut jobs = Vec::new();
+                for place in 0..self.samples.len() {
+                    let targets =
+                        if truth { self.annotated(place, method)? } else { self.asked(place, method)? };
+                    jobs.extend(targets.into_iter().map(|target| Job { place, target }));
+                }
+                for (job, found) in jobs.iter().zip(self.evaluate(method, metrics, &jobs, truth)?) {
+                    rows[job.place].extend(found);
+                }
             }
         }
         Ok(rows)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one evaluation is about all of these")]
-    fn target<'m>(
-        &self,
-        picture: &Path,
-        x: &Inputs,
-        target: &Target,
-        method: &Boxed<Graph>,
-        metrics: impl Iterator<Item = &'m BoxedMetric>,
-        scene: Option<&Scene>,
-        run: &Run,
-    ) -> Result<Vec<Row>> {
-        let mut metrics = metrics.peekable();
-        if metrics.peek().is_none() {
-            return Ok(Vec::new());
-        }
-        let graph = &self.model.graph;
-        let attribution = method.explain(graph, x, target, run)?;
-        let scenes: Vec<Scene> = scene.into_iter().cloned().collect();
-        let mut case = Case::new(graph, x, target, &attribution, run).explained_by(&**method);
-        if scene.is_some() {
-            case = case.showing(&scenes);
-        }
-        let row = |metric: &BoxedMetric| {
-            let found = run.install(|| metric.evaluate(&case))?;
-            Ok(Row {
-                picture: picture.to_path_buf(),
-                target: target::words(target, 0, self.model),
-                class: target.class(0),
-                method: method.id().to_string(),
-                metric: metric.id().to_string(),
-                value: found.values.first().copied().flatten(),
-                detail: found.details.into_iter().next().unwrap_or(Value::Null),
-                notes: found.notes,
-            })
+    /// The targets that are asked for.
+    fn asked(&self, place: usize, method: &Boxed<Graph>) -> Result<Vec<Target>> {
+        let Named { name, sample } = self.samples[place];
+        let outputs = of_sample(&self.outputs, place)?;
+        let targets = match (&self.evaluator.target, sample.label) {
+            (Asked::Words(words), _) => target::parse(words, method.score(), self.evaluator.model, &outputs)?,
+            (Asked::Label, Some(label)) => vec![method.score().of(Target::Class(label))],
+            (Asked::Label, None) => {
+                let problem = format!("sample {name} has no label");
+                return Err(Error::request("evaluation", problem, "a label, or another target"));
+            }
         };
-        metrics.map(row).collect()
+        targets.into_iter().map(|target| Ok(target.resolve(&outputs)?)).collect()
     }
 
-    /// The summary of every method by every metric, method by method.
-    pub fn summaries(&self, rows: &[Row], seed: u64) -> Vec<Overall> {
-        let pairs =
-            self.methods.iter().flat_map(|method| self.metrics.iter().map(move |metric| (method, metric)));
-        pairs
-            .map(|(method, metric)| {
-                let samples: Vec<Sample> = rows
-                    .iter()
-                    .filter(|row| row.method == method.id() && row.metric == metric.id())
-                    .map(|row| Sample { value: row.value, class: row.class })
-                    .collect();
-                Overall {
-                    method: method.id().into(),
-                    metric: metric.id().into(),
-                    better: metric.card().better,
-                    summary: metric.summarise(&samples, seed),
+    /// The targets that the truth is about; none if nothing is known of the sample.
+    fn annotated(&self, place: usize, method: &Boxed<Graph>) -> Result<Vec<Target>> {
+        let sample = &self.samples[place].sample;
+        let Some(truth) = &sample.truth else { return Ok(Vec::new()) };
+        let classes = match (truth.classes(), sample.label) {
+            (classes, Some(label)) if classes.is_empty() && truth.boxes().is_none() => vec![label],
+            (classes, None) if classes.is_empty() && truth.boxes().is_none() => {
+                return self.asked(place, method);
+            }
+            (classes, _) => classes,
+        };
+        Ok(classes.into_iter().map(|class| method.score().of(Target::Class(class))).collect())
+    }
+
+    /// The rows of each job.
+    fn evaluate(
+        &self,
+        method: &Boxed<Graph>,
+        metrics: &[&BoxedMetric],
+        jobs: &[Job],
+        truth: bool,
+    ) -> Result<Vec<Vec<Row>>> {
+        let (model, run) = (self.evaluator.model, self.run);
+        let mut rows = vec![Vec::new(); jobs.len()];
+        for numbers in alike(jobs).iter().flat_map(|numbers| numbers.chunks(self.evaluator.batch)) {
+            let places: Vec<usize> = numbers.iter().map(|&number| jobs[number].place).collect();
+            let x = self.x.select(&places)?;
+            let target = joined(&numbers.iter().map(|&number| &jobs[number].target).collect::<Vec<_>>());
+            let attribution = method.explain(&model.graph, &x, &target, run)?;
+            let known =
+                places.iter().map(|&place| self.samples[place].sample.truth.clone().unwrap_or_default());
+            let known: Vec<Truth> = known.collect();
+            let mut case = Case::new(&model.graph, &x, &target, &attribution, run).explained_by(&**method);
+            if truth {
+                case = case.showing(&known);
+            }
+            for metric in metrics {
+                let found = run.install(|| metric.evaluate(&case))?;
+                for (row, (&number, &place)) in numbers.iter().zip(&places).enumerate() {
+                    let target = &jobs[number].target;
+                    rows[number].push(Row {
+                        sample: self.samples[place].name.clone(),
+                        target: target::words(target, 0, model),
+                        class: target.class(0),
+                        method: method.id().to_string(),
+                        metric: metric.id().to_string(),
+                        value: found.values.get(row).copied().flatten(),
+                        detail: found.details.get(row).cloned().unwrap_or(Value::Null),
+                        notes: found.notes.get(row).cloned().unwrap_or_default(),
+                    });
                 }
-            })
-            .collect()
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// The outputs of one sample of a batch.
+fn of_sample(outputs: &Outputs, place: usize) -> ascribe_core::Result<Outputs> {
+    let row = |(name, value): (&str, &Tensor)| Ok((name.to_string(), value.narrow(0, place, 1)?));
+    Outputs::new(outputs.iter().map(row).collect::<ascribe_core::Result<_>>()?)
+}
+
+/// What targets have in common that can be one target of a batch.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Class,
+    Probability,
+    Same(String),
+}
+
+fn kind(target: &Target) -> Kind {
+    match target {
+        Target::Class(_) | Target::Classes(_) => Kind::Class,
+        Target::Probability(_) | Target::Probabilities(_) => Kind::Probability,
+        other => Kind::Same(other.describe()),
+    }
+}
+
+/// Numbers of the jobs whose targets can be one, group by group.
+fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Kind, Vec<usize>)> = Vec::new();
+    for (number, job) in jobs.iter().enumerate() {
+        let kind = kind(&job.target);
+        match groups.iter_mut().find(|group| group.0 == kind) {
+            Some(group) => group.1.push(number),
+            None => groups.push((kind, vec![number])),
+        }
+    }
+    groups.into_iter().map(|group| group.1).collect()
+}
+
+/// One target for a batch, from those of its samples, which are alike.
+fn joined(targets: &[&Target]) -> Target {
+    let classes: Option<Vec<usize>> = targets.iter().map(|target| target.class(0)).collect();
+    match (targets.first().map(|target| kind(target)), classes) {
+        (Some(Kind::Class), Some(classes)) => Target::Classes(classes),
+        (Some(Kind::Probability), Some(classes)) => Target::Probabilities(classes),
+        _ => targets.first().map_or(Target::Top1, |first| (*first).clone()),
     }
 }

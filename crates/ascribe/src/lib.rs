@@ -17,7 +17,8 @@
 //! and metrics by name.
 //!
 //! Each of them is a feature of the same name, so that nothing is compiled that is not needed: `models`, `gradient`,
-//! `perturb`, `metrics`, `viz`; then `catalogue` (methods by name), `annotations` (boxes beside pictures) and `download`
+//! `perturb`, `metrics`, `viz`; then `catalogue` (methods by name), `annotations` (boxes and masks beside pictures, the
+//! evaluator) and `download`
 //! (weights over the network). All are on by default; [`core`] always is.
 
 #[cfg(feature = "annotations")]
@@ -31,6 +32,8 @@ pub mod evaluator;
 mod model;
 #[cfg(all(feature = "models", feature = "viz"))]
 pub mod picture;
+#[cfg(feature = "annotations")]
+pub mod pictures;
 #[cfg(feature = "models")]
 pub mod target;
 

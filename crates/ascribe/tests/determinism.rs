@@ -105,7 +105,8 @@ fn metrics() -> Result<(), Failure> {
         let (target, seeded) = (Target::Classes(vec![1, 3]), Run::new().seed(11));
         let attribution = method.explain(&graph, &x, &target, &seeded)?;
         let scenes = [1, 3]
-            .map(|class| Scene::new(vec![Object { class, bounds: [2.0, 3.0, 9.0, 9.0], difficult: false }]));
+            .map(|class| Object { class, bounds: [2.0, 3.0, 9.0, 9.0], difficult: false })
+            .map(|object| Scene::new(vec![object]).into());
         for entry in catalogue::metrics() {
             let id = entry.card.id;
             let config = match id {

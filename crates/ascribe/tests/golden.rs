@@ -9,6 +9,7 @@ use ascribe::core::{
     Attribution, Boxed, DType, Device, Graph, Keep, Location, Run, Spec, Target, Tensor, explain_at,
 };
 use ascribe::metrics::Case as Evaluated;
+use ascribe::metrics::Truth;
 use ascribe::metrics::localisation::Scene;
 use ascribe_testing::golden::{self, Failure, Network, allowed, folder};
 use ascribe_testing::{attribution, distance, flat};
@@ -158,8 +159,9 @@ impl Runner<'_> {
         if let Some(explainer) = &explainer {
             case = case.explained_by(&**explainer);
         }
-        if let Some(scenes) = &self.case.scenes {
-            case = case.showing(scenes);
+        let truth: Vec<Truth> = self.case.scenes.iter().flatten().cloned().map(Truth::from).collect();
+        if self.case.scenes.is_some() {
+            case = case.showing(&truth);
         }
         Ok(serde_json::to_value(metric.evaluate(&case)?)?)
     }

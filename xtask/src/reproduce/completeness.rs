@@ -1,14 +1,14 @@
 //! Completeness and sensitivity: Sundararajan, Taly & Yan 2017.
 
 use anyhow::Context;
-use ascribe::Model;
+use ascribe::catalogue;
 use ascribe::core::ops::{Binary, Pointwise};
-use ascribe::core::{
-    Attribution, Baseline, Device, Explainer, Graph, GraphBuilder, Inputs, Run, Target, Tensor,
-};
-use ascribe::gradient::{GuidedBackprop, InputXGradient, IntegratedGradients, Quadrature, Saliency};
-use ascribe::metrics::{Case, Completeness, Metric};
+use ascribe::core::{Attribution, Baseline, Device, Explainer, GraphBuilder, Inputs, Run, Target, Tensor};
+use ascribe::evaluator::Evaluator;
+use ascribe::gradient::{IntegratedGradients, Quadrature, Saliency};
+use ascribe::pictures::Pictures;
 use ascribe::viz::report::{Cell, Claim, Column, Section, Table};
+use serde_json::{Value, json};
 
 use super::{Setting, verdict};
 use crate::paths;
@@ -20,18 +20,25 @@ fn pictures(setting: &Setting) -> &'static [&'static str] {
     if setting.quick { &PICTURES[..1] } else { &PICTURES }
 }
 
+/// Identifier and configuration of each method. The paper (§5) finds 20 to 300 steps enough.
+fn methods(steps: usize) -> [(&'static str, Value); 4] {
+    let ig = json!({ "steps": steps, "tolerance": null, "quadrature": "gauss-legendre" });
+    [
+        ("integrated-gradients", ig),
+        ("saliency", json!({})),
+        ("guided-backprop", json!({})),
+        ("input-x-gradient", json!({})),
+    ]
+}
+
 /// One step per picture and method.
 pub fn steps(setting: &Setting) -> u64 {
-    pictures(setting).len() as u64 * 4
+    (pictures(setting).len() * methods(0).len()) as u64
 }
 
 /// Relative gaps |Σ A − (S(x) − S(x′))| / |S(x) − S(x′)| of four methods, and the worked example of §2.1.
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
-    // The paper (§5) finds 20 to 300 enough.
     let steps = if setting.quick { 50 } else { 300 };
-    let ig = IntegratedGradients::exactly(steps).quadrature(Quadrature::GaussLegendre);
-    let methods: [&dyn Explainer<Graph>; 4] =
-        [&ig, &Saliency::default(), &GuidedBackprop::default(), &InputXGradient::default()];
     let mut table = Table::new([
         Column::text("picture"),
         Column::text("method"),
@@ -41,17 +48,26 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     ]);
     let mut gaps: Vec<(&str, f64)> = Vec::new();
     for picture in pictures(setting) {
-        for method in methods {
-            setting.bar.set_message(format!("completeness: {}", method.id()));
-            let (sum, change, gap) = relative_gap(&setting.model, picture, method)?;
-            table = table.row([
-                (*picture).into(),
-                method.id().into(),
-                Cell::from(sum),
-                change.into(),
-                gap.into(),
-            ]);
-            gaps.push((method.id(), gap));
+        let path = paths::root().join("fixtures/images").join(picture);
+        let data = Pictures::new(&setting.model, vec![path]);
+        for (id, config) in methods(steps) {
+            setting.bar.set_message(format!("completeness: {id}"));
+            let method = catalogue::explainer(id, &config)?;
+            let metric = catalogue::metric("completeness", &Value::Null)?;
+            let evaluator = Evaluator::new(&setting.model, vec![method], vec![metric]);
+            for row in evaluator.rows(&data, &Run::new())? {
+                let number = |key: &str| row.detail[key].as_f64().with_context(|| format!("no {key}"));
+                let change = number("score")? - number("baseline_score")?;
+                let gap = row.value.context("no value")?;
+                table = table.row([
+                    (*picture).into(),
+                    id.into(),
+                    Cell::from(number("sum")?),
+                    change.into(),
+                    gap.into(),
+                ]);
+                gaps.push((id, gap));
+            }
             setting.bar.inc(1);
         }
     }
@@ -87,24 +103,6 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         );
     }
     Ok(vec![section, sensitivity()?])
-}
-
-fn relative_gap(
-    model: &Model,
-    picture: &str,
-    method: &dyn Explainer<Graph>,
-) -> anyhow::Result<(f64, f64, f64)> {
-    let path = paths::root().join("fixtures/images").join(picture);
-    let loaded = model.read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let run = Run::new();
-    let target = Target::Top1.resolve(&model.graph.forward(&loaded.inputs)?)?;
-    let attribution = method.explain(&model.graph, &loaded.inputs, &target, &run)?;
-    let case = Case::new(&model.graph, &loaded.inputs, &target, &attribution, &run);
-    let found = Metric::<Graph>::evaluate(&Completeness::default(), &case)?;
-    let detail = found.details.first().cloned().unwrap_or_default();
-    let number = |key: &str| detail[key].as_f64().with_context(|| format!("no {key}"));
-    let change = number("score")? - number("baseline_score")?;
-    Ok((number("sum")?, change, found.mean().context("no value")?))
 }
 
 /// f(x) = 1 − ReLU(1 − x) at x = 2 from 0: the function changes by 1, the gradient at x is 0.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use ascribe::core::Graph;
+use ascribe::models::labels::Labels;
 use ascribe::models::weights::StateDict;
 use ascribe::models::zoo;
 use ascribe::viz::report::{Claim, Report, Section, Verdict};
@@ -144,8 +144,14 @@ pub fn verdict(holds: bool) -> Verdict {
 }
 
 /// The small network that was trained on shapes.
-pub fn network_of_shapes() -> anyhow::Result<Graph> {
+pub fn network_of_shapes() -> anyhow::Result<Model> {
     let path = paths::root().join("fixtures/models/shapes.safetensors");
     let parameters = StateDict::load(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?)
+    Ok(Model {
+        name: shapes::ARCHITECTURE.into(),
+        graph: zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?,
+        preprocessing: shapes::preprocessing(),
+        labels: Some(Labels::new(shapes::CLASSES)),
+        notes: Vec::new(),
+    })
 }

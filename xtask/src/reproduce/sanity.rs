@@ -5,34 +5,49 @@
 //! negative everywhere, the rectified one is zero, and so is its product with guided backpropagation: such a map has
 //! vanished, which is a change, not a missing number.
 
-use ascribe::core::{Explainer, Graph, Inputs, Run, Target};
-use ascribe::gradient::{GradCam, GuidedBackprop, GuidedGradCam, Saliency};
-use ascribe::metrics::{Case, Metric, ModelRandomisation};
+use ascribe::core::{Dataset, Run};
+use ascribe::evaluator::{Asked, Evaluator};
+use ascribe::metrics::training::Training;
+use ascribe::metrics::{Overall, StudyCase};
+use ascribe::pictures::Pictures;
 use ascribe::viz::report::{Cell, Claim, Column, Figure, Section, Table};
 use ascribe::viz::{Plot, Series};
+use ascribe::{Model, catalogue};
+use serde_json::{Value, json};
 
 use super::{Setting, network_of_shapes, verdict};
-use crate::{paths, shapes};
+use crate::paths;
+use crate::shapes::{Shapes, untrained};
 
 const SOURCE: &str = "Adebayo et al. 2018, Sanity Checks for Saliency Maps, §4.1 and figures 2 to 4";
 const PICTURES: [&str; 6] =
     ["cat.png", "coffee.png", "tripod.png", "rocket.jpg", "uniform.jpg", "astronaut.jpg"];
 
-struct Subject {
+struct Subject<'a> {
     name: &'static str,
-    graph: Graph,
-    x: Inputs,
-    target: Target,
-    randomisation: ModelRandomisation,
+    model: &'a Model,
+    data: &'a dyn Dataset,
+    target: Asked,
+    /// Settings of the randomisation.
+    config: Value,
 }
 
-/// The methods with the verdict of the paper: whether their maps change with the parameters of higher layers.
-fn methods() -> [(&'static str, Box<dyn Explainer<Graph>>, bool); 4] {
+/// A method of the claims.
+struct Checked {
+    name: &'static str,
+    id: &'static str,
+    config: Value,
+    /// The verdict of the paper: whether its maps change with the parameters of higher layers.
+    changes: bool,
+}
+
+fn methods() -> [Checked; 4] {
+    let of = |name, id, config, changes| Checked { name, id, config, changes };
     [
-        ("the gradient", Box::new(Saliency::default()), true),
-        ("Grad-CAM", Box::new(GradCam::default().relu(true)), true),
-        ("guided backpropagation", Box::new(GuidedBackprop::default()), false),
-        ("guided Grad-CAM", Box::new(GuidedGradCam::default()), false),
+        of("the gradient", "saliency", json!({}), true),
+        of("Grad-CAM", "grad-cam", json!({ "relu": true }), true),
+        of("guided backpropagation", "guided-backprop", json!({}), false),
+        of("guided Grad-CAM", "guided-grad-cam", json!({}), false),
     ]
 }
 
@@ -41,47 +56,35 @@ fn draws(setting: &Setting) -> u64 {
     if setting.quick { 1 } else { 3 }
 }
 
-/// One step per network, method and draw.
+/// One step per network, method and draw, and one for the networks that are trained.
 pub fn steps(setting: &Setting) -> u64 {
-    2 * methods().len() as u64 * draws(setting)
+    2 * methods().len() as u64 * draws(setting) + 1
 }
 
-/// Cascading randomisation of EfficientNet-Lite0 and of the network trained on shapes.
+/// Cascading randomisation of EfficientNet-Lite0 and of the network trained on shapes, and permuted labels of shapes.
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
-    [efficientnet(setting)?, shapes_network(setting)?].iter().map(|subject| one(setting, subject)).collect()
-}
-
-fn efficientnet(setting: &Setting) -> anyhow::Result<Subject> {
-    let graph = setting.model.graph.clone();
+    let folder = paths::root().join("fixtures/images");
     let count = if setting.quick { 2 } else { PICTURES.len() };
-    let pictures: anyhow::Result<Vec<_>> = PICTURES[..count]
-        .iter()
-        .map(|name| {
-            let loaded = setting.model.read(paths::root().join("fixtures/images").join(name))?;
-            let Some(input) = loaded.inputs.iter().next() else { anyhow::bail!("{name} made no input") };
-            Ok(input.value.clone())
-        })
-        .collect();
-    let x = Inputs::single(ascribe::core::Tensor::cat(&pictures?, 0)?)?;
-    let target = Target::Top1.resolve(&graph.forward(&x)?)?;
-    let steps = if setting.quick { 6 } else { 16 };
-    let randomisation = ModelRandomisation { steps, ..ModelRandomisation::default() };
-    Ok(Subject { name: "EfficientNet-Lite0, photographs", graph, x, target, randomisation })
-}
-
-fn shapes_network(setting: &Setting) -> anyhow::Result<Subject> {
-    let graph = network_of_shapes()?;
-    let count = if setting.quick { 16 } else { 64 };
-    let pictures: Vec<shapes::ShapePicture> = (0..count).map(|n| shapes::picture(4, n)).collect();
-    let x = Inputs::single(shapes::batch(&pictures)?)?;
-    let target = Target::Classes(pictures.iter().map(|p| p.class).collect());
-    Ok(Subject {
-        name: "small network, shapes",
-        graph,
-        x,
-        target,
-        randomisation: ModelRandomisation::default(),
-    })
+    let pictures = PICTURES[..count].iter().map(|name| folder.join(name)).collect();
+    let small = network_of_shapes()?;
+    let subjects = [
+        Subject {
+            name: "EfficientNet-Lite0, photographs",
+            model: &setting.model,
+            data: &Pictures::new(&setting.model, pictures),
+            target: Asked::Words("top1".into()),
+            config: json!({ "steps": if setting.quick { 6 } else { 16 } }),
+        },
+        Subject {
+            name: "small network, shapes",
+            model: &small,
+            data: &Shapes { seed: 4, count: if setting.quick { 16 } else { 64 } },
+            target: Asked::Label,
+            config: json!({}),
+        },
+    ];
+    let parameters = subjects.iter().map(|subject| one(setting, subject));
+    parameters.chain([labels(setting)]).collect()
 }
 
 /// What randomisation did to the maps of one method, over samples and draws.
@@ -115,15 +118,19 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / count.max(1) as f64
 }
 
-fn measure(setting: &Setting, subject: &Subject, method: &dyn Explainer<Graph>) -> anyhow::Result<Found> {
+fn measure(setting: &Setting, subject: &Subject<'_>, method: &Checked) -> anyhow::Result<Found> {
     let mut found = Found::default();
     for seed in 0..draws(setting) {
-        let run = Run::new().seed(seed);
-        let attribution = method.explain(&subject.graph, &subject.x, &subject.target, &run)?;
-        let case =
-            Case::new(&subject.graph, &subject.x, &subject.target, &attribution, &run).explained_by(method);
-        let evaluation = subject.randomisation.evaluate(&case)?;
-        for sample in &evaluation.details {
+        let method = catalogue::explainer(method.id, &method.config)?;
+        let metric = catalogue::metric("model-randomisation", &subject.config)?;
+        let evaluator = Evaluator {
+            target: subject.target.clone(),
+            // The networks are made random once for all samples.
+            batch: subject.data.len(),
+            ..Evaluator::new(subject.model, vec![method], vec![metric])
+        };
+        for row in evaluator.rows(subject.data, &Run::new().seed(seed))? {
+            let sample = &row.detail;
             for (step, detail) in sample.as_array().into_iter().flatten().enumerate() {
                 if found.ranks.len() <= step {
                     found.ranks.push(Vec::new());
@@ -138,7 +145,7 @@ fn measure(setting: &Setting, subject: &Subject, method: &dyn Explainer<Graph>) 
     Ok(found)
 }
 
-fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
+fn one(setting: &Setting, subject: &Subject<'_>) -> anyhow::Result<Section> {
     let mut table = Table::new([
         Column::text("method"),
         Column::number("rank correlation, higher layers random", 3),
@@ -150,9 +157,10 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
     let mut plot =
         Plot::new("randomised groups of layers, from the output", "rank correlation of |attribution|");
     let mut claims = Vec::new();
-    for (name, method, changes) in methods() {
+    for method in methods() {
+        let Checked { name, changes, .. } = method;
         setting.bar.set_message(format!("sanity: {name}"));
-        let found = measure(setting, subject, &*method)?;
+        let found = measure(setting, subject, &method)?;
         let count = found.ranks.len();
         // The third of the layers that is nearest to the output.
         let (higher, last) = (count.div_ceil(3).saturating_sub(1), count.saturating_sub(1));
@@ -193,6 +201,62 @@ fn one(setting: &Setting, subject: &Subject) -> anyhow::Result<Section> {
         .table(table);
     for claim in claims {
         section = section.claim(claim);
+    }
+    Ok(section)
+}
+
+/// Data randomisation: the network of shapes, trained on the labels of some pictures and on the same labels permuted.
+fn labels(setting: &Setting) -> anyhow::Result<Section> {
+    setting.bar.set_message("sanity: permuted labels");
+    let (count, steps) = if setting.quick { (48, 150) } else { (128, 600) };
+    let train = Training::new(untrained()?).steps(steps);
+    let (training, data) =
+        (Shapes { seed: 6, count }, Shapes { seed: 7, count: if setting.quick { 16 } else { 64 } });
+    let explainers = methods().into_iter().map(|method| catalogue::explainer(method.id, &method.config));
+    let explainers = explainers.collect::<ascribe::Result<Vec<_>>>()?;
+    let study = catalogue::study("data-randomisation", &Value::Null)?;
+    let run = Run::new();
+    let case = StudyCase { methods: &explainers, train: &train, training: &training, data: &data, run: &run };
+    let rows = study.conduct(&case)?;
+    setting.bar.inc(1);
+    let mut table = Table::new([
+        Column::text("method"),
+        Column::number("rank correlation", 3),
+        Column::number("from", 3),
+        Column::number("to", 3),
+    ]);
+    let mut claims = Vec::new();
+    for Checked { name, id, .. } in methods() {
+        let summary = Overall::of(id, &*study, &rows, run.get_seed()).summary;
+        let interval = summary.interval;
+        table = table.row([
+            name.into(),
+            Cell::from(summary.mean),
+            Cell::from(interval.map(|i| i.low)),
+            Cell::from(interval.map(|i| i.high)),
+        ]);
+        claims.push((name, summary));
+    }
+    let shares = rows.first().map(|row| row.detail["accuracy"].clone()).unwrap_or_default();
+    let share = |network: usize| shares[network].as_f64().unwrap_or(f64::NAN) * 100.0;
+    let mut section = Section::new("Sanity checks: permuted labels")
+        .text(format!(
+            "The small network is trained twice on {count} pictures of shapes, by their labels and by the same labels \
+             permuted, of which it learns {:.1} and {:.1} %. Magnitudes of the maps of {} other pictures are compared; 95 % \
+             confidence intervals.",
+            share(0),
+            share(1),
+            data.len()
+        ))
+        .table(table);
+    for (name, summary) in claims.into_iter().take(2) {
+        let mean = summary.mean.unwrap_or(f64::NAN);
+        section = section.claim(
+            Claim::new(format!("The map of {name} depends on the labels."), verdict(mean < 0.5))
+                .source("Adebayo et al. 2018, Sanity Checks for Saliency Maps, §4.2")
+                .measured(format!("mean rank correlation {mean:.3} with the network of the permuted labels"))
+                .criterion("below 0.5"),
+        );
     }
     Ok(section)
 }

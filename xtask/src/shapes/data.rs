@@ -1,6 +1,8 @@
 //! Generated pictures of one shape on a cluttered background, with the mask of the shape.
 
-use ascribe::core::random;
+use ascribe::core::dataset::Sample;
+use ascribe::core::{Dataset, Device, Error, Inputs, Result, Tensor, Truth, random};
+use ascribe::metrics::localisation::{Mask, Masks};
 use rand::Rng;
 
 /// Height and width.
@@ -11,18 +13,18 @@ pub const CLASSES: [&str; 4] = ["circle", "square", "triangle", "cross"];
 
 /// A picture and what is known of it.
 #[derive(Clone, Debug)]
-pub struct ShapePicture {
+struct ShapePicture {
     /// Values in [0, 1]: channel, row, column.
-    pub pixels: Vec<f32>,
+    pixels: Vec<f32>,
     /// Which of the pixels belong to the shape, row by row.
-    pub mask: Vec<bool>,
+    mask: Vec<bool>,
     /// The class.
-    pub class: usize,
+    class: usize,
 }
 
 /// Picture number `number` of the stream of `seed`: a shape of random class, place, size and colour over a gradient
 /// with noise and a few short strokes that belong to no class.
-pub fn picture(seed: u64, number: u64) -> ShapePicture {
+fn picture(seed: u64, number: u64) -> ShapePicture {
     let mut rng = random::stream(seed, random::Domain::DATA, number);
     let class = rng.random_range(0..CLASSES.len());
     let radius = rng.random_range(5.0..9.0_f32);
@@ -67,6 +69,35 @@ pub fn picture(seed: u64, number: u64) -> ShapePicture {
     ShapePicture { pixels, mask, class }
 }
 
+/// The first pictures of the stream of `seed`, as the network takes them: values in [0, 1] minus one half. The label is the
+/// class, the truth is the mask of the shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Shapes {
+    /// Which stream.
+    pub seed: u64,
+    /// Number of pictures.
+    pub count: usize,
+}
+
+impl Dataset for Shapes {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn sample(&self, number: usize) -> Result<Sample> {
+        if number >= self.count {
+            let expected = format!("less than {}", self.count);
+            return Err(Error::invalid("shapes", format!("picture {number}"), expected));
+        }
+        let picture = picture(self.seed, number as u64);
+        let values: Vec<f32> = picture.pixels.iter().map(|value| value - 0.5).collect();
+        let inputs = Inputs::single(Tensor::from_vec(values, (1, 3, SIDE, SIDE), &Device::Cpu)?)?;
+        let mask = Mask::new([SIDE; 2], picture.mask)?;
+        let truth = Truth::from(Masks::of(picture.class, mask));
+        Ok(Sample { inputs, label: Some(picture.class), truth: Some(truth) })
+    }
+}
+
 /// Whether a point belongs to a shape of this class around the origin.
 fn contains(class: usize, y: f32, x: f32) -> bool {
     match class {
@@ -85,6 +116,20 @@ mod tests {
     fn pictures_depend_on_seed_and_number_alone() {
         assert_eq!(picture(1, 5).pixels, picture(1, 5).pixels);
         assert_ne!(picture(1, 5).pixels, picture(1, 6).pixels);
+    }
+
+    #[test]
+    fn the_dataset_has_the_pictures_and_their_masks() {
+        let data = Shapes { seed: 1, count: 6 };
+        let (sample, picture) = (data.sample(5).unwrap(), picture(1, 5));
+        let values = sample.inputs.find("").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values, picture.pixels.iter().map(|value| value - 0.5).collect::<Vec<_>>());
+        assert_eq!(sample.label, Some(picture.class));
+        let truth = sample.truth.unwrap();
+        let nearest =
+            (0..SIDE * SIDE).map(|p| truth.distance(picture.class, p / SIDE, p % SIDE) == Some(0.0));
+        assert_eq!(nearest.collect::<Vec<_>>(), picture.mask);
+        assert!(data.sample(6).is_err());
     }
 
     #[test]

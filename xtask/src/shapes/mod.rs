@@ -3,5 +3,5 @@
 mod data;
 mod training;
 
-pub use data::{ShapePicture, picture};
-pub use training::{ARCHITECTURE, Train, batch, train};
+pub use data::{CLASSES, Shapes};
+pub use training::{ARCHITECTURE, Train, preprocessing, train, untrained};

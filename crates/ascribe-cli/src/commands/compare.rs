@@ -43,8 +43,9 @@ pub fn run(args: &Compare) -> Result<String> {
     settings::check_smoothing(args.smoothing)?;
     let forms = output::forms(&args.output, &[Form::Picture, Form::Json, Form::Report])?;
     let cards = args.methods.iter().map(|id| Ok(catalogue::method(id)?.card)).collect::<Result<Vec<_>>>()?;
-    let fields = |id: &str| Ok(catalogue::explainer(id, &Value::Null)?.config());
-    let configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, fields)?;
+    let known = args.methods.iter().map(|id| Ok(catalogue::explainer(id, &Value::Null)?.config()));
+    let known = known.collect::<Result<Vec<Value>>>()?;
+    let configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, &known)?;
     let model = settings::model(&args.model)?;
     let baseline = args.target.baseline.as_ref().map(|text| settings::baseline(text, &model)).transpose()?;
     let mut methods = Vec::new();

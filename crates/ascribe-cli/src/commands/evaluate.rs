@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
+use ascribe::Model;
 use ascribe::annotations::{self, Annotations};
 use ascribe::catalogue;
-use ascribe::evaluator::{Evaluator, Overall, Row};
-use ascribe::metrics::{Better, MetricCard};
+use ascribe::core::{Boxed, Dataset, Graph};
+use ascribe::evaluator::{Asked, Evaluator, Overall, Row};
+use ascribe::metrics::{Better, BoxedMetric, MetricCard, TruthKind};
+use ascribe::pictures::Pictures;
 use ascribe::viz::report::{Cell, Column, Report, Section, Table};
 use serde_json::{Value, json};
 
@@ -20,43 +23,30 @@ use crate::settings;
 
 pub fn run(args: &Evaluate) -> Result<String> {
     let forms = output::forms(&args.output, &[Form::Json, Form::Csv, Form::Report])?;
-    let (methods, metrics) = configured(args)?;
+    // A misspelt name is an error before a large model is read.
+    args.methods.iter().try_for_each(|id| catalogue::method(id).map(drop))?;
+    args.metrics.iter().try_for_each(|id| catalogue::metric(id, &Value::Null).map(drop))?;
     let model = settings::model(&args.model)?;
+    let (methods, metrics) = configured(args, &model)?;
     if !args.data.is_dir() {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));
     }
     let pictures = annotations::pictures(&args.data)?;
-    let mut evaluator = Evaluator {
-        model: &model,
-        methods,
-        metrics,
-        target: args.target.clone(),
-        annotations: Annotations::default(),
-    };
-    // Boxes are only read where a metric needs them: their labels may be unknown to the model.
+    let evaluator =
+        Evaluator { target: Asked::Words(args.target.clone()), ..Evaluator::new(&model, methods, metrics) };
+    let mut data = Pictures::new(&model, pictures);
+    // Boxes that nobody asks for may name labels that nobody knows.
     if evaluator.asks_for_truth() {
-        evaluator.annotations = Annotations::beside(&args.data, model.labels.as_ref())?;
-        if evaluator.annotations.is_empty() {
-            let asking: Vec<&str> =
-                evaluator.metrics.iter().map(|m| m.card()).filter(|c| c.asks.truth).map(|c| c.id).collect();
-            return Err(Failure::request(format!(
-                "--metrics: {} needs boxes: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
-                asking.join(", "),
-                args.data.display()
-            )));
-        }
+        data = data.annotated(annotated(args, &evaluator)?);
     }
     let bar = Bar::new("evaluate");
     let run = settings::run(&args.run, &bar)?;
     let mut rows = Vec::new();
     evaluator.run(
-        &pictures,
+        &data,
         &[],
         &run,
-        |picture, done, all| {
-            let name = picture.file_name().unwrap_or_default().to_string_lossy();
-            bar.label(&format!("{} of {all}: {name}", done + 1));
-        },
+        |names, first, all| bar.label(&next(names, first, all)),
         |of_picture| {
             rows.extend(of_picture);
             Ok(())
@@ -65,7 +55,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     bar.finish();
     let summaries = evaluator.summaries(&rows, run.get_seed());
     let object = json!({
-        "model": model.name, "data": args.data, "pictures": pictures.len(),
+        "model": model.name, "data": args.data, "pictures": data.len(),
         "methods": evaluator.methods.iter()
             .map(|m| json!({ "id": m.id(), "config": m.config(), "score": m.score() })).collect::<Vec<_>>(),
         "metrics": evaluator.metrics.iter()
@@ -85,31 +75,60 @@ pub fn run(args: &Evaluate) -> Result<String> {
     Ok(text(args, &evaluator, &summaries))
 }
 
-type Configured = (Vec<ascribe::core::Boxed<ascribe::core::Graph>>, Vec<ascribe::metrics::BoxedMetric>);
-
-/// The methods and the metrics that the arguments name, with their settings.
-fn configured(args: &Evaluate) -> Result<Configured> {
-    let of_methods: Vec<Value> = args
-        .methods
-        .iter()
-        .map(|id| Ok(catalogue::explainer(id, &Value::Null)?.config()))
-        .collect::<Result<_>>()?;
-    let of_metrics: Vec<Value> = args
+/// What the pictures show.
+fn annotated(args: &Evaluate, evaluator: &Evaluator<'_>) -> Result<Annotations> {
+    let found = Annotations::beside(&args.data, evaluator.model.labels.as_ref())?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let asking: Vec<String> = evaluator
         .metrics
         .iter()
-        .map(|id| Ok(catalogue::metric(id, &Value::Null)?.config()))
-        .collect::<Result<_>>()?;
-    let all: Vec<String> = args.methods.iter().chain(&args.metrics).cloned().collect();
-    let known: Vec<Value> = of_methods.into_iter().chain(of_metrics).collect();
-    let fields = |id: &str| {
-        let place = all.iter().position(|other| other == id);
-        Ok(place.and_then(|place| known.get(place)).cloned().unwrap_or_default())
-    };
-    let configs = settings::configs(None, &all, &args.set, fields)?;
-    let (own, rest) = configs.split_at(args.methods.len());
-    let methods = args.methods.iter().zip(own).map(|(id, config)| catalogue::explainer(id, config));
-    let metrics = args.metrics.iter().zip(rest).map(|(id, config)| catalogue::metric(id, config));
-    Ok((methods.collect::<ascribe::Result<_>>()?, metrics.collect::<ascribe::Result<_>>()?))
+        .map(|metric| metric.card())
+        .filter(|card| card.asks.for_truth())
+        .map(|card| format!("{} needs {}", card.id, TruthKind::join(card.asks.truth, "or")))
+        .collect();
+    Err(Failure::request(format!(
+        "{}: boxes.json or Pascal-VOC XML files beside the pictures in '{}'",
+        asking.join(", "),
+        args.data.display()
+    )))
+}
+
+/// Which pictures are next, of how many.
+fn next(names: &[String], first: usize, all: usize) -> String {
+    let name = |name: &String| Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match names {
+        [one] => format!("{} of {all}: {}", first + 1, name(one)),
+        several => {
+            format!("{} of {all} and on: {}", first + 1, several.first().map(name).unwrap_or_default())
+        }
+    }
+}
+
+type Configured = (Vec<Boxed<Graph>>, Vec<BoxedMetric>);
+
+/// The methods and the metrics that the arguments name, with their settings.
+fn configured(args: &Evaluate, model: &Model) -> Result<Configured> {
+    let default = Value::Null;
+    let methods = args.methods.iter().map(|id| catalogue::explainer_for(id, &default, model));
+    let mut methods = methods.collect::<ascribe::Result<Vec<_>>>()?;
+    let metrics = args.metrics.iter().map(|id| catalogue::metric(id, &default));
+    let mut metrics = metrics.collect::<ascribe::Result<Vec<_>>>()?;
+    let ids: Vec<&str> = methods.iter().map(|m| m.id()).chain(metrics.iter().map(|m| m.id())).collect();
+    let known: Vec<Value> =
+        methods.iter().map(|m| m.config()).chain(metrics.iter().map(|m| m.config())).collect();
+    let configs = settings::configs(None, &ids, &args.set, &known)?;
+    // What has no settings of its own stays as it is.
+    for (place, config) in
+        configs.iter().enumerate().filter(|(_, config)| config.as_object().is_some_and(|c| !c.is_empty()))
+    {
+        match place.checked_sub(methods.len()) {
+            None => methods[place] = catalogue::explainer_for(ids[place], config, model)?,
+            Some(metric) => metrics[metric] = catalogue::metric(ids[place], config)?,
+        }
+    }
+    Ok((methods, metrics))
 }
 
 /// A field of a CSV file, quoted where it must be (RFC 4180).
@@ -122,11 +141,10 @@ fn quoted(text: &str) -> String {
 }
 
 fn csv(rows: &[Row]) -> String {
-    let mut text = String::from("picture,target,method,metric,value\n");
+    let mut text = String::from("sample,target,method,metric,value\n");
     for row in rows {
         let value = row.value.map(|v| v.to_string()).unwrap_or_default();
-        let fields =
-            [&*row.picture.to_string_lossy(), &row.target, &row.method, &row.metric, &value].map(quoted);
+        let fields = [&row.sample, &row.target, &row.method, &row.metric, &value].map(|field| quoted(field));
         text += &fields.join(",");
         text.push('\n');
     }
@@ -155,7 +173,8 @@ fn report(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall], row
     let mut notes = Section::new("Notes");
     let mut noted = false;
     for row in rows {
-        let picture = row.picture.strip_prefix(&args.data).unwrap_or(&row.picture).display().to_string();
+        let path = Path::new(&row.sample);
+        let picture = path.strip_prefix(&args.data).unwrap_or(path).display().to_string();
         for note in &row.notes {
             noted = true;
             notes = notes.text(format!("{picture}, {}, {}: {note}.", row.method, row.metric));
@@ -174,7 +193,7 @@ fn report(args: &Evaluate, evaluator: &Evaluator<'_>, summaries: &[Overall], row
         "metrics": evaluator.metrics.iter()
             .map(|m| (m.id().to_string(), m.config())).collect::<serde_json::Map<_, _>>(),
     });
-    let pictures: BTreeSet<&Path> = rows.iter().map(|r| r.picture.as_path()).collect();
+    let pictures: BTreeSet<&str> = rows.iter().map(|r| r.sample.as_str()).collect();
     let report = Report::new("Evaluation of attributions")
         .fact("model", &*evaluator.model.name)
         .fact("pictures", format!("{} in {}", pictures.len(), args.data.display()))

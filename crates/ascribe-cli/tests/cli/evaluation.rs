@@ -83,11 +83,44 @@ fn a_folder_with_boxes() -> Test {
     let file: Value = serde_json::from_str(&std::fs::read_to_string(place.path("all.json"))?)?;
     assert_eq!(file, found);
     let csv = std::fs::read_to_string(place.path("all.csv"))?;
-    assert_eq!(csv.lines().next(), Some("picture,target,method,metric,value"));
+    assert_eq!(csv.lines().next(), Some("sample,target,method,metric,value"));
     assert_eq!(csv.lines().count(), 21);
     let page = std::fs::read_to_string(place.path("all.html"))?;
     assert!(page.contains("model-randomisation") && page.contains("square.png"));
     Ok(())
+}
+
+#[test]
+fn masks_are_as_good_as_boxes() -> Test {
+    let place = annotated()?;
+    let game = || -> Result<Vec<Value>, crate::Failure> {
+        let args = ["evaluate", "--data", ".", "--labels", "labels.txt", "--methods", "saliency,occlusion"];
+        let more = ["--metrics", "pointing-game", "--set", "pointing-game.tolerance=3"];
+        let found = place.json(&shapes(&args, &more))?;
+        Ok(found["rows"].as_array().ok_or("no rows")?.clone())
+    };
+    let by_box = game()?;
+    // The same objects by masks; not as pictures beside the others, which would be evaluated.
+    std::fs::create_dir(place.path("masks"))?;
+    place.mask("masks/square.png", |x, y| (14..27).contains(&x) && (9..22).contains(&y))?;
+    place.mask("masks/bar.png", |x, y| (8..32).contains(&x) && (12..20).contains(&y))?;
+    let objects = |class: usize, name: &str| json!({ "objects": [{ "class": class, "mask": format!("masks/{name}") }] });
+    let boxes = json!({ "square.png": objects(1, "square.png"), "bar.png": objects(3, "bar.png") });
+    std::fs::write(place.path("boxes.json"), boxes.to_string())?;
+    std::fs::remove_file(place.path("bar.xml"))?;
+    let by_mask = game()?;
+    assert_eq!(by_mask.len(), 4);
+    for (a, b) in by_box.iter().zip(&by_mask) {
+        assert_eq!((&a["sample"], &a["detail"]["row"]), (&b["sample"], &b["detail"]["row"]));
+        // Rows of a resized mask are whole pixels, edges of a resized box are not: they differ by less than one.
+        let gap = number(&a["detail"]["distance"])? - number(&b["detail"]["distance"])?;
+        assert!(gap.abs() < 2.0, "{a} and {b}");
+    }
+    place.mask("masks/bar.png", |_, _| false)?;
+    let args = ["evaluate", "--data", ".", "--methods", "saliency", "--metrics", "pointing-game"];
+    place.fails(2, &shapes(&args, &[]), &["bar.png", "is black"])?;
+    std::fs::remove_file(place.path("masks/bar.png"))?;
+    place.fails(2, &shapes(&args, &[]), &["masks/bar.png", "no such file"]).map(|_| ())
 }
 
 #[test]
@@ -113,6 +146,7 @@ fn what_a_folder_lacks_is_said() -> Test {
     evaluate("nowhere", "deletion", &["--data 'nowhere'", "no such folder"])?;
     evaluate("cache", "deletion", &["no pictures", "png"])?;
     evaluate(".", "insertoin", &["insertoin", "did you mean 'insertion'"])?;
+    evaluate(".", "data-randomisation", &["'data-randomisation' is a study", "trains networks"])?;
     // The network has no labels of its own, but bar.xml names a class by its label.
     evaluate(".", "pointing-game", &["bar.xml", "'cross'", "labels"])?;
     std::fs::remove_file(place.path("bar.xml"))?;

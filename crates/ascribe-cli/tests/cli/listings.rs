@@ -52,6 +52,36 @@ fn methods_are_listed_explained_and_dated() -> Test {
 }
 
 #[test]
+fn metrics_and_studies_are_listed_and_explained() -> Test {
+    let place = Place::new()?;
+    let all = place.json(&["metrics"])?;
+    let all = all.as_array().ok_or("no list")?;
+    assert!(all.len() >= 6);
+    let text = place.succeeds(&["metrics"])?;
+    for entry in all {
+        let id = entry["id"].as_str().ok_or("no id")?;
+        assert!(text.lines().any(|l| l.split_whitespace().next() == Some(id)), "{id} is not in {text}");
+        let page = place.succeeds(&["metrics", id])?;
+        assert!(page.contains(entry["paper"].as_str().ok_or("no paper")?), "{page}");
+        for key in entry["config"].as_object().ok_or("no configuration")?.keys() {
+            assert!(page.contains(&format!("  {key} = ")), "{key} is not in {page}");
+        }
+        // Only what `evaluate` can run takes its settings.
+        let trains = entry["asks"]["training"].as_bool().ok_or("no training")?;
+        assert_eq!(page.contains("--set"), !trains, "{page}");
+        assert_eq!(page.contains("trains networks"), trains, "{page}");
+    }
+    let of = |id: &str| place.json(&["metrics", id]);
+    assert_eq!(of("pointing-game")?["asks"]["truth"], serde_json::json!(["boxes", "masks"]));
+    assert!(place.succeeds(&["metrics", "pointing-game"])?.contains("boxes or masks"));
+    assert!(place.succeeds(&["metrics", "data-randomisation"])?.contains("method, training"));
+    place.fails(2, &["metrics", "data-randomization"], &["did you mean 'data-randomisation'"])?;
+    place
+        .fails(2, &["metrics", "mprt"], &["no metric 'mprt'", "did you mean 'model-randomisation'"])
+        .map(|_| ())
+}
+
+#[test]
 fn models_say_what_is_here() -> Test {
     let place = Place::new()?;
     let all = place.json(&["models"])?;

@@ -49,6 +49,12 @@ impl Place {
         Ok(image::RgbImage::from_fn(40, 32, colour).save(self.folder.path().join(name))?)
     }
 
+    /// A mask of such a picture.
+    fn mask(&self, name: &str, inside: impl Fn(u32, u32) -> bool) -> Test {
+        let colour = |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]);
+        Ok(image::GrayImage::from_fn(40, 32, colour).save(self.folder.path().join(name))?)
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }

@@ -1,7 +1,6 @@
 //! Does the attribution lie on the object?
 
 mod pointing_game;
-mod scene;
 
+pub use ascribe_core::truth::{Mask, Masks, Object, Region, Scene};
 pub use pointing_game::{PointingGame, PointingGameScore};
-pub use scene::{Object, Scene};

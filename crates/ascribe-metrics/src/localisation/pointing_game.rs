@@ -1,14 +1,15 @@
 //! Pointing game: Zhang et al. 2018, "Top-Down Neural Attention by Excitation Backprop", §4.1.
 //!
 //! A hit is an attribution whose maximum lies on an object of the explained class, or strictly less than the
-//! tolerance (15 pixels of the original picture) away from it. Accuracy is hits / (hits + misses) per class, and
+//! tolerance (15 pixels of the original picture) away from it. Where an object lies is said by its box, as in the paper for
+//! VOC, or by its mask, as in the paper for COCO. Accuracy is hits / (hits + misses) per class, and
 //! the score is the mean over classes ([`PointingGameScore`]). Higher is better.
 //!
 //! Limits: looks at a single point; a centre prior alone scores well on centred pictures.
 
 use std::collections::BTreeMap;
 
-use ascribe_core::{Error, Predictor, Reduction, Result};
+use ascribe_core::{Error, Predictor, Reduction, Result, TruthKind};
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Asks, Better, Group, MetricCard};
@@ -26,9 +27,10 @@ use crate::metric::{Case, Evaluation, Metric, MetricConfig, Sample};
 /// let (target, run) = (Target::Class(0), Run::new());
 /// let x = Inputs::single(Tensor::new(&[[[[1_f64, 2.0]]]], &Device::Cpu)?)?;
 /// let found = Saliency::default().explain(&model, &x, &target, &run)?;
-/// let scene = Scene::new(vec![Object { class: 0, bounds: [1.0, 0.0, 2.0, 1.0], difficult: false }]);
+/// let object = Object { class: 0, bounds: [1.0, 0.0, 2.0, 1.0], difficult: false };
 /// let case = Case::new(&model, &x, &target, &found, &run);
-/// assert_eq!(PointingGame::default().evaluate(&case.showing(&[scene]))?.values, [Some(1.0)]);
+/// let truth = [Scene::new(vec![object]).into()];
+/// assert_eq!(PointingGame::default().evaluate(&case.showing(&truth))?.values, [Some(1.0)]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ impl MetricConfig for PointingGame {
         year: 2018,
         range: [Some(0.0), Some(1.0)],
         limits: "looks at a single point; the centre of the picture alone scores well on centred pictures",
-        asks: Asks { truth: true, method: false },
+        asks: Asks { truth: &[TruthKind::Boxes, TruthKind::Masks], ..Asks::NOTHING },
         ..MetricCard::new(Group::Localisation, Better::Higher)
     };
 
@@ -85,45 +87,6 @@ impl MetricConfig for PointingGame {
             return Ok(());
         }
         Err(Error::invalid("tolerance", self.tolerance.to_string(), "0 or a positive number of pixels"))
-    }
-}
-
-impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
-    /// Values are 1 for a hit and 0 for a miss; `None` if the picture shows no object of the class, or only
-    /// difficult ones. Details hold class, point and distance.
-    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
-        let scenes = case
-            .scenes
-            .ok_or_else(|| Error::invalid(Self::CARD.id, "does not know the objects", "Case::showing"))?;
-        let maps = self.reduction.reduce(case.attribution.values())?;
-        if maps.rank() != 3 || maps.dim(0)? != scenes.len() {
-            return Err(Error::invalid(
-                Self::CARD.id,
-                format!("attribution maps {:?} for {} scenes", maps.dims(), scenes.len()),
-                "one map [H, W] per scene",
-            ));
-        }
-        let (mut values, mut details, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        for (sample, (map, scene)) in maps.to_vec3::<f64>()?.iter().zip(scenes).enumerate() {
-            let class = case.target.class(sample).ok_or_else(|| {
-                Error::invalid(
-                    Self::CARD.id,
-                    format!("the target of sample {sample} is {}", case.target.describe_sample(sample)),
-                    "a class",
-                )
-            })?;
-            let (row, column) = maximum(map);
-            let distance = scene.distance(class, row, column);
-            let counts = distance.filter(|_| !scene.all_difficult(class));
-            if counts.is_none() {
-                notes.push(format!("sample {sample} shows no object of class {class} that counts"));
-            }
-            values.push(counts.map(|d| f64::from(u8::from(self.is_hit(d)))));
-            details.push(
-                serde_json::json!({ "class": class, "row": row, "column": column, "distance": distance }),
-            );
-        }
-        Ok(Evaluation { details, notes, ..Evaluation::new(self, values) })
     }
 
     /// The mean over classes of hits / (hits + misses).
@@ -135,6 +98,39 @@ impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
             }
         }
         score.mean()
+    }
+}
+
+impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
+    /// Values are 1 for a hit and 0 for a miss; `None` if the picture shows no object of the class, or only
+    /// difficult ones. Details hold class, point and distance.
+    fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
+        let known = case.need_truth(&Self::CARD)?;
+        let maps = self.reduction.reduce(case.attribution.values())?;
+        if maps.rank() != 3 {
+            let problem = format!("attribution {:?}", case.attribution.values().dims());
+            return Err(Error::invalid(Self::CARD.id, problem, "maps of pictures: [N, C, H, W]"));
+        }
+        let (mut values, mut details, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for (sample, (map, truth)) in maps.to_vec3::<f64>()?.iter().zip(known).enumerate() {
+            let class = case.target.class(sample).ok_or_else(|| {
+                Error::invalid(
+                    Self::CARD.id,
+                    format!("the target of sample {sample} is {}", case.target.describe_sample(sample)),
+                    "a class",
+                )
+            })?;
+            let (row, column) = maximum(map);
+            let distance = truth.distance(class, row, column);
+            let counts = distance.filter(|_| !truth.all_difficult(class));
+            let missing = format!("the picture shows no object of class {class} that counts");
+            notes.push(if counts.is_none() { vec![missing] } else { Vec::new() });
+            values.push(counts.map(|d| f64::from(u8::from(self.is_hit(d)))));
+            details.push(
+                serde_json::json!({ "class": class, "row": row, "column": column, "distance": distance }),
+            );
+        }
+        Ok(Evaluation { details, notes, ..Evaluation::new(self, values) })
     }
 }
 
@@ -161,24 +157,7 @@ impl PointingGameScore {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Object;
-    use super::super::Scene;
     use super::*;
-
-    fn scene() -> Scene {
-        let object = |class, bounds, difficult| Object { class, bounds, difficult };
-        Scene::new(vec![object(1, [10.0, 10.0, 20.0, 20.0], false), object(2, [0.0, 0.0, 5.0, 5.0], true)])
-    }
-
-    #[test]
-    fn distances_are_to_the_nearest_pixel_of_the_box() {
-        assert_eq!(scene().distance(1, 15, 15), Some(0.0));
-        assert_eq!(scene().distance(1, 19, 22), Some(3.0));
-        assert_eq!(scene().distance(1, 6, 7), Some(5.0));
-        assert_eq!(scene().distance(3, 0, 0), None);
-        let coarse = Scene { pixel: [2.0, 3.0], ..scene() };
-        assert_eq!(coarse.distance(1, 8, 15), Some(6.0));
-    }
 
     #[test]
     fn the_tolerance_is_strict_and_zero_means_on_the_object() {
@@ -186,11 +165,6 @@ mod tests {
         assert!(game.is_hit(4.999) && !game.is_hit(5.0));
         let strict = PointingGame { tolerance: 0.0, ..PointingGame::default() };
         assert!(strict.is_hit(0.0) && !strict.is_hit(1.0));
-    }
-
-    #[test]
-    fn difficult_objects_do_not_count() {
-        assert!(scene().all_difficult(2) && !scene().all_difficult(1));
     }
 
     #[test]

@@ -16,9 +16,10 @@ use ascribe_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::similarity::Similarity;
 use crate::card::{Asks, Better, Group, MetricCard};
 use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
-use crate::statistics::{Ssim, spearman};
+use crate::statistics::Ssim;
 
 /// Which layers are random at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,22 +125,8 @@ impl ModelRandomisation {
             .collect()
     }
 
-    /// Maps of all samples.
-    fn maps(&self, values: &Tensor) -> Result<(Vec<Vec<f64>>, [usize; 2])> {
-        let maps = self.reduction.reduce(values)?;
-        let maps = if self.absolute { maps.abs()? } else { maps };
-        let size = match *maps.dims() {
-            [_, h, w] => [h, w],
-            [_, l] => [1, l],
-            _ => {
-                return Err(Error::invalid(
-                    "attribution",
-                    format!("has shape {:?}", values.dims()),
-                    "[N, C, H, W]",
-                ));
-            }
-        };
-        Ok((maps.flatten_from(1)?.to_vec2()?, size))
+    fn similarity(&self) -> Similarity {
+        Similarity { absolute: self.absolute, reduction: self.reduction, ssim: self.ssim }
     }
 
     fn explain(
@@ -150,22 +137,6 @@ impl ModelRandomisation {
         run: &Run,
     ) -> Result<Tensor> {
         Ok(explainer.explain(graph, x, target, &run.quiet())?.values().clone())
-    }
-
-    /// Similarity of two maps: rank correlation and, if the window fits the maps, structural similarity of the
-    /// maps scaled to a largest magnitude of 1.
-    fn similarity(&self, a: &[f64], b: &[f64], size: [usize; 2]) -> Result<(Option<f64>, Option<f64>)> {
-        let scaled = |map: &[f64]| -> Vec<f64> {
-            let largest = map.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-            map.iter().map(|v| if largest > 0.0 { v / largest } else { 0.0 }).collect()
-        };
-        let range = if self.absolute { 1.0 } else { 2.0 };
-        let ssim = if self.ssim.window <= size[0].min(size[1]) {
-            Some(self.ssim.compare(&scaled(a), &scaled(b), size, range)?)
-        } else {
-            None
-        };
-        Ok((spearman(a, b)?, ssim))
     }
 }
 
@@ -180,7 +151,7 @@ impl MetricConfig for ModelRandomisation {
         range: [Some(-1.0), Some(1.0)],
         limits: "similarity is lowered by noise as well as by dependence on the parameters; maps that the input dominates \
                  stay similar through the input",
-        asks: Asks { truth: false, method: true },
+        asks: Asks { method: true, ..Asks::NOTHING },
         ..MetricCard::new(Group::Randomisation, Better::Lower)
     };
 }
@@ -194,14 +165,16 @@ impl Metric<Graph> for ModelRandomisation {
     fn evaluate(&self, case: &Case<'_, Graph>) -> Result<Evaluation> {
         let explainer = case.need_explainer(self.id())?;
         let target = case.target.resolve(&case.model.forward(case.x)?)?;
-        let (original, size) = self.maps(case.attribution.values())?;
+        let similarity = self.similarity();
+        let trained = similarity.maps(case.attribution.values())?;
+        let samples = trained.maps.len();
         let groups = self.groups(case.model);
         if groups.is_empty() {
             return Err(Error::invalid(self.id(), "the model has no parameters", "a trained model"));
         }
-        let mut details: Vec<Vec<serde_json::Value>> = vec![Vec::new(); original.len()];
-        let mut correlations: Vec<Vec<Option<f64>>> = vec![Vec::new(); original.len()];
-        let mut notes = Vec::new();
+        let mut details: Vec<Vec<serde_json::Value>> = vec![Vec::new(); samples];
+        let mut correlations: Vec<Vec<Option<f64>>> = vec![Vec::new(); samples];
+        let mut notes = vec![Vec::new(); samples];
         let mut random: Vec<NodeId> = Vec::new();
         for (step, (layer, constants)) in groups.iter().enumerate() {
             case.run.step(step, groups.len())?;
@@ -210,14 +183,15 @@ impl Metric<Graph> for ModelRandomisation {
                 Mode::Independent => random.clone_from(constants),
             }
             let graph = randomise(case.model, &random, case.run.get_seed())?;
-            let (maps, _) = self.maps(&Self::explain(explainer, &graph, case.x, &target, case.run)?)?;
-            for (sample, (map, original)) in maps.iter().zip(&original).enumerate() {
-                let (rank, ssim) = self.similarity(original, map, size)?;
-                if rank.is_none() {
-                    notes.push(format!("sample {sample}: the map is constant after randomising '{layer}'"));
+            let found = similarity.maps(&Self::explain(explainer, &graph, case.x, &target, case.run)?)?;
+            for (sample, (map, original)) in found.maps.iter().zip(&trained.maps).enumerate() {
+                let alike = similarity.compare(original, map, trained.size)?;
+                if alike.rank.is_none() {
+                    notes[sample].push(format!("the map is constant after randomising '{layer}'"));
                 }
-                details[sample].push(serde_json::json!({ "layer": layer, "spearman": rank, "ssim": ssim }));
-                correlations[sample].push(rank);
+                details[sample]
+                    .push(serde_json::json!({ "layer": layer, "spearman": alike.rank, "ssim": alike.ssim }));
+                correlations[sample].push(alike.rank);
             }
         }
         case.run.step(groups.len(), groups.len())?;
