@@ -1,4 +1,4 @@
-//! What is hidden, and how the hidden is replaced.
+//! Masks, and how hidden values are replaced.
 
 use candle_core::{DType, Device, Tensor, WithDType};
 
@@ -6,15 +6,15 @@ use super::cover::{Features, Run};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Binary, Operator};
 
-/// What of one sample is hidden.
+/// What is hidden in one sample.
 #[derive(Clone, Debug)]
 pub enum Mask {
     /// These features are hidden, everything else is kept.
     Without(Vec<usize>),
-    /// These features are kept, everything else is hidden, values that belong to no feature too.
+    /// These features are kept; everything else is hidden, including values that belong to no feature.
     With(Vec<usize>),
-    /// The share of each value that is kept, between 0 and 1: one tensor for each explained input, which is repeated to the
-    /// input's shape `[1, …]`. A value x becomes r + (x − r) m, with r in its place where it is hidden.
+    /// The fraction m of each value that is kept, between 0 and 1: one tensor for each explained input, broadcast to
+    /// the input's shape `[1, …]`. A value x becomes r + (x − r) m, where r is its replacement.
     Soft(Vec<Tensor>),
 }
 
@@ -22,7 +22,7 @@ impl Mask {
     /// Row `index` of soft masks `[n, H, W]` for images of this height and width.
     ///
     /// # Errors
-    /// If the masks have another shape, or there is no such row.
+    /// If the masks have a different shape, or there is no such row.
     pub fn row(masks: &Tensor, index: usize, [height, width]: [usize; 2]) -> Result<Self> {
         match *masks.dims() {
             [n, h, w] if (h, w) == (height, width) && index < n => {}
@@ -35,8 +35,8 @@ impl Mask {
         Ok(Self::Soft(vec![row.to_device(&Device::Cpu)?]))
     }
 
-    /// One sample's explained inputs (first axis of length 1), with `fill` where they are hidden; `zero` says that `fill` is
-    /// zero everywhere.
+    /// The explained inputs of one sample (first axis of length 1), with `fill` where they are hidden; `zero` says
+    /// that `fill` is zero everywhere.
     ///
     /// # Errors
     /// If `x`, `fill` and the mask do not fit each other.
@@ -84,7 +84,7 @@ fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// `under`, with the values of these runs taken from `over`.
+/// `under`, with the values in these runs taken from `over`.
 fn splice<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>) -> Result<Tensor> {
     match (under.dtype(), under.device().is_cpu()) {
         (DType::F32, true) => spliced::<f32>(under, over, runs),
@@ -93,7 +93,7 @@ fn splice<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>
     }
 }
 
-/// [`splice`] on the CPU: one copy of the values.
+/// [`splice`] on the CPU, with one copy of the values.
 fn spliced<'a, T: WithDType>(
     under: &Tensor,
     over: &Tensor,

@@ -15,15 +15,16 @@ use crate::task::Task;
 use crate::variations::Rectangle;
 
 impl<M: Predictor + ?Sized> Task<'_, M> {
-    /// Scores of samples while parts of them are hidden. `mask` makes the mask of a point, several at a time; `take` receives
-    /// the points one by one in their order, whatever the batch budget, each with its mask and its scores, one for each draw
-    /// of the fill.
+    /// Scores of samples with parts of them hidden. `mask` makes the mask of a point and may be called for several
+    /// points in parallel. `take` receives the points one by one in their order, for any batch budget, each with its
+    /// mask and its scores, one for each draw of the fill.
     ///
-    /// Masks that hide features of an image ([`Mask::Without`]) run on what they change of it, where the model can do
-    /// that ([`Predictor::variations`]): the same numbers for less. For that, points of a sample are to follow each other.
+    /// For masks that hide features of an image ([`Mask::Without`]), only what they change is computed if the model
+    /// supports that ([`Predictor::variations`]), with the same results. This requires that points of the same sample
+    /// are consecutive.
     ///
     /// # Errors
-    /// Those of the model, the target and the closures; if the fill has no draws, or the run is cancelled.
+    /// Errors of the model, the target and the closures; if the fill has no draws, or the run is cancelled.
     pub fn masked(
         &self,
         features: &Features,
@@ -42,14 +43,14 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
             .flat_map(|p| (0..draws).map(|draw| Point { sample: p.sample, index: p.index * draws + draw }))
             .collect();
         let of = |row: Point| Point { sample: row.sample, index: row.index / draws };
-        // Masks from their making until their scores are known.
+        // Masks from their creation until their scores are known.
         let made: Mutex<HashMap<Point, Arc<Mask>>> = Mutex::default();
         let lock = || made.lock().unwrap_or_else(PoisonError::into_inner);
         let vary = |row: Point, x: &[Tensor]| {
             let (point, known) = (of(row), lock().get(&of(row)).cloned());
             let mask = match known {
                 Some(mask) => mask,
-                // Not under the lock: others make theirs meanwhile.
+                // The mask is made without holding the lock, so that other threads can make theirs meanwhile.
                 None => lock().entry(point).or_insert(Arc::new(mask(point)?)).clone(),
             };
             let hidden = Hidden { sample: row.sample, draw: row.index % draws, x, mask: &mask, features };
@@ -78,7 +79,7 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     }
 }
 
-/// The rectangle that each mask changes; `None` where that is of no use.
+/// The rectangle that each mask changes; `None` if knowing it does not help.
 fn rectangles(
     features: &Features,
     points: &[Point],
@@ -98,6 +99,6 @@ fn rectangles(
         changed += bounds.size[0] * bounds.size[1];
         found.insert(point, bounds);
     }
-    // Where most of the image changes nothing would be saved.
+    // If most of the image changes, there is nothing to save.
     Ok((2 * changed <= points.len() * area).then_some(found))
 }

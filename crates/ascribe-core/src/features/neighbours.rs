@@ -1,4 +1,4 @@
-//! Hidden pixels from their neighbours.
+//! Imputes hidden pixels from their neighbours.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -6,13 +6,13 @@ use super::fill::{Fill, Hidden};
 use crate::error::{Error, Result};
 use crate::random;
 
-/// Noisy linear imputation (Rong, Leemann, Borisov, Kasneci & Kasneci 2022, "A Consistent and Efficient Evaluation Strategy
-/// for Attribution Methods", §4.2): a hidden pixel is the weighted mean of its eight neighbours, hidden ones too, plus
-/// Gaussian noise. Direct neighbours weigh 1/6, diagonal ones 1/12; beyond the border there are none. The means form a
-/// system of linear equations, solved by conjugate gradients for each channel. Of an image that is hidden whole, nothing is
-/// known, and its mean is 0.
+/// Noisy linear imputation (Rong, Leemann, Borisov, Kasneci & Kasneci 2022, "A Consistent and Efficient Evaluation
+/// Strategy for Attribution Methods", §4.2): a hidden pixel is the weighted mean of its eight neighbours, including
+/// hidden ones, plus Gaussian noise. Direct neighbours have weight 1/6, diagonal ones 1/12; neighbours outside the
+/// image are omitted. The means are the solution of a system of linear equations, computed by conjugate gradients for
+/// each channel. If the whole image is hidden, the mean is 0.
 ///
-/// It serves images `[N, C, H, W]` and masks that hide or keep features.
+/// It supports images `[N, C, H, W]` and masks that hide or keep whole features.
 #[derive(Clone, Copy, Debug)]
 pub struct NoisyNeighbours {
     std: f64,
@@ -21,7 +21,7 @@ pub struct NoisyNeighbours {
 }
 
 impl NoisyNeighbours {
-    /// With noise of standard deviation `std` (0.01 in the paper), and scores that are means over `draws`.
+    /// Imputation with noise of standard deviation `std` (0.01 in the paper); scores are averaged over `draws`.
     ///
     /// # Errors
     /// If `std` is negative or there are no draws.
@@ -67,7 +67,7 @@ impl Fill for NoisyNeighbours {
     }
 }
 
-/// Offsets of the neighbours of a pixel, and what they weigh.
+/// Offsets and weights of the neighbours of a pixel.
 const NEIGHBOURS: [([isize; 2], f64); 8] = [
     ([-1, -1], 1.0 / 12.0),
     ([-1, 0], 1.0 / 6.0),
@@ -79,7 +79,7 @@ const NEIGHBOURS: [([isize; 2], f64); 8] = [
     ([1, 1], 1.0 / 12.0),
 ];
 
-/// Relative residual at which conjugate gradients stop.
+/// The relative residual at which conjugate gradients stop.
 const TOLERANCE: f64 = 1e-12;
 
 /// Replaces the hidden pixels of one channel by their means.
@@ -98,7 +98,7 @@ fn impute(pixels: &mut [f64], hidden: &[bool], [height, width]: [usize; 2]) {
             Some((row * width + column, weight))
         })
     };
-    // Σ_j w_j (x − x_j) = 0 at each unknown: symmetric, and positive definite where a pixel is known.
+    // Σ_j w_j (x − x_j) = 0 at each unknown: a symmetric system, positive definite if some pixel is known.
     let right: Vec<f64> = unknowns
         .iter()
         .map(|&at| neighbours(at).filter(|(j, _)| !hidden[*j]).map(|(j, w)| w * pixels[j]).sum())
@@ -113,7 +113,7 @@ fn impute(pixels: &mut [f64], hidden: &[bool], [height, width]: [usize; 2]) {
     unknowns.iter().zip(solution).for_each(|(&at, value)| pixels[at] = value);
 }
 
-/// The solution of A x = b for a symmetric positive definite A; 0 where b is.
+/// Solves A x = b for a symmetric positive definite A; 0 if b is 0.
 fn conjugate_gradients(b: &[f64], product: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let (mut x, mut residual, mut direction) = (vec![0.0; b.len()], b.to_vec(), b.to_vec());
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn hidden_pixels_are_weighted_means_of_their_neighbours() {
-        // A plane is harmonic: in the interior, imputation gives it back.
+        // A plane is harmonic: in the interior, imputation reproduces it.
         let plane: Vec<f64> = (0..42).map(|at| 2.0 * f64::from(at / 7) - 0.5 * f64::from(at % 7)).collect();
         let hidden: Vec<bool> = (0..42).map(|at| [9, 10, 16, 17, 18, 31].contains(&at)).collect();
         let mut pixels: Vec<f64> =

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The lowest or highest values that a model's input can have, in its own units, that is after preprocessing.
+/// The lowest or highest values that a model's input can have, in the model's own units, that is, after
+/// preprocessing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Bound {
@@ -19,7 +20,7 @@ impl Bound {
     /// A tensor with these values, shaped like `x`.
     ///
     /// # Errors
-    /// If `x` has another number of channels.
+    /// If the number of channels of `x` differs.
     pub(super) fn like(&self, x: &Tensor) -> Result<Tensor> {
         let values = match self {
             Self::Value(value) => Tensor::new(*value, x.device())?,

@@ -1,4 +1,4 @@
-//! Which rule a node gets.
+//! Selects the rule for each node.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use super::{Gradient, Rule};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Kind, Slot};
 
-/// A condition on a node of a graph. It does not see values: which rule a node gets is decided before anything runs.
+/// A condition on a node of a graph. It does not see values: the rule of each node is selected before anything runs.
 pub type Predicate = Arc<dyn Fn(&Graph, NodeId) -> bool + Send + Sync>;
 
-/// Which nodes a rule is for.
+/// Selects the nodes that a rule applies to.
 #[derive(Clone)]
 pub enum Selector {
     /// Nodes of this kind.
     Kind(Kind),
-    /// The node of this name.
+    /// The node with this name.
     Name(String),
-    /// Affine nodes with a weight whose data comes straight from a model input, through structural nodes at
-    /// most: the first layer.
+    /// Affine nodes with a weight whose data comes straight from a model input, through at most structural nodes: the
+    /// first layer.
     FirstAffine,
-    /// Nodes that fulfil a condition.
+    /// Nodes that satisfy a condition.
     Where(Predicate),
 }
 
@@ -46,8 +46,8 @@ impl Selector {
     }
 }
 
-/// Whether a node is affine with a weight and no other such node, nor anything that changes values, lies
-/// between it and the inputs.
+/// Whether a node is affine with a weight, and no other such node and no node that changes values is between it and
+/// the inputs.
 pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
     let has_weight =
         |id: NodeId| (0..graph.node(id).inputs().len()).any(|i| graph.slot(id, i) == Slot::Weight);
@@ -65,7 +65,7 @@ pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
     true
 }
 
-/// A table of rules: the first entry whose selector matches a node gives the node's rule.
+/// A table of rules: the first entry whose selector matches a node determines the node's rule.
 #[derive(Clone, Debug)]
 pub struct Composite {
     entries: Vec<(Selector, Arc<dyn Rule>)>,
@@ -91,7 +91,7 @@ impl Composite {
         self.plain && self.entries.is_empty()
     }
 
-    /// Adds an entry behind those that exist.
+    /// Adds an entry after the existing ones.
     pub fn with(mut self, selector: Selector, rule: impl Rule + 'static) -> Self {
         self.entries.push((selector, Arc::new(rule)));
         self
