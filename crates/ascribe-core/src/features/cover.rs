@@ -98,8 +98,8 @@ impl Features {
 
     /// Values with the same label form one feature: superpixels, columns of a table that belong together, words over
     /// several inputs. `labels` holds one integer tensor for each explained input, which is broadcast to the shape of
-    /// the input: `[H, W]`, `[N, 1, H, W]`. If a tensor has all axes of the input, the first of which has length N >
-    /// 1, each sample has its own features.
+    /// the input: `[H, W]`, `[N, 1, H, W]`. If a tensor has all axes of the input and more than one row, each sample
+    /// has its own features.
     ///
     /// # Errors
     /// If there is not one tensor for each explained input; if a shape does not fit; if the labels of a sample are
