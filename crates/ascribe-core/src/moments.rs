@@ -72,7 +72,7 @@ impl Moments {
     /// The mean and its standard error, shaped like the values; the latter requires at least two values.
     ///
     /// # Errors
-    /// If the tensors cannot be made.
+    /// If the tensors cannot be created.
     pub fn mean(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         let n = self.count;
         self.results(self.mean.clone(), || self.m2.iter().map(|m2| (m2 / (n * (n - 1.0))).sqrt()).collect())
@@ -82,7 +82,7 @@ impl Moments {
     /// with [`Moments::push_for_variance`].
     ///
     /// # Errors
-    /// If the tensors cannot be made.
+    /// If the tensors cannot be created.
     pub fn variance(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         if self.high.is_empty() {
             return Ok(None);
