@@ -58,7 +58,7 @@ pub struct Evaluator<'a> {
     /// The metrics; each identifier may occur only once.
     pub metrics: Vec<BoxedMetric>,
     /// The target to explain. Metrics that need ground truth use the classes named by the truth instead, or the
-    /// sample's label if the truth names none.
+    /// sample's label if the truth names no class and the sample has a label.
     pub target: Asked,
     /// Largest number of samples in memory. Samples whose inputs have the same shape are evaluated together; this
     /// does not change any result.
