@@ -19,7 +19,7 @@ pub enum Better {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
-    /// Whether the attribution lies on the object.
+    /// Whether the attribution is on the object.
     Localisation,
     /// Whether the score follows the attribution.
     Faithfulness,

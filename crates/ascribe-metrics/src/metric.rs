@@ -65,21 +65,20 @@ impl<'a, M: Predictor + ?Sized> Case<'a, M> {
         let Some(all) = self.truth else {
             return Err(Error::invalid(
                 card.id,
-                "nothing is known of the samples",
+                "there is no ground truth for the samples",
                 format!("{serve}: Case::showing"),
             ));
         };
         let shape = self.attribution.values().dims();
         if shape.first() != Some(&all.len()) {
-            let problem =
-                format!("an attribution {shape:?} and {} samples of which something is known", all.len());
-            return Err(Error::invalid(card.id, problem, "equally many samples"));
+            let problem = format!("an attribution {shape:?} and ground truth for {} samples", all.len());
+            return Err(Error::invalid(card.id, problem, "one entry per sample"));
         }
         for (sample, truth) in all.iter().enumerate() {
             let kinds = truth.kinds();
             if !kinds.iter().any(|kind| card.asks.truth.contains(kind)) {
                 let problem = match &*kinds {
-                    [] => format!("nothing is known of sample {sample}"),
+                    [] => format!("there is no ground truth for sample {sample}"),
                     some => format!("sample {sample} has {} only", TruthKind::join(some, "and")),
                 };
                 return Err(Error::invalid(card.id, problem, serve));

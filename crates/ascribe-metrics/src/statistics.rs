@@ -52,7 +52,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Result<Option<f64>> {
         return Err(Error::invalid(
             "rank correlation",
             format!("of {} and {} values", a.len(), b.len()),
-            "equally many, at least one",
+            "the same number of values, at least one",
         ));
     }
     Ok(pearson(&ranks(a), &ranks(b)))

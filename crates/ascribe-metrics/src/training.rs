@@ -176,7 +176,11 @@ fn gradients(
         }
     }
     if !loss.is_finite() {
-        return Err(Error::invalid("training", format!("the loss is {loss}"), "a finite one: a lower rate"));
+        return Err(Error::invalid(
+            "training",
+            format!("the loss is {loss}"),
+            "a finite loss; try a lower rate",
+        ));
     }
     let seed = Tensor::from_vec(seed, logits.shape(), &Device::Cpu)?;
     let seed = seed.to_dtype(logits.dtype())?.to_device(logits.device())?;

@@ -1,4 +1,4 @@
-//! Explains a closure, of which nothing is known but its outputs.
+//! Explains a closure, using nothing but its outputs.
 
 use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
 use ascribe_perturb::{Occlusion, Rise};

@@ -113,7 +113,7 @@ mod tests {
                 assert!(!text.is_empty(), "{}", card.id);
             }
             assert!((1990..2100).contains(&card.year), "{}", card.id);
-            // What the card says of the configuration is so.
+            // What the card says about the configuration is true.
             for (takes, field) in [
                 (card.takes.layer, "layer"),
                 (card.takes.baseline, "baseline"),

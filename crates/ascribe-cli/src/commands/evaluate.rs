@@ -35,7 +35,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let evaluator =
         Evaluator { target: Asked::Words(args.target.clone()), ..Evaluator::new(&model, methods, metrics) };
     let mut data = Pictures::new(&model, pictures);
-    // Boxes that nobody asks for may name labels that nobody knows.
+    // Annotations are read only if a metric needs them, since they may use unknown labels.
     if evaluator.asks_for_truth() {
         data = data.annotated(annotated(args, &evaluator)?);
     }
@@ -119,7 +119,7 @@ fn configured(args: &Evaluate, model: &Model) -> Result<Configured> {
     let known: Vec<Value> =
         methods.iter().map(|m| m.config()).chain(metrics.iter().map(|m| m.config())).collect();
     let configs = settings::configs(None, &ids, &args.set, &known)?;
-    // What has no settings of its own stays as it is.
+    // Only methods and metrics with settings are rebuilt.
     for (place, config) in
         configs.iter().enumerate().filter(|(_, config)| config.as_object().is_some_and(|c| !c.is_empty()))
     {

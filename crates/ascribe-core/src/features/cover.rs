@@ -120,7 +120,7 @@ impl Features {
             let shape: Vec<usize> = std::iter::once(samples).chain(sides.iter().copied()).collect();
             let problem = || {
                 let problem = format!("have shape {:?}", labels.dims());
-                Error::invalid("labels", problem, format!("{shape:?}, or one repeated to it"))
+                Error::invalid("labels", problem, format!("{shape:?}, or one that broadcasts to it"))
             };
             if labels.dtype().is_float() {
                 return Err(Error::invalid("labels", "are floating-point numbers", "integers"));

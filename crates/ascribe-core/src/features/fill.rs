@@ -173,7 +173,7 @@ impl Permuted {
         let batch = x.batch()?;
         if draws == 0 || batch < 2 {
             let problem = format!("{draws} draws of {batch} samples");
-            return Err(Error::invalid("permutation", problem, "at least 1 draw of 2 samples"));
+            return Err(Error::invalid("permutation", problem, "at least 1 draw and 2 samples"));
         }
         let permutation = |draw: usize| {
             let mut samples: Vec<usize> = (0..batch).collect();

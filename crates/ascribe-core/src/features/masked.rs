@@ -35,7 +35,7 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     ) -> Result<()> {
         let draws = fill.draws();
         if draws == 0 {
-            return Err(Error::invalid("removal", "draws nothing", "at least one draw"));
+            return Err(Error::invalid("fill", "has no draws", "at least one draw"));
         }
         let Some(first) = points.first() else { return Ok(()) };
         let rows: Vec<Point> = points

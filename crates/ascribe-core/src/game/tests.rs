@@ -1,4 +1,4 @@
-//! Solutions of games that are known in closed form, and the axioms by which they are defined.
+//! Solutions of games that are known in closed form, and the axioms that define them.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn game(players: usize, value: impl Fn(&[usize]) -> f64 + Sync) -> TableGame {
     TableGame::of(&FnGame::new(players, value), &Run::new()).unwrap()
 }
 
-/// Random numbers of a simple generator, so that a failing game is known by its seed.
+/// A random game from a simple generator, so that a failing game can be reproduced from its seed.
 fn random(players: usize, seed: u64) -> TableGame {
     let mut state = seed;
     let mut next = || {
@@ -24,7 +24,7 @@ fn majority(quota: u32, weights: &[u32]) -> TableGame {
     game(weights.len(), |members| f64::from(members.iter().map(|m| weights[*m]).sum::<u32>() >= quota))
 }
 
-/// Shapley values by their definition: over all orders.
+/// Shapley values by their definition: the average over all orders.
 fn by_orders(game: &TableGame) -> Vec<f64> {
     fn visit(game: &TableGame, order: &mut Vec<usize>, sums: &mut [f64], orders: &mut f64) {
         if order.len() == game.players() {
@@ -116,7 +116,7 @@ fn weighted_majorities() {
     }
 }
 
-/// The coalitions that contain `T` are worth 1.
+/// The unanimity game: coalitions that contain `T` are worth 1.
 #[test]
 fn unanimity_games() {
     let players = 6;
@@ -189,7 +189,7 @@ proptest! {
         prop_assert!((total - gain).abs() < 1e-12, "{total} of {gain}");
     }
 
-    /// Players of whom it does not matter which one joins get the same.
+    /// Players that are interchangeable get the same value.
     #[test]
     fn symmetry(n in 2_usize..8, a in 0_usize..8, b in 0_usize..8, seed: u64) {
         let (a, b) = (a % n, b % n);
@@ -208,7 +208,7 @@ proptest! {
         }
     }
 
-    /// A player who adds the same to every coalition gets that, and interacts with no one.
+    /// A player that adds the same to every coalition gets that value, and has no interactions.
     #[test]
     fn dummy(n in 1_usize..8, player in 0_usize..8, own in -2.0_f64..2.0, seed: u64) {
         let player = player % n;

@@ -1,4 +1,4 @@
-//! Finding the nodes that somebody speaks of.
+//! Finds nodes by name.
 
 use wildmatch::WildMatch;
 
@@ -8,11 +8,11 @@ use crate::inputs::Inputs;
 use crate::ops::Kind;
 
 impl Graph {
-    /// The nodes that depend on an input and whose name matches a pattern, in which `*` stands for any characters and `?` for
-    /// one; without them, [`Graph::find`].
+    /// The nodes that depend on an input and whose name matches a pattern, in which `*` matches any characters and
+    /// `?` a single one. A pattern without wildcards is looked up by [`Graph::find`].
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such node.
     pub fn find_all(&self, pattern: &str) -> Result<Vec<NodeId>> {
         if !pattern.contains(['*', '?']) {
             return Ok(vec![self.find(pattern)?]);

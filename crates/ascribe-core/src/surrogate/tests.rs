@@ -1,4 +1,4 @@
-//! Closed forms, and what holds for every fit.
+//! Closed forms, and properties of every fit.
 
 mod kernel_shap;
 mod lasso;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Numbers from -1 to 1 of a simple generator, so that a failing case is known by its seed.
+/// Numbers from -1 to 1 from a simple generator, so that a failing case can be reproduced from its seed.
 fn random(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
     let next = |_| {
@@ -66,7 +66,7 @@ fn orthogonal_columns_are_fitted_one_by_one() {
             assert_close(&[fit.intercept], &[b]);
         }
     }
-    // Features are chosen by the size of their coefficients, and explain as much as those.
+    // Features are selected by the size of their coefficients, and explain as much as those.
     let total: f64 = targets.iter().map(|y| (y - mean).powi(2)).sum();
     let mut order = [0, 1, 2];
     order.sort_by(|a, b| single[*b].abs().total_cmp(&single[*a].abs()));
@@ -153,7 +153,7 @@ fn what_deserves_attention_is_noted() {
     assert_eq!((constant.r2, constant.rank, constant.notes), (1.0, 0, vec![Note::ConstantTargets]));
 }
 
-/// A fit is not disturbed by numbers that are large or small.
+/// A fit is not affected by the scale of the numbers.
 #[test]
 fn scales_do_not_matter() {
     let (rows, targets, weights) = (random(60, 3), random(20, 4), weights(20, 5));
@@ -184,7 +184,7 @@ fn neither_units_nor_offsets_change_the_rank() {
     ] {
         let row = |r: &[f64]| {
             let (a, b) = (units[0] * r[0], units[1] * r[1]);
-            // The third is a sum of the first two; its own offset is not theirs.
+            // The third feature is a sum of the first two, but has its own offset.
             [a + offsets[0], b + offsets[1], 0.3 * r[0] - 2.0 * r[1], 0.1, r[2]]
         };
         let rows: Vec<f64> = drawn.chunks(3).flat_map(row).collect();
@@ -217,7 +217,8 @@ proptest! {
         prop_assert_eq!(fit.rank, d - usize::from(sum));
     }
 
-    /// A row of weight 2 is two rows of weight 1, one of weight 0 none; and an equality holds to the last digits.
+    /// A row of weight 2 is equivalent to two rows of weight 1, and one of weight 0 to no row; equality constraints
+    /// hold to the last digits.
     #[test]
     fn weights_count_rows(
         d in 1_usize..6, m in 1_usize..12, alpha in prop_oneof![Just(0.0), 0.01_f64..3.0], bound: bool, seed: u64,
@@ -245,7 +246,7 @@ proptest! {
         }
     }
 
-    /// Without the shortcut: a regression for each candidate, as in LIME.
+    /// A reference without the shortcut: a regression for each candidate, as in LIME.
     #[test]
     fn forward_selection_tries_every_feature(d in 1_usize..7, m in 8_usize..16, intercept: bool, seed: u64) {
         let (rows, targets, weights) = (random(m * d, seed), random(m, seed ^ 1), weights(m, seed ^ 2));
@@ -270,11 +271,11 @@ fn features_that_add_nothing_are_not_selected() {
     let rows: Vec<f64> = (0..6).map(f64::from).flat_map(|i| [2.0, i, 3.0 * i - 1.0, i * i]).collect();
     let targets = [1.0, 0.0, 2.0, 5.0, 3.0, 4.0];
     let data = Observations::new(&rows, 4, &targets, &[1.0; 6]).unwrap();
-    // The second and the third feature are as good as each other; the first is constant.
+    // The second and the third feature are equally good; the first is constant.
     let chosen = ForwardSelection { count: 4, intercept: true }.select(&data);
     assert_eq!(chosen.features, [1, 3]);
     assert!(ForwardSelection { count: 0, intercept: true }.select(&data).features.is_empty());
-    // Without an intercept the constant is a feature like others.
+    // Without an intercept, the constant is an ordinary feature.
     assert_eq!(ForwardSelection { count: 4, intercept: false }.select(&data).features.len(), 3);
 }
 
@@ -285,7 +286,7 @@ fn threads_do_not_change_a_bit() {
     let fit = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            // At another place in memory each time.
+            // The data are at a different address each time.
             let rows = [vec![0.0; threads], rows.clone()].concat();
             let data = Observations::new(&rows[threads..], d, &targets, &weights).unwrap();
             let equality = Some(Equality::sum(d, 1.0));

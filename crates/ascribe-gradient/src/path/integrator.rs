@@ -94,7 +94,7 @@ impl Integrator {
             };
             let rows: Option<Vec<Tensor>> = totals.iter().map(|(integral, ..)| of(integral)).collect();
             let rows = rows.ok_or_else(|| {
-                Error::invalid("path", "is not straight", "a straight one, for gradients without the way")
+                Error::invalid("path", "is not straight", "a straight path, for the averaged gradient")
             })?;
             Ok(Tensor::cat(&rows, 0)?)
         });

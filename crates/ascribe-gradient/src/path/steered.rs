@@ -94,7 +94,7 @@ pub fn integrate_steered<M: Differentiable + ?Sized>(
     }
     if let Some(sample) = open.first() {
         let problem = format!("of sample {sample} has not ended after {max_steps} steps");
-        return Err(Error::invalid("path", problem, "one that ends, or more steps"));
+        return Err(Error::invalid("path", problem, "a path that ends, or more steps"));
     }
     let mut found = Found::default();
     for input in 0..starts.len() {

@@ -7,7 +7,7 @@ use ascribe_models::preprocess::{DecodeOptions, Interpolation, Preprocessing, de
 
 use crate::error::{Error, Result};
 
-/// The file of a mask that lies beside the annotations of a folder or below it.
+/// The path of a mask file in the folder of the annotations or below it.
 ///
 /// # Errors
 /// If the path leads elsewhere, or there is no such file.

@@ -11,8 +11,8 @@ use crate::ops::{
 };
 use crate::{Graph, GraphBuilder, Inputs, Keep, NodeId};
 
-/// Checks that all names which both graphs know carry the same value, and that the canonical form is a fixed
-/// point; returns it.
+/// Checks that all names that both graphs contain have the same value, and that the canonical form is a fixed point;
+/// returns it.
 fn check(graph: &Graph, x: &Inputs) -> Graph {
     let canonical = graph.canonical().unwrap();
     let before = graph.trace(x, Keep::All).unwrap();

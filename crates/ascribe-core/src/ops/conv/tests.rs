@@ -74,7 +74,7 @@ proptest! {
         seed in 0_u64..1 << 40,
     ) {
         let mut window = if one_axis { flat(window) } else { window };
-        // Padding may not eat up the output.
+        // The padding must leave an output.
         window.padding = window.padding.map(|p| p.min(1));
         let [kh, kw] = window.kernel;
         let limit = |i: usize| window.stride[i].max(window.dilation[i]) - 1;

@@ -78,7 +78,7 @@ fn long_rows_are_standardised() {
     check(&op, &inputs, &[true; 3], 5);
 }
 
-/// ONNX's definition, written out; the window of an even size leans to the channels behind.
+/// ONNX's definition in a naive implementation; a window of even size extends further to the following channels.
 #[test]
 fn even_local_response_window_leans_backwards() {
     let x = Tensor::new(&[[1.0_f64, 2.0, 3.0]], &Device::Cpu).unwrap();

@@ -157,7 +157,7 @@ fn kernels_and_candle_agree_in_single_precision() {
         });
         let scale = 1.0 + distance(&results[0].0, &results[0].0.zeros_like().unwrap());
         assert!(distance(&results[0].0, &results[1].0) / scale < 1e-6, "{op:?}");
-        // HardSwish and the like may take another side of a kink that a value lies on.
+        // At a kink, functions such as HardSwish may use the derivative of either side.
         assert!(
             distance(&results[0].1, &results[1].1) < 3e-6,
             "{op:?} {}",

@@ -65,7 +65,7 @@ impl Batch<'_> {
         start..start + self.shape(slot).len()
     }
 
-    /// Where the patch of an image lies in each row; nowhere if it has none.
+    /// The position of an image's patch in each row; `None` if the image has no patch.
     fn places(&self, image: ImageId) -> Option<Vec<[usize; 2]>> {
         match &self.layout.states[image.0] {
             State::Patch(patch) => Some(self.rectangles.iter().map(|&r| patch.places[r]).collect()),

@@ -1,4 +1,5 @@
-//! Least squares under an equality gives Shapley values: a solution of games as a check of regression, and the reverse.
+//! Least squares with an equality constraint gives Shapley values: solutions of games check regression, and the
+//! reverse.
 
 use proptest::prelude::*;
 

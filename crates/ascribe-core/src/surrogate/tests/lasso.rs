@@ -1,12 +1,12 @@
-//! The lasso's solutions are known by their optimality conditions.
+//! The solutions of the lasso are characterised by their optimality conditions.
 
 use proptest::prelude::*;
 
 use super::{assert_close, assert_within, random, weights};
 use crate::surrogate::{Knot, Lasso, Linear, Observations, Surrogate, lasso_path};
 
-/// The lasso's solutions, and only those, satisfy: the mean of `w xⱼ (y − b − c·x)` is `λ sign cⱼ` for active features,
-/// at most `λ` in magnitude for others; and it is 0 for the intercept.
+/// The solutions of the lasso, and only those, satisfy these conditions: the mean of `w xⱼ (y − b − c·x)` is `λ sign
+/// cⱼ` for active features, and at most `λ` in absolute value for others; for the intercept it is 0.
 fn violation(data: &(Vec<f64>, usize, Vec<f64>, Vec<f64>), knot: &Knot, intercept: bool) -> f64 {
     let (rows, d, targets, weights) = data;
     let total: f64 = weights.iter().sum();
@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn paths_are_optimal(m in 1_usize..20, d in 1_usize..12, intercept: bool, seed: u64) {
-        // Nearly square, random numbers can come arbitrarily close to a matrix of lower rank.
+        // A nearly square random matrix can be arbitrarily close to one of lower rank.
         let m = if m.abs_diff(d) < 3 { d + 4 } else { m };
         let data = (random(m * d, seed), d, random(m, seed ^ 1), weights(m, seed ^ 2));
         check_path(&data, intercept, true);
@@ -84,7 +84,7 @@ proptest! {
         check_path(&(rows, d, targets, vec![1.0; m]), intercept, true);
     }
 
-    /// Columns that are the same but for a thousandth.
+    /// Columns that differ only by a thousandth.
     #[test]
     fn paths_of_nearly_dependent_features_are_optimal(m in 4_usize..20, d in 2_usize..8, seed: u64) {
         let noise = random(m * d, seed ^ 3);

@@ -1,4 +1,5 @@
-//! Numbers of other libraries: numpy 2.4.6, scikit-learn 1.9.1 and statsmodels 0.15.0, of these observations:
+//! Reference results of other libraries: numpy 2.4.6, scikit-learn 1.9.1 and statsmodels 0.15.0, for these
+//! observations:
 //!
 //! ```python
 //! X = np.array([[1, 0, 2.5], [0, 1, -1], [2, 1, 0.5], [-1, 3, 1], [0.5, -2, 3], [1.5, 2, -2], [-2, 0.5, 0], [3, -1, 1]])
@@ -203,7 +204,7 @@ fn path_with_features_that_leave() {
         let active = coefficients.iter().enumerate().filter(|(_, c)| **c != 0.0).map(|(feature, _)| feature);
         assert!(knot.active().eq(active), "{knot:?}");
     }
-    // The last knot with so few, though an earlier one has fewer than the one before it.
+    // The last knot with at most this number of features, although an earlier knot has fewer than the one before it.
     assert_close(&[path.at_most(4).lambda, path.at_most(3).lambda], &[expected[8].0, expected[5].0]);
 }
 

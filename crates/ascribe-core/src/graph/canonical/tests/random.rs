@@ -1,4 +1,4 @@
-//! Random networks of everything that the passes rewrite.
+//! Random networks that contain everything that the passes rewrite.
 
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -46,7 +46,7 @@ impl Random {
         self.rng.random_range(0..2) == 0
     }
 
-    /// A value made before: mostly the last one.
+    /// Selects an earlier value, mostly the last one.
     fn pick(&mut self) -> (NodeId, usize) {
         let last = self.images.len() - 1;
         let at = if self.rng.random_range(0..4) == 0 { self.rng.random_range(0..=last) } else { last };
