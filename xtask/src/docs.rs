@@ -1,9 +1,9 @@
 //! Generates parts of the book from the catalogue.
 //!
-//! Pages mark these parts: `<!-- generated: methods -->`, `<!-- generated: metrics -->`, `<!-- generated: studies
-//! -->` or `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and study must have its
-//! settings on a page. The table of contents lists the pages of methods below `methods/index.md`, in the order of the
-//! catalogue and by their headings.
+//! Pages mark these parts by comments: `<!-- generated: methods -->`, `<!-- generated: metrics -->`,
+//! `<!-- generated: studies -->` or `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and
+//! study must have its settings on a page. The table of contents lists the pages of methods below `methods/index.md`,
+//! in the order of the catalogue and by their headings.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

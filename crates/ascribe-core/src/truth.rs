@@ -244,7 +244,7 @@ impl Truth {
         self.masks.as_ref()
     }
 
-    /// The attribution that is known to be right.
+    /// The known attribution.
     pub fn attribution(&self) -> Option<&Tensor> {
         self.attribution.as_ref()
     }

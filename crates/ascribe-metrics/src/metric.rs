@@ -191,8 +191,8 @@ pub trait Measure: Debug + Send + Sync {
     /// The statistic that summarises the values of some samples: [`MetricConfig::statistic`].
     fn statistic(&self, samples: &[Sample]) -> Option<f64>;
 
-    /// [`Measure::statistic`] with its 95 % confidence interval: the percentiles over 1000 bootstrap samples (Efron
-    /// 1979) of the samples that have a value. An interval requires at least two samples.
+    /// [`Measure::statistic`] with its 95 % confidence interval: percentiles over 1000 bootstrap samples (Efron
+    /// 1979), drawn from the samples that have a value. An interval requires at least two samples.
     fn summarise(&self, samples: &[Sample], seed: u64) -> Summary {
         let defined: Vec<Sample> = samples.iter().copied().filter(|sample| sample.value.is_some()).collect();
         Summary {

@@ -196,7 +196,7 @@ fn spread(found: &Attribution) -> Result<Vec<f64>> {
     found.parts[0].spread.as_ref().map_or_else(|| Ok(Vec::new()), flat)
 }
 
-/// The spread is the standard error of the mean over the masks, sd / √n; the variance is divided by n − 1.
+/// The spread is the standard error of the mean over the masks, sd / √n, with a variance divided by n − 1.
 #[test]
 fn the_spread_of_rise_is_the_standard_error() -> Result<()> {
     let graph = draw(5, Kind::default())?;

@@ -18,7 +18,7 @@ pub use quadrature::Quadrature;
 pub use references::References;
 pub use steered::{Steered, Step, integrate_steered};
 
-/// The paths of the samples of a batch. A sample has one tensor for each explained input, with a first axis of length
+/// The paths of the samples of a batch. A sample has one tensor for each explained input; its first axis has length
 /// 1.
 pub trait Path {
     /// The starts of the paths: one tensor for each explained input, with one row for each sample.

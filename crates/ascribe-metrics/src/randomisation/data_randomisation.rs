@@ -167,7 +167,7 @@ impl DataRandomisation {
     }
 }
 
-/// A network and how well it knows what it was trained on.
+/// A network and its accuracy on its training data.
 struct Trained<M> {
     model: M,
     accuracy: f64,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The path of a mask file in the folder of the annotations or below it.
 ///
 /// # Errors
-/// If the path leads elsewhere, or there is no such file.
+/// If the path leads out of the folder, or there is no such file.
 pub fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
     let fail = |problem: &str| {
         let expected = "a picture beside the annotations, or in a folder there, by its relative path";
@@ -24,11 +24,11 @@ pub fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
     if path.is_file() { Ok(path) } else { fail("there is no such file") }
 }
 
-/// Reads the mask of an object in a picture of this height and width; resized and cropped as the picture is, each pixel being
-/// that of the nearest pixel of the file. Pixels that are not black belong to the object.
+/// Reads the mask of an object in a picture of this height and width. The mask is resized and cropped like the
+/// picture, by nearest-neighbour interpolation. Pixels that are not black belong to the object.
 ///
 /// # Errors
-/// If the file cannot be read, has another size than the picture, or is black.
+/// If the file cannot be read, differs in size from the picture, or is entirely black.
 pub fn read(path: &Path, original: [usize; 2], preprocessing: &Preprocessing) -> Result<Mask> {
     let picture = decode(path, DecodeOptions::default())?;
     let found = [picture.height() as usize, picture.width() as usize];
@@ -65,7 +65,7 @@ mod tests {
         let inside = |x: u32, y: u32| y >= 2 && x < 3;
         let picture = RgbImage::from_fn(8, 4, |x, y| Rgb([u8::from(inside(x, y)), 0, 0]));
         picture.save(&path).unwrap();
-        // To 16 × 8, of which the middle 8 columns are seen: the columns 2 to 5 of the file, twice each.
+        // Resized to 16 × 8, of which the middle 8 columns remain: columns 2 to 5 of the file, twice each.
         let preprocessing = Preprocessing {
             resize: Some(ascribe_models::preprocess::Resize::Exact([8, 16])),
             crop: Some([8, 8]),
