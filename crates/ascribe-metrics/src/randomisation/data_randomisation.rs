@@ -94,9 +94,9 @@ impl MetricConfig for DataRandomisation {
 }
 
 impl<M: Predictor> Study<M> for DataRandomisation {
-    /// Values are rank correlations; `None` if one of the maps is constant. Details hold rank correlation, structural similarity
-    /// (`null` where the window is larger than the maps), and the accuracy of both networks on what they were trained on, that of
-    /// the permuted labels second.
+    /// The values are rank correlations; `None` if one of the maps is constant. The details hold the rank
+    /// correlation, the structural similarity (`null` if the window is larger than the maps), and the accuracy of
+    /// both networks on their training data, with that for the permuted labels second.
     fn conduct(&self, case: &StudyCase<'_, M>) -> Result<Vec<Row>> {
         MetricConfig::check(self)?;
         let run = case.run;
