@@ -47,10 +47,12 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
         let lock = || made.lock().unwrap_or_else(PoisonError::into_inner);
         let vary = |row: Point, x: &[Tensor]| {
             let (point, known) = (of(row), lock().get(&of(row)).cloned());
-            let mask = match known {
-                Some(mask) => mask,
-                // Not under the lock: others make theirs meanwhile.
-                None => lock().entry(point).or_insert(Arc::new(mask(point)?)).clone(),
+            let mask = if let Some(mask) = known {
+                mask
+            } else {
+                // Not under the lock, so that other threads make theirs at the same time.
+                let mask = Arc::new(mask(point)?);
+                lock().entry(point).or_insert(mask).clone()
             };
             let hidden = Hidden { sample: row.sample, draw: row.index % draws, x, mask: &mask, features };
             mask.apply(x, &fill.fill(&hidden)?, fill.is_zero(), features, row.sample)
