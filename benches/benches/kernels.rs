@@ -1,7 +1,7 @@
-//! The kernels that networks spend their time in, on two threads.
+//! Benchmarks of the kernels that take most of the time of networks, on two threads.
 //!
-//! `cargo bench -p ascribe-benches --bench kernels`. For every layer of two networks beside the machine's
-//! arithmetic ceiling, see `crates/ascribe-kernels/examples/conv_table.rs`.
+//! Run by `cargo bench -p ascribe-benches --bench kernels`. For a comparison of every layer of two networks with the
+//! machine's arithmetic peak, see `crates/ascribe-kernels/examples/conv_table.rs`.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ fn fill(len: usize) -> Vec<f32> {
     (0..len).map(|at| (at * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()
 }
 
-/// Channels in, out, groups; size, kernel, stride.
+/// Input channels, output channels, groups; size, kernel, stride.
 const LAYERS: &[(usize, usize, usize, usize, usize, usize)] = &[
     (3, 64, 1, 224, 7, 2),
     (64, 64, 1, 56, 3, 1),
@@ -66,7 +66,7 @@ fn convolution(criterion: &mut Criterion) {
 
 fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("matrix product");
-    // Linear layers at several batch sizes (their weights lie n × k), their gradients, a square product.
+    // Linear layers at several batch sizes (with weights stored as n × k), their gradients, and a square product.
     let shapes = [
         (1, 1000, 2048, true),
         (10, 1000, 2048, true),

@@ -1,4 +1,4 @@
-//! Whole methods on EfficientNet-Lite0 and the photograph that ships.
+//! Benchmarks of whole methods on EfficientNet-Lite0 with the bundled photograph.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn methods(c: &mut Criterion) {
     group.finish();
 }
 
-/// The same network with rules that a plan does by itself, and with one rule that it calls.
+/// The same network with rules that a plan implements itself, and with one rule that it has to call.
 fn rules(c: &mut Criterion) {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
@@ -49,7 +49,7 @@ fn rules(c: &mut Criterion) {
         .filter(|(id, _)| canonical.kind(*id) == Kind::Affine)
         .map(|(_, node)| node.name().to_string())
         .collect();
-    // A rule that a plan does not know, in the middle of the network.
+    // A rule that plans do not implement, in the middle of the network.
     let custom = plain.clone().layer(layers[layers.len() / 2].clone(), LrpRule::AlphaBeta);
     let all = plain.clone().composite(LrpComposite::EpsilonAlpha2Beta1);
     let cases =

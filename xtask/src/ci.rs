@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what the gate runs.
+//! `cargo xtask ci`: runs the gate.
 
 use std::process::Command;
 

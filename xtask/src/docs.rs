@@ -1,8 +1,9 @@
-//! The parts of the book that are generated from the catalogue.
+//! Generates parts of the book from the catalogue.
 //!
-//! Pages mark them: `<!-- generated: methods -->`, `<!-- generated: metrics -->`, `<!-- generated: studies -->` or
-//! `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and study has its settings on a page. The
-//! table of contents lists the pages of methods below `methods/index.md`, in the catalogue's order and by their headings.
+//! Pages mark these parts: `<!-- generated: methods -->`, `<!-- generated: metrics -->`, `<!-- generated: studies
+//! -->` or `<!-- generated: settings ID -->`, up to `<!-- end -->`. Every method, metric and study must have its
+//! settings on a page. The table of contents lists the pages of methods below `methods/index.md`, in the order of the
+//! catalogue and by their headings.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn page_of<'a>(id: &str, pages: &'a [Page]) -> anyhow::Result<&'a Page> {
     pages.iter().find(|page| page.text.contains(&mark)).with_context(|| format!("no page has '{mark}'"))
 }
 
-/// The table of contents with the pages of methods made anew.
+/// The table of contents with an updated list of the pages of methods.
 fn listed(contents: &Page, pages: &[Page], root: &Path) -> anyhow::Result<String> {
     const OVERVIEW: &str = "(methods/index.md)\n";
     let (before, after) =
@@ -102,7 +103,7 @@ fn listed(contents: &Page, pages: &[Page], root: &Path) -> anyhow::Result<String
     Ok(format!("{before}{OVERVIEW}{}\n", lines.join("\n")))
 }
 
-/// The text with its generated parts made anew.
+/// The text with its generated parts updated.
 fn rewritten(page: &Page, pages: &[Page]) -> anyhow::Result<String> {
     let mut text = String::new();
     let mut rest = page.text.as_str();
@@ -153,7 +154,7 @@ fn methods(pages: &[Page]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The table of the metrics or of the studies.
+/// The table of metrics or of studies.
 fn measures(what: &str, cards: impl Iterator<Item = &'static MetricCard>) -> String {
     let mut text = format!("| {what} | measures | better | limits |\n| --- | --- | --- | --- |\n");
     for card in cards {

@@ -1,4 +1,5 @@
-//! `cargo xtask features`: each crate builds without its default features, and with each of its features alone.
+//! `cargo xtask features`: checks that each crate builds without its default features, and with each of its features
+//! alone.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -19,7 +20,7 @@ const SKIPPED: [(&str, &str); 5] = [
     ("mkl", "Intel's MKL library"),
 ];
 
-/// What is read of the output of `cargo metadata`.
+/// The part of the output of `cargo metadata` that is read.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -61,7 +62,7 @@ fn crates() -> anyhow::Result<BTreeMap<String, Features>> {
     Ok(metadata.packages.into_iter().map(|package| (package.name, package.features)).collect())
 }
 
-/// What a feature needs that only some machines have.
+/// The requirement of a feature that only some machines satisfy.
 fn need(crates: &BTreeMap<String, Features>, name: &str, feature: &str) -> Option<&'static str> {
     if let Some((_, need)) = SKIPPED.iter().find(|(skipped, _)| *skipped == feature) {
         return Some(need);
@@ -87,7 +88,7 @@ fn check(name: &str, feature: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cargo, the one that runs this task if there is one.
+/// The cargo executable: the one that runs this task, if there is one.
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(paths::root());

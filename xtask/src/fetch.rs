@@ -4,7 +4,8 @@ use ascribe::models::fetch::{Progress, PullOptions, pull};
 use ascribe::models::registry::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Fetches the weights of these models, or of all; goes on after a failure and reports all failures at the end.
+/// Fetches the weights of these models, or of all models if none is named; continues after a failure and reports all
+/// failures at the end.
 pub fn run(names: &[String]) -> anyhow::Result<()> {
     let all: Vec<String> = Registry::builtin().models().iter().map(|m| m.name.clone()).collect();
     let names = if names.is_empty() { &all } else { names };

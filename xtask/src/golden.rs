@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{paths, python};
 
-/// Scripts under `fixtures/scripts`, in the order in which they depend on each other.
+/// Scripts in `fixtures/scripts`, in the order of their dependencies.
 const SCRIPTS: [&str; 9] = [
     "images.py",
     "convert_efficientnet_lite0.py",

@@ -36,7 +36,7 @@ enum Task {
     TrainShapes(shapes::Train),
     /// Run the criterion benches, or with --peers the side-by-side measurements
     Bench(bench::Bench),
-    /// Print distances of results from those in double precision, ours and PyTorch's
+    /// Print distances of results from those in double precision, for Ascribe and PyTorch
     Accuracy(bench::Accuracy),
     /// Print the time of each step of a prediction and its gradient
     Profile(bench::Profile),

@@ -1,4 +1,4 @@
-//! Where things are in the source tree.
+//! Paths in the source tree.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ pub fn root() -> PathBuf {
     own.parent().map_or(own.clone(), PathBuf::from)
 }
 
-/// The folder of build products.
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

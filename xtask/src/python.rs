@@ -1,4 +1,4 @@
-//! A Python environment with pinned packages, below the folder of build products.
+//! A Python environment with pinned packages, in cargo's target directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 
 use crate::paths;
 
-/// The interpreter of an environment that holds the packages of a requirements file; made if it does not exist or
-/// the file has changed.
+/// The interpreter of an environment with the packages of a requirements file. The environment is created if it does
+/// not exist or the file has changed.
 pub fn environment(requirements: &Path) -> anyhow::Result<PathBuf> {
     let folder = paths::target().join("python");
     let python = folder.join("bin/python");
@@ -25,7 +25,7 @@ pub fn environment(requirements: &Path) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-/// Runs a command and fails if it does.
+/// Runs a command; an error if the command fails.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
     ensure!(status.success(), "{command:?} failed: {status}");

@@ -1,4 +1,4 @@
-//! Reference inputs, which stand for missing information.
+//! Reference inputs, which represent missing information.
 
 use candle_core::{DType, Tensor};
 
@@ -7,7 +7,7 @@ use crate::{config, random};
 
 /// The reference that a method compares an input with.
 ///
-/// Values are in the model's input space, that is after preprocessing; [`Baseline::pixel`] converts a grey level.
+/// Values are in the model's input space, that is, after preprocessing; [`Baseline::pixel`] converts a grey level.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -19,7 +19,7 @@ pub enum Baseline {
     Constant(f64),
     /// One value per channel, for inputs `[N, C, …]`.
     Channels(Vec<f64>),
-    /// The input, blurred by a Gaussian of this standard deviation, in pixels, over its last two axes.
+    /// The input, blurred over its last two axes by a Gaussian with this standard deviation in pixels.
     Blurred {
         /// Standard deviation in pixels.
         sigma: f64,
@@ -36,7 +36,7 @@ pub enum Baseline {
         /// Standard deviation.
         std: f64,
     },
-    /// For each value the farther of the two bounds: the "maximum distance" baseline of Sturmfels et al. 2020.
+    /// For each value, the bound that is farther away: the "maximum distance" baseline of Sturmfels et al. 2020.
     MaxDistance {
         /// Lower bound of the input space.
         low: f64,
@@ -45,20 +45,15 @@ pub enum Baseline {
     },
     /// This tensor: one row for all samples, or one per sample.
     ///
-    /// In a configuration it is written as `{ "shape": […], "values": […] }`, with the values in row-major order; records
-    /// contain only the shape.
-    Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
-    /// A distribution: one reference per row, over which methods average. Written as [`Baseline::Tensor`] is.
-    Samples(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
-}
-
-/// Records contain only the shape of a tensor.
-fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_seq(value.dims())
+    /// In a configuration it is written as `{ "shape": […], "values": […] }`, with the values in row-major order;
+    /// provenance records contain only the shape.
+    Tensor(#[serde(serialize_with = "config::shape", deserialize_with = "config::tensor")] Tensor),
+    /// A distribution: one reference per row; methods average over them. Written like [`Baseline::Tensor`].
+    Samples(#[serde(serialize_with = "config::shape", deserialize_with = "config::tensor")] Tensor),
 }
 
 impl Baseline {
-    /// The baseline whose picture before normalisation has this grey level in [0, 1]: 0 is black, 1 is white.
+    /// The baseline that has this grey level in [0, 1] before normalisation: 0 is black, 1 is white.
     pub fn pixel(level: f64, mean: &[f64], std: &[f64]) -> Self {
         Self::Channels(mean.iter().zip(std).map(|(m, s)| (level - m) / s).collect())
     }
@@ -77,7 +72,7 @@ impl Baseline {
         }
     }
 
-    /// Asks for a single reference per sample.
+    /// Checks that there is a single reference per sample.
     ///
     /// # Errors
     /// If the baseline is a distribution.
@@ -105,8 +100,8 @@ impl Baseline {
         }
     }
 
-    /// Reference number `number` for each row of `x`, shaped like `x`. Random baselines draw from `seed`, the
-    /// same numbers for every row.
+    /// Reference `number` for each row of `x`, shaped like `x`. Random baselines draw from `seed`, with the same
+    /// random numbers for every row.
     ///
     /// # Errors
     /// If the baseline does not fit the input's shape.
@@ -157,10 +152,11 @@ impl Baseline {
     }
 }
 
-/// A wider blur of any picture is its mean, and the kernel only takes time.
+/// The largest standard deviation: a wider blur of any image is its mean, and a larger kernel would only take more
+/// time.
 const MAX_SIGMA: f64 = 10_000.0;
 
-/// Gaussian blur over the last two axes with reflected borders; the kernel reaches 4 standard deviations.
+/// Gaussian blur over the last two axes with reflected borders; the kernel is cut off at 4 standard deviations.
 ///
 /// # Errors
 /// If the input has fewer than three axes or `sigma` is not a positive number.
@@ -181,7 +177,7 @@ pub fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
         let matrix = blur_matrix(x.dim(axis)?, sigma);
         let side = x.dim(axis)?;
         let matrix = Tensor::from_vec(matrix, (side, side), x.device())?.to_dtype(x.dtype())?;
-        // The blur along one axis is a matrix product with that axis moved to the end.
+        // Blurring along one axis is a matrix product with that axis moved to the end.
         let moved = x.transpose(axis, x.rank() - 1)?.contiguous()?;
         let shape = moved.shape().clone();
         let blurred = moved.reshape(((), side))?.matmul(&matrix)?.reshape(shape)?;
@@ -198,7 +194,7 @@ fn blur_matrix(side: usize, sigma: f64) -> Vec<f64> {
     let mut matrix = vec![0.0; side * side];
     for out in 0..n {
         for d in -radius..=radius {
-            // Reflection about the edges between pixels: … 1 0 | 0 1 2 …
+            // Reflection at the outer edges of the border pixels: … 1 0 | 0 1 2 …
             let wrapped = (out + d).rem_euclid(2 * n);
             let source = if wrapped < n { wrapped } else { 2 * n - 1 - wrapped };
             matrix[(source * n + out) as usize] += weight(d) / total;

@@ -1,5 +1,5 @@
-//! Samples with what is known of them, one after the other: what networks are trained on, methods fitted to, and attributions
-//! evaluated on.
+//! Datasets: samples with labels and ground truth, in a fixed order. Networks are trained on them, methods are fitted
+//! to them, and attributions are evaluated on them.
 
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
@@ -12,15 +12,16 @@ use crate::truth::Truth;
 /// One sample.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What goes into a model: a batch of one.
+    /// The inputs of a model, as a batch of one.
     pub inputs: Inputs,
-    /// The class that is right, if known.
+    /// The correct class, if known.
     pub label: Option<usize>,
-    /// What else is known.
+    /// What else is known about the sample.
     pub truth: Option<Truth>,
 }
 
-/// Samples in a fixed order. A sample is made or read when it is asked for, and the same number always gives the same sample.
+/// Samples in a fixed order. A sample is created or read on request, and the same number always gives the same
+/// sample.
 ///
 /// ```
 /// use ascribe_core::dataset::{Dataset, InMemory, Subset};
@@ -35,10 +36,10 @@ pub trait Dataset: Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
-    /// The sample of this number.
+    /// The sample with this number.
     ///
     /// # Errors
-    /// If there is none, or it cannot be read or made.
+    /// If there is no such sample, or it cannot be read or created.
     fn sample(&self, number: usize) -> Result<Sample>;
 
     /// The label of this sample, for datasets that know it without reading the sample.
@@ -49,8 +50,8 @@ pub trait Dataset: Send + Sync {
         Ok(self.sample(number)?.label)
     }
 
-    /// What the sample is called in results, e.g. its path; different samples have different names. Its number, unless the
-    /// dataset says otherwise.
+    /// The name of the sample in results, e.g. its path; different samples have different names. By default, this is
+    /// the sample's number.
     fn name(&self, number: usize) -> String {
         number.to_string()
     }
@@ -84,12 +85,12 @@ impl<D: Dataset + ?Sized> Dataset for &D {
     }
 }
 
-/// [`Error::Invalid`] about a number that is none of a dataset's.
+/// [`Error::Invalid`] for a number that is not in the dataset.
 fn no_sample(number: usize, len: usize) -> Error {
     Error::invalid("dataset", format!("sample {number} of {len}"), format!("a number below {len}"))
 }
 
-/// Whether two samples have inputs of the same names, types, roles and shapes, so that they fit into one batch.
+/// Whether the inputs of two samples have the same names, types, roles and shapes, so that they fit into one batch.
 fn alike(a: &Inputs, b: &Inputs) -> bool {
     let same = |a: &Input, b: &Input| {
         let shapes = a.value.dims().get(1..) == b.value.dims().get(1..);
@@ -98,7 +99,8 @@ fn alike(a: &Inputs, b: &Inputs) -> bool {
     a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b))
 }
 
-/// Positions of samples that fit into one batch, group by group; groups and positions are in the order of the samples.
+/// Groups samples that fit into one batch; returns their positions. Groups and positions are in the order of the
+/// samples.
 pub fn like(samples: &[Inputs]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (position, sample) in samples.iter().enumerate() {
@@ -113,7 +115,7 @@ pub fn like(samples: &[Inputs]) -> Vec<Vec<usize>> {
 /// The inputs of several samples as one batch.
 ///
 /// # Errors
-/// If there is none, or they differ in the names, types, roles or shapes of their inputs.
+/// If there are no samples, or they differ in the names, types, roles or shapes of their inputs.
 pub fn stack<'a>(samples: impl IntoIterator<Item = &'a Inputs>) -> Result<Inputs> {
     let samples: Vec<&Inputs> = samples.into_iter().collect();
     let Some(first) = samples.first() else {
@@ -136,7 +138,7 @@ pub fn stack<'a>(samples: impl IntoIterator<Item = &'a Inputs>) -> Result<Inputs
     inputs.ok_or_else(|| Error::invalid("batch", "of samples without inputs", "at least one input"))
 }
 
-/// Samples that are held in memory.
+/// Samples in memory.
 #[derive(Clone, Debug)]
 pub struct InMemory(Vec<Sample>);
 
@@ -156,7 +158,7 @@ impl InMemory {
         Ok(Self(samples))
     }
 
-    /// The rows of a tensor `[N, …]`, with a label each.
+    /// The rows of a tensor `[N, …]` with one label each.
     ///
     /// # Errors
     /// If there is not one label per row.
@@ -186,7 +188,7 @@ impl Dataset for InMemory {
     }
 }
 
-/// Some samples of a dataset, in an order of their own.
+/// Some samples of a dataset, in any order.
 #[derive(Clone, Debug)]
 pub struct Subset<D> {
     data: D,
@@ -194,7 +196,8 @@ pub struct Subset<D> {
 }
 
 impl<D: Dataset> Subset<D> {
-    /// The samples of these numbers. A number may occur once: results go by names.
+    /// The samples with these numbers. A number may occur only once, because results are identified by the names of
+    /// samples.
     ///
     /// # Errors
     /// If there is no such sample, or a number occurs twice.
@@ -235,27 +238,27 @@ impl<D: Dataset> Dataset for Subset<D> {
     }
 
     fn name(&self, number: usize) -> String {
-        // Of a number that is none, as any dataset.
+        // For a number that does not exist, the default name of any dataset.
         self.numbers.get(number).map_or_else(|| number.to_string(), |&place| self.data.name(place))
     }
 }
 
-/// A dataset whose labels have changed places at random, so that they say nothing of their samples. Each label occurs as often
-/// as before; what else is known of a sample stays with it.
+/// A dataset with randomly permuted labels, which therefore say nothing about their samples. Each label occurs as
+/// often as before; everything else that is known about a sample stays with it.
 #[derive(Clone, Debug)]
 pub struct ShuffledLabels<D> {
     data: D,
     labels: Vec<Option<usize>>,
 }
 
-/// Stream of the permutation.
+/// The random domain of the permutation.
 const LABELS: random::Domain = random::Domain::new("labels");
 
 impl<D: Dataset> ShuffledLabels<D> {
     /// Draws a permutation of the labels.
     ///
     /// # Errors
-    /// Those of the dataset.
+    /// Errors of the dataset.
     pub fn new(data: D, seed: u64) -> Result<Self> {
         let mut labels = (0..data.len()).map(|number| data.label(number)).collect::<Result<Vec<_>>>()?;
         labels.shuffle(&mut random::stream(seed, LABELS, 0));
@@ -287,7 +290,7 @@ mod tests {
 
     use super::*;
 
-    /// 12 samples `[1, 2]` that hold their number.
+    /// 12 samples `[1, 2]` that contain their number.
     fn numbered() -> InMemory {
         let x = Tensor::arange(0_f64, 12.0, &Device::Cpu).unwrap();
         let x = Tensor::stack(&[&x, &x], 1).unwrap();

@@ -1,18 +1,18 @@
-//! What has to see data before it can be used.
+//! Fitting to data before use.
 
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::run::Run;
 
-/// Something whose parameters are found on a dataset: the patterns of a method, an imputer, concepts, a network.
+/// Something whose parameters are fitted to a dataset: the patterns of a method, an imputer, concepts, a network.
 ///
-/// The configuration is what implements it, and what was found is another type, so that nothing can be used before it was
-/// fitted.
+/// The configuration implements this trait, and the result of fitting is a different type, so that nothing can be
+/// used before it is fitted.
 ///
 /// ```
 /// use ascribe_core::dataset::{Dataset, InMemory};
 /// use ascribe_core::{Device, Error, Fit, Result, Run, Tensor};
-/// /// The class that occurs most often; the least of them if there are several.
+/// /// The class that occurs most often; the smallest of them if there are several.
 /// struct Majority;
 /// impl Fit for Majority {
 ///     type Fitted = usize;
@@ -33,10 +33,10 @@ use crate::run::Run;
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Fit {
-    /// What is found.
+    /// The fitted result.
     type Fitted;
 
-    /// Finds it.
+    /// Fits the parameters to the dataset.
     ///
     /// # Errors
     /// If the dataset cannot be read, or lacks what is needed; if the run is cancelled.

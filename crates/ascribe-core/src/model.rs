@@ -1,4 +1,4 @@
-//! What a method may need of a model.
+//! The interfaces of models that methods use.
 
 use candle_core::Tensor;
 
@@ -16,21 +16,20 @@ pub trait Predictor: Send + Sync {
     /// The outputs for these inputs.
     ///
     /// # Errors
-    /// If the inputs do not fit the model or it cannot compute.
+    /// If the inputs do not fit the model, or it fails to compute the outputs.
     fn predict(&self, x: &Inputs) -> Result<Outputs>;
 
-    /// How many rows like those of `x` the model is best given together, if it knows. It has no influence on
-    /// results.
+    /// The preferred batch size for rows like those of `x`, if the model knows one. It has no influence on results.
     fn preferred_batch(&self, _x: &Inputs) -> Option<usize> {
         None
     }
 
-    /// A cheaper way to evaluate variations of `base` (one sample) that differ from it within one of these
-    /// rectangles of its explained input `[1, C, H, W]`; `None` where the model has none, and [`Predictor::predict`]
-    /// is to be used.
+    /// A cheaper way to evaluate variations of `base` (one sample) that differ from it within one of these rectangles
+    /// of its explained input `[1, C, H, W]`; `None` if the model has none, so that [`Predictor::predict`] must be
+    /// used.
     ///
     /// # Errors
-    /// If `base` does not fit the model or is not one sample, or a rectangle does not lie in it.
+    /// If `base` does not fit the model or is not one sample, or a rectangle is not inside it.
     fn variations<'a>(
         &'a self,
         base: &Inputs,
@@ -41,7 +40,7 @@ pub trait Predictor: Send + Sync {
     }
 }
 
-/// Scores and their gradients.
+/// Scores and their gradients with respect to the inputs.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     /// One score per row: `[rows]`.
@@ -54,16 +53,16 @@ pub struct Gradient {
 pub trait Differentiable: Predictor {
     /// The score of each row and its gradient with respect to each explained input.
     ///
-    /// `samples[i]` is the position in the original batch of the sample that row `i` varies; it picks the
-    /// row's target.
+    /// `samples[i]` is the position in the original batch of the sample that row `i` is a variation of; it determines
+    /// the row's target.
     ///
     /// # Errors
     /// If the inputs or the target do not fit the model.
     fn gradient(&self, x: &Inputs, target: &Target, samples: &[usize]) -> Result<Gradient>;
 
-    /// A cheaper way to sum gradients along the straight line between two samples, which may differ in their explained
-    /// inputs; `None` where the model has none, and [`Differentiable::gradient`] is to be used. The sums are the same
-    /// but for rounding.
+    /// A cheaper way to sum gradients along the straight line between two samples, which may differ in their
+    /// explained inputs; `None` if the model has none, so that [`Differentiable::gradient`] must be used. The sums
+    /// are the same up to rounding.
     ///
     /// # Errors
     /// If the samples do not fit the model.
@@ -72,11 +71,11 @@ pub trait Differentiable: Predictor {
         Ok(None)
     }
 
-    /// A cheaper way to sum gradients at inputs shaped like `x`, whose first axis does not count; `None` where the model
-    /// has none, and [`Differentiable::gradient`] is to be used. The sums are the same but for rounding.
+    /// A cheaper way to sum gradients at inputs shaped like `x`, whose batch size does not matter; `None` if the
+    /// model has none, so that [`Differentiable::gradient`] must be used. The sums are the same up to rounding.
     ///
     /// # Errors
-    /// If such inputs do not fit the model.
+    /// If inputs of this shape do not fit the model.
     fn gradient_sum<'a>(&'a self, x: &Inputs) -> Result<Option<Box<dyn GradientSum + 'a>>> {
         let _ = x;
         Ok(None)

@@ -1,17 +1,17 @@
-//! Mean, variance and the spread of both, one value at a time.
+//! Running mean and variance with their standard errors.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::target::to_f64;
 
-/// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two), in double
-/// precision: unlike sums of powers, they do not cancel.
+/// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two), in
+/// double precision. Unlike sums of powers, they do not suffer from cancellation.
 #[derive(Clone, Debug, Default)]
 pub struct Moments {
     count: f64,
-    /// Shape, type and place of the values.
+    /// Shape, data type and device of the values.
     like: Option<(Vec<usize>, DType, Device)>,
     mean: Vec<f64>,
     /// Σ(g − mean)².
@@ -24,7 +24,7 @@ pub struct Moments {
 const TASK: usize = 16 * 1024;
 
 impl Moments {
-    /// Adds a value, for means only.
+    /// Adds a value for the mean only.
     ///
     /// # Errors
     /// If the value cannot be read.
@@ -39,7 +39,7 @@ impl Moments {
         Ok(())
     }
 
-    /// Adds a value, for variances too.
+    /// Adds a value for the mean and the variance.
     ///
     /// # Errors
     /// If the value cannot be read.
@@ -59,8 +59,12 @@ impl Moments {
         Ok(())
     }
 
-    /// The number of values with this one, and this one's numbers.
+    /// The number of values including this one, and the elements of this one.
     fn next(&mut self, value: &Tensor) -> Result<(f64, Vec<f64>)> {
+        if let Some((dims, ..)) = self.like.as_ref().filter(|(dims, ..)| dims != value.dims()) {
+            let problem = format!("has shape {:?}", value.dims());
+            return Err(Error::invalid("value", problem, format!("{dims:?}, as those before it")));
+        }
         self.count += 1.0;
         let numbers = to_f64(&value.flatten_all()?)?;
         self.like.get_or_insert_with(|| (value.dims().to_vec(), value.dtype(), value.device().clone()));
@@ -69,20 +73,20 @@ impl Moments {
         Ok((self.count, numbers))
     }
 
-    /// The mean and its standard error, like the values; the latter needs two of them.
+    /// The mean and its standard error, shaped like the values; the latter requires at least two values.
     ///
     /// # Errors
-    /// If the tensors cannot be made.
+    /// If the tensors cannot be created.
     pub fn mean(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         let n = self.count;
         self.results(self.mean.clone(), || self.m2.iter().map(|m2| (m2 / (n * (n - 1.0))).sqrt()).collect())
     }
 
-    /// The variance (divided by n) and its large-sample standard error √((m₄ − m₂²) / n), of values that were added for
-    /// that.
+    /// The variance (divided by n) and its large-sample standard error √((m₄ − m₂²) / n), of values that were added
+    /// with [`Moments::push_for_variance`].
     ///
     /// # Errors
-    /// If the tensors cannot be made.
+    /// If the tensors cannot be created.
     pub fn variance(&self) -> Result<Option<(Tensor, Option<Tensor>)>> {
         if self.high.is_empty() {
             return Ok(None);
@@ -96,7 +100,7 @@ impl Moments {
         self.results(self.m2.iter().map(|m2| m2 / n).collect(), errors)
     }
 
-    /// Both as tensors like the values.
+    /// Both as tensors shaped like the values.
     fn results(
         &self,
         value: Vec<f64>,

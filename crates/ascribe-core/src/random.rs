@@ -1,4 +1,4 @@
-//! Random numbers that depend on the seed and the draw alone.
+//! Random numbers that depend only on the seed, the domain and the index of the draw.
 
 use ascribe_kernels::Float;
 use candle_core::{DType, Device, Tensor};
@@ -11,8 +11,8 @@ use crate::ops::Backend;
 use crate::ops::fast::{self, dispatch};
 use crate::values;
 
-/// What random numbers are drawn for. Draws of different domains are independent, though seed and number are the same:
-/// noise around a method with random masks does not repeat its masks.
+/// The purpose of random numbers. Draws of different domains are independent, even with the same seed and index:
+/// noise around a method with random masks does not repeat the random numbers of its masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Domain([u8; 24]);
 
@@ -21,7 +21,7 @@ impl Domain {
     pub const NOISE: Self = Self::new("noise");
     /// Masks over inputs.
     pub const MASKS: Self = Self::new("masks");
-    /// Draws that take the place of what a mask hides.
+    /// Replacements of what a mask hides.
     pub const REMOVAL: Self = Self::new("removal");
     /// Random baselines.
     pub const BASELINE: Self = Self::new("baseline");
@@ -29,10 +29,10 @@ impl Domain {
     pub const PARAMETERS: Self = Self::new("parameters");
     /// Samples drawn with replacement.
     pub const BOOTSTRAP: Self = Self::new("bootstrap");
-    /// Data made up for tests and examples.
+    /// Synthetic data for tests and examples.
     pub const DATA: Self = Self::new("data");
 
-    /// A domain of this name.
+    /// The domain with this name.
     ///
     /// # Panics
     /// If the name is longer than 24 bytes.
@@ -49,12 +49,13 @@ impl Domain {
     }
 }
 
-/// The random stream of draw number `draw` in a domain.
+/// The random stream of draw `draw` in a domain.
 ///
-/// Each draw has a stream of its own, so that the numbers do not depend on how draws are batched or spread over
-/// threads. All samples of a batch share the draws: a batch gives the same numbers as its samples one by one.
+/// Each draw has its own stream, so the numbers do not depend on how draws are divided into batches or among threads.
+/// All samples of a batch share the draws: a batch gives the same numbers as its samples one by one.
 ///
-/// The generator is `ChaCha8` (Bernstein 2008): the seed and the domain's name are its key, the draw's number its stream.
+/// The generator is `ChaCha8` (Bernstein 2008); its key consists of the seed and the name of the domain, and its
+/// stream is the index of the draw.
 pub fn stream(seed: u64, domain: Domain, draw: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -64,20 +65,20 @@ pub fn stream(seed: u64, domain: Domain, draw: u64) -> ChaCha8Rng {
     rng
 }
 
-/// Standard normal values of this shape. The same numbers, rounded, for f32 and f64.
+/// Standard normal values of this shape. f32 values are the f64 values, rounded.
 ///
 /// # Errors
-/// If the device cannot take the values.
+/// If the values cannot be moved to the device.
 pub fn normal(rng: &mut ChaCha8Rng, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let count = shape.iter().product();
     let values: Vec<f64> = StandardNormal.sample_iter(rng).take(count).collect();
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
 }
 
-/// `x + σ ε` with standard normal ε, as many as `x` has values.
+/// `x + σ ε` with standard normal ε, drawn independently for each value of `x`.
 ///
 /// # Errors
-/// If the tensor cannot be made.
+/// If the tensor cannot be created.
 pub fn normal_around(rng: &mut ChaCha8Rng, x: &Tensor, sigma: f64) -> Result<Tensor> {
     let x = x.contiguous()?;
     let mut moved = |value: f64| -> f64 {
@@ -93,10 +94,10 @@ pub fn normal_around(rng: &mut ChaCha8Rng, x: &Tensor, sigma: f64) -> Result<Ten
     Ok(Tensor::from_vec(values, x.dims(), &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())?)
 }
 
-/// Uniform values in `[0, 1)` of this shape. The same numbers, rounded, for f32 and f64.
+/// Uniform values in `[0, 1)` of this shape. f32 values are the f64 values, rounded.
 ///
 /// # Errors
-/// If the device cannot take the values.
+/// If the values cannot be moved to the device.
 pub fn uniform(rng: &mut ChaCha8Rng, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| rng.random::<f64>()).collect();
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)

@@ -1,4 +1,4 @@
-//! Evaluating many variations of each sample under the run's batch budget.
+//! Evaluates many variations of each sample within the batch budget of the run.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ use crate::variations::Rectangle;
 pub struct Point {
     /// Position of the sample in the batch.
     pub sample: usize,
-    /// Number of the variation, from 0.
+    /// Index of the variation, from 0.
     pub index: usize,
 }
 
@@ -29,7 +29,7 @@ pub struct AtPoint {
     pub gradient: Vec<Tensor>,
 }
 
-/// `count` variations of each of these samples, sample by sample.
+/// The points of `count` variations of each of these samples, ordered by sample.
 pub fn every(samples: &[usize], count: usize) -> Vec<Point> {
     samples.iter().flat_map(|&sample| (0..count).map(move |index| Point { sample, index })).collect()
 }
@@ -42,8 +42,8 @@ pub fn explained(x: &Inputs, sample: usize) -> Result<Vec<Tensor>> {
     x.explained().map(|input| Ok(input.value.narrow(0, sample, 1)?)).collect()
 }
 
-/// The inputs of some rows and the sample that each varies; of each point, the variation of its explained inputs
-/// (first axis of length 1).
+/// The inputs of some rows, and the sample that each row is a variation of; `variations` holds the explained inputs
+/// of each point (first axis of length 1).
 ///
 /// # Errors
 /// If the variations do not fit, or a point's sample is not one of `x`.
@@ -69,14 +69,14 @@ fn rows(x: &Inputs, points: &[Point], variations: Vec<Vec<Tensor>>) -> Result<(I
     Ok((x.varied(&samples, values?)?, samples))
 }
 
-/// Gradients at these points.
+/// Computes gradients at these points.
 ///
-/// `vary` makes a variation from the explained inputs of a point's sample ([`explained`]); it is called in the order of the
-/// points. `take` receives the results one by one, in the order of the points, whatever the batch
-/// budget: what it adds up is added up in the same order in every run.
+/// `vary` makes a variation from the explained inputs of a point's sample ([`explained`]); it is called in the order
+/// of the points. `take` receives the results one by one, in the order of the points for any batch budget, so that
+/// sums are added up in the same order in every run.
 ///
 /// # Errors
-/// Those of the model and the closures, or if the run is cancelled.
+/// Errors of the model and the closures, or if the run is cancelled.
 pub fn gradients<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
@@ -100,11 +100,11 @@ pub fn gradients<M: Differentiable + ?Sized>(
     task.run.step(done, points.len())
 }
 
-/// Adds the gradients at all nodes of a sample's line to its sum ([`crate::Line::add`]). `done` and `total` count points for
-/// whoever watches the run.
+/// Adds the gradients at all nodes of a sample's line to its sum ([`crate::Line::add`]). `done` and `total` count
+/// points for the progress of the run.
 ///
 /// # Errors
-/// Those of the model, or if the run is cancelled.
+/// Errors of the model, or if the run is cancelled.
 pub fn line<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
     line: &mut dyn Line,
@@ -112,7 +112,7 @@ pub fn line<M: Differentiable + ?Sized>(
     sample: usize,
     [mut done, total]: [usize; 2],
 ) -> Result<()> {
-    // As few runs as the budget allows, of equal size.
+    // As few batches as the budget allows, of equal size.
     let runs = nodes.len().div_ceil(task.run.get_batch());
     for chunk in nodes.chunks(nodes.len().div_ceil(runs.max(1)).max(1)) {
         task.run.step(done, total)?;
@@ -122,10 +122,11 @@ pub fn line<M: Differentiable + ?Sized>(
     task.run.step(done, total)
 }
 
-/// Scores at these points; `vary` and `take` as for [`gradients`], but that variations are made several at a time.
+/// Computes scores at these points; `vary` and `take` as for [`gradients`], except that several variations are made
+/// in parallel.
 ///
 /// # Errors
-/// Those of the model and the closures, or if the run is cancelled.
+/// Errors of the model and the closures, or if the run is cancelled.
 pub fn scores<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],
@@ -135,12 +136,12 @@ pub fn scores<M: Predictor + ?Sized>(
     remaining(task, points, 0, &vary, &mut take)
 }
 
-/// As [`scores`], the same numbers, where the variation of a point differs from its sample within `rectangle(point)` at
-/// most: only what changes is computed, if the model can do that ([`Predictor::variations`]). Points of a sample are
-/// to follow each other.
+/// Like [`scores`], with the same results, for variations that differ from their sample only within
+/// `rectangle(point)`: only what changes is computed, if the model supports that ([`Predictor::variations`]). Points
+/// of the same sample must be consecutive for that.
 ///
-/// They are evaluated in an order that suits the model. The run of each sample that its variations start from is not
-/// counted among the rows.
+/// The points are evaluated in an order that suits the model. The run of each unchanged sample is not counted among
+/// the rows.
 ///
 /// # Errors
 /// As [`scores`]; if a variation differs from its sample elsewhere.
@@ -157,10 +158,10 @@ pub fn scores_within<M: Predictor + ?Sized>(
         let base = task.x.select(&[of_sample[0].sample])?;
         let rectangles: Vec<Rectangle> = of_sample.iter().map(|point| rectangle(*point)).collect();
         let Some(variations) = task.model.variations(&base, &rectangles)? else {
-            // All samples have one shape: there are none for the others either.
+            // All samples have the same shape, so the model does not support this for the others either.
             return remaining(task, points, done, &vary, &mut take);
         };
-        // Evaluated by groups, taken in order.
+        // Points are evaluated group by group, but `take` receives them in order.
         let group = |at: usize| variations.group(at);
         let mut order: Vec<usize> = (0..of_sample.len()).collect();
         order.sort_by_key(|&at| group(at));
@@ -180,11 +181,12 @@ pub fn scores_within<M: Predictor + ?Sized>(
     task.run.step(done, points.len())
 }
 
-/// The inputs of some rows and the sample that each varies; `vary` makes a variation from the explained inputs of a point's
-/// sample ([`explained`]), several at a time.
+/// The inputs of some rows, and the sample that each row is a variation of; `vary` makes variations from the
+/// explained inputs of a point's sample ([`explained`]), several in parallel.
 ///
 /// # Errors
-/// Those of `vary`, of the first point with one; if the variations do not fit, or a point's sample is not one of `x`.
+/// The error of `vary` for the first point that has one; if the variations do not fit, or a point's sample is not one
+/// of `x`.
 pub fn side_by_side(
     x: &Inputs,
     points: &[Point],
@@ -195,7 +197,7 @@ pub fn side_by_side(
     rows(x, points, variations.into_iter().collect::<Result<_>>()?)
 }
 
-/// Scores the points behind the first `done`.
+/// Scores the points after the first `done`.
 fn remaining<M: Predictor + ?Sized>(
     task: &Task<'_, M>,
     points: &[Point],

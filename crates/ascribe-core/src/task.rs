@@ -1,4 +1,4 @@
-//! One call of a method: what its author works with.
+//! The context of one call of a method.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,40 +25,40 @@ pub struct Task<'a, M: ?Sized> {
     pub model: &'a M,
     /// The inputs.
     pub x: &'a Inputs,
-    /// The target, with `top1` replaced by classes.
+    /// The target, with `top1` resolved to classes.
     pub target: Target,
     /// How to run.
     pub run: &'a Run,
     cost: Mutex<Cost>,
 }
 
-/// What was computed for each sample of a batch.
+/// Results for each sample of a batch.
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// Score of each sample.
     pub scores: Vec<f64>,
-    /// One tensor per explained input, or whatever else was asked for.
+    /// One tensor per explained input, or per other requested value.
     pub values: Vec<Tensor>,
 }
 
 impl<'a, M: ?Sized> Task<'a, M> {
-    /// A task for a method or a metric; `target` is resolved ([`Target::resolve`]).
+    /// A task for a method or a metric; `target` must be resolved ([`Target::resolve`]).
     pub fn new(model: &'a M, x: &'a Inputs, target: Target, run: &'a Run) -> Self {
         Self { model, x, target, run, cost: Mutex::default() }
     }
 
-    /// Adds rows evaluated by means that the task does not see.
+    /// Adds the cost of rows that were evaluated without this task.
     pub fn count(&self, cost: Cost) {
         let mut sum = self.cost.lock().unwrap_or_else(PoisonError::into_inner);
         *sum = *sum + cost;
     }
 
-    /// Rows evaluated so far.
+    /// The number of rows evaluated so far.
     pub fn cost(&self) -> Cost {
         *self.cost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Positions of all samples.
+    /// The positions of all samples.
     ///
     /// # Errors
     /// Never for inputs made through [`Inputs`].
@@ -66,10 +66,10 @@ impl<'a, M: ?Sized> Task<'a, M> {
         Ok((0..self.x.batch()?).collect())
     }
 
-    /// The only explained input, which must be a batch of images, and their height and width.
+    /// The only explained input, which must be a batch of images, with its height and width.
     ///
     /// # Errors
-    /// If there are several explained inputs, or it is not of the shape `[N, C, H, W]`.
+    /// If there are several explained inputs, or the shape is not `[N, C, H, W]`.
     pub fn images(&self) -> Result<(&'a Tensor, [usize; 2])> {
         let mut explained = self.x.explained();
         let (Some(one), None) = (explained.next(), explained.next()) else {
@@ -82,11 +82,11 @@ impl<'a, M: ?Sized> Task<'a, M> {
         }
     }
 
-    /// Calls `part` on some samples at a time, as many as the run's batch budget allows, and joins what it returns along
-    /// the first axis.
+    /// Calls `part` on batches of samples, as large as the run's batch budget allows, and concatenates the results
+    /// along the first axis.
     ///
     /// # Errors
-    /// Those of `part`; if a score is not finite, or the run is cancelled.
+    /// Errors of `part`; if a score is not finite, or the run is cancelled.
     pub fn by_samples(&self, mut part: impl FnMut(&Inputs, &[usize]) -> Result<Gradient>) -> Result<Samples> {
         let samples = self.samples()?;
         let mut scores = Vec::with_capacity(samples.len());
@@ -110,10 +110,10 @@ impl<'a, M: ?Sized> Task<'a, M> {
         Ok(Samples { scores, values: values? })
     }
 
-    /// Adds gradients at inputs to a sum, and counts them; `samples` as in [`Differentiable::gradient`].
+    /// Adds gradients at inputs to a sum and counts the cost; `samples` as in [`Differentiable::gradient`].
     ///
     /// # Errors
-    /// Those of the model and the target, or if a score is not finite.
+    /// Errors of the model and the target, or if a score is not finite.
     pub fn add_to_sum(&self, sum: &mut dyn GradientSum, x: &Inputs, samples: &[usize]) -> Result<()> {
         self.count(Cost { forward: samples.len(), backward: samples.len() });
         finite_scores(&to_f64(&sum.add(x, &self.target, samples)?)?)
@@ -124,20 +124,24 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     /// The model's outputs.
     ///
     /// # Errors
-    /// Those of the model.
+    /// Errors of the model.
     pub fn predict(&self, x: &Inputs) -> Result<Outputs> {
         self.count(Cost { forward: x.batch()?, backward: 0 });
         self.model.predict(x)
     }
 
-    /// The target's score of each row; `samples` as in [`Target::score`]. Evaluates at most the run's batch
-    /// budget of rows at a time.
+    /// The target's score of each row; `samples` as in [`Target::score`]. Evaluates at most as many rows at a time as
+    /// the run's batch budget allows.
     ///
     /// # Errors
-    /// Those of the model and the target, or if a score is not finite.
+    /// Errors of the model and the target, or if a score is not finite.
     pub fn score(&self, x: &Inputs, samples: &[usize]) -> Result<Vec<f64>> {
-        let mut scores = Vec::with_capacity(samples.len());
         let rows: Vec<usize> = (0..x.batch()?).collect();
+        if rows.len() != samples.len() {
+            let problem = format!("are {} for {} rows", samples.len(), rows.len());
+            return Err(Error::invalid("samples", problem, "one for each row"));
+        }
+        let mut scores = Vec::with_capacity(samples.len());
         for chunk in rows.chunks(self.run.get_batch()) {
             let of = &samples[chunk[0]..chunk[0] + chunk.len()];
             let outputs = self.predict(&x.select(chunk)?)?;
@@ -148,10 +152,10 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     }
 
     /// The target's score of each variation; `x` and `rectangles` as in [`Variations::predict`], `samples` as in
-    /// [`Target::score`]. Evaluates all rows at once, and counts each as one.
+    /// [`Target::score`]. Evaluates all rows in one batch, and counts each as one evaluation.
     ///
     /// # Errors
-    /// Those of the model and the target, or if a score is not finite.
+    /// Errors of the model and the target, or if a score is not finite.
     pub fn score_variations(
         &self,
         variations: &dyn Variations,
@@ -171,15 +175,16 @@ impl<M: Differentiable + ?Sized> Task<'_, M> {
     /// Score and gradient of each sample.
     ///
     /// # Errors
-    /// Those of the model and the target; if a score is not finite, or the run is cancelled.
+    /// Errors of the model and the target; if a score is not finite, or the run is cancelled.
     pub fn gradients(&self) -> Result<Samples> {
         self.by_samples(|x, samples| self.gradient(x, samples))
     }
 
-    /// Score and gradient of each row. Evaluates all rows at once: see [`crate::sweep`] for more than fit.
+    /// Score and gradient of each row. Evaluates all rows in one batch; see [`crate::sweep`] for more rows than the
+    /// batch budget allows.
     ///
     /// # Errors
-    /// Those of the model and the target, or if a score is not finite.
+    /// Errors of the model and the target, or if a score is not finite.
     pub fn gradient(&self, x: &Inputs, samples: &[usize]) -> Result<Gradient> {
         let rows = samples.len();
         self.count(Cost { forward: rows, backward: rows });
@@ -188,7 +193,7 @@ impl<M: Differentiable + ?Sized> Task<'_, M> {
         Ok(gradient)
     }
 
-    /// Adds gradients at nodes of a line to its sum, all at once; the arguments are those of [`Line::add`].
+    /// Adds gradients at nodes of a line to its sum, in one batch; the arguments are those of [`Line::add`].
     ///
     /// # Errors
     /// As [`Task::gradient`].
@@ -199,7 +204,8 @@ impl<M: Differentiable + ?Sized> Task<'_, M> {
 }
 
 impl Task<'_, Graph> {
-    /// One walk of a composite over the canonical graph for every sample: the whole of most rule-based methods.
+    /// One walk of a composite over the canonical graph for every sample: the whole computation of most rule-based
+    /// methods.
     ///
     /// # Errors
     /// As [`Graph::propagate`]; if a score is not finite, or the run is cancelled.
@@ -211,7 +217,7 @@ impl Task<'_, Graph> {
         })
     }
 
-    /// [`Graph::propagate_to`] on the model's graph for some samples, counted.
+    /// [`Graph::propagate_to`] on the model's graph for some samples; counts the cost.
     ///
     /// # Errors
     /// As [`Graph::propagate_to`].
@@ -227,7 +233,7 @@ impl Task<'_, Graph> {
         self.model.propagate_to(x, &self.target, samples, composite, keep, wanted)
     }
 
-    /// [`Walk::run`] on a graph that computes the same as the model, counted.
+    /// [`Walk::run`] on a graph that computes the same function as the model; counts the cost.
     ///
     /// # Errors
     /// As [`Walk::run`].

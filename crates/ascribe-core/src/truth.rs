@@ -1,7 +1,7 @@
-//! What is known of a sample beside its label: where its objects are, and what an attribution of it should be.
+//! Ground truth of a sample beside its label: where its objects are, and what an attribution of it should be.
 //!
-//! A [`Truth`] has up to four parts, and a metric says which of them serve it ([`TruthKind`]): the boxes or the masks of the
-//! objects, an attribution that is known to be right, and how much weight people give to each place.
+//! A [`Truth`] has up to four parts, and a metric declares which of them it can use ([`TruthKind`]): the boxes of the
+//! objects, their masks, a known attribution, and human-annotated weights of each position.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::inputs::check_finite;
 use crate::target::to_f64;
 
-/// An object in a picture, in pixels of the attribution map.
+/// A bounding box of an object in an image, in pixels of the attribution map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Object {
     /// Its class.
     pub class: usize,
-    /// Left, top, right, bottom; the last two exclusive. May reach beyond the map.
+    /// Left, top, right, bottom; the last two exclusive. May extend beyond the map.
     #[serde(rename = "box")]
     pub bounds: [f64; 4],
     /// Whether the annotators marked it as difficult.
@@ -25,23 +25,23 @@ pub struct Object {
     pub difficult: bool,
 }
 
-/// The objects in one picture, by their boxes.
+/// The objects in one image, given by boxes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
     /// The objects.
     pub objects: Vec<Object>,
-    /// Width and height of one map pixel in pixels of the original picture.
+    /// Width and height of one map pixel in pixels of the original image.
     pub pixel: [f64; 2],
 }
 
 impl Scene {
-    /// A scene whose map has the picture's own resolution.
+    /// A scene whose map has the resolution of the image.
     pub fn new(objects: Vec<Object>) -> Self {
         Self { objects, pixel: [1.0, 1.0] }
     }
 
-    /// Distance in original pixels from the map pixel at (row, column) to the nearest pixel of any object of
-    /// this class; `None` if there is none.
+    /// Distance in original pixels from the map pixel at (row, column) to the nearest pixel of any object of this
+    /// class; `None` if there is no such object.
     pub fn distance(&self, class: usize, row: usize, column: usize) -> Option<f64> {
         let axis = |at: f64, low: f64, high: f64, scale: f64| {
             // Distances are between pixel centres; the last pixel of a box is at `high - 1`.
@@ -64,7 +64,8 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// A mask of this height and width; `inside` says of each pixel, row by row, whether it belongs to the object.
+    /// A mask of this height and width; `inside` says for each pixel, in row-major order, whether it belongs to the
+    /// object.
     ///
     /// # Errors
     /// If a side is 0, or there is not one value per pixel.
@@ -81,7 +82,7 @@ impl Mask {
         self.size
     }
 
-    /// Of each pixel, row by row, whether it belongs to the object.
+    /// Whether each pixel belongs to the object, in row-major order.
     pub fn inside(&self) -> &[bool] {
         &self.inside
     }
@@ -91,8 +92,8 @@ impl Mask {
         self.inside.iter().filter(|inside| **inside).count()
     }
 
-    /// Distance from the pixel at (row, column) to the nearest pixel of the object, between the pixels' centres; `pixel` is the
-    /// width and the height of a pixel. `None` if the object has no pixel.
+    /// Distance from the pixel at (row, column) to the nearest pixel of the object, measured between pixel centres;
+    /// `pixel` is the width and height of a pixel. `None` if the mask is empty.
     pub fn distance(&self, row: usize, column: usize, pixel: [f64; 2]) -> Option<f64> {
         let places = self.inside.iter().enumerate().filter(|(_, inside)| **inside);
         let distance = |(place, _): (usize, &bool)| {
@@ -103,10 +104,10 @@ impl Mask {
     }
 }
 
-/// An object in a picture by its mask.
+/// An object in an image, given by its mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Its class; `None` if the mask holds for whichever class is explained.
+    /// Its class; `None` if the mask applies to any class that is explained.
     pub class: Option<usize>,
     /// Its pixels.
     pub mask: Mask,
@@ -114,22 +115,22 @@ pub struct Region {
     pub difficult: bool,
 }
 
-/// The objects in one picture, by their masks.
+/// The objects in one image, given by masks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Masks {
-    /// The objects. An object whose every pixel was cropped away has an empty mask.
+    /// The objects. An object that was cropped away completely has an empty mask.
     pub regions: Vec<Region>,
-    /// Width and height of one map pixel in pixels of the original picture.
+    /// Width and height of one map pixel in pixels of the original image.
     pub pixel: [f64; 2],
 }
 
 impl Masks {
-    /// Masks that have the picture's own resolution.
+    /// Masks that have the resolution of the image.
     pub fn new(regions: Vec<Region>) -> Self {
         Self { regions, pixel: [1.0, 1.0] }
     }
 
-    /// The mask of the object of one class, at the picture's own resolution.
+    /// The mask of an object of one class, at the resolution of the image.
     pub fn of(class: usize, mask: Mask) -> Self {
         Self::new(vec![Region { class: Some(class), mask, difficult: false }])
     }
@@ -144,9 +145,9 @@ pub enum TruthKind {
     Boxes,
     /// The masks of the objects.
     Masks,
-    /// An attribution that is known to be right.
+    /// A known attribution.
     Attribution,
-    /// How much weight people give to each place.
+    /// Human-annotated weights of each position.
     Weights,
 }
 
@@ -162,13 +163,13 @@ impl fmt::Display for TruthKind {
 }
 
 impl TruthKind {
-    /// Some kinds in words, joined by "or" or "and".
+    /// The names of some kinds, joined by "or" or "and".
     pub fn join(kinds: &[Self], word: &str) -> String {
         kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(&format!(" {word} "))
     }
 }
 
-/// What is known of one sample.
+/// The ground truth of one sample.
 ///
 /// ```
 /// use ascribe_core::truth::{Mask, Masks, Truth, TruthKind};
@@ -205,14 +206,14 @@ impl Truth {
         Self { boxes: Some(boxes), ..self }
     }
 
-    /// Adds the masks of the objects. An object is to be given by its box or by its mask, not by both.
+    /// Adds the masks of the objects. An object should be given either by its box or by its mask, not by both.
     #[must_use]
     pub fn with_masks(self, masks: Masks) -> Self {
         Self { masks: Some(masks), ..self }
     }
 
-    /// Adds the attribution that is known to be right: real values, shaped like the attribution of the sample, without the batch
-    /// axis, or like its map, without the channels too.
+    /// Adds the known attribution: real values, shaped like the attribution of the sample without the batch axis, or
+    /// like its map, that is, without the channel axis too.
     ///
     /// # Errors
     /// If a value is not finite.
@@ -221,10 +222,10 @@ impl Truth {
         Ok(Self { attribution: Some(values), ..self })
     }
 
-    /// Adds how much weight people give to each place: values in [0, 1], shaped like the map of the sample.
+    /// Adds human-annotated weights of each position: values in [0, 1], shaped like the map of the sample.
     ///
     /// # Errors
-    /// If a value lies outside.
+    /// If a value is not in this range.
     pub fn with_weights(self, values: Tensor) -> Result<Self> {
         let all = to_f64(&values.to_dtype(DType::F64)?.flatten_all()?)?;
         if let Some(wrong) = all.iter().find(|value| !(0.0..=1.0).contains(*value)) {
@@ -248,12 +249,12 @@ impl Truth {
         self.attribution.as_ref()
     }
 
-    /// How much weight people give to each place.
+    /// Human-annotated weights of each position.
     pub fn weights(&self) -> Option<&Tensor> {
         self.weights.as_ref()
     }
 
-    /// What is known.
+    /// The kinds of ground truth that are known.
     pub fn kinds(&self) -> Vec<TruthKind> {
         let parts = [
             (TruthKind::Boxes, self.boxes.is_some()),
@@ -264,11 +265,11 @@ impl Truth {
         parts.into_iter().filter(|(_, known)| *known).map(|(kind, _)| kind).collect()
     }
 
-    /// Checks that what is known has the shape of an attribution: of one sample, without the batch axis, so `[C, H, W]` for a
-    /// picture. Boxes have no shape.
+    /// Checks that the ground truth has the shape of an attribution of one sample without the batch axis, that is,
+    /// `[C, H, W]` for an image. Boxes have no shape.
     ///
     /// # Errors
-    /// Names the part and both shapes.
+    /// If a shape differs; the error names the part and both shapes.
     pub fn check_shape(&self, attribution: &[usize]) -> Result<()> {
         let map = match attribution {
             [one] => std::slice::from_ref(one),
@@ -302,8 +303,8 @@ impl Truth {
         all.filter(move |region| region.class.is_none_or(|own| own == class))
     }
 
-    /// Distance in original pixels from the map pixel at (row, column) to the nearest pixel of any object of this class, by its
-    /// box or by its mask; `None` if there is none.
+    /// Distance in original pixels from the map pixel at (row, column) to the nearest pixel of any object of this
+    /// class, given by its box or its mask; `None` if there is no such object.
     pub fn distance(&self, class: usize, row: usize, column: usize) -> Option<f64> {
         let pixel = self.masks.as_ref().map_or([1.0; 2], |masks| masks.pixel);
         let by_box = self.boxes.as_ref().and_then(|scene| scene.distance(class, row, column));
@@ -311,13 +312,13 @@ impl Truth {
         by_mask.chain(by_box).min_by(f64::total_cmp)
     }
 
-    /// Whether all objects of a class are marked as difficult (or there is none).
+    /// Whether all objects of a class are marked as difficult, or there are none.
     pub fn all_difficult(&self, class: usize) -> bool {
         let boxes = self.boxes.iter().flat_map(|scene| &scene.objects).filter(|object| object.class == class);
         boxes.map(|object| object.difficult).chain(self.regions(class).map(|r| r.difficult)).all(|d| d)
     }
 
-    /// The classes of the objects, without repeats, in order of appearance, those of boxes first.
+    /// The distinct classes of the objects in order of appearance, starting with those of boxes.
     pub fn classes(&self) -> Vec<usize> {
         let boxes = self.boxes.iter().flat_map(|scene| &scene.objects).map(|object| object.class);
         let masks = self.masks.iter().flat_map(|masks| &masks.regions).filter_map(|region| region.class);
@@ -342,7 +343,7 @@ mod tests {
         Scene::new(vec![object(1, [10.0, 10.0, 20.0, 20.0], false), object(2, [0.0, 0.0, 5.0, 5.0], true)])
     }
 
-    /// The same scene by masks of 24 × 30 pixels.
+    /// The same scene, given by masks of 24 × 30 pixels.
     fn masks() -> Masks {
         let region = |object: &Object| {
             let [left, top, right, bottom] = object.bounds.map(|b| b as usize);
@@ -390,7 +391,7 @@ mod tests {
         let truth = Truth::from(all);
         assert_eq!(truth.distance(5, 15, 15), Some(0.0));
         assert!(truth.classes().is_empty() && !truth.all_difficult(5));
-        // Boxes and masks of the same picture are looked at together.
+        // Boxes and masks of the same image are used together.
         let both = truth.with_boxes(scene());
         assert_eq!((both.distance(2, 0, 0), both.classes()), (Some(0.0), vec![1, 2]));
     }

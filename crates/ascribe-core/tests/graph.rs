@@ -94,7 +94,7 @@ fn failing_operators_are_named() {
     assert!(message.starts_with("node 'head' (Linear): input: has shape [1, 4]"), "{message}");
 }
 
-/// ReLU that counts its forward runs.
+/// A ReLU that counts its forward passes.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -145,7 +145,7 @@ fn only_descendants_are_recomputed() {
     assert_eq!(seen(), [0, 1, 1, 0]);
     graph.forward_from(&trace, &[]).unwrap();
     assert_eq!(seen(), [0, 0, 0, 0]);
-    // A run that keeps nothing computes the same.
+    // A run that keeps no values gives the same result.
     assert!(same(graph.predict(&x).unwrap().primary(), trace.outputs(&graph).unwrap().primary()));
 }
 
@@ -231,7 +231,7 @@ fn the_tail_freezes_what_skips_the_cut() {
     let in_tail = tail.predict(&inner.with_explained(vec![moved.clone()]).unwrap()).unwrap();
     let in_whole = graph.forward_from(&trace, &[(conv2, moved)]).unwrap();
     assert!(same(in_tail.primary(), in_whole.outputs(&graph).unwrap().primary()));
-    // The skip decides: with relu1 at zero the tail gives something else.
+    // The skip connection matters: with relu1 at zero the tail gives a different result.
     let relu1 = trace.value(graph.find("relu1").unwrap()).unwrap();
     let other = Inputs::named([
         ("conv2", trace.value(conv2).unwrap().clone()),
@@ -257,7 +257,7 @@ fn the_gradient_of_a_neuron_is_that_of_the_head() {
     let numeric = (at(1.0) - at(-1.0)) / (2.0 * step);
     let analytic = numbers(&(&gradient.values[0] * direction).unwrap()).iter().sum::<f64>();
     assert!((numeric - analytic).abs() < 1e-6, "{numeric} {analytic}");
-    // A neuron of a 3×3 convolution on a 3×3 convolution sees 5×5 pixels.
+    // A neuron of a 3×3 convolution after a 3×3 convolution depends on 5×5 pixels.
     let seen = numbers(&gradient.values[0]).iter().filter(|v| **v != 0.0).count();
     assert!(seen > 0 && seen <= 3 * 5 * 5);
 }
@@ -301,7 +301,7 @@ fn several_inputs_in_any_order() {
     assert_eq!(gradient.values.len(), 1);
     assert_eq!(gradient.values[0].dims(), [2, 6]);
 
-    // The score is linear in the picture.
+    // The score is linear in the image.
     let total = (&gradient.values[0] * &picture).unwrap().sum(1).unwrap();
     assert!(distance(&total, &gradient.scores) < 1e-12);
 

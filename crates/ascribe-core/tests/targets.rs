@@ -1,4 +1,4 @@
-//! Targets, baselines and models that are not graphs.
+//! Tests of targets, of baselines, and of models that are not graphs.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn probabilities(row: [f64; 3]) -> [f64; 3] {
     row.map(|v| v.exp() / total)
 }
 
-/// Scores and seeds against what they should be.
+/// Compares scores and seeds with the expected ones.
 fn check(target: &Target, scores: [f64; 2], seeds: [[f64; 3]; 2]) {
     let (found, grads) = target.seed(&outputs(), &[0, 1]).unwrap();
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
@@ -136,7 +136,7 @@ fn baselines() {
     for random in [uniform, Baseline::Gaussian { std: 0.1 }] {
         assert!(same(&of(&random), &of(&random)), "the seed decides");
         assert!(!same(&of(&random), &random.reference(&x, 0, 10).unwrap()));
-        // A sample's reference does not depend on the batch it is part of.
+        // The reference of a sample does not depend on the batch that contains it.
         let second = x.narrow(0, 1, 1).unwrap().contiguous().unwrap();
         let alone = random.reference(&second, 0, 9).unwrap();
         assert!(same(&of(&random).narrow(0, 1, 1).unwrap().contiguous().unwrap(), &alone));
@@ -177,7 +177,7 @@ fn blurring_as_scipy() {
     let x = Tensor::new(&BLUR_IN, &Device::Cpu).unwrap().reshape((1, 1, 3, 4)).unwrap();
     let golden = Tensor::new(&BLUR_OUT, &Device::Cpu).unwrap().reshape((1, 1, 3, 4)).unwrap();
     assert!(distance(&blur(&x, 0.8).unwrap(), &golden) < 1e-12);
-    // A constant picture stays, however wide the blur.
+    // A constant image is unchanged for any width of the blur.
     let flat = Tensor::full(0.7, (1, 2, 3, 5), &Device::Cpu).unwrap();
     assert!(distance(&blur(&flat, 20.0).unwrap(), &flat) < 1e-12);
     assert!(blur(&Tensor::full(0.7, (1, 5), &Device::Cpu).unwrap(), 1.0).is_err());

@@ -1,12 +1,12 @@
 //! DeconvNet: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", §2.1.
 //!
-//! The backward walk of the gradient, but a ReLU y = max(x, 0) rectifies the signal instead of gating it:
+//! The backward walk of the gradient, except that a ReLU y = max(x, 0) rectifies the signal instead of gating it:
 //!
 //! R_x = max(R_y, 0)
 //!
-//! Convolutions pass the signal through their transpose, max-pooling through its switches (all of it to the first
-//! maximum of each window). The ReLU may be written as ReLU, Clip(0, ·) or Max(x, 0); other activations have no
-//! definition here and are an error: guided backpropagation takes them.
+//! Convolutions pass the signal through their transpose, max-pooling through its switches (to the first maximum of
+//! each window). The ReLU may be written as ReLU, Clip(0, ·) or Max(x, 0). Other activations are an error, since the
+//! method is not defined for them; guided backpropagation supports them.
 //!
 //! Cost: one evaluation and one backward walk.
 
@@ -19,19 +19,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::rectifier::is_relu;
 
-/// Configuration of DeconvNet: there is nothing to set. The attribution has the input's shape.
+/// Configuration of DeconvNet, which has no settings. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeconvNet {}
 
 impl DeconvNet {
-    /// The rules.
+    /// The rules of the method.
     pub fn composite() -> Composite {
         Composite::gradient().on(Kind::Activation, Rectified)
     }
 }
 
-/// The positive part of the signal, ungated.
+/// Passes the positive part of the signal, without the gate of the forward pass.
 #[derive(Clone, Copy, Debug)]
 struct Rectified;
 
@@ -105,7 +105,8 @@ mod tests {
         let x = Inputs::single(Tensor::new(&[[1_f64]], &Device::Cpu)?)?;
         let found =
             DeconvNet::default().explain(&graph(Pointwise::Relu)?, &x, &Target::Class(0), &Run::new())?;
-        // Signals (1, 1, −1): the second unit is closed but passes, the third is negative and stops.
+        // Signals (1, 1, −1): the second unit is closed but passes its signal, the third signal is negative and
+        // stops.
         assert_eq!(found.values().to_vec2::<f64>()?, [[1.0 - 1.0]]);
         let relu6 = Pointwise::Clip { low: Some(0.0), high: Some(6.0) };
         assert!(DeconvNet::default().explain(&graph(relu6)?, &x, &Target::Class(0), &Run::new()).is_ok());

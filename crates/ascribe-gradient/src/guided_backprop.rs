@@ -1,12 +1,13 @@
 //! Guided backpropagation: Springenberg, Dosovitskiy, Brox & Riedmiller 2015, "Striving for Simplicity: The All
 //! Convolutional Net", §3.4.
 //!
-//! The backward walk of the gradient, but at every ReLU y = max(x, 0) only positive signals pass:
+//! The backward walk of the gradient, except that only positive signals pass a ReLU y = max(x, 0):
 //!
 //! R_x = max(R_y, 0) · [x > 0]
 //!
-//! Here at every rectifier f, leaky and smooth ones too: R_x = max(R_y, 0) · f′(x). Other activations (sigmoid and
-//! tanh, also as gates) pass their true gradient; max-pooling passes the signal to its maximum.
+//! This implementation does the same at every rectifier f, including leaky and smooth ones: R_x = max(R_y, 0) ·
+//! f′(x). Other activations (sigmoid and tanh, also as gates) pass their true gradient; max-pooling passes the signal
+//! to its maximum.
 //!
 //! The map hardly depends on the upper layers or on the class (Adebayo et al. 2018; Nie et al. 2018): it shows
 //! structure of the input that the lower layers detect.
@@ -24,13 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::rectifier::is_rectifier;
 
-/// Configuration of guided backpropagation: there is nothing to set. The attribution has the input's shape.
+/// Configuration of guided backpropagation, which has no settings. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuidedBackprop {}
 
 impl GuidedBackprop {
-    /// The rules.
+    /// The rules of the method.
     pub fn composite() -> Composite {
         Composite::gradient().with(Selector::Where(Arc::new(is_rectifier)), Guided)
     }
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn negative_signals_and_closed_gates_stop() -> Result<()> {
         let relu = graph(|b, h| b.op("a", Pointwise::Relu, &[h]))?;
-        // At x = 1 the first and the third unit are open, the third has a negative signal.
+        // At x = 1 the first and the third unit are open; the third has a negative signal.
         assert_eq!(guided(&relu, 1.0)?, 1.0);
         assert_eq!(guided(&relu, -1.0)?, -1.0);
         let maximum = graph(|b, h| {

@@ -7,7 +7,7 @@
 use ascribe_core::{Card, Configured, Differentiable, Explainer, Family, Found, Result, Task, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Configuration of input × gradient: there is nothing to set. The attribution has the input's shape.
+/// Configuration of input × gradient, which has no settings. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InputXGradient {}

@@ -1,17 +1,18 @@
 //! Integrated gradients: Sundararajan, Taly & Yan 2017, "Axiomatic Attribution for Deep Networks", eqs. 1 and 3.
 //!
-//! The gradient, averaged along the straight line from a baseline x′ to the input, times the way:
+//! The gradient, averaged along the straight line from a baseline x′ to the input, times the difference x − x′:
 //!
 //! A = (x − x′) ⊙ ∫₀¹ ∇S(x′ + α(x − x′)) dα ≈ (x − x′) ⊙ Σ_i w_i ∇S(x′ + α_i (x − x′))
 //!
-//! *Completeness*: the attribution sums to S(x) − S(x′), up to the error of the quadrature, which is reported as
-//! the completeness gap. It is known for every part of the line, since the part's gradients have to account for the change of the
-//! score between its ends: where the gap of the whole is more than `tolerance` times |S(x) − S(x′)|, the parts that miss most are
-//! cut in two, with `steps` points each, until it is not or the line has `max_steps` points. Without a tolerance there are
-//! `steps` points. A gap of more than 5 % is a warning. A baseline that is a distribution of R references is averaged over.
+//! *Completeness*: the attribution sums to S(x) − S(x′), up to the quadrature error, which is reported as the
+//! completeness gap. The gap is known for every part of the line, since the gradients along a part must account for
+//! the change of the score between its ends. If the total gap is more than `tolerance` times |S(x) − S(x′)|, the
+//! parts with the largest gaps are bisected, with `steps` points for each half, until the gap is small enough or the
+//! line has `max_steps` points. Without a tolerance there are `steps` points. A gap of more than 5 % is a warning. If
+//! the baseline is a distribution of R references, the result is the average over them.
 //!
-//! Cost: R · steps evaluations and backward walks, and 1 + R evaluations for the gap; what a tolerance asks for beyond is at
-//! most that of twice `max_steps` points.
+//! Cost: R · steps evaluations and backward walks, and 1 + R evaluations for the gap; refinement for a tolerance adds
+//! at most the cost of twice `max_steps` points.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +26,8 @@ use crate::path::{Integrator, Quadrature, References, Straight};
 
 /// Configuration of integrated gradients. The attribution has the input's shape.
 ///
-/// The paper uses the right Riemann sum with 20 to 300 steps; the defaults are Gauss–Legendre and 50 steps, refined until the
-/// gap is at most 1 %.
+/// The paper uses the right Riemann sum with 20 to 300 steps. The defaults are Gauss–Legendre quadrature and 50
+/// steps, refined until the gap is at most 1 %.
 ///
 /// ```
 /// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
@@ -42,17 +43,18 @@ use crate::path::{Integrator, Quadrature, References, Straight};
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntegratedGradients {
-    /// Where on the line the gradient is evaluated, and with which weights.
+    /// The points on the line at which the gradient is evaluated, and their weights.
     pub quadrature: Quadrature,
-    /// Number of points on the line; with a tolerance, the number that is tried first.
+    /// Number of points on the line; with a tolerance, the initial number.
     pub steps: usize,
     /// The baseline x′.
     pub baseline: Baseline,
-    /// Baselines of some inputs, by name, where they differ from `baseline`.
+    /// Baselines of single inputs, by name, if they differ from `baseline`.
     pub baselines: BTreeMap<String, Baseline>,
-    /// Whether to multiply by x − x′; otherwise the result is the averaged gradient, which is not complete.
+    /// Whether to multiply by x − x′; otherwise the result is the averaged gradient, which does not satisfy
+    /// completeness.
     pub multiply_by_inputs: bool,
-    /// Largest completeness gap wanted, as a fraction of |S(x) − S(x′)|; `None` for exactly `steps` points.
+    /// Largest acceptable completeness gap, as a fraction of |S(x) − S(x′)|; `None` for exactly `steps` points.
     #[setters(into)]
     pub tolerance: Option<f64>,
     /// Number of points on the line at which refinement stops.
@@ -74,7 +76,7 @@ impl Default for IntegratedGradients {
 }
 
 impl IntegratedGradients {
-    /// With exactly this many points, whatever the gap: for comparisons.
+    /// Uses exactly this number of points, whatever the gap is: for comparisons.
     pub fn exactly(steps: usize) -> Self {
         Self { steps, tolerance: None, ..Self::default() }
     }
@@ -84,7 +86,7 @@ impl IntegratedGradients {
         Integrator { quadrature, steps, tolerance, max_steps }
     }
 
-    /// Sets the baseline of one input, where there are several.
+    /// Sets the baseline of one input, if there are several.
     pub fn baseline_of(mut self, input: impl Into<String>, baseline: Baseline) -> Self {
         self.baselines.insert(input.into(), baseline);
         self
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn quadratic_is_exact_and_averages_references() -> Result<()> {
-        // S = x²: A = x² − x′², exactly so with the middle rule.
+        // S = x²: A = x² − x′², which the midpoint rule gives exactly.
         let model = Autograd::new(|x: &Tensor| x.sqr());
         let method = IntegratedGradients::exactly(3).quadrature(Quadrature::RiemannMiddle);
         let x = input(&[[3.0], [-1.0]])?;
@@ -174,7 +176,7 @@ mod tests {
             .steps(4)
             .tolerance(1e-3)
             .max_steps(4096);
-        // At x = 1 the line ends at the kink: only the last point is beyond it. At 0.5 every point counts.
+        // The gradient is zero beyond x = 1, which the line to 0.5 does not reach.
         let x = input(&[[3.3], [0.5]])?;
         let found = method.explain(&model, &x, &Target::Class(0), &Run::new())?;
         for (value, expected) in values(&found)?.iter().zip([1.0, 0.5]) {
@@ -197,7 +199,7 @@ mod tests {
         let warnings = |method: IntegratedGradients| -> Result<Vec<String>> {
             Ok(method.explain(&model, &x, &Target::Class(0), &Run::new())?.provenance.warnings)
         };
-        // Three of ten points lie before the kink at 1 / 3.3: 0.99 instead of 1. One of two: 1.65.
+        // Three of ten points are before the kink at 1 / 3.3: 0.99 instead of 1. With two points it is one: 1.65.
         let middle = |steps| IntegratedGradients::exactly(steps).quadrature(Quadrature::RiemannMiddle);
         assert!(warnings(middle(10))?.is_empty());
         let alone = warnings(middle(2))?;

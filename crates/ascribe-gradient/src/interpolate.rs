@@ -4,12 +4,12 @@ use ascribe_core::ops::{Backend, Coordinates, Operator, Resize, ResizeMode, Resi
 use ascribe_core::{Error, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// How a map is brought to another resolution, without antialiasing.
+/// How a map is resized, without antialiasing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
-    /// Weighted mean of the neighbours, pixel centres at half-integers (PyTorch's `align_corners=false`); linear
-    /// in one dimension.
+    /// Bilinear interpolation with pixel centres at half-integers (PyTorch's `align_corners=false`); linear in one
+    /// dimension.
     #[default]
     Bilinear,
     /// The value at ⌊i · old / new⌋ (PyTorch's `nearest`).
@@ -17,7 +17,7 @@ pub enum Interpolation {
 }
 
 impl Interpolation {
-    /// Resizes `[N, C, …]` to these sides.
+    /// Resizes `[N, C, …]` to these sizes of the axes after the channels.
     pub(crate) fn resize(self, map: &Tensor, sides: &[usize], backend: Backend) -> Result<Tensor> {
         if map.rank() != sides.len() + 2 {
             return Err(Error::invalid(

@@ -1,6 +1,6 @@
 //! Gradient and rule-based attribution methods of Ascribe: one file per method.
 //!
-//! Every method here is one backward walk over a graph, or several, added up:
+//! Every method of this crate consists of one or several backward walks over a graph, whose results are added up:
 //!
 //! | method | signal at a node |
 //! | --- | --- |
@@ -45,7 +45,7 @@ pub use saliency::Saliency;
 
 use ascribe_core::Entry;
 
-/// The methods of this crate, in the order in which they are shown.
+/// The methods of this crate, in the order in which they are listed.
 pub const METHODS: &[Entry] = &[
     Entry::gradient::<Saliency>(),
     Entry::gradient::<InputXGradient>(),

@@ -3,14 +3,14 @@
 use ascribe_core::{Error, Inputs, Result, Tensor, config, random, sweep, to_f64};
 use serde::{Deserialize, Serialize};
 
-/// What σ is measured in.
+/// The unit of σ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoiseUnit {
     /// The range x_max − x_min of each sample, for each explained input.
     #[default]
     Range,
-    /// The input's own unit.
+    /// Absolute, in units of the input.
     Absolute,
 }
 
@@ -22,13 +22,14 @@ pub struct Noise {
     pub samples: usize,
     /// Standard deviation σ.
     pub sigma: f64,
-    /// What σ is measured in.
+    /// The unit of σ.
     pub unit: NoiseUnit,
-    /// Whether the standard error of each value is estimated. This needs every single attribution: without it, `smooth-grad` of
-    /// saliency uses a cheaper sum of gradients, if the model has one ([`ascribe_core::Differentiable::gradient_sum`]).
+    /// Whether the standard error of each value is estimated. This requires every single attribution; without it,
+    /// `smooth-grad` of saliency uses a cheaper sum of gradients, if the model supports it
+    /// ([`ascribe_core::Differentiable::gradient_sum`]).
     pub spread: bool,
-    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample. In a configuration it is written
-    /// as `{ "shape": […], "values": […] }`; records do not contain it.
+    /// Noise to use instead of random draws: `[n, …]`, one row per copy, shaped like a sample. In a configuration it
+    /// is written as `{ "shape": […], "values": […] }`; provenance records do not contain it.
     #[serde(skip_serializing, deserialize_with = "config::optional_tensor")]
     pub given: Option<Tensor>,
 }
@@ -54,7 +55,7 @@ impl Noise {
         }
     }
 
-    /// The noisy copies of some points, drawn in parallel, and the sample of each.
+    /// The noisy copies of some points, drawn in parallel, and the sample of each copy.
     pub(crate) fn copies(
         &self,
         x: &Inputs,
@@ -67,7 +68,7 @@ impl Noise {
         })
     }
 
-    /// Noisy copy number `draw` of one sample's explained inputs, with a standard deviation for each.
+    /// Noisy copy `draw` of one sample's explained inputs, with one standard deviation for each input.
     fn copy<'a>(
         &self,
         one: &[Tensor],

@@ -10,7 +10,7 @@
 //!
 //! g_i is signed. σ is a fraction of the sample's range x_max − x_min (10 % to 20 % in Smilkov et al.), or absolute.
 //! Draw i is the same for every sample of a batch and does not depend on the number of draws. The spread is the
-//! standard error of the estimate: s/√n of g or g², and √((m₄ − m₂²)/n) for the variance.
+//! standard error of the estimate: s/√n for the mean of g or g², and √((m₄ − m₂²)/n) for the variance.
 //!
 //! Cost: n times that of the wrapped method, and one evaluation.
 
@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::Saliency;
 use crate::noise::{Noise, NoiseUnit};
 
-/// What is computed from the attributions of the noisy copies.
+/// The statistic of the attributions of the noisy copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statistic {
@@ -48,7 +48,7 @@ pub enum Statistic {
 pub struct NoiseTunnel<E> {
     /// The explainer.
     pub explainer: E,
-    /// What is computed from its attributions.
+    /// The statistic of its attributions.
     pub statistic: Statistic,
     /// The noise.
     pub noise: Noise,
@@ -85,7 +85,7 @@ impl<E> NoiseTunnel<E> {
         Self { noise: Noise { sigma: fraction, unit: NoiseUnit::Range, ..self.noise }, ..self }
     }
 
-    /// Sets σ in the input's own unit.
+    /// Sets σ as an absolute value, in units of the input.
     pub fn absolute_sigma(self, sigma: f64) -> Self {
         Self { noise: Noise { sigma, unit: NoiseUnit::Absolute, ..self.noise }, ..self }
     }
@@ -95,7 +95,7 @@ impl<E> NoiseTunnel<E> {
         Self { noise: Noise { spread, ..self.noise }, ..self }
     }
 
-    /// Adds these rows to every sample, one after the other, instead of random draws.
+    /// Uses these rows instead of random draws: each row is added to every sample.
     ///
     /// # Errors
     /// If there are no rows.
@@ -134,7 +134,7 @@ impl Statistic {
     }
 }
 
-/// What the three methods have in common.
+/// The parts of the card that the three methods share.
 const NOISE: Card = Card { domain: Domain::Any, ..Card::gradient(Family::PostProcessing).with_method() };
 
 pub(crate) const SMOOTH_GRAD: Card = Card {
@@ -170,7 +170,7 @@ pub(crate) const VAR_GRAD: Card = Card {
     ..NOISE
 };
 
-/// Builds the method with this statistic around the explainer that its configuration names, saliency by default.
+/// Builds the method with this statistic; it wraps the explainer that the configuration names, saliency by default.
 fn build(given: &Value, registry: &Registry<'_>, statistic: Statistic) -> Result<Boxed<Graph>> {
     let id = statistic.card().id;
     let (explainer, fields) = registry.wrapped(id, given, Saliency::CARD.id)?;
@@ -212,7 +212,7 @@ impl<E: Method> Method for NoiseTunnel<E> {
         self.explainer.score()
     }
 
-    /// A mean of relative maps is relative. For squares and variances the value zero is meaningful.
+    /// The mean of relative maps is relative. In maps of squares and variances, the value zero has a meaning.
     fn is_relative(&self) -> bool {
         self.statistic == Statistic::Mean && self.explainer.is_relative()
     }
@@ -234,7 +234,7 @@ impl<E: Method> Method for NoiseTunnel<E> {
 }
 
 impl<E: Method> NoiseTunnel<E> {
-    /// The mean where the model sums gradients for less than one by one; `None` elsewhere.
+    /// The mean, if the model can sum gradients at a lower cost than one by one; `None` otherwise.
     fn summed<M: Predictor + ?Sized>(&self, task: &Task<'_, M>, sigmas: &[Vec<f64>]) -> Result<Option<Found>>
     where
         E: Explainer<M>,
@@ -243,7 +243,7 @@ impl<E: Method> NoiseTunnel<E> {
         let (total, mut done) = (samples.len() * self.noise.samples, 0);
         let mut columns: Vec<Vec<Tensor>> = Vec::new();
         for sample in samples {
-            // Samples have one shape: the first decides for all.
+            // All samples have the same shape, so the first one decides for all.
             let one = task.x.select(&[sample])?;
             let Some(mut sum) = self.explainer.gradient_sum(task.model, &one)? else { return Ok(None) };
             for chunk in sweep::every(&[sample], self.noise.samples).chunks(task.run.get_batch()) {
@@ -262,14 +262,14 @@ impl<E: Method> NoiseTunnel<E> {
         Ok(Some(Found { values: joined(&columns)?, ..Found::default() }))
     }
 
-    /// The statistic from attributions one by one.
+    /// The statistic, computed from the single attributions.
     fn collected<M: Predictor + ?Sized>(&self, task: &Task<'_, M>, sigmas: &[Vec<f64>]) -> Result<Found>
     where
         E: Explainer<M>,
     {
         let (run, inner) = (task.run, task.run.quiet());
         let all = sweep::every(&task.samples()?, self.noise.samples);
-        // Per part of the attribution, the rows of the samples that are done.
+        // For each tensor of the attribution, the rows of the samples that are done.
         let mut values: Vec<Vec<Tensor>> = Vec::new();
         let mut spread: Vec<Vec<Tensor>> = Vec::new();
         let mut moments: Vec<Moments> = Vec::new();
@@ -304,7 +304,7 @@ impl<E: Method> NoiseTunnel<E> {
     }
 }
 
-/// The rows of each column as one tensor.
+/// Concatenates the rows of each column.
 fn joined(columns: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
     columns.iter().map(|rows| Ok(Tensor::cat(rows, 0)?)).collect()
 }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn statistics_of_given_noise() -> Result<()> {
-        // S = ½ Σ x², so that g = x + ε.
+        // S = ½ Σ x², so the gradient at a noisy copy is g = x + ε.
         let model = Autograd::new(|x: &Tensor| x.sqr()?.sum_keepdim(1)? * 0.5);
         let noise = Tensor::new(&[[1_f64, 0.0], [-2.0, 3.0], [4.0, 0.0]], &Device::Cpu)?;
         let explain = |method: NoiseTunnel<Saliency>| {

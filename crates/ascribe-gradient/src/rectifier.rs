@@ -1,9 +1,9 @@
-//! Finds the nodes that are rectifiers, for all operators that can express them.
+//! Finds rectifiers among the nodes, for all operators that can express them.
 
 use ascribe_core::ops::{Binary, Op, Pointwise};
 use ascribe_core::{DType, Graph, NodeId};
 
-/// Whether a node is `max(x, 0)`, possibly cut off above: ReLU, `Clip(0, ·)`, `Max(x, 0)`.
+/// Whether a node is `max(x, 0)`, possibly clipped from above: ReLU, `Clip(0, ·)`, `Max(x, 0)`.
 pub(crate) fn is_relu(graph: &Graph, id: NodeId) -> bool {
     match graph.node(id).op() {
         Some(Op::Pointwise(Pointwise::Relu)) => true,
@@ -13,8 +13,8 @@ pub(crate) fn is_relu(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-/// Whether a node passes positive values (nearly) unchanged and damps negative ones: those of [`is_relu`], the
-/// leaky and the smooth ones ([`Pointwise::is_rectifier`]), and `PRelu`.
+/// Whether a node passes positive values (nearly) unchanged and attenuates negative ones: those of [`is_relu`], leaky
+/// and smooth rectifiers ([`Pointwise::is_rectifier`]), and `PRelu`.
 pub(crate) fn is_rectifier(graph: &Graph, id: NodeId) -> bool {
     match graph.node(id).op() {
         Some(Op::Pointwise(f)) => f.is_rectifier(),

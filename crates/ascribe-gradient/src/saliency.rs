@@ -5,7 +5,7 @@
 //!
 //! A = ∂S/∂x
 //!
-//! The paper's map M_ij = max_c |∂S/∂x_cij| is `abs` here and the maximum over channels at display
+//! The paper's map M_ij = max_c |∂S/∂x_cij| is obtained by `abs` and the maximum over channels for display
 //! ([`ascribe_core::Reduction::MaxAbs`]).
 //!
 //! Cost: one evaluation and one backward walk.
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Saliency {
-    /// Whether to return magnitudes |∂S/∂x| instead of the signed gradient.
+    /// Whether to return absolute values |∂S/∂x| instead of the signed gradient.
     pub abs: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The axioms that methods promise, on random networks in f64.
+//! Checks the axioms that methods guarantee, on random networks in f64.
 
 use ascribe_core::ops::{Binary, Linear, Pointwise};
 use ascribe_core::{
@@ -19,7 +19,7 @@ fn explain(method: &dyn Explainer<Graph>, graph: &Graph, x: &Inputs, target: &Ta
     method.explain(graph, x, target, &Run::new())
 }
 
-/// Methods that depend on the function alone, not on how it is written down.
+/// Methods that depend only on the function, not on how it is expressed as a graph.
 fn functional() -> Vec<Boxed> {
     vec![
         Box::new(Saliency::default()),
@@ -171,8 +171,7 @@ proptest! {
 
     #[test]
     fn zero_bias_conserves_with_biases(seed in any::<u64>()) {
-        // Where a bias opens a gate that no input does, there is nobody to give the relevance to: choose a network
-        // without gates.
+        // Where a bias alone opens a gate, no input can receive the relevance: this test uses networks without gates.
         let graph = Net::draw(seed, Kind { nonlinear: false, ..Kind::default() })?.graph(Style::Plain)?;
         let method = Lrp::default().composite(LrpComposite::Epsilon).epsilon(1e-13).stabiliser(1e-13).bias(Bias::Zero);
         let found = explain(&method, &graph, &inputs(seed, 1)?, &Target::Class(1))?;
@@ -245,7 +244,7 @@ fn every_method_at_a_layer_and_of_a_neuron() -> Result<()> {
             let found = explain_at(&*method, &graph, &x, &target, &neuron, &Run::new())?;
             assert_eq!(found.values().dims()[2..], SIDES[1..], "{}", method.id());
         }
-        // A layer that everything goes through, so that its integrated gradients are complete, too.
+        // A layer that all paths go through, so that its integrated gradients are complete, too.
         let method = IntegratedGradients::exactly(400).quadrature(Quadrature::RiemannMiddle);
         let gaps = explain_at(&method, &graph, &x, &target, &layer, &Run::new())?.provenance.completeness_gap;
         assert!(gaps.unwrap_or_default().iter().all(|gap| gap.abs() < 0.05));
@@ -291,7 +290,7 @@ fn a_flat_function_that_rose() -> Result<()> {
     let of = |method: &dyn Explainer<Graph>| flat(explain(method, &graph, &x, &Target::Class(0))?.values());
     assert_eq!(of(&Saliency::default())?, [0.0]);
     assert_eq!(of(&InputXGradient::default())?, [0.0]);
-    // Half of an even number of steps is in front of the kink.
+    // Half of an even number of steps is before the kink.
     let even = IntegratedGradients::exactly(50).quadrature(Quadrature::RiemannMiddle);
     assert!((of(&even)?[0] - 1.0).abs() < 1e-12);
     assert!((of(&IntegratedGradients::default())?[0] - 1.0).abs() < 1e-12);

@@ -1,9 +1,9 @@
-//! What the golden networks say that no golden case does.
+//! Checks of the golden networks that are not golden cases.
 
 use ascribe_core::DType;
 use ascribe_testing::golden::{Failure, Network};
 
-/// The layer that Grad-CAM picks by itself is the activation before the last pooling.
+/// The layer that Grad-CAM selects by default is the activation before the last pooling.
 #[test]
 fn grad_cam_finds_the_layer() -> Result<(), Failure> {
     for (name, node) in [

@@ -1,4 +1,4 @@
-//! Rules in compiled plans (f32) against the walk from node to node in double precision.
+//! Compares rules in compiled plans (f32) with node-by-node execution in double precision.
 
 use ascribe_core::ops::Backend;
 use ascribe_core::{DType, Differentiable, Explainer, Graph, Inputs, Result, Run, Target};
@@ -8,7 +8,7 @@ use ascribe_testing::{distance, flat};
 use proptest::prelude::*;
 
 fn methods() -> Vec<(&'static str, Box<dyn Explainer<Graph>>)> {
-    // Denominators away from zero, so that rounding is what is compared.
+    // Stabilisers keep denominators away from zero, so that only rounding errors are compared.
     let lrp = |composite| Lrp::default().composite(composite).epsilon(0.05).stabiliser(0.05);
     vec![
         ("guided", Box::new(GuidedBackprop::default())),
@@ -45,7 +45,7 @@ proptest! {
                 let found = answer(&*method, &planned, &single, &run);
                 let expected = match answer(&*method, &walked, &x, &run) {
                     Ok(expected) => expected,
-                    // DeconvNet knows ReLUs only.
+                    // DeconvNet supports only ReLUs.
                     Err(error) => {
                         prop_assert_eq!(found.unwrap_err().to_string(), error.to_string());
                         continue;

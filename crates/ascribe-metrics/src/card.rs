@@ -1,9 +1,9 @@
-//! What there is to say about a metric or a study, beside its code.
+//! The descriptions of metrics and studies.
 
 use ascribe_core::{Needs, TruthKind, is_called};
 use serde::{Deserialize, Serialize};
 
-/// Which way a metric's value is better.
+/// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Better {
@@ -27,21 +27,21 @@ pub enum Group {
     Randomisation,
     /// Whether similar inputs have similar attributions.
     Robustness,
-    /// Whether the attribution has the properties that its method promises.
+    /// Whether the attribution has the properties that its method guarantees.
     Axioms,
-    /// How many values the attribution needs to say what it says.
+    /// How sparse or concise the attribution is.
     Complexity,
 }
 
-/// What a metric or a study has to be given beside attributions and a model.
+/// What a metric or a study needs beside attributions and a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Asks {
-    /// What is known of each sample, [`crate::Case::showing`]: one of these kinds. Empty if it does not matter.
+    /// Ground truth of each sample, [`crate::Case::showing`]: one of these kinds. Empty if none is needed.
     pub truth: &'static [TruthKind],
-    /// The method, to explain again: [`crate::Case::explained_by`].
+    /// The method, to compute further explanations: [`crate::Case::explained_by`].
     pub method: bool,
-    /// A dataset and a way to train on it: the card is that of a [`crate::Study`].
+    /// A dataset and a way to train on it, which means that the card is that of a [`crate::Study`].
     pub training: bool,
 }
 
@@ -49,41 +49,41 @@ impl Asks {
     /// Attributions and a model are enough.
     pub const NOTHING: Self = Self { truth: &[], method: false, training: false };
 
-    /// Whether something has to be known of the samples.
+    /// Whether ground truth is needed.
     pub fn for_truth(&self) -> bool {
         !self.truth.is_empty()
     }
 }
 
-/// A metric's or a study's place in the literature, and how its values are read.
+/// The description of a metric or study: its source in the literature and how to read its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MetricCard {
-    /// The identifier that the catalogue, the command line and configuration files use.
+    /// The identifier in the catalogue, on the command line and in configuration files.
     pub id: &'static str,
     /// The name in prose.
     pub name: &'static str,
-    /// Other names of the metric, by which a search finds it.
+    /// Other names of the metric, which a search also finds.
     pub also: &'static [&'static str],
-    /// What it measures, in a line.
+    /// What it measures, in one line.
     pub summary: &'static str,
-    /// The paper it comes from: authors and title.
+    /// The paper that introduced it: authors and title.
     pub paper: &'static str,
     /// Year of the paper.
     pub year: u16,
     /// What it tests.
     pub group: Group,
-    /// Which way its value is better.
+    /// Which values are better.
     pub better: Better,
-    /// The least and the largest value, where there are such.
+    /// The smallest and the largest possible value, if there are bounds.
     pub range: [Option<f64>; 2],
-    /// What it cannot tell.
+    /// Its limitations.
     pub limits: &'static str,
-    /// What it has to be given.
+    /// What it needs.
     pub asks: Asks,
 }
 
 impl MetricCard {
-    /// What metrics of a group have in common, to be completed.
+    /// A card with the fields that the metrics of a group share, to be completed by struct update syntax.
     pub const fn new(group: Group, better: Better) -> Self {
         Self {
             id: "",
@@ -100,7 +100,7 @@ impl MetricCard {
         }
     }
 
-    /// Whether a word is this metric's identifier or another name of it, hyphens and case aside.
+    /// Whether a word is this metric's identifier or one of its other names, ignoring hyphens and case.
     pub fn is_called(&self, word: &str) -> bool {
         is_called(self.id, self.also, word)
     }
@@ -109,9 +109,9 @@ impl MetricCard {
 /// A metric in a list.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricEntry {
-    /// What there is to say about it.
+    /// Its description.
     pub card: &'static MetricCard,
-    /// What it needs of a model.
+    /// The access to the model that it needs.
     pub needs: Needs,
     pub(crate) build: crate::list::Build,
 }
@@ -119,9 +119,9 @@ pub struct MetricEntry {
 /// A study in a list.
 #[derive(Clone, Copy, Debug)]
 pub struct StudyEntry {
-    /// What there is to say about it.
+    /// Its description.
     pub card: &'static MetricCard,
-    /// What it needs of the networks that it trains.
+    /// The access to the trained networks that it needs.
     pub needs: Needs,
     pub(crate) build: crate::list::BuildStudy,
 }

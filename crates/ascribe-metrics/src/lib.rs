@@ -1,13 +1,13 @@
 //! Evaluation metrics for attributions, grouped by what they test.
 //!
-//! - [`localisation`]: does the attribution lie on the object? Pointing game.
+//! - [`localisation`]: is the attribution on the object? Pointing game.
 //! - [`faithfulness`]: does the score follow the attribution? Insertion, deletion.
 //! - [`randomisation`]: does the attribution depend on the model, and on its data? Model parameter and data randomisation.
-//! - [`axioms`]: does the attribution keep its promises? Completeness.
+//! - [`axioms`]: does the attribution have the properties that its method guarantees? Completeness.
 //!
-//! A metric implements [`Metric`] for the models it can be asked about, like an explainer: the pointing game for
-//! anything, insertion for black boxes, model randomisation for graphs. What needs more than one case, because it trains
-//! networks ([`training`]), is a [`Study`]: data randomisation.
+//! A metric implements [`Metric`] for the models it supports, like an explainer: the pointing game for any model,
+//! insertion for black boxes, model randomisation for graphs. An evaluation that needs more than one case, because it
+//! trains networks ([`training`]), is a [`Study`]: data randomisation.
 
 pub mod axioms;
 mod card;

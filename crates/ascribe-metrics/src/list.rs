@@ -11,19 +11,19 @@ use crate::metric::{Metric, MetricConfig};
 use crate::randomisation::{DataRandomisation, ModelRandomisation};
 use crate::study::Study;
 
-/// A metric for attributions of graphs, known when the program runs.
+/// A metric for attributions of graphs that is selected at run time.
 pub type BoxedMetric = Box<dyn Metric<Graph>>;
 
-/// How an entry makes a metric from a configuration.
+/// Builds a metric from a configuration.
 pub type Build = fn(&Value) -> Result<BoxedMetric>;
 
-/// A study of graphs, known when the program runs.
+/// A study of graphs that is selected at run time.
 pub type BoxedStudy = Box<dyn Study<Graph>>;
 
-/// How an entry makes a study from a configuration.
+/// Builds a study from a configuration.
 pub type BuildStudy = fn(&Value) -> Result<BoxedStudy>;
 
-/// The metrics of this crate, in the order in which they are shown.
+/// The metrics of this crate, in the order in which they are listed.
 pub const METRICS: &[MetricEntry] = &[
     MetricEntry::black_box::<Completeness>(),
     MetricEntry::black_box::<PointingGame>(),
@@ -32,11 +32,11 @@ pub const METRICS: &[MetricEntry] = &[
     MetricEntry::white_box::<ModelRandomisation>(),
 ];
 
-/// The studies of this crate, in the order in which they are shown.
+/// The studies of this crate, in the order in which they are listed.
 pub const STUDIES: &[StudyEntry] = &[StudyEntry::of::<DataRandomisation>(Needs::BlackBox)];
 
 impl MetricEntry {
-    /// A metric that needs a model's outputs, or nothing of it.
+    /// A metric that needs only a model's outputs, or no model.
     pub const fn black_box<T>() -> Self
     where
         T: MetricConfig + Metric<dyn Predictor> + Metric<Graph> + 'static,
@@ -61,10 +61,10 @@ impl MetricEntry {
         Self { card: &T::CARD, needs, build: |given| Ok(Box::new(config::read::<T>(T::CARD.id, given)?)) }
     }
 
-    /// The metric with this configuration: an object with the fields that differ from the defaults, or `null`.
+    /// Builds the metric with this configuration: an object with the fields that differ from the defaults, or `null`.
     ///
     /// # Errors
-    /// If the configuration has an unknown field (the message lists the valid ones) or a value that makes no sense.
+    /// If the configuration has an unknown field (the message lists the valid ones) or an invalid value.
     pub fn build(&self, given: &Value) -> Result<BoxedMetric> {
         let built = (self.build)(given)?;
         built.check()?;
@@ -77,7 +77,7 @@ impl StudyEntry {
         Self { card: &T::CARD, needs, build: |given| Ok(Box::new(config::read::<T>(T::CARD.id, given)?)) }
     }
 
-    /// The study with this configuration, as [`MetricEntry::build`].
+    /// Builds the study with this configuration, as [`MetricEntry::build`] does.
     ///
     /// # Errors
     /// As [`MetricEntry::build`].
@@ -88,8 +88,8 @@ impl StudyEntry {
     }
 }
 
-/// The entry of this identifier; an error suggests the metric or study that is called so elsewhere, or has the most similar
-/// identifier.
+/// The entry with this identifier; the error for an unknown one suggests the metric or study that has it as another
+/// name, or the most similar identifier.
 fn named<'a, T>(what: &str, id: &str, list: &'a [T], card: fn(&T) -> &'static MetricCard) -> Result<&'a T> {
     list.iter().find(|entry| card(entry).id == id).ok_or_else(|| {
         let metrics = METRICS.iter().map(|entry| entry.card);
@@ -99,11 +99,11 @@ fn named<'a, T>(what: &str, id: &str, list: &'a [T], card: fn(&T) -> &'static Me
     })
 }
 
-/// The metric of this identifier.
+/// The metric with this identifier.
 ///
 /// # Errors
-/// [`Error::Unknown`], which suggests the metric that has this as another name, or the most similar identifier. A study is
-/// none, and the error says so.
+/// [`Error::Unknown`], which suggests the metric that has this as another name, or the most similar identifier. For
+/// the identifier of a study, the error says that it is not a metric.
 pub fn find(id: &str) -> Result<&'static MetricEntry> {
     if STUDIES.iter().any(|entry| entry.card.id == id) {
         let problem = format!("'{id}' is a study, which trains networks of its own");
@@ -112,7 +112,7 @@ pub fn find(id: &str) -> Result<&'static MetricEntry> {
     named("metric", id, METRICS, |entry| entry.card)
 }
 
-/// The study of this identifier.
+/// The study with this identifier.
 ///
 /// # Errors
 /// [`Error::Unknown`], which suggests the study that has this as another name, or the most similar identifier.

@@ -1,4 +1,4 @@
-//! What every metric has in common.
+//! The interface of metrics.
 
 use std::fmt::Debug;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::card::{Better, MetricCard};
 use crate::statistics::{Interval, bootstrap};
 
-/// What is evaluated: an attribution, how it came about, and what is known of the truth.
+/// The input of a metric: an attribution, how it was computed, and the ground truth.
 #[derive(Clone, Copy)]
 pub struct Case<'a, M: Predictor + ?Sized> {
     /// The model.
@@ -23,16 +23,16 @@ pub struct Case<'a, M: Predictor + ?Sized> {
     pub target: &'a Target,
     /// The attribution.
     pub attribution: &'a Attribution,
-    /// The method, for metrics that explain again.
+    /// The method, for metrics that compute further explanations.
     pub explainer: Option<&'a dyn Explainer<M>>,
-    /// What is known of each sample: one entry per sample.
+    /// The ground truth: one entry per sample.
     pub truth: Option<&'a [Truth]>,
     /// How to run.
     pub run: &'a Run,
 }
 
 impl<'a, M: Predictor + ?Sized> Case<'a, M> {
-    /// A case without method and truth.
+    /// A case without method and ground truth.
     pub fn new(
         model: &'a M,
         x: &'a Inputs,
@@ -48,7 +48,7 @@ impl<'a, M: Predictor + ?Sized> Case<'a, M> {
         Self { explainer: Some(explainer), ..self }
     }
 
-    /// Adds what is known of each sample.
+    /// Adds the ground truth of each sample.
     pub fn showing(self, truth: &'a [Truth]) -> Self {
         Self { truth: Some(truth), ..self }
     }
@@ -58,8 +58,8 @@ impl<'a, M: Predictor + ?Sized> Case<'a, M> {
             .ok_or_else(|| Error::invalid(metric, "has no method to explain with", "Case::explained_by"))
     }
 
-    /// What is known of each sample, for a metric whose card says which kinds serve it: there is one of them for every sample,
-    /// and it has the shape of the attribution.
+    /// The ground truth of each sample, for a metric whose card says which kinds it can use. Checks that every sample
+    /// has at least one of these kinds, and that it has the shape of the attribution.
     pub(crate) fn need_truth(&self, card: &MetricCard) -> Result<&'a [Truth]> {
         let serve = TruthKind::join(card.asks.truth, "or");
         let Some(all) = self.truth else {
@@ -95,16 +95,16 @@ impl<'a, M: Predictor + ?Sized> Case<'a, M> {
     }
 }
 
-/// A curve that a metric's values come from.
+/// A curve from which the value of a metric is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// Position along the curve.
     pub x: Vec<f64>,
-    /// Value there.
+    /// Value at each position.
     pub y: Vec<f64>,
 }
 
-/// What a metric found.
+/// The result of a metric.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Identifier of the metric.
@@ -117,9 +117,9 @@ pub struct Evaluation {
     pub better: Better,
     /// One curve per sample, for metrics that have them.
     pub curves: Vec<Curve>,
-    /// More numbers, by name: one entry per sample.
+    /// Further numbers by name, one entry per sample.
     pub details: Vec<serde_json::Value>,
-    /// Remarks on each sample: one entry per sample, or none at all.
+    /// Notes on each sample: one entry per sample, or none at all.
     pub notes: Vec<Vec<String>>,
 }
 
@@ -136,43 +136,43 @@ impl Evaluation {
         }
     }
 
-    /// Mean of the values that are defined.
+    /// The mean of the values that are defined.
     pub fn mean(&self) -> Option<f64> {
         mean(self.values.iter().copied())
     }
 }
 
-/// Mean of the values that are defined.
+/// The mean of the values that are defined.
 pub(crate) fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let defined: Vec<f64> = values.flatten().collect();
     (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }
 
-/// A metric's or a study's configuration: a struct whose fields are the settings, with its card.
+/// The configuration of a metric or study: a struct whose fields are the settings, with its card.
 ///
-/// It is what the author of a metric writes beside [`Metric::evaluate`], or that of a study beside [`crate::Study::conduct`];
-/// [`Measure`] follows.
+/// The author of a metric implements it in addition to [`Metric::evaluate`], the author of a study in addition to
+/// [`crate::Study::conduct`]; [`Measure`] is derived from it.
 pub trait MetricConfig: Serialize + DeserializeOwned + Default + Debug + Send + Sync {
-    /// What there is to say about the metric.
+    /// The description of the metric.
     const CARD: MetricCard;
 
     /// Checks the settings.
     ///
     /// # Errors
-    /// Says which field is wrong and what would be right.
+    /// If a setting is invalid; the error says which field is wrong and what is expected.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// What the values of some samples are summed up by: their mean, unless the paper has something else.
+    /// The statistic that summarises the values of some samples: their mean, unless the paper uses another one.
     fn statistic(&self, samples: &[Sample]) -> Option<f64> {
         mean(samples.iter().map(|sample| sample.value))
     }
 }
 
-/// A configured metric or study, whatever it evaluates.
+/// A configured metric or study, for any type of model.
 pub trait Measure: Debug + Send + Sync {
-    /// What there is to say about the metric.
+    /// The description of the metric.
     fn card(&self) -> &'static MetricCard;
 
     /// The full configuration.
@@ -181,19 +181,19 @@ pub trait Measure: Debug + Send + Sync {
     /// Checks the configuration.
     ///
     /// # Errors
-    /// Says which field is wrong and what would be right.
+    /// If a setting is invalid; the error says which field is wrong and what is expected.
     fn check(&self) -> Result<()>;
 
-    /// The identifier that the catalogue and the command line use.
+    /// The identifier in the catalogue and on the command line.
     fn id(&self) -> &'static str {
         self.card().id
     }
 
-    /// What the values of some samples are summed up by: [`MetricConfig::statistic`].
+    /// The statistic that summarises the values of some samples: [`MetricConfig::statistic`].
     fn statistic(&self, samples: &[Sample]) -> Option<f64>;
 
-    /// [`Measure::statistic`] with its 95 % confidence interval: the percentiles of 1000 bootstrap samples (Efron 1979), drawn
-    /// over the samples that have a value. Two at least are needed for an interval.
+    /// [`Measure::statistic`] with its 95 % confidence interval: the percentiles over 1000 bootstrap samples (Efron
+    /// 1979) of the samples that have a value. An interval requires at least two samples.
     fn summarise(&self, samples: &[Sample], seed: u64) -> Summary {
         let defined: Vec<Sample> = samples.iter().copied().filter(|sample| sample.value.is_some()).collect();
         Summary {
@@ -222,7 +222,7 @@ impl<T: MetricConfig> Measure for T {
     }
 }
 
-/// The value of one sample, as a summary needs it.
+/// The value of one sample, for a summary.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// The value; `None` where the metric is not defined for the sample.
@@ -231,10 +231,10 @@ pub struct Sample {
     pub class: Option<usize>,
 }
 
-/// A metric's values over many samples in one number.
+/// A summary of a metric's values over many samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The number; `None` where no sample has a value.
+    /// The statistic; `None` if no sample has a value.
     pub mean: Option<f64>,
     /// Its 95 % confidence interval.
     pub interval: Option<Interval>,
@@ -247,6 +247,6 @@ pub trait Metric<M: Predictor + ?Sized>: Measure {
     /// Evaluates the samples of a case.
     ///
     /// # Errors
-    /// If the case lacks what the metric needs, or the model cannot compute.
+    /// If the case lacks what the metric needs, or the model fails.
     fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation>;
 }

@@ -1,4 +1,4 @@
-//! Statistics that metrics share.
+//! Statistics shared by several metrics.
 
 use ascribe_core::{Error, Result, random};
 use rand::Rng;
@@ -9,7 +9,7 @@ pub fn area(x: &[f64], y: &[f64]) -> f64 {
     x.windows(2).zip(y.windows(2)).map(|(x, y)| (x[1] - x[0]) * f64::midpoint(y[0], y[1])).sum()
 }
 
-/// Ranks from 1; equal values share their average rank.
+/// Ranks, starting at 1; equal values get their average rank.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -20,7 +20,7 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
         while end < order.len() && values[order[end]] == values[order[start]] {
             end += 1;
         }
-        // Ranks start + 1 to end.
+        // The average of the ranks from start + 1 to end.
         let mean = (start + 1 + end) as f64 / 2.0;
         order[start..end].iter().for_each(|&i| ranks[i] = mean);
         start = end;
@@ -28,7 +28,7 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Pearson's correlation; `None` if either side is constant.
+/// Pearson's correlation; `None` if either sequence is constant.
 pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     let n = a.len().min(b.len()) as f64;
     let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
@@ -43,7 +43,7 @@ pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| cross / scale)
 }
 
-/// Spearman's rank correlation, average ranks for ties; `None` if either side is constant.
+/// Spearman's rank correlation, with average ranks for ties; `None` if either sequence is constant.
 ///
 /// # Errors
 /// If the lengths differ or there are no values.
@@ -58,15 +58,15 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Result<Option<f64>> {
     Ok(pearson(&ranks(a), &ranks(b)))
 }
 
-/// Structural similarity (Wang et al. 2004, eq. 13): mean over all windows that lie inside the maps.
+/// Structural similarity (Wang et al. 2004, eq. 13): the mean over all windows that are completely inside the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ssim {
     /// Standard deviation of the Gaussian window in pixels; `None` for a uniform window.
     pub sigma: Option<f64>,
-    /// Side of the window, odd. Of a Gaussian one: where it is cut off.
+    /// Side length of the window, an odd number. A Gaussian window is cut off at this size.
     pub window: usize,
-    /// Whether (co)variances are divided by n − 1 instead of n, n the number of values in a window.
+    /// Whether (co)variances are divided by n − 1 instead of n, where n is the number of values in a window.
     pub sample_covariance: bool,
     /// Constant K₁ of the luminance term.
     pub k1: f64,
@@ -75,7 +75,7 @@ pub struct Ssim {
 }
 
 impl Default for Ssim {
-    /// The paper's: an 11 × 11 Gaussian window with σ = 1.5.
+    /// The paper's settings: an 11 × 11 Gaussian window with σ = 1.5.
     fn default() -> Self {
         Self { sigma: Some(1.5), window: 11, sample_covariance: false, k1: 0.01, k2: 0.03 }
     }
@@ -96,7 +96,7 @@ impl Ssim {
         raw.into_iter().map(|w| w / total).collect()
     }
 
-    /// Weighted means over all windows inside a map, by one pass along each axis.
+    /// Weighted means over all windows inside a map, computed by one pass along each axis.
     fn filter(&self, map: &[f64], height: usize, width: usize) -> Vec<f64> {
         let weights = self.weights();
         let (rows, cols) = (height + 1 - self.window, width + 1 - self.window);
@@ -117,7 +117,8 @@ impl Ssim {
         out
     }
 
-    /// The similarity of two maps `[height, width]`, row by row, whose values span `range`.
+    /// The similarity of two maps `[height, width]` in row-major order, where `range` is the dynamic range of their
+    /// values.
     ///
     /// # Errors
     /// If the window is even or larger than the maps, or the maps do not have this size.
@@ -146,7 +147,7 @@ impl Ssim {
             let (va, vb) = (unbias * (aa[i] - ma * ma), unbias * (bb[i] - mb * mb));
             let cov = unbias * (ab[i] - ma * mb);
             let denominator = (ma * ma + mb * mb + c1) * (va + vb + c2);
-            // Two maps that are zero in a window agree there.
+            // Two maps that are zero in a window are equal there.
             total +=
                 if denominator == 0.0 { 1.0 } else { (2.0 * ma * mb + c1) * (2.0 * cov + c2) / denominator };
         }
@@ -154,7 +155,7 @@ impl Ssim {
     }
 }
 
-/// Ends of a confidence interval.
+/// A confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
@@ -163,7 +164,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Draws for [`bootstrap`].
+/// Number of bootstrap samples.
 const DRAWS: u64 = 1000;
 
 /// The 95 % confidence interval of a statistic over samples: the 2.5th and the 97.5th percentile of its values on 1000 samples
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_map_is_like_itself_and_unlike_its_negative() {
-        // Around 2, so that only the contrast is reversed and not the luminance.
+        // Values around 2, so that only the contrast is reversed and not the luminance.
         let map: Vec<f64> = (0..400).map(|i| f64::from(i * 37 % 101) / 50.0 + 1.0).collect();
         let negative: Vec<f64> = map.iter().map(|v| 4.0 - v).collect();
         let ssim = Ssim::default();

@@ -1,4 +1,4 @@
-//! Training of graphs as classifiers, by their own gradients with respect to their parameters.
+//! Training of graphs as classifiers, using their gradients with respect to their parameters.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use ascribe_core::{
 use derive_setters::Setters;
 
 /// Trains a graph's weights and biases by Adam (Kingma & Ba 2015, algorithm 1, with the paper's β₁ = 0.9, β₂ = 0.999,
-/// ε = 10⁻⁸) on the mean cross-entropy of the labels' softmax probabilities. The learning rate falls to zero along a half
-/// cosine.
+/// ε = 10⁻⁸) on the mean cross-entropy of the labels' softmax probabilities. The learning rate decays to zero along a
+/// half cosine.
 ///
-/// Samples are taken in the dataset's order, and from its start again where it ends: the same graph and the same dataset give
-/// the same network.
+/// Samples are used in the dataset's order, starting again at its end: the same graph and the same dataset give the
+/// same network.
 ///
 /// ```
 /// use ascribe_core::dataset::InMemory;
@@ -44,7 +44,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// 1500 steps of 32 samples, from a rate of 0.003.
+    /// The default training: 1500 steps of 32 samples, with an initial learning rate of 0.003.
     pub fn new(graph: Graph) -> Self {
         Self { graph, steps: 1500, batch: 32, rate: 3e-3 }
     }
@@ -105,7 +105,7 @@ pub(crate) fn label(data: &dyn Dataset, number: usize, sample: &Sample) -> Resul
     })
 }
 
-/// The samples of these numbers as a batch, and their labels.
+/// The samples with these numbers as a batch, and their labels.
 fn labelled(data: &dyn Dataset, numbers: &[usize]) -> Result<(Inputs, Vec<usize>)> {
     let (mut inputs, mut labels) = (Vec::new(), Vec::new());
     for &number in numbers {
@@ -143,7 +143,8 @@ impl Adam {
     }
 }
 
-/// Mean cross-entropy and its gradient with respect to each trained constant. The probabilities are computed in f32.
+/// The mean cross-entropy and its gradient with respect to each trained constant. The probabilities are computed in
+/// f32.
 fn gradients(
     graph: &Graph,
     x: &Inputs,
@@ -184,7 +185,7 @@ fn gradients(
     Ok((loss / labels.len() as f32, grads))
 }
 
-/// Share of samples whose label has the highest score.
+/// The fraction of samples whose label has the highest score.
 ///
 /// # Errors
 /// If a sample has no label or cannot be read, or the samples do not fit the model; if the run is cancelled.
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_first_step_moves_every_weight_by_the_rate() {
-        // Adam's corrected moments of a single gradient are the gradient and its square.
+        // After one step, Adam's bias-corrected moments are the gradient and its square.
         let (graph, data) = task();
         let moved = Training::new(graph).steps(1).batch(4).rate(0.25).fit(&data, &Run::new()).unwrap();
         let w = moved.node(trained(&moved)[0]).constant().unwrap().to_vec2::<f64>().unwrap();

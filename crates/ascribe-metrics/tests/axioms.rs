@@ -1,4 +1,4 @@
-//! What metrics promise, on random networks and constructed maps in f64.
+//! Checks the properties of metrics on random networks and constructed maps in f64.
 
 use ascribe_core::{
     Attribution, Baseline, BlackBox, DType, Device, Differentiable, Explainer, Graph, Inputs, Reduction,
@@ -38,7 +38,7 @@ fn evaluate(
     metric.evaluate(&Case::new(graph, x, target, &given(map.clone())?, &Run::new().batch(5)))
 }
 
-/// Score of each row of `x`, as [`PixelCurve`] watches it.
+/// Score of each row of `x`, as [`PixelCurve`] computes it.
 fn watched(graph: &Graph, x: &Inputs, target: &Target) -> Result<Vec<f64>> {
     let samples: Vec<usize> = (0..x.batch()?).collect();
     flat(&target.score(&graph.forward(x)?, &samples)?)
@@ -63,7 +63,7 @@ proptest! {
             let found = evaluate(metric, &graph, &x, &target, &map)?;
             for sample in 0..2 {
                 let curve = &found.curves[sample].y;
-                // Nothing is replaced at first, and everything in the end: the same picture gives the same bits.
+                // At first nothing is replaced, in the end everything: identical inputs give identical bits.
                 prop_assert_eq!(curve.first(), Some(&from[sample]));
                 prop_assert_eq!(curve.last(), Some(&to[sample]));
                 prop_assert_eq!(curve.len(), 36_usize.div_ceil(step) + 1);
@@ -76,7 +76,7 @@ proptest! {
 
     #[test]
     fn insertion_is_deletion_backwards(seed in any::<u64>(), step in prop::sample::select(vec![1, 2, 3, 4, 6, 9, 12])) {
-        // Taking pixels out by ascending value leaves what putting them in by descending value puts in.
+        // Deleting pixels in ascending order leaves the same pixels as inserting them in descending order.
         let graph = draw(seed, Kind::default())?;
         let (x, target, map) = (inputs(seed, 1)?, Target::Class(0), normal(seed, &[1, 1, 6, 6])?);
         let curve = PixelCurve::default().step(step);
@@ -175,7 +175,7 @@ proptest! {
         let bounds = [left, top, left + width, top + height].map(|v| v as f64);
         let scene = Scene::new(vec![
             Object { class: 7, bounds, difficult: false },
-            // Another class, right under the maximum.
+            // An object of another class, exactly at the maximum.
             Object { class: 8, bounds: [x as f64, y as f64, x as f64 + 1.0, y as f64 + 1.0], difficult: false },
         ]);
         let model = BlackBox::new(|x: &Tensor| Ok(x.clone()));
@@ -200,8 +200,8 @@ proptest! {
     }
 }
 
-/// Random parameters have the mean and the variance of the trained ones: where a tensor is constant they are the same,
-/// and so is the explanation.
+/// Random parameters have the mean and variance of the trained ones: where a tensor is constant they are equal, and
+/// so is the explanation.
 #[test]
 fn a_network_that_stays_the_same_explains_the_same() -> Result<()> {
     let graph = draw(3, Kind::default())?;
@@ -220,7 +220,7 @@ fn a_network_that_stays_the_same_explains_the_same() -> Result<()> {
     for value in mean(&graph)? {
         assert!(value.is_none_or(|v| v < 0.99), "{value:?}");
     }
-    // The gradient of the constant network is no constant: padding lets fewer weights reach the border.
+    // The gradient of the constant network is not constant: because of the padding, fewer weights reach the border.
     let gradient = constant.gradient(&x, &target, &[0, 1])?;
     let values = flat(&gradient.values[0])?;
     assert!(values.iter().any(|v| (v - values[0]).abs() > 1e-9));

@@ -1,4 +1,4 @@
-//! Statistics and localisation against the reference values under `fixtures/golden/methods/metrics`.
+//! Compares statistics and localisation with the reference values in `fixtures/golden/methods/metrics`.
 
 use ascribe_core::{BlackBox, Inputs, Run, Target, Tensor};
 use ascribe_metrics::localisation::{Object, Scene};

@@ -1,4 +1,4 @@
-//! Data randomisation on a task that is learned in a moment.
+//! Tests of data randomisation on a task that is learned quickly.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 const SIDE: usize = 6;
 
-/// Looks at the picture alone: the magnitude of its horizontal differences.
+/// A method that depends only on the image: the absolute value of its horizontal differences.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Edges {}
 
@@ -50,7 +50,7 @@ fn pictures(count: usize) -> Result<InMemory> {
     InMemory::labelled(&values, &labels)
 }
 
-/// Two linear layers with a ReLU between them, random.
+/// Two linear layers with a ReLU between them and random weights.
 fn network() -> Result<Graph> {
     let mut b = GraphBuilder::new();
     let x = b.input("x", &[Some(1), Some(SIDE), Some(SIDE)]);
@@ -84,7 +84,7 @@ fn what_looks_at_the_picture_alone_stays_the_same_and_the_gradient_does_not() ->
     let expected = ["edges", "saliency"].iter().flat_map(|method| samples.map(|sample| (*method, sample)));
     assert_eq!(found, expected.collect::<Vec<_>>());
     for row in &rows {
-        // Both networks have learned their samples by heart.
+        // Both networks have memorised their samples.
         assert_eq!(row.detail["accuracy"], serde_json::json!([1.0, 1.0]));
         assert!(row.notes.is_empty(), "{:?}", row.notes);
     }

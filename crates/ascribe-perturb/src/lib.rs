@@ -1,13 +1,13 @@
 //! Perturbation-based attribution methods of Ascribe.
 //!
-//! These methods need nothing of a model but its outputs ([`ascribe_core::Predictor`]): they change the input
-//! and watch the score.
+//! These methods need only the outputs of a model ([`ascribe_core::Predictor`]): they perturb the input and measure
+//! the change of the score.
 //!
 //! ```
 //! use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
 //! use ascribe_perturb::Occlusion;
 //!
-//! // A model that sees the top left pixel only.
+//! // A model that depends only on the top left pixel.
 //! let model = BlackBox::new(|x: &Tensor| x.narrow(2, 0, 1)?.narrow(3, 0, 1)?.flatten_from(1));
 //! let x = Inputs::single(Tensor::ones((1, 1, 4, 4), DType::F32, &Device::Cpu)?)?;
 //! let attribution = Occlusion::new(2, 2).explain(&model, &x, &Target::Class(0), &Run::new())?;
@@ -23,5 +23,5 @@ use ascribe_core::Entry;
 pub use occlusion::Occlusion;
 pub use rise::Rise;
 
-/// The methods of this crate, in the order in which they are shown.
+/// The methods of this crate, in the order in which they are listed.
 pub const METHODS: &[Entry] = &[Entry::black_box::<Occlusion>(), Entry::black_box::<Rise>()];

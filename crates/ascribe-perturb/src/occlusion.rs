@@ -1,12 +1,12 @@
 //! Occlusion: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", §4.2.
 //!
-//! Slides a window W over the input, replaces what it covers by the baseline, and credits the covered values
-//! with the drop of the score. A value's attribution is the mean over the windows that cover it:
+//! Slides a window W over the input, replaces the values that it covers by the baseline, and attributes the drop of
+//! the score to them. A value's attribution is the mean over the windows that cover it:
 //!
 //! `A_i = 1/|{W ∋ i}| Σ_{W ∋ i} S(x) − S(x with W replaced by x′)`
 //!
-//! Cost: one evaluation per window position, and one for S(x). Where a graph runs as a plan, a window of an image costs
-//! what it changes ([`ascribe_core::Predictor::variations`]): the same numbers for less time.
+//! Cost: one evaluation per window position, and one for S(x). If the model is a graph that runs as a plan, only what
+//! a window changes is computed ([`ascribe_core::Predictor::variations`]), with the same results in less time.
 
 use ascribe_core::features::{Features, Mask, References};
 use ascribe_core::{
@@ -17,19 +17,19 @@ use serde::{Deserialize, Serialize};
 
 /// Configuration of occlusion.
 ///
-/// `window` and `stride` belong to the last axes of the input; axes before them are covered whole: on an image
-/// `[N, C, H, W]`, `[16, 16]` covers 16 × 16 pixels in all channels. A single number stands for the last two
-/// axes of images, and for the last axis of everything else.
+/// `window` and `stride` apply to the last axes of the input; the axes before them are covered completely: on an
+/// image `[N, C, H, W]`, `[16, 16]` covers 16 × 16 pixels in all channels. A single number applies to the last two
+/// axes of images, and to the last axis of other inputs.
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Occlusion {
-    /// Sides of the window.
+    /// Size of the window along each axis.
     #[serde(deserialize_with = "config::one_or_many")]
     pub window: Vec<usize>,
-    /// Steps between positions of the window.
+    /// Stride of the window along each axis.
     #[serde(deserialize_with = "config::one_or_many")]
     pub stride: Vec<usize>,
-    /// What the window is filled with.
+    /// The baseline that fills the window.
     pub baseline: Baseline,
 }
 
@@ -40,12 +40,12 @@ impl Default for Occlusion {
 }
 
 impl Occlusion {
-    /// A square window with this side and stride.
+    /// A square window with this side length and stride.
     pub fn new(window: usize, stride: usize) -> Self {
         Self::with_window(&[window], &[stride])
     }
 
-    /// A window with these sides and strides, for the last axes of the input.
+    /// A window with these sizes and strides along the last axes of the input.
     pub fn with_window(window: &[usize], stride: &[usize]) -> Self {
         Self { window: window.to_vec(), stride: stride.to_vec(), baseline: Baseline::Zero }
     }

@@ -4,9 +4,9 @@
 //!
 //! `A = 1 / (n · p) Σ_i S(x ⊙ M_i) M_i`
 //!
-//! The masks (§3.2) are [`GridMasks`]. The paper scores with class probabilities: [`ascribe_core::Target::Probability`] is
-//! meant, which the catalogue and the command line pick unless told otherwise. A logit is seldom near zero, so that its map
-//! is dominated by the mean of the masks and looks nearly uniform.
+//! The masks (§3.2) are [`GridMasks`]. The paper uses class probabilities as scores: use
+//! [`ascribe_core::Target::Probability`], which is the default of the catalogue and the command line. A logit is
+//! seldom near zero, so its map is dominated by the mean of the masks and looks nearly uniform.
 //!
 //! Cost: n evaluations, and one for S(x).
 
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
 /// use ascribe_perturb::Rise;
-/// // A model that sees the left half only.
+/// // A model that depends only on the left half.
 /// let model = BlackBox::new(|x: &Tensor| x.narrow(3, 0, 4)?.mean((1, 2, 3))?.unsqueeze(1));
 /// let x = Inputs::single(Tensor::ones((1, 1, 8, 8), DType::F32, &Device::Cpu)?)?;
 /// let found = Rise::default().masks(500).cells(4).explain(&model, &x, &Target::Class(0), &Run::new().seed(1))?;
@@ -40,23 +40,23 @@ pub struct Rise {
     pub cells: usize,
     /// Probability p that a cell is kept.
     pub probability: f64,
-    /// What shows where a mask is 0.
+    /// The replacement of the input where a mask is 0.
     pub baseline: Baseline,
     /// Masks `[n, H, W]` to use instead of random ones.
-    #[serde(skip_serializing, deserialize_with = "config::optional_tensor")]
+    #[serde(serialize_with = "config::optional_shape", deserialize_with = "config::optional_tensor")]
     #[setters(strip_option)]
     pub given: Option<Tensor>,
 }
 
 impl Default for Rise {
-    /// The paper's setting for ResNet-50: 8000 masks of 7 × 7 cells, p = ½.
+    /// The paper's settings for ResNet-50: 8000 masks of 7 × 7 cells, p = ½.
     fn default() -> Self {
         Self { masks: 8000, cells: 7, probability: 0.5, baseline: Baseline::Zero, given: None }
     }
 }
 
 impl Rise {
-    /// The paper's setting with these masks `[n, H, W]` instead of random ones.
+    /// The paper's settings with these masks `[n, H, W]` instead of random ones.
     pub fn with_masks(masks: Tensor) -> Self {
         Self { given: Some(masks), ..Self::default() }
     }
@@ -92,7 +92,7 @@ impl Configured for Rise {
 
     fn check(&self) -> Result<()> {
         if self.count() == 0 {
-            return Err(Error::invalid("masks", "there are none", "at least 1"));
+            return Err(Error::invalid("rise", "0 masks", "at least 1"));
         }
         self.grid().check()?;
         self.baseline.check_single()

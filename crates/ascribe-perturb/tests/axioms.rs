@@ -1,4 +1,4 @@
-//! The axioms that occlusion and RISE fulfil, on random networks in f64.
+//! Checks the axioms that occlusion and RISE satisfy, on random networks in f64.
 
 use ascribe_core::{
     Attribution, Baseline, BlackBox, DType, Device, Differentiable, Explainer, Graph, Inputs, Predictor,
@@ -13,7 +13,7 @@ fn draw(seed: u64, kind: Kind) -> Result<Graph> {
     Net::draw(seed, kind)?.graph(Style::Plain)
 }
 
-/// A black box around a graph, whose input is changed first.
+/// A black box that first changes the input and then applies a graph.
 fn behind<F>(
     graph: Graph,
     change: F,
@@ -37,7 +37,7 @@ fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
     random::normal(&mut random::stream(seed, random::Domain::DATA, 9), shape, DType::F64, &Device::Cpu)
 }
 
-/// 2 z₀ − 3 z₁, and what it is to be made of.
+/// The target 2 z₀ − 3 z₁.
 fn mixed() -> Target {
     Target::custom("2 z0 - 3 z1", |outputs, _| {
         let z = outputs.primary();
@@ -60,13 +60,14 @@ proptest! {
     fn pixels_out_of_sight_get_nothing(
         seed in any::<u64>(), window in prop::array::uniform2(1..5_usize), stride in prop::array::uniform2(1..4_usize),
     ) {
-        // The network sees rows 2 to 7 and columns 1 to 6 of pictures of 10 × 9.
+        // The network depends on rows 2 to 7 and columns 1 to 6 of images of 10 × 9 pixels.
         let (top, left) = (2, 1);
         let model = behind(draw(seed, Kind::default())?, move |x| x.narrow(2, top, SIDES[1])?.narrow(3, left, SIDES[2]));
         let x = Inputs::single(normal(seed, &[1, 3, 10, 9])?)?;
         let found = Occlusion::with_window(&window, &stride).explain(&model, &x, &Target::Class(1), &Run::new())?;
         let map = found.values().get(0)?.get(0)?.to_vec2::<f64>()?;
-        // Whether a window covers both this row (column) and one in sight; windows start at multiples of the stride.
+        // Whether a window covers both this row (column) and one that the network depends on; windows start at
+        // multiples of the stride.
         let touches = |at: usize, axis: usize, from: usize, to: usize| {
             let side = [10, 9][axis];
             let last = (side - window[axis]).div_ceil(stride[axis]) * stride[axis];
@@ -86,7 +87,7 @@ proptest! {
 
     #[test]
     fn a_mirrored_input_has_a_mirrored_map(seed in any::<u64>(), which in 0..5_usize) {
-        // Windows that mirror onto windows: the stride divides what is left of the side.
+        // The mirror image of each window is a window, since the stride divides the side minus the window size.
         let (side, stride) = [(1, 1), (2, 1), (2, 2), (3, 3), (4, 2)][which];
         let graph = draw(seed, Kind::default())?;
         // g(x) + g(mirrored x) does not change when x is mirrored.
@@ -137,8 +138,8 @@ proptest! {
     }
 }
 
-/// `E[M_i M_j] − p²` is `p (1 − p)` times this: the mean over offsets of `Σ_c a_ic a_jc`, `a_ic` the weight of cell c
-/// at place i. It is a product of one such factor for rows and one for columns.
+/// `E[M_i M_j] − p²` is `p (1 − p)` times this: the mean over offsets of `Σ_c a_ic a_jc`, where `a_ic` is the weight
+/// of cell c at position i. It is a product of one such factor for rows and one for columns.
 fn overlap(side: usize, cells: usize) -> Vec<Vec<f64>> {
     let cell = side.div_ceil(cells);
     let weight = |place: usize, c: usize| {
@@ -152,12 +153,12 @@ fn overlap(side: usize, cells: usize) -> Vec<Vec<f64>> {
     (0..side).map(|i| (0..side).map(|j| mean(i, j)).collect()).collect()
 }
 
-/// For `S(x) = b + Σ_j v_j`, `v_j` the contribution of pixel j, RISE estimates
-/// `E[S(x ⊙ M) M_i] / p = b + p Σ_j v_j + (1 − p) Σ_j K_ij v_j`, K the [`overlap`].
+/// For `S(x) = b + Σ_j v_j`, where `v_j` is the contribution of pixel j, RISE estimates `E[S(x ⊙ M) M_i] / p = b + p
+/// Σ_j v_j + (1 − p) Σ_j K_ij v_j`, where K is the [`overlap`].
 ///
-/// Each estimate must lie within 5 of its own standard errors; their root mean square in units of these within 2
-/// (neighbours are correlated, so that 1 is not to be had). The expected map spans more than 10 standard errors, so
-/// that a wrong one would be seen.
+/// Each error must be within 5 of the estimate's own standard errors; the root mean square of the errors in these
+/// units must be below 2 (neighbours are correlated, so 1 cannot be required). The expected map spans more than 10
+/// standard errors, so that a wrong map would be detected.
 #[test]
 fn rise_estimates_its_expectation_on_linear_networks() -> Result<()> {
     for (seed, cells, p) in [(1, 3, 0.5), (2, 4, 0.3), (3, 2, 0.7), (4, 6, 0.5)] {
@@ -195,7 +196,8 @@ fn spread(found: &Attribution) -> Result<Vec<f64>> {
     found.parts[0].spread.as_ref().map_or_else(|| Ok(Vec::new()), flat)
 }
 
-/// The spread is the standard error of the mean over the masks: sd / √n, with n − 1 in the deviation.
+/// The spread is the standard error of the mean over the masks: sd / √n, where the standard deviation divides by n −
+/// 1.
 #[test]
 fn the_spread_of_rise_is_the_standard_error() -> Result<()> {
     let graph = draw(5, Kind::default())?;

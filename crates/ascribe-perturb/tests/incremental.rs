@@ -1,4 +1,4 @@
-//! Occlusion that computes only what a window changes, against occlusion that computes everything.
+//! Compares occlusion that computes only what a window changes with occlusion that computes everything.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use ascribe_testing::net::{Kind, Net, Style, inputs};
 use ascribe_testing::{bits, flat};
 use proptest::prelude::*;
 
-/// A model that does nothing but predict.
+/// A model that supports only predictions.
 struct Plain<'a>(&'a Graph);
 
 impl Predictor for Plain<'_> {
@@ -24,7 +24,7 @@ impl Predictor for Plain<'_> {
     }
 }
 
-/// A graph that counts the rows that run on patches, and knows nothing of groups.
+/// A graph that counts the rows that run on patches, and has no groups.
 struct Counted<'a>(&'a Graph, AtomicUsize);
 
 impl Predictor for Counted<'_> {
@@ -54,7 +54,7 @@ impl Variations for CountedVariations<'_> {
     }
 }
 
-/// A stem with a maximum pooling, two residual blocks, one of them strided, and the mean of each channel.
+/// A stem with max-pooling, two residual blocks, one of them strided, and the mean of each channel.
 fn residual_network() -> Result<Graph> {
     let mut b = GraphBuilder::new();
     let mut draw = random::stream(11, random::Domain::DATA, 0);
@@ -110,7 +110,7 @@ fn same(a: &Attribution, b: &Attribution) -> Result<bool> {
 fn only_what_changes_is_computed_and_no_bit_differs() -> Result<()> {
     let (graph, x) = (residual_network()?, pictures(2)?);
     let target = Target::Classes(vec![1, 4]);
-    // The last windows of a row are cut; the second fills what it covers with a blurred picture.
+    // The last windows of a row are cut off; the second method fills windows with a blurred image.
     let methods = [
         Occlusion::new(8, 4),
         Occlusion::with_window(&[5, 9], &[11, 8]).baseline(Baseline::Blurred { sigma: 2.0 }),

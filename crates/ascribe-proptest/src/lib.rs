@@ -1,10 +1,12 @@
-//! How the property tests of all crates are run.
+//! Configuration of the property tests of all crates.
 //!
-//! - **Seeds.** `cargo test` draws the same cases every time, so that nobody's first run depends on luck. The environment
-//!   variable `PROPTEST_RNG_SEED`, an integer, draws others; the scheduled job sets it to a new number each time.
-//! - **Cases.** Each test says how many cases it runs; `ASCRIBE_TEST_EFFORT`, a positive integer, multiplies them.
-//! - **Failures.** The seed of a case that fails is written to `fixtures/regressions`, in a file named after the crate and
-//!   the source file of the test. It is run first from then on, whatever the seed: commit it with the mend.
+//! - **Seeds.** `cargo test` uses the same cases every time, so that the result of a first run does not depend on
+//!   chance. The environment variable `PROPTEST_RNG_SEED`, an integer, selects other cases; the scheduled job sets it
+//!   to a new number each time.
+//! - **Cases.** Each test specifies its number of cases; `ASCRIBE_TEST_EFFORT`, a positive integer, multiplies it.
+//! - **Failures.** The seed of a failing case is written to `fixtures/regressions`, in a file named after the crate
+//!   and the source file of the test. It is run first from then on, whatever the seed is: commit it together with the
+//!   fix.
 
 use std::any::Any;
 use std::env;
@@ -15,10 +17,10 @@ use proptest::test_runner::{FailurePersistence, FileFailurePersistence, Persiste
 
 pub use proptest::test_runner::Config;
 
-/// Drawn from when `PROPTEST_RNG_SEED` does not say otherwise.
+/// The default seed, if `PROPTEST_RNG_SEED` is not set.
 const SEED: u64 = 20_201_117;
 
-/// The configuration of a test with this many cases.
+/// The configuration of a test with this number of cases.
 ///
 /// # Panics
 /// If `ASCRIBE_TEST_EFFORT` or `PROPTEST_RNG_SEED` is set to something other than a positive or an unsigned integer.
@@ -27,7 +29,7 @@ pub fn config(cases: u32) -> Config {
     assert!(effort > 0, "ASCRIBE_TEST_EFFORT is 0: a test without cases tests nothing");
     Config {
         cases: cases.saturating_mul(u32::try_from(effort).unwrap_or(u32::MAX)),
-        // Shapes that do not fit are drawn anew: more cases need more of them.
+        // Shapes that do not fit are rejected and drawn again; more cases need more rejections.
         max_global_rejects: 1024_u32.saturating_mul(u32::try_from(effort).unwrap_or(u32::MAX)),
         rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(SEED)),
         failure_persistence: Some(Box::new(Regressions)),
@@ -40,12 +42,13 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is '{text}', which is not an unsigned integer")))
 }
 
-/// Keeps failures under `fixtures/regressions`.
+/// Stores failures in `fixtures/regressions`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Regressions;
 
 impl Regressions {
-    /// `crates/ascribe-core/src/ops/pad.rs` is kept as `fixtures/regressions/ascribe-core/src/ops/pad.txt`.
+    /// The failures of `crates/ascribe-core/src/ops/pad.rs` are stored in
+    /// `fixtures/regressions/ascribe-core/src/ops/pad.txt`.
     fn path(source: &str) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/regressions");
         let parts = Path::new(source).components().filter_map(|part| match part {
@@ -55,10 +58,10 @@ impl Regressions {
         root.join(parts.collect::<PathBuf>()).with_extension("txt")
     }
 
-    /// Proptest's own persistence, in this file.
+    /// Proptest's own persistence, with the file for this source.
     fn file(source: Option<&'static str>) -> FileFailurePersistence {
         let path = source.map(Self::path).and_then(|path| path.to_str().map(str::to_owned));
-        // Proptest wants a static path. Once for each property test of a process.
+        // Proptest requires a static path. It is leaked once for each property test of a process.
         path.map_or(FileFailurePersistence::Off, |path| FileFailurePersistence::Direct(path.leak()))
     }
 }
@@ -123,7 +126,7 @@ mod tests {
         assert!(path.ends_with("fixtures/regressions/ascribe-core/src/ops/pad.txt"), "{}", path.display());
     }
 
-    /// Failures that were committed are read: a file that moves with its test must not be forgotten.
+    /// Committed failures must be read: if a test moves to another file, its file of failures must move, too.
     #[test]
     fn committed_failures_belong_to_tests() {
         fn check(folder: &Path, root: &Path, found: &mut usize) {
@@ -147,7 +150,7 @@ mod tests {
         assert!(found > 0);
     }
 
-    /// A block without this crate's configuration would draw other cases every time.
+    /// A `proptest!` block without this crate's configuration would use other cases every time.
     #[test]
     fn every_property_test_is_configured_here() {
         fn visit(folder: &Path, blocks: &mut usize) {

@@ -1,8 +1,8 @@
-//! Golden files: reference numbers of methods and metrics, see `fixtures/golden/methods/README.md`.
+//! Golden files: reference results of methods and metrics, see `fixtures/golden/methods/README.md`.
 //!
-//! References are computed in f64, where ours must agree to a relative L2 error of 1e-7. In f32, rounding flips
-//! gates: each case also holds the reference's own f32 error, and ours may be at most twice that, or 1e-5 if that is
-//! more.
+//! References are computed in f64; results in f64 must agree with them to a relative L2 error of 1e-7. In f32,
+//! rounding errors may open or close gates. Therefore each case also contains the reference's own f32 error, and f32
+//! results may have at most twice that error, or 1e-5 if that is larger.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Largest relative L2 error in f64.
 const ALLOWED_F64: f64 = 1e-7;
-/// Largest relative L2 error in f32, unless the reference's own is more than half of that.
+/// Largest relative L2 error in f32, unless twice the reference's own error is larger.
 const ALLOWED_F32: f64 = 1e-5;
 
-/// The largest relative L2 error in this precision, where the reference's own f32 error is `theirs`.
+/// The largest allowed relative L2 error in this precision, where the reference's own f32 error is `theirs`.
 pub fn allowed(dtype: DType, theirs: f64) -> f64 {
     if dtype == DType::F64 { ALLOWED_F64 } else { ALLOWED_F32.max(2.0 * theirs) }
 }
 
-/// A folder of golden files: that of a network, or `metrics`; with an empty name, the folder that holds them.
+/// A folder of golden files: that of a network, or `metrics`; for an empty name, the parent folder of all of them.
 pub fn folder(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../../fixtures/golden/methods", name].iter().collect()
 }
 
-/// One file: reference tensors, and what they are.
+/// One file: reference tensors and their metadata.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The file's name without its ending.
+    /// The file's name without extension.
     pub name: String,
     /// The metadata.
     pub about: Value,
@@ -80,16 +80,16 @@ impl Case {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
-    /// A tensor.
+    /// The tensor with this name.
     ///
     /// # Errors
-    /// If the file does not have it.
+    /// If the file does not contain it.
     pub fn tensor(&self, name: &str) -> Result<&Tensor, Failure> {
         self.tensors.get(name).ok_or_else(|| format!("{} has no tensor '{name}'", self.name).into())
     }
 }
 
-/// A network of the folder in one precision, and its data.
+/// A network of the folder in one precision, with its data.
 #[derive(Debug)]
 pub struct Network {
     /// The network.
@@ -103,7 +103,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Loads a network: weights are exact in f32, so that widening them gives the reference's network.
+    /// Loads a network. Its weights are exact in f32, so that conversion to f64 gives the reference's network.
     pub fn load(name: &str, dtype: DType) -> Result<Self, Failure> {
         let graph = load(folder(name).join("model.onnx"), &LoadOptions::default().dtype(dtype))?.graph;
         let case = Case::read(&folder(name).join("inputs.safetensors"))?;
@@ -111,10 +111,10 @@ impl Network {
         Ok(Self { graph, dtype, targets, data: case.tensors })
     }
 
-    /// Its batch of inputs.
+    /// The batch of inputs of the network.
     ///
     /// # Errors
-    /// If the file does not have them.
+    /// If the file does not contain them.
     pub fn inputs(&self) -> Result<Inputs, Failure> {
         let input = self.data.get("input").ok_or("the network has no tensor 'input'")?;
         Ok(Inputs::single(input.to_dtype(self.dtype)?)?)

@@ -1,4 +1,4 @@
-//! What the tests of several crates share: golden cases ([`golden`]) and random networks ([`net`]).
+//! Utilities shared by the tests of several crates: golden cases ([`golden`]) and random networks ([`net`]).
 
 pub mod golden;
 pub mod net;
@@ -31,7 +31,7 @@ pub fn distance(a: &[f64], b: &[f64]) -> f64 {
     if size > 0.0 { difference / size } else { difference }
 }
 
-/// An attribution that no method made: these values, for these targets.
+/// An attribution with these values and targets that was not computed by a method.
 pub fn attribution(values: Tensor, targets: Vec<String>) -> Attribution {
     let provenance = Provenance {
         method: "given".into(),

@@ -6,24 +6,24 @@ use ascribe_core::ops::{
 use ascribe_core::{DType, Device, Graph, GraphBuilder, Inputs, NodeId, Result, Tensor, random};
 use rand::Rng;
 
-/// Sides of the networks' input after the batch axis.
+/// Shape of the networks' input after the batch axis.
 pub const SIDES: [usize; 3] = [3, 6, 6];
 /// Number of outputs.
 pub const CLASSES: usize = 3;
-/// Channels of the input that no network looks at, if asked to.
+/// The input channel that has no influence on the network if [`Kind::dummy`] is set.
 pub const DUMMY: usize = 2;
 
-/// What kind of network is drawn.
+/// The kind of network that is generated.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "independent properties of a random network")]
 pub struct Kind {
-    /// Biases and batch norm.
+    /// Whether there are biases and batch norm.
     pub bias: bool,
-    /// Activations and max-pooling.
+    /// Whether there are activations and max-pooling.
     pub nonlinear: bool,
-    /// ReLU behind every convolution, so that all inner values are non-negative.
+    /// Whether a ReLU follows every convolution, so that all inner values are non-negative.
     pub positive: bool,
-    /// No weight looks at channel [`DUMMY`].
+    /// Whether all weights of channel [`DUMMY`] are zero.
     pub dummy: bool,
 }
 
@@ -33,10 +33,10 @@ impl Default for Kind {
     }
 }
 
-/// How a network is written down; the function is the same for all of them.
+/// How a network is expressed as a graph; all styles compute the same function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As drawn.
+    /// As generated.
     Plain,
     /// Each convolution as the sum of two.
     SplitConvolution,
@@ -44,13 +44,13 @@ pub enum Style {
     Folded,
     /// ReLU as max(x, 0).
     Maximum,
-    /// Additions of zero, products with one and identities everywhere.
+    /// Additions of zero, multiplications by one and identities everywhere.
     Padded,
     /// Values that are used twice are computed twice.
     Duplicated,
 }
 
-/// A layer of a drawn network.
+/// A layer of a random network.
 #[derive(Clone)]
 enum Layer {
     Conv {
@@ -65,11 +65,11 @@ enum Layer {
     AveragePool,
     /// x + f(x)
     Residual(Vec<Layer>),
-    /// f(x) beside g(x)
+    /// Concatenation of f(x) and g(x)
     Concat(Vec<Layer>, Vec<Layer>),
 }
 
-/// A drawn network.
+/// A random network.
 pub struct Net {
     layers: Vec<Layer>,
     head: Tensor,
@@ -131,7 +131,7 @@ impl Draw {
 }
 
 impl Net {
-    /// Draws a network.
+    /// Generates a network.
     pub fn draw(seed: u64, kind: Kind) -> Result<Self> {
         let mut draw = Draw { rng: Box::new(random::stream(seed, random::Domain::DATA, 0)), kind };
         let mut width = draw.rng.random_range(2..5);
@@ -164,7 +164,7 @@ impl Net {
         Ok(Self { layers, head, head_bias })
     }
 
-    /// Writes the network down.
+    /// Builds the graph of the network.
     pub fn graph(&self, style: Style) -> Result<Graph> {
         let mut writer = Writer { b: GraphBuilder::new(), style };
         let x = writer.b.input("x", &SIDES.map(Some));
@@ -187,8 +187,8 @@ struct Writer {
 impl Writer {
     fn layers(&mut self, mut x: NodeId, layers: &[Layer]) -> Result<NodeId> {
         for (i, layer) in layers.iter().enumerate() {
-            // Computing a value again means computing all that led to it from the last shared value again: the layer
-            // before a fork is enough to have two nodes where there was one.
+            // To compute a value a second time, everything since the last shared value would have to be computed
+            // again. Duplicating only the layer before a fork is enough to have two nodes instead of one.
             let twin = match (self.style, layer, i.checked_sub(1).map(|i| &layers[i])) {
                 (Style::Duplicated, Layer::Residual(_) | Layer::Concat(..), Some(before)) => {
                     self.twin(x, before)?
@@ -203,7 +203,7 @@ impl Writer {
         Ok(x)
     }
 
-    /// A second node that computes what `x` does, if its layer is a single node.
+    /// A second node that computes the same as `x`, if the layer of `x` is a single node.
     fn twin(&mut self, x: NodeId, layer: &Layer) -> Result<NodeId> {
         match layer {
             Layer::Relu | Layer::Act(_) | Layer::MaxPool | Layer::AveragePool => {
@@ -275,7 +275,7 @@ impl Writer {
             return self.b.op("conv", conv, &operands);
         }
         let mut y = if self.style == Style::SplitConvolution {
-            // W = 3W + (−2W), in one node each, the bias in the first.
+            // W = 3W + (−2W), one node for each part, with the bias in the first one.
             let mut first = vec![x, self.b.constant("weight", (weight * 3.0)?)];
             first.extend(bias.map(|b| self.b.constant("bias", b.clone())));
             let second = [x, self.b.constant("weight", (weight * -2.0)?)];

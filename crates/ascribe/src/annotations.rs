@@ -6,17 +6,16 @@
 //! {"cat.png": {"size": [451, 300], "objects": [{"class": 285, "box": [10, 20, 400, 300], "difficult": false}]}}
 //! ```
 //!
-//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. In place of a box, or beside one, an
-//! object may have a mask: a picture of the same size, by its path below the folder, whose pixels are not black where the
-//! object is. Where an object has both, the mask is what counts, as it says more.
+//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. Instead of a box, or in
+//! addition to it, an object may have a mask: a picture of the same size, given by its path below the folder, whose
+//! pixels are not black where the object is. If an object has both, the mask is used, since it is more precise.
 //!
 //! ```json
 //! {"cat.png": {"objects": [{"label": "Egyptian cat", "mask": "masks/cat.png"}]}}
 //! ```
 //!
-//! Pascal-VOC files are called
-//! like the picture, beside it or in a folder `voc` or `Annotations`; they name classes by label, and their boxes
-//! are inclusive and count from 1.
+//! Pascal-VOC files have the name of the picture, and are in the same folder or in a folder `voc` or `Annotations`.
+//! They name classes by label; their boxes are inclusive and count from 1.
 
 mod mask;
 
@@ -32,7 +31,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// Endings of picture files that [`pictures`] finds.
+/// Extensions of the picture files that [`pictures`] finds.
 const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm"];
 
 /// The objects in the pictures of a folder.
@@ -54,7 +53,7 @@ struct Annotated {
 enum Place {
     /// Left, top, right, bottom.
     Box([f64; 4]),
-    /// A picture.
+    /// The path of a mask.
     Mask(PathBuf),
 }
 
@@ -123,10 +122,10 @@ pub fn pictures(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 }
 
 impl Annotations {
-    /// Reads all annotations that lie beside the pictures of a folder.
+    /// Reads all annotations of the pictures of a folder.
     ///
     /// # Errors
-    /// If a file of annotations cannot be read, or names a label that the labels do not have.
+    /// If an annotation file cannot be read, or names a label that does not exist.
     pub fn beside(folder: impl AsRef<Path>, labels: Option<&Labels>) -> Result<Self> {
         let folder = folder.as_ref();
         let mut all = Self::default();
@@ -162,11 +161,11 @@ impl Annotations {
         Ok(())
     }
 
-    /// What a picture shows, in pixels of the network's input: `geometry` is how the preprocessing changed it. `None` if the
-    /// picture has no annotations.
+    /// The ground truth of a picture, in pixels of the network's input; `geometry` describes how the preprocessing
+    /// changed the picture. `None` if the picture has no annotations.
     ///
     /// # Errors
-    /// If a mask cannot be read, is black, or has another size than the picture.
+    /// If a mask cannot be read, is entirely black, or differs in size from the picture.
     pub fn truth(
         &self,
         picture: &Path,
@@ -201,7 +200,7 @@ impl Annotations {
         Ok(Some(truth))
     }
 
-    /// The classes of a picture's objects, without repeats, in order of appearance.
+    /// The distinct classes of a picture's objects, in order of appearance.
     pub fn classes(&self, picture: &Path) -> Vec<usize> {
         let mut classes = Vec::new();
         let name = picture.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -329,7 +328,7 @@ mod tests {
         let preprocessing = Preprocessing::default();
         let of = |name: &str| all.truth(Path::new(name), &geometry, &preprocessing).unwrap();
         let truth = of("a.png").unwrap();
-        // Of class 3 the mask counts, not the box.
+        // The object of class 3 is given by its mask, not by its box.
         assert_eq!((truth.distance(3, 0, 0), truth.distance(4, 1, 0)), (Some(2.0), Some(1.0)));
         assert!(truth.all_difficult(3) && !truth.all_difficult(4));
         assert_eq!(of("b.png").unwrap().distance(3, 0, 0), None);

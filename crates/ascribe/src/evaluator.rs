@@ -1,7 +1,7 @@
 //! Samples × targets × methods × metrics.
 //!
-//! The unit is a [`Row`]: one metric of one method on one target of one sample. Whoever keeps the rows of a run that was cut off
-//! can go on with it: [`Evaluator::run`] leaves out the samples that they are complete for.
+//! The unit is a [`Row`]: the value of one metric for one method on one target of one sample. An interrupted run can
+//! be continued from the rows it produced: [`Evaluator::run`] skips the samples whose rows are complete.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +15,19 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::target;
 
-/// Samples that are evaluated together, unless the caller says otherwise.
+/// Default number of samples that are evaluated together.
 const BATCH: usize = 8;
 
-/// Which target of a sample is explained.
+/// The target to explain for each sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// What [`target::parse`] reads: `top1`, a class, …
+    /// A target as [`target::parse`] reads it: `top1`, a class, …
     Words(String),
     /// The sample's label.
     Label,
 }
 
-/// What is evaluated.
+/// An evaluation of methods by metrics on a model.
 ///
 /// ```
 /// use ascribe::core::dataset::InMemory;
@@ -53,15 +53,15 @@ pub enum Asked {
 pub struct Evaluator<'a> {
     /// The model.
     pub model: &'a Model,
-    /// The methods; an identifier may occur once.
+    /// The methods; each identifier may occur only once.
     pub methods: Vec<Boxed<Graph>>,
-    /// The metrics; an identifier may occur once.
+    /// The metrics; each identifier may occur only once.
     pub metrics: Vec<BoxedMetric>,
-    /// What is explained. Metrics that ask for the truth look at the classes that it names instead, if it names any, else at the
-    /// sample's label, if it has one.
+    /// The target to explain. Metrics that need ground truth use the classes named by the truth instead, or the
+    /// sample's label if the truth names no class and the sample has a label.
     pub target: Asked,
-    /// Most samples that are in memory at a time. Those whose inputs have the same shape are evaluated together; no number
-    /// depends on it.
+    /// Largest number of samples in memory. Samples whose inputs have the same shape are evaluated together; this
+    /// does not change any result.
     pub batch: usize,
 }
 
@@ -72,24 +72,24 @@ struct Named {
 }
 
 impl<'a> Evaluator<'a> {
-    /// These methods and metrics on the class with the highest output, eight samples at a time.
+    /// Evaluates these methods and metrics on the class with the highest output, eight samples at a time.
     pub fn new(model: &'a Model, methods: Vec<Boxed<Graph>>, metrics: Vec<BoxedMetric>) -> Self {
         Self { model, methods, metrics, target: Asked::Words("top1".into()), batch: BATCH }
     }
 
-    /// Whether a metric asks for what is known of the samples.
+    /// Whether any metric needs ground truth.
     pub fn asks_for_truth(&self) -> bool {
         self.metrics.iter().any(|metric| metric.card().asks.for_truth())
     }
 
-    /// Evaluates samples, in their order. `known` are rows of an earlier run of the same evaluation: samples that occur in them
-    /// are left out. `watch` hears the names of the samples that are next, the number of the first one and of how many; `take`
-    /// gets the rows of each sample when they are complete. A metric that asks for the truth has no rows on samples of which
-    /// none is known.
+    /// Evaluates the samples of a dataset in order. `known` are rows of an earlier run of the same evaluation;
+    /// samples that occur in them are skipped. `watch` receives the names of the next samples, the number of the
+    /// first one, and the number of samples. `take` receives the rows of each sample once they are complete. A metric
+    /// that needs ground truth has no rows for samples without it.
     ///
     /// # Errors
-    /// Identifiers that occur twice, or a batch of 0; those of the samples, methods and metrics; if the run is cancelled. The
-    /// rows that `take` got are complete.
+    /// If an identifier occurs twice or the batch is 0; errors of the samples, methods and metrics; if the run is
+    /// cancelled. The rows that `take` has received are complete.
     pub fn run(
         &self,
         data: &dyn Dataset,
@@ -118,7 +118,7 @@ impl<'a> Evaluator<'a> {
                     }
                 }
             }
-            // The samples before one that cannot be read are not lost.
+            // When a sample cannot be read, the results of the samples before it are not lost.
             self.together(&samples, run)?.into_iter().try_for_each(&mut take)?;
             if let Some(error) = failed {
                 return Err(error.into());
@@ -146,7 +146,7 @@ impl<'a> Evaluator<'a> {
         Ok(rows)
     }
 
-    /// The summary of every method by every metric, method by method.
+    /// The summary of every metric for every method, ordered by method.
     pub fn summaries(&self, rows: &[Row], seed: u64) -> Vec<Overall> {
         let of = |method: &Boxed<Graph>| {
             let id = method.id();
@@ -171,7 +171,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The rows of each of some samples.
+    /// The rows of each of these samples.
     fn together(&self, samples: &[Named], run: &Run) -> Result<Vec<Vec<Row>>> {
         let inputs: Vec<Inputs> = samples.iter().map(|named| named.sample.inputs.clone()).collect();
         let mut rows = vec![Vec::new(); samples.len()];
@@ -197,7 +197,7 @@ struct Batch<'a> {
     run: &'a Run,
 }
 
-/// One explanation that is asked for: a target, resolved for this sample alone.
+/// One requested explanation: a target, resolved for this sample alone.
 struct Job {
     /// Position of the sample in the batch.
     place: usize,
@@ -229,7 +229,7 @@ impl Batch<'_> {
         Ok(rows)
     }
 
-    /// The targets that are asked for.
+    /// The requested targets.
     fn asked(&self, place: usize, method: &Boxed<Graph>) -> Result<Vec<Target>> {
         let Named { name, sample } = self.samples[place];
         let outputs = of_sample(&self.outputs, place)?;
@@ -244,7 +244,7 @@ impl Batch<'_> {
         targets.into_iter().map(|target| Ok(target.resolve(&outputs)?)).collect()
     }
 
-    /// The targets that the truth is about; none if nothing is known of the sample.
+    /// The targets that the ground truth refers to; none if there is no ground truth for the sample.
     fn annotated(&self, place: usize, method: &Boxed<Graph>) -> Result<Vec<Target>> {
         let sample = &self.samples[place].sample;
         let Some(truth) = &sample.truth else { return Ok(Vec::new()) };
@@ -307,7 +307,7 @@ fn of_sample(outputs: &Outputs, place: usize) -> ascribe_core::Result<Outputs> {
     Outputs::new(outputs.iter().map(row).collect::<ascribe_core::Result<_>>()?)
 }
 
-/// What targets have in common that can be one target of a batch.
+/// The property that targets must share to be combined into one target of a batch.
 #[derive(PartialEq, Eq)]
 enum Kind {
     Class,
@@ -323,7 +323,7 @@ fn kind(target: &Target) -> Kind {
     }
 }
 
-/// Numbers of the jobs whose targets can be one, group by group.
+/// Indices of the jobs whose targets can be combined, group by group.
 fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(Kind, Vec<usize>)> = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
@@ -336,7 +336,7 @@ fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
     groups.into_iter().map(|group| group.1).collect()
 }
 
-/// One target for a batch, from those of its samples, which are alike.
+/// Combines the targets of the samples of a batch, which must be alike, into one.
 fn joined(targets: &[&Target]) -> Target {
     let classes: Option<Vec<usize>> = targets.iter().map(|target| target.class(0)).collect();
     match (targets.first().map(|target| kind(target)), classes) {

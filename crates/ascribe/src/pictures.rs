@@ -9,7 +9,7 @@ use crate::annotations::Annotations;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// Picture files, read as a model takes them, with what is known of them. A picture's name is its path.
+/// Picture files, preprocessed for a model, with their annotations. The name of a sample is the path of its picture.
 #[derive(Clone, Debug)]
 pub struct Pictures<'a> {
     model: &'a Model,
@@ -18,12 +18,12 @@ pub struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    /// Pictures of which nothing is known.
+    /// Pictures without annotations.
     pub fn new(model: &'a Model, paths: Vec<PathBuf>) -> Self {
         Self { model, paths, annotations: Annotations::default() }
     }
 
-    /// Adds what the pictures show.
+    /// Adds annotations of the pictures.
     #[must_use]
     pub fn annotated(self, annotations: Annotations) -> Self {
         Self { annotations, ..self }
@@ -40,7 +40,7 @@ impl<'a> Pictures<'a> {
         })
     }
 
-    /// The class of a picture whose objects are all of one.
+    /// The class of the objects in a picture, if all of them have the same class.
     fn only_class(&self, path: &std::path::Path) -> Option<usize> {
         match *self.annotations.classes(path) {
             [class] => Some(class),
@@ -63,7 +63,7 @@ impl Dataset for Pictures<'_> {
         self.paths.len()
     }
 
-    /// The label is the class of the objects, where all of them are of one.
+    /// The label is the class of the objects, if all of them have the same class.
     fn sample(&self, number: usize) -> ascribe_core::Result<Sample> {
         self.read(self.path(number)?).map_err(|error| match error {
             Error::Core(error) => error,

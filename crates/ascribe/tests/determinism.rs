@@ -1,5 +1,5 @@
-//! Every method and metric of the catalogue gives the same bits for any number of threads and any batch budget, and a
-//! batch gives those of its samples.
+//! Checks that every method and metric of the catalogue gives the same bits for any number of threads and any batch
+//! budget, and that a batch gives the same bits as its samples one by one.
 
 use ascribe::catalogue;
 use ascribe::core::{Attribution, DType, Device, Graph, Inputs, Run, Target, Tensor, random};
@@ -14,7 +14,7 @@ type Failure = Box<dyn std::error::Error>;
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 const BUDGETS: [usize; 4] = [1, 3, 7, 64];
 
-/// What makes a method cheap enough to be run many times; the budgets do not divide its rows.
+/// Settings that make a method cheap enough to be run many times; the budgets do not divide its number of rows.
 fn config(id: &str) -> Value {
     match id {
         "occlusion" => json!({ "window": [7], "stride": [6] }),
@@ -28,8 +28,8 @@ fn config(id: &str) -> Value {
     }
 }
 
-/// Networks that between them use the kernels and the portable operators, overlapping pooling, depthwise and strided
-/// convolution, residuals and gates: name, graph, two samples.
+/// Networks that together use the kernels and the portable operators, overlapping pooling, depthwise and strided
+/// convolutions, residuals and gates: name, graph, two samples.
 fn networks() -> Result<Vec<(&'static str, Graph, Inputs)>, Failure> {
     let shapes = [env!("CARGO_MANIFEST_DIR"), "../../fixtures/models/shapes.safetensors"].iter();
     let parameters = StateDict::load(shapes.collect::<std::path::PathBuf>())?;
@@ -52,7 +52,7 @@ fn inputs(shape: &[usize], dtype: DType) -> Result<Inputs, Failure> {
     )?)?)
 }
 
-/// Everything of an attribution that is not time.
+/// Everything in an attribution except times.
 fn record(found: &Attribution) -> Result<(Vec<u64>, Value), Failure> {
     let mut provenance = serde_json::to_value(&found.provenance)?;
     provenance["seconds"] = Value::Null;

@@ -1,4 +1,5 @@
-//! The evaluator: rows in the order of the samples, the same whatever is evaluated together.
+//! Tests of the evaluator: its rows are in the order of the samples, and do not depend on which samples are evaluated
+//! together.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ fn model() -> Result<Model, Failure> {
     })
 }
 
-/// Seven samples of two sizes in turn, with all kinds of truth: boxes, masks, both, a mask that serves every class, none.
+/// Seven samples of alternating sizes, with all kinds of ground truth: boxes, masks, both, a mask for any class,
+/// none.
 fn data() -> Result<InMemory, Failure> {
     let object =
         |class, left: f64| Object { class, bounds: [left, 3.0, left + 9.0, 12.0], difficult: class == 2 };
@@ -85,12 +87,12 @@ fn rows_do_not_depend_on_what_is_evaluated_together() -> Result<(), Failure> {
     let mut rows = |batch: usize| -> Result<Vec<String>, Failure> {
         evaluator.batch = batch;
         let rows = evaluator.rows(&data, &Run::new().seed(5))?;
-        // Text of the shortest digits that give the same bits.
+        // JSON holds the shortest decimal digits that give the same bits, so equal texts mean equal bits.
         Ok(rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?)
     };
     let alone = rows(1)?;
-    // For each method: two targets by three metrics on each sample; the pointing game on the classes that the truth names, on
-    // the label where a mask names none, and on the targets where there is no label either.
+    // For each method: two targets by three metrics on each sample; the pointing game on the classes that the truth
+    // names, on the label if a mask names none, and on the targets if there is no label either.
     assert_eq!(alone.len(), 4 * (7 * 2 * 3 + (2 + 2 + 1 + 3 + 1 + 2)));
     for batch in [2, 3, 8] {
         assert_eq!(rows(batch)?, alone, "{batch}");
@@ -108,7 +110,7 @@ fn rows_come_in_the_order_of_the_samples_and_a_run_can_go_on() -> Result<(), Fai
     let mut names: Vec<&str> = all.iter().map(|row| row.sample.as_str()).collect();
     names.dedup();
     assert_eq!(names, ["0", "1", "2", "3", "4", "5", "6"]);
-    // Cut off after four samples, in the middle of the second batch.
+    // Interrupted after four samples, in the middle of the second batch.
     let mut known: Vec<Row> = Vec::new();
     let mut parts = 0;
     let stopped = evaluator.run(
@@ -181,7 +183,7 @@ fn the_label_is_a_target() -> Result<(), Failure> {
         rows.iter().map(|row| (row.sample.as_str(), row.class, row.target.as_str())).collect();
     let expected = [("3", 3, "cross (3)"), ("2", 2, "triangle (2)")];
     for (found, (sample, class, words)) in found.chunks(3).zip(expected) {
-        // SmoothGrad and integrated gradients score the logit, RISE the probability.
+        // SmoothGrad and integrated gradients explain the logit, RISE the probability.
         let probability = format!("probability of {words}");
         for (row, words) in found.iter().zip([words, &probability, words]) {
             assert_eq!(*row, (sample, Some(class), words));
@@ -215,7 +217,7 @@ fn a_picture_that_cannot_be_read_does_not_take_the_others_with_it() -> Result<()
     let error = evaluator.run(&data, &[], &Run::new(), |_, _, _| (), &mut take).unwrap_err().to_string();
     assert!(error.contains("c.png"), "{error}");
     let of = |name: &str| rows.iter().filter(|row| row.sample == path(name).display().to_string()).count();
-    // Two targets by three metrics, and the pointing game where there is a box.
+    // Two targets by three metrics, and the pointing game if there is a box.
     assert_eq!((of("a.png"), of("b.png"), rows.len()), (6, 7, 13));
     Ok(())
 }

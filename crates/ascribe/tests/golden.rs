@@ -1,5 +1,5 @@
-//! Every golden case, in f64 and f32, as its metadata describes it: see `fixtures/golden/methods/README.md`. A new
-//! method or metric adds cases, and nothing here.
+//! Checks every golden case, in f64 and f32, as its metadata describes it: see `fixtures/golden/methods/README.md`. A
+//! new method or metric adds cases, but no code here.
 #![cfg(all(feature = "catalogue", feature = "models"))]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,22 +16,22 @@ use ascribe_testing::{attribution, distance, flat};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a case's metadata says.
+/// The metadata of a case.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     /// The method whose attributions are compared.
     method: Option<String>,
-    /// Or the metric whose evaluation is.
+    /// The metric whose results are compared, if it is not a method.
     metric: Option<String>,
     /// The fields of the configuration that differ from the defaults.
     #[serde(default)]
     config: Value,
-    /// For a metric: the tensor that is the attribution; without it, `explainer` makes one.
+    /// For a metric: the name of the tensor that holds the attribution; without it, `explainer` computes one.
     attribution: Option<String>,
-    /// For a metric: the method that it may ask.
+    /// For a metric: the method that it may use.
     explainer: Option<Spec>,
-    /// For a metric: what each sample shows.
+    /// For a metric: the objects in each sample.
     scenes: Option<Vec<Scene>>,
     #[serde(default)]
     at: Location,
@@ -39,17 +39,17 @@ struct Case {
     target: Option<Score>,
     network: String,
     answers: BTreeMap<String, Answer>,
-    /// Tensors that nothing is compared with, and why.
+    /// Tensors that are not compared, and the reason.
     beside: BTreeMap<String, String>,
     f32_errors: BTreeMap<String, f64>,
-    /// Where the numbers come from.
+    /// The source of the reference numbers.
     reference: String,
-    /// For readers.
+    /// Notes for readers.
     #[serde(rename = "notes")]
     _notes: serde::de::IgnoredAny,
 }
 
-/// What scores each sample's class.
+/// The score of each sample's class.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Score {
@@ -57,27 +57,28 @@ enum Score {
     Probabilities,
 }
 
-/// What a tensor of the case is compared with: the attribution, unless `node`, `extra` or `read` says otherwise.
+/// What a tensor of the case is compared with: the attribution, unless `node`, `extra` or `read` selects something
+/// else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
-    /// Fields of the configuration that differ from the case's.
+    /// Fields of the configuration that differ from those of the case.
     #[serde(default)]
     config: Value,
-    /// Another place than the case's.
+    /// Another layer or neuron than that of the case.
     at: Option<Location>,
-    /// The value of this node in a forward pass.
+    /// The name of a node whose value in a forward pass is compared.
     node: Option<String>,
-    /// This further tensor of the attribution.
+    /// The name of a further tensor of the attribution.
     extra: Option<String>,
-    /// Numbers of the record of the attribution, or of the metric's evaluation: a JSON pointer, in which `*` stands
-    /// for every element of an array.
+    /// Numbers in the provenance of the attribution or in the metric's evaluation: a JSON pointer, in which `*`
+    /// stands for every element of an array.
     read: Option<String>,
-    /// The largest absolute difference in f64, instead of a relative error; in f32 nothing is compared.
+    /// The largest allowed absolute difference in f64, instead of a relative error; in f32 nothing is compared.
     absolute: Option<f64>,
 }
 
-/// What was computed for some answers.
+/// The computed result for some of the tensors.
 enum Outcome {
     Attribution(Box<Attribution>),
     Evaluation(Value),
@@ -90,7 +91,7 @@ struct Runner<'a> {
     case: &'a Case,
     /// Names of the tensors that were compared or given to a method or metric.
     used: BTreeSet<String>,
-    /// What was computed, by configuration and place.
+    /// The results, by configuration and by layer or neuron.
     outcomes: BTreeMap<String, Outcome>,
 }
 
@@ -127,7 +128,7 @@ impl Runner<'_> {
         match self.case.target {
             Some(Score::Classes) => Target::Classes(classes),
             Some(Score::Probabilities) => Target::Probabilities(classes),
-            // A neuron's value is explained whatever the target is.
+            // The value of a neuron is explained, whatever the target is.
             None => Target::Top1,
         }
     }
@@ -166,7 +167,7 @@ impl Runner<'_> {
         Ok(serde_json::to_value(metric.evaluate(&case)?)?)
     }
 
-    /// What an answer is read from.
+    /// The result that an answer is read from.
     fn outcome(&mut self, answer: &Answer) -> Result<&Outcome, Failure> {
         let at = answer.at.clone().unwrap_or_else(|| self.case.at.clone());
         let config = merged(&self.case.config, &answer.config)?;
@@ -213,7 +214,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Compares an answer; returns the error where it is relative.
+    /// Compares an answer; returns the error if it is a relative one.
     fn compare(&mut self, name: &str, answer: &Answer) -> Result<Option<f64>, Failure> {
         let expected = self.file.tensor(name)?;
         let own = self.answer(answer)?;
@@ -248,7 +249,7 @@ fn merged(config: &Value, differing: &Value) -> Result<Value, Failure> {
     })
 }
 
-/// The numbers at a path of a record, shaped as the arrays that they are in.
+/// The numbers at a path of a JSON value, in a tensor with the shape of the arrays that contain them.
 fn numbers(record: &Value, path: &str) -> Result<Tensor, Failure> {
     fn walk(value: &Value, path: &[&str], depth: usize, found: &mut (Vec<usize>, Vec<f64>)) -> Option<()> {
         match (path, value) {
@@ -280,7 +281,7 @@ fn numbers(record: &Value, path: &str) -> Result<Tensor, Failure> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// Compares all cases of a network, in f64 and f32; fails with everything that is wrong, or if there are fewer than
+/// Compares all cases of a network in f64 and f32. Reports all failures together, and fails if there are fewer than
 /// `least` cases.
 fn check(name: &str, least: usize) -> Result<(), Failure> {
     let networks = [Network::load(name, DType::F64)?, Network::load(name, DType::F32)?];

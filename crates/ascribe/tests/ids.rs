@@ -1,11 +1,11 @@
-//! What a method or a metric costs: its identifier stands in its own file, and nowhere else in the code.
+//! Checks that the identifier of a method or metric occurs only in its own file, and nowhere else in the code.
 
 use std::path::{Path, PathBuf};
 
 use ascribe::catalogue;
 
-/// The source files of the library, the program and the tasks. Benchmarks and reproduced claims are cases: they are about
-/// particular methods.
+/// The source files of the library, the program and the development tasks, except benchmarks and reproduced claims,
+/// which are about particular methods.
 fn sources() -> Vec<PathBuf> {
     fn visit(folder: &Path, found: &mut Vec<PathBuf>) {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -50,7 +50,7 @@ fn an_identifier_stands_in_its_own_file_only() {
             .map(|(path, _)| path)
             .collect();
         assert_eq!(own.len(), 1, "the card of '{id}' stands in {own:?}");
-        // A method of several files has a folder of its own.
+        // A method that consists of several files has its own folder.
         let folder = own[0].parent().filter(|folder| own[0].ends_with("mod.rs") && !folder.ends_with("src"));
         for (path, code) in &files {
             if path != own[0] && !folder.is_some_and(|folder| path.starts_with(folder)) {

@@ -1,4 +1,4 @@
-//! How far predictions and gradients in single precision are from those in double precision, beside PyTorch.
+//! Compares predictions and gradients in single precision with those in double precision, for Ascribe and PyTorch.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -16,7 +16,7 @@ pub struct Accuracy {
     /// Networks, as `cargo xtask bench --peers` has exported them
     #[arg(long, value_delimiter = ',', default_value = "efficientnet-lite0,resnet50,vgg16")]
     networks: Vec<String>,
-    /// Inputs: the one of the measurements with noise
+    /// Number of inputs: noisy copies of the input of the measurements
     #[arg(long, default_value_t = 10)]
     inputs: usize,
 }
@@ -24,7 +24,7 @@ pub struct Accuracy {
 /// Class whose logit is differentiated.
 const CLASS: usize = 285;
 
-/// Prints the distances of both sides.
+/// Prints the distances for Ascribe and PyTorch.
 pub fn run(args: &Accuracy) -> anyhow::Result<()> {
     let folder = super::folder();
     let file = tensors::read(folder.join("input.safetensors"))?;

@@ -1,4 +1,4 @@
-//! How time grows with steps, batch, side of the picture and depth.
+//! Measures how time grows with the number of steps, batch size, image size and depth.
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use ascribe::models::tensors;
 use super::peers::median;
 use crate::{paths, python};
 
-/// Measurements of which the median counts.
+/// Number of measurements, of which the median is reported.
 const ROUNDS: usize = 5;
-/// The network whose steps and batch vary.
+/// The network for which the number of steps and the batch size vary.
 const NETWORK: &str = "efficientnet-lite0";
-/// A network that takes pictures of any side.
+/// A network that accepts images of any size.
 const ANY_SIDE: &str = "mobilenet-v2";
 /// Networks of growing depth.
 const DEPTHS: [&str; 4] = ["resnet18", "resnet34", "resnet50", "resnet101"];

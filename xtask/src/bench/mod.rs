@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: criterion benches, and measurements side by side with peers.
+//! `cargo xtask bench`: Criterion benchmarks, and side-by-side measurements with other libraries.
 
 mod accuracy;
 mod growth;
@@ -39,9 +39,9 @@ pub struct Bench {
     workloads: Vec<String>,
 }
 
-/// Networks that are measured.
+/// The networks that are measured.
 const NETWORKS: [&str; 5] = ["efficientnet-lite0", "mobilenet-v2", "resnet50", "vgg16", VISION_TRANSFORMER];
-/// The one that Ascribe reads from an ONNX file.
+/// The network that Ascribe loads from an ONNX file.
 const VISION_TRANSFORMER: &str = "vit-b-16";
 
 /// The folder of the networks' files.

@@ -1,4 +1,4 @@
-//! Both sides in turn, A B A B, on the same machine in the same run.
+//! Measures Ascribe and other libraries in turn, A B A B, on the same machine in the same run.
 
 use std::fmt::{self, Display};
 use std::io::{BufRead, BufReader, Write};
@@ -17,12 +17,12 @@ use super::work::{Answer, Request, products_per_row};
 use super::{Bench, NETWORKS, VISION_TRANSFORMER};
 use crate::{paths, python};
 
-/// Workloads of transformers, which have neither maps nor rules for relevance.
+/// Workloads of transformers, which have neither feature maps nor rules for relevance propagation.
 const GRADIENTS: [&str; 3] = ["saliency", "ig-50", "smooth-grad-50"];
 const WORKLOADS: [&str; 7] =
     ["saliency", "ig-50", "smooth-grad-50", "grad-cam", "lrp", "occlusion", "rise-1000"];
-/// Workloads whose results are not comparable number by number: two draw random numbers, pytorch-grad-cam scales
-/// its map to 0 to 1.
+/// Workloads whose results cannot be compared element by element: two draw random numbers, and pytorch-grad-cam
+/// scales its map to the range 0 to 1.
 const INCOMPARABLE: [&str; 3] = ["smooth-grad-50", "rise-1000", "grad-cam"];
 
 struct Side {
@@ -54,7 +54,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -66,25 +66,26 @@ struct Row {
     network: String,
     workload: String,
     ours_seconds: f64,
-    /// Arithmetic per second, counted as the definitions say, over that of multiply-adds in registers in the same run.
+    /// Arithmetic operations per second, counted by the definition of each operator, as a fraction of the rate of
+    /// multiply-adds in registers in the same run.
     ceiling_fraction: f64,
-    /// The peer in PyTorch's default layout.
+    /// The peer with PyTorch's default memory layout.
     default: Against,
-    /// The peer with channels last.
+    /// The peer with the channels-last memory layout.
     channels_last: Against,
-    /// Relative L2 distance of the two attributions; absent where they are not comparable.
+    /// Relative L2 distance of the two attributions; `None` if they are not comparable.
     distance: Option<f64>,
 }
 
-/// Ratios to one form of the peer.
+/// Ratios to the peer with one memory layout.
 #[derive(Debug, Serialize)]
 struct Against {
     seconds: f64,
-    /// Median of the ratios, pair by pair.
+    /// Median of the ratios of the pairs.
     ratio: f64,
     lowest_ratio: f64,
     highest_ratio: f64,
-    /// Of the peaks of resident memory.
+    /// Ratio of the peaks of resident memory.
     memory_ratio: f64,
 }
 
@@ -102,8 +103,8 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
-/// Measures and prints the table row by row; stores it in `target/peers/table.json`. What cannot be measured is reported at
-/// the end, and does not keep the other rows from being.
+/// Measures and prints the table row by row, and stores it in `target/peers/table.json`. Failed measurements are
+/// reported at the end, and do not stop the others.
 pub fn run(args: &Bench) -> anyhow::Result<()> {
     ensure!(args.pairs > 0, "--pairs must be at least 1");
     let networks = chosen(&args.networks, &NETWORKS)?;
@@ -167,7 +168,8 @@ impl Display for Row {
     }
 }
 
-/// Processes of their own for each row of the table, so that none holds memory of another.
+/// The processes of one row of the table. Each row starts new ones, so that no memory of an earlier row is still
+/// held.
 struct Sides {
     own: Side,
     peer: Side,
@@ -205,7 +207,7 @@ impl Sides {
             channels_last,
             output: output.map(|p| p.display().to_string()),
         };
-        // The first round warms all sides up, and shows that they compute the same.
+        // The first round warms up all processes, and checks that they compute the same results.
         let files = [folder.join("own.safetensors"), folder.join("peer.safetensors")];
         own.ask(&request(Some(files[0].clone()), false))?;
         other.ask(&request(None, true))?;

@@ -1,4 +1,4 @@
-//! Where the time of one prediction and its gradient goes, step by step.
+//! Measures the time of each step of a prediction and its gradient.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ pub struct Profile {
     /// Network, as `cargo xtask bench --peers` has exported it
     #[arg(long, default_value = "resnet50")]
     network: String,
-    /// Rows
+    /// Batch size
     #[arg(long, default_value_t = 4)]
     batch: usize,
-    /// Runs, of which the shortest counts, step by step
+    /// Number of runs; the shortest time of each step is reported
     #[arg(long, default_value_t = 20)]
     runs: usize,
-    /// Threads
+    /// Number of threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Prediction only, as the methods of perturbation need it
+    /// Prediction only, as perturbation methods need it
     #[arg(long)]
     forward: bool,
 }

@@ -1,6 +1,7 @@
-//! Our side of the measurements: a process that runs workloads on request.
+//! Ascribe's side of the measurements: a process that runs workloads on request.
 //!
-//! Requests and answers are JSON objects, one per line; the Python side (`benches/peers/worker.py`) speaks the same.
+//! Requests and answers are JSON objects, one per line; the Python side (`benches/peers/worker.py`) uses the same
+//! protocol.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -27,9 +28,9 @@ pub struct Request {
     pub class: usize,
     /// Workload.
     pub workload: String,
-    /// Whether the peer stores images with channels last; ours has one layout.
+    /// Whether the peer uses the channels-last layout; Ascribe has only one layout.
     pub channels_last: bool,
-    /// Where the attribution goes, if it is to be compared.
+    /// The file for the attribution, if it is to be compared.
     pub output: Option<String>,
 }
 
@@ -42,12 +43,12 @@ pub struct Answer {
     pub peak_mib: f64,
     /// Resident memory before it, in MiB.
     pub before_mib: f64,
-    /// Rows that were evaluated or walked back; 0 if not counted.
+    /// Number of rows evaluated and of rows walked back; 0 if not counted.
     #[serde(default)]
     pub rows: usize,
 }
 
-/// A line of `/proc/self/status` in MiB; 0 where there is no such file.
+/// A line of `/proc/self/status` in MiB; 0 if the file does not exist.
 fn status(key: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
@@ -71,7 +72,7 @@ fn explainer(workload: &str) -> anyhow::Result<Box<dyn Explainer<Graph>>> {
     })
 }
 
-/// RISE looks at probabilities, the other methods at logits.
+/// RISE uses probabilities as scores, the other methods logits.
 fn target(request: &Request) -> Target {
     match request.workload.as_str() {
         "rise-1000" => Target::Probability(request.class),
@@ -79,7 +80,8 @@ fn target(request: &Request) -> Target {
     }
 }
 
-/// Multiplications of convolutions, linear layers and matrix products for one row; an input gradient takes as many.
+/// Number of multiplications of convolutions, linear layers and matrix products for one row; an input gradient takes
+/// the same number.
 pub fn products_per_row(network: &str, input: &Path) -> anyhow::Result<f64> {
     let graph = super::open(network, false)?.graph;
     let x = Inputs::single(tensors::read(input)?.get("input")?.to_dtype(DType::F32)?)?;
@@ -110,7 +112,7 @@ pub fn worker() -> anyhow::Result<()> {
         let input: Tensor = file.get("input")?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         let x = Inputs::single(input)?;
         let method = explainer(&request.workload)?;
-        // Makes the peak that the kernel keeps start again.
+        // Resets the peak of resident memory that the operating system records.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let before_mib = status("VmRSS:");
         let started = Instant::now();

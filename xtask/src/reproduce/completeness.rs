@@ -20,7 +20,7 @@ fn pictures(setting: &Setting) -> &'static [&'static str] {
     if setting.quick { &PICTURES[..1] } else { &PICTURES }
 }
 
-/// Identifier and configuration of each method. The paper (§5) finds 20 to 300 steps enough.
+/// Identifier and configuration of each method. According to the paper (§5), 20 to 300 steps are enough.
 fn methods(steps: usize) -> [(&'static str, Value); 4] {
     let ig = json!({ "steps": steps, "tolerance": null, "quadrature": "gauss-legendre" });
     [
@@ -31,7 +31,7 @@ fn methods(steps: usize) -> [(&'static str, Value); 4] {
     ]
 }
 
-/// One step per picture and method.
+/// Number of progress steps: one per picture and method.
 pub fn steps(setting: &Setting) -> u64 {
     (pictures(setting).len() * methods(0).len()) as u64
 }

@@ -27,7 +27,7 @@ fn pictures(setting: &Setting) -> &'static [&'static str] {
     if setting.quick { &PICTURES[..2] } else { &PICTURES }
 }
 
-/// One step per picture and method.
+/// Number of progress steps: one per picture and method.
 pub fn steps(setting: &Setting) -> u64 {
     (pictures(setting).len() * METHODS.len()) as u64
 }

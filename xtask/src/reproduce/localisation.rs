@@ -1,4 +1,5 @@
-//! Known truth: do attributions point at the shape that the small network was trained to name?
+//! Localisation with known ground truth: whether attributions point at the shape that the small network was trained
+//! to classify.
 
 use ascribe::catalogue;
 use ascribe::core::{Dataset, Run};
@@ -19,12 +20,12 @@ fn methods() -> [(&'static str, &'static str, Value); 4] {
     ]
 }
 
-/// One step per method.
+/// Number of progress steps: one per method.
 pub fn steps(_: &Setting) -> u64 {
     methods().len() as u64
 }
 
-/// Share of a picture that its shape covers, in the mean.
+/// Mean fraction of a picture that its shape covers.
 fn chance(data: &dyn Dataset) -> anyhow::Result<f64> {
     let mut total = 0.0;
     for sample in data.samples() {
@@ -36,12 +37,13 @@ fn chance(data: &dyn Dataset) -> anyhow::Result<f64> {
     Ok(total / data.len() as f64)
 }
 
-/// Share of pictures whose largest attribution lies on the shape, beside the share of the picture that the shape covers.
+/// Compares the fraction of pictures whose largest attribution is on the shape with the fraction of the picture that
+/// the shape covers.
 pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     let model = network_of_shapes()?;
     let data = Shapes { seed: 5, count: if setting.quick { 24 } else { 100 } };
     let (count, chance) = (data.len(), chance(&data)?);
-    // Two standard errors of the share of as many random points.
+    // The chance level plus two standard errors for the same number of random points.
     let least = chance + 2.0 * (chance * (1.0 - chance) / count as f64).sqrt();
     let mut table =
         Table::new([Column::text("method"), Column::number("maxima on the shape", 3).higher_is_better()]);
@@ -54,7 +56,7 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         let metric = catalogue::metric("pointing-game", &json!({ "tolerance": 0.0 }))?;
         let method = catalogue::explainer(id, &config)?;
         let rows = Evaluator::new(&model, vec![method], vec![metric]).rows(&data, &Run::new())?;
-        // Over pictures, as chance is, and not over classes.
+        // The mean over pictures, like the chance level, not over classes.
         let hit = |row: &&Row| row.value == Some(1.0);
         let share = rows.iter().filter(hit).count() as f64 / rows.len() as f64;
         table = table.row([name.into(), share.into()]);

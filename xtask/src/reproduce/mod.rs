@@ -1,4 +1,4 @@
-//! `cargo xtask reproduce`: what papers state, what is measured here, and whether it holds.
+//! `cargo xtask reproduce`: compares claims of papers with measurements.
 
 mod completeness;
 mod gallery;
@@ -30,13 +30,13 @@ pub struct Reproduce {
     quick: bool,
 }
 
-/// What every suite gets.
+/// The settings for every suite.
 pub struct Setting {
     /// EfficientNet-Lite0.
     pub model: Model,
-    /// Whether to save time.
+    /// Whether to use fewer pictures and steps.
     pub quick: bool,
-    /// Shared progress: one step is one unit that the suite announced.
+    /// The shared progress bar; each suite announces its number of steps.
     pub bar: ProgressBar,
 }
 
@@ -63,7 +63,8 @@ struct JsonSuite<'a> {
     claims: Vec<&'a Claim>,
 }
 
-/// Runs the suites, writes the report, and prints the claims. A claim that does not hold is a finding, not a failure.
+/// Runs the suites, writes the report, and prints the claims. A claim that does not hold is a result, not a failure
+/// of the command.
 pub fn run(args: &Reproduce) -> anyhow::Result<()> {
     for name in &args.suites {
         if !SUITES.iter().any(|s| s.0 == name) {
@@ -74,7 +75,7 @@ pub fn run(args: &Reproduce) -> anyhow::Result<()> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len}, {left}")?;
     bar.set_style(style.with_key("left", |state: &ProgressState, out: &mut dyn Write| {
-        // Nothing is known before the first step. A bar that cannot be written to is no failure.
+        // The remaining time is unknown before the first step. Errors of writing the progress bar are ignored.
         let _ = match state.pos() {
             0 => write!(out, "time left not known yet"),
             _ => write!(out, "{:#} left", HumanDuration(state.eta())),

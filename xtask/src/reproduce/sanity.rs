@@ -1,9 +1,9 @@
 //! Sanity checks: Adebayo et al. 2018, cascading randomisation of the parameters.
 //!
 //! The paper's finding: gradients and Grad-CAM pass; guided backpropagation and guided Grad-CAM are invariant to the
-//! parameters of higher layers, and so fail. Grad-CAM is rectified, as there. Where the randomised network's map is
-//! negative everywhere, the rectified one is zero, and so is its product with guided backpropagation: such a map has
-//! vanished, which is a change, not a missing number.
+//! parameters of higher layers, and so fail. Grad-CAM is rectified, as in the paper. Where the randomised network's
+//! map is negative everywhere, the rectified one is zero, and so is its product with guided backpropagation: such a
+//! map has vanished, which counts as a change, not as a missing value.
 
 use ascribe::core::{Dataset, Run};
 use ascribe::evaluator::{Asked, Evaluator};
@@ -32,12 +32,12 @@ struct Subject<'a> {
     config: Value,
 }
 
-/// A method of the claims.
+/// A method that the claims are about.
 struct Checked {
     name: &'static str,
     id: &'static str,
     config: Value,
-    /// The verdict of the paper: whether its maps change with the parameters of higher layers.
+    /// The paper's finding: whether its maps change with the parameters of higher layers.
     changes: bool,
 }
 
@@ -51,12 +51,12 @@ fn methods() -> [Checked; 4] {
     ]
 }
 
-/// How often the parameters are drawn.
+/// Number of random draws of the parameters.
 fn draws(setting: &Setting) -> u64 {
     if setting.quick { 1 } else { 3 }
 }
 
-/// One step per network, method and draw, and one for the networks that are trained.
+/// Number of progress steps: one per network, method and draw, and one for the networks that are trained.
 pub fn steps(setting: &Setting) -> u64 {
     2 * methods().len() as u64 * draws(setting) + 1
 }
@@ -87,10 +87,10 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
     parameters.chain([labels(setting)]).collect()
 }
 
-/// What randomisation did to the maps of one method, over samples and draws.
+/// The effect of randomisation on the maps of one method, over samples and draws.
 #[derive(Default)]
 struct Found {
-    /// Rank correlations of each step; a map that vanished has none.
+    /// Rank correlations of each step; `None` for a map that vanished.
     ranks: Vec<Vec<Option<f64>>>,
     /// Structural similarities of each step.
     ssim: Vec<Vec<f64>>,
@@ -106,7 +106,7 @@ impl Found {
         self.ssim.get(step).filter(|all| !all.is_empty()).map(|all| mean(all.iter().copied()))
     }
 
-    /// Number of maps that have vanished by a step, of how many.
+    /// Number of maps that have vanished by a step, and the number of all maps.
     fn vanished(&self, step: usize) -> (usize, usize) {
         let all = self.ranks.get(step).map_or(&[][..], Vec::as_slice);
         (all.iter().filter(|r| r.is_none()).count(), all.len())
@@ -125,7 +125,7 @@ fn measure(setting: &Setting, subject: &Subject<'_>, method: &Checked) -> anyhow
         let metric = catalogue::metric("model-randomisation", &subject.config)?;
         let evaluator = Evaluator {
             target: subject.target.clone(),
-            // The networks are made random once for all samples.
+            // The networks are randomised once for all samples.
             batch: subject.data.len(),
             ..Evaluator::new(subject.model, vec![method], vec![metric])
         };
@@ -162,7 +162,7 @@ fn one(setting: &Setting, subject: &Subject<'_>) -> anyhow::Result<Section> {
         setting.bar.set_message(format!("sanity: {name}"));
         let found = measure(setting, subject, &method)?;
         let count = found.ranks.len();
-        // The third of the layers that is nearest to the output.
+        // The third of the layers that is closest to the output.
         let (higher, last) = (count.div_ceil(3).saturating_sub(1), count.saturating_sub(1));
         let (gone, of) = found.vanished(higher);
         table = table.row([

@@ -11,12 +11,12 @@ pub const SIDE: usize = 32;
 /// The classes.
 pub const CLASSES: [&str; 4] = ["circle", "square", "triangle", "cross"];
 
-/// A picture and what is known of it.
+/// A picture with its ground truth.
 #[derive(Clone, Debug)]
 struct ShapePicture {
     /// Values in [0, 1]: channel, row, column.
     pixels: Vec<f32>,
-    /// Which of the pixels belong to the shape, row by row.
+    /// Whether each pixel belongs to the shape, in row-major order.
     mask: Vec<bool>,
     /// The class.
     class: usize,
@@ -69,11 +69,11 @@ fn picture(seed: u64, number: u64) -> ShapePicture {
     ShapePicture { pixels, mask, class }
 }
 
-/// The first pictures of the stream of `seed`, as the network takes them: values in [0, 1] minus one half. The label is the
-/// class, the truth is the mask of the shape.
+/// The first pictures of the random stream of `seed`, as inputs of the network: values in [0, 1] minus one half. The
+/// label is the class, the ground truth is the mask of the shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Shapes {
-    /// Which stream.
+    /// The seed of the stream.
     pub seed: u64,
     /// Number of pictures.
     pub count: usize,

@@ -1,4 +1,4 @@
-//! A small network, trained here on pictures whose truth is known: which shape, and where.
+//! A small network, trained on generated pictures with known ground truth: which shape they contain, and where.
 
 mod data;
 mod training;

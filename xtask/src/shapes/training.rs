@@ -16,10 +16,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::data::{CLASSES, SIDE, Shapes};
 use crate::paths;
 
-/// Architecture of the network, as the zoo calls it.
+/// Name of the network's architecture in the zoo.
 pub const ARCHITECTURE: &str = "shapes-cnn";
 
-/// Stream of the pictures that accuracy is measured on.
+/// Seed of the pictures on which accuracy is measured.
 const TEST_SEED: u64 = 1;
 const TRAIN_SEED: u64 = 0;
 
@@ -32,7 +32,7 @@ pub struct Train {
     /// Pictures per step
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// Where the parameters go
+    /// Output file for the parameters
     #[arg(short, long)]
     output: Option<PathBuf>,
 }
@@ -68,7 +68,7 @@ pub fn untrained() -> anyhow::Result<Graph> {
     Ok(zoo::build(ARCHITECTURE, &initial()?, &zoo::BuildOptions::default())?)
 }
 
-/// How pictures become what the network takes.
+/// The preprocessing of the network.
 pub fn preprocessing() -> Preprocessing {
     let side = [SIDE; 2];
     Preprocessing {
@@ -80,7 +80,7 @@ pub fn preprocessing() -> Preprocessing {
     }
 }
 
-/// Trains, reports accuracy on fresh pictures, and writes the parameters.
+/// Trains the network, reports its accuracy on new pictures, and writes the parameters.
 pub fn train(args: &Train) -> anyhow::Result<()> {
     ensure!(args.steps > 0 && args.batch > 0, "--steps and --batch must be at least 1");
     let started = Instant::now();
@@ -88,7 +88,7 @@ pub fn train(args: &Train) -> anyhow::Result<()> {
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
     let shown = bar.clone();
     let run = Run::new().on_progress(move |progress| shown.set_position(progress.done as u64));
-    // No picture is seen twice.
+    // Each picture is used only once.
     let data = Shapes { seed: TRAIN_SEED, count: args.steps * args.batch };
     let graph = Training::new(untrained()?).steps(args.steps).batch(args.batch).fit(&data, &run)?;
     bar.finish_and_clear();

@@ -1,10 +1,10 @@
-//! Threads and batch budget change no bit of what is printed and written.
+//! Checks that the number of threads and the batch budget do not change a single bit of the output.
 
 use serde_json::Value;
 
 use crate::{Place, Test, shapes};
 
-/// What does depend on the machine.
+/// Removes what depends on the machine.
 fn timeless(mut value: Value) -> Value {
     match &mut value {
         Value::Object(object) => {
@@ -23,7 +23,8 @@ fn timeless(mut value: Value) -> Value {
     value
 }
 
-/// Each number of threads with another budget, each budget with another number of threads.
+/// Numbers of threads and batch budgets: each number of threads with different budgets, and each budget with
+/// different numbers of threads.
 const RUNS: [(&str, &str); 6] = [("1", "1"), ("2", "3"), ("3", "7"), ("8", "64"), ("1", "64"), ("8", "1")];
 
 #[test]

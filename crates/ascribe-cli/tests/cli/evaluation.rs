@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{Place, Test, number, shapes};
 
-/// A folder of two pictures: boxes of one in JSON, of the other as Pascal VOC.
+/// A folder of two pictures, one with boxes in JSON, the other with boxes as Pascal VOC.
 fn annotated() -> Result<Place, crate::Failure> {
     let place = Place::new()?;
     place.picture("bar.png", |x, y| (8..32).contains(&x) && (12..20).contains(&y))?;
@@ -100,7 +100,8 @@ fn masks_are_as_good_as_boxes() -> Test {
         Ok(found["rows"].as_array().ok_or("no rows")?.clone())
     };
     let by_box = game()?;
-    // The same objects by masks; not as pictures beside the others, which would be evaluated.
+    // The same objects, given by masks. The masks are in a folder of their own, since pictures beside the others
+    // would be evaluated.
     std::fs::create_dir(place.path("masks"))?;
     place.mask("masks/square.png", |x, y| (14..27).contains(&x) && (9..22).contains(&y))?;
     place.mask("masks/bar.png", |x, y| (8..32).contains(&x) && (12..20).contains(&y))?;

@@ -87,7 +87,7 @@ fn layers_and_neurons() -> Test {
     let found = of(&["--method", "saliency", "--neuron", "relu3:5,3,4"])?;
     assert_eq!(values(&place.path("a.npy"))?.1, [1, 3, 32, 32]);
     assert!(found["target"].as_str().is_some_and(|t| t.contains("[5, 3, 4]")), "{}", found["target"]);
-    // Of a CAM the layer is a setting.
+    // For a CAM method, the layer is a setting.
     let found = of(&["--method", "grad-cam", "--layer", "relu2", "--set", "upsample=false"])?;
     assert_eq!(found["config"]["layer"], "relu2");
     assert_eq!(values(&place.path("a.npy"))?.1, [1, 1, 16, 16]);
@@ -118,7 +118,7 @@ fn tensor_files_are_inputs() -> Test {
     assert_eq!(shape, [2, 3, 32, 32]);
     assert_eq!(all[3 * 32 * 32..], second, "a batch is its samples");
     assert_eq!(batch["score"][1], one["score"]);
-    // In f64 the same to rounding, relative to the largest value.
+    // The same in f64 up to rounding, relative to the largest value.
     place.json(&shapes(&["explain", "second.safetensors", "--dtype", "f64"], &method))?;
     let (double, _) = values(&place.path("out.npy"))?;
     let largest = double.iter().fold(0.0, |most: f64, v| most.max(v.abs()));

@@ -1,8 +1,8 @@
-//! Wrong requests: exit status 2, and a message that says what is wrong and what would be right.
+//! Invalid requests: exit status 2, and a message that says what is wrong and what is expected.
 
 use crate::{Place, Test, fixture, shapes};
 
-/// Arguments after `explain square.png --model … --arch shapes-cnn`, and words of the message.
+/// Arguments after `explain square.png --model … --arch shapes-cnn`, and words that the message must contain.
 const EXPLAIN: &[(&[&str], &[&str])] = &[
     // Methods and their configuration.
     (
@@ -33,7 +33,7 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["--target", "cirle", "--labels", "labels.txt"], &["cirle", "circle"]),
     (&["--target", "logit:"], &["target"]),
     (&["--labels", "nowhere.txt"], &["nowhere.txt"]),
-    // Places.
+    // Layers and neurons.
     (&["--layer", "conv33"], &["no node is called 'conv33'", "did you mean 'conv3'"]),
     (&["--neuron", "conv3"], &["neuron", "'conv3'", "NODE:INDEX"]),
     (&["--neuron", "conv3:1,x"], &["NODE:INDEX"]),
@@ -66,7 +66,7 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["--crop", "0"], &["crop"]),
     (&["--crop", "1,2,3"], &["--crop has 3 numbers", "HEIGHT,WIDTH"]),
     (&["--resize", "999999999"], &["resize"]),
-    // Words that do not exist.
+    // Unknown options and commands.
     (&["--metod", "saliency"], &["--metod", "--method"]),
     (&["another.png"], &["another.png"]),
 ];

@@ -1,10 +1,10 @@
-//! Files that are no good, and files that must not come to harm.
+//! Malformed input files, and files that must not be damaged.
 
 use serde_json::Value;
 
 use crate::{Failure, Place, Test, fixture, shapes};
 
-/// Name and expectation of each malformed file with one of these endings.
+/// Name and expected outcome of each malformed file with one of these extensions.
 fn malformed(endings: &[&str]) -> Result<Vec<(String, Value)>, Failure> {
     let text = std::fs::read_to_string(fixture("malformed/expected.json"))?;
     let all: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
@@ -64,7 +64,7 @@ fn write(place: &Place, name: &str, values: Vec<f32>, shape: &[usize]) -> Test {
     Ok(ascribe::models::tensors::write_npy(place.path(name), &tensor)?)
 }
 
-/// A command that fails, early or late, leaves what was there, and nothing else.
+/// A command that fails, early or late, leaves existing files unchanged and creates no others.
 #[test]
 fn a_failure_leaves_existing_results_alone() -> Test {
     let place = Place::new()?;
@@ -81,9 +81,9 @@ fn a_failure_leaves_existing_results_alone() -> Test {
         // Once the model has run.
         (["explain", "square.png"], &["--target", "4"]),
         (["explain", "square.png"], &["--layer", "conv5"]),
-        // When the results are there, and the values could be written: a vector has no picture.
+        // When the results are computed and the values could be written: a vector cannot be drawn as a picture.
         (["explain", "square.png"], &["--method", "saliency", "--layer", "flatten", "-o", "new.npy"]),
-        // A folder is no file.
+        // A folder in place of the output file.
         (["explain", "square.png"], &["--method", "saliency", "-o", "folder.json"]),
         (["compare", "square.png"], &["--methods", "saliency", "-o", "folder.json"]),
     ] {

@@ -19,7 +19,7 @@ fn inspect_lists_the_nodes() -> Test {
     assert_eq!((&head["kind"], &head["output"]), (&"affine".into(), &serde_json::json!([4])));
     assert_eq!(found["outputs"], serde_json::json!(["fc"]));
     assert_eq!(found["preprocessing"]["crop"], serde_json::json!([32, 32]));
-    // An ONNX file with a free batch, of which nothing is known but the crop.
+    // An ONNX file with a free batch size; of its preprocessing only the crop is known.
     let model = fixture("golden/methods/residual/model.onnx");
     let found = place.json(&["inspect", "--model", &model, "--crop", "16"])?;
     assert!(found["nodes"].as_array().is_some_and(|n| n.len() > 10));
@@ -66,7 +66,7 @@ fn metrics_and_studies_are_listed_and_explained() -> Test {
         for key in entry["config"].as_object().ok_or("no configuration")?.keys() {
             assert!(page.contains(&format!("  {key} = ")), "{key} is not in {page}");
         }
-        // Only what `evaluate` can run takes its settings.
+        // Only metrics that `evaluate` can run accept its settings.
         let trains = entry["asks"]["training"].as_bool().ok_or("no training")?;
         assert_eq!(page.contains("--set"), !trains, "{page}");
         assert_eq!(page.contains("trains networks"), trains, "{page}");
@@ -123,7 +123,7 @@ fn without_a_network_pull_says_what_was_tried_and_what_to_do() -> Test {
         &["not on this machine", "ascribe pull resnet50"],
     )?;
     place.fails(2, &["pull", "resnet-50"], &["resnet-50", "resnet50"])?;
-    // What ships needs no network.
+    // Bundled weights need no network access.
     assert!(place.succeeds(&["pull", "efficientnet-lite0"])?.contains("ships with Ascribe"));
     Ok(())
 }

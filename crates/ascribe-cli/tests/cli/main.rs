@@ -1,6 +1,6 @@
-//! The program from outside: what it prints and writes, and how it fails.
+//! Tests of the program as a process: what it prints and writes, and how it fails.
 //!
-//! Most runs use the small network of shapes, which makes them take a fraction of a second.
+//! Most runs use the small network of shapes, so that they take a fraction of a second.
 
 mod determinism;
 mod evaluation;
@@ -22,14 +22,14 @@ type Test = Result<(), Failure>;
 /// Classes of the network of shapes.
 const SHAPES: [&str; 4] = ["circle", "square", "triangle", "cross"];
 
-/// What a run of the program left behind.
+/// The result of a run of the program.
 struct Output {
     status: Option<i32>,
     out: String,
     err: String,
 }
 
-/// A folder of its own, with a picture of a square, labels and an empty cache of models.
+/// A temporary folder with a picture of a square, labels and an empty cache of models.
 struct Place {
     folder: TempDir,
 }
@@ -43,13 +43,13 @@ impl Place {
         Ok(place)
     }
 
-    /// A picture of 40 × 32: yellow where `inside`, else grey.
+    /// Writes a picture of 40 × 32 pixels: yellow where `inside`, else grey.
     fn picture(&self, name: &str, inside: impl Fn(u32, u32) -> bool) -> Test {
         let colour = |x, y| image::Rgb(if inside(x, y) { [240, 220, 20] } else { [90, 100, 110] });
         Ok(image::RgbImage::from_fn(40, 32, colour).save(self.folder.path().join(name))?)
     }
 
-    /// A mask of such a picture.
+    /// Writes a mask for such a picture.
     fn mask(&self, name: &str, inside: impl Fn(u32, u32) -> bool) -> Test {
         let colour = |x, y| image::Luma([if inside(x, y) { 255 } else { 0 }]);
         Ok(image::GrayImage::from_fn(40, 32, colour).save(self.folder.path().join(name))?)
@@ -70,7 +70,7 @@ impl Place {
         Ok(names)
     }
 
-    /// The program: no network, no cache, nothing of the user's.
+    /// The command that runs the program without network access, and with none of the user's caches and settings.
     fn command(&self, args: &[&str]) -> Command {
         let nowhere = "http://127.0.0.1:9";
         let mut command = Command::new(env!("CARGO_BIN_EXE_ascribe"));
@@ -90,7 +90,7 @@ impl Place {
         Ok(Output { status: output.status.code(), out: text(output.stdout)?, err: text(output.stderr)? })
     }
 
-    /// Runs the program, which must succeed without a word on standard error; returns what it printed.
+    /// Runs the program, which must succeed and write nothing to standard error; returns what it printed.
     fn succeeds(&self, args: &[&str]) -> Result<String, Failure> {
         let Output { status, out, err } = self.run(args)?;
         if status == Some(0) && err.is_empty() {
@@ -99,13 +99,13 @@ impl Place {
         Err(format!("{args:?} ended with {status:?}: {err}").into())
     }
 
-    /// Runs the program with `--json`: one object, and nothing else.
+    /// Runs the program with `--json`, which must print one object and nothing else.
     fn json(&self, args: &[&str]) -> Result<Value, Failure> {
         Ok(serde_json::from_str(&self.succeeds(&[args, &["--json"]].concat())?)?)
     }
 
-    /// Runs the program, which must fail with this status, a message with these words, and nothing on standard
-    /// output; returns the message.
+    /// Runs the program, which must fail with this status, a message that contains these words, and nothing on
+    /// standard output; returns the message.
     fn fails(&self, status: i32, args: &[&str], words: &[&str]) -> Result<String, Failure> {
         let output = self.run(args)?;
         let missing: Vec<&&str> = words.iter().filter(|w| !output.err.contains(**w)).collect();
@@ -118,20 +118,20 @@ impl Place {
     }
 }
 
-/// A file of the fixtures.
+/// The path of a fixture.
 fn fixture(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures", name].iter().collect();
     path.display().to_string()
 }
 
-/// `COMMAND INPUT` with the network of shapes; its preprocessing lies beside it.
+/// Arguments of `COMMAND INPUT` with the network of shapes; its preprocessing is stored beside it.
 fn shapes<'a>(start: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     static MODEL: std::sync::LazyLock<String> =
         std::sync::LazyLock::new(|| fixture("models/shapes.safetensors"));
     [start, &["--model", MODEL.as_str(), "--arch", "shapes-cnn"], more].concat()
 }
 
-/// The tensor `attribution` of a file, or the only one, widened, and its shape.
+/// The tensor `attribution` of a file, or its only tensor, as f64, with its shape.
 fn values(path: &str) -> Result<(Vec<f64>, Vec<usize>), Failure> {
     let file = ascribe::models::tensors::read(path)?;
     let tensor = match file.get("attribution") {

@@ -1,4 +1,4 @@
-//! What is explained.
+//! Tests of targets and baselines.
 
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ fn baselines_are_read() -> Test {
         let start = ["explain", "square.png", "--baseline", baseline, "--target", "1"];
         number(&place.json(&shapes(&start, &["--set", "steps=2"]))?["baseline_score"])
     };
-    // The network sees pixels minus one half.
+    // The preprocessing subtracts one half from pixels.
     assert_eq!(score("-0.5")?, score("black")?);
     assert_eq!(score("0.5")?, score("white")?);
     let all = [score("zero")?, score("1")?, score("-1")?, score("blur:2")?, score("uniform:0,1")?];

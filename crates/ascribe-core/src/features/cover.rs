@@ -1,4 +1,4 @@
-//! Which values belong to which feature.
+//! Assigns values of inputs to features.
 
 use candle_core::{DType, Tensor};
 
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::variations::Rectangle;
 
-/// Values of an explained input that lie one behind the other.
+/// A contiguous run of values of an explained input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Number of the explained input.
+    /// Index of the explained input.
     pub input: usize,
     /// Row-major offset of the first value within one sample.
     pub start: usize,
@@ -18,7 +18,7 @@ pub struct Run {
     pub len: usize,
 }
 
-/// The features of one sample: those of number i are `runs[ends[i - 1]..ends[i]]`.
+/// The features of one sample: the values of feature i are `runs[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Cover {
     ends: Vec<usize>,
@@ -30,7 +30,7 @@ impl Cover {
         self.ends.push(self.runs.len());
     }
 
-    /// A position joins the last run where it follows it.
+    /// Adds a position: extends the last run if the position follows it, otherwise starts a new run.
     fn push(&mut self, input: usize, at: usize) {
         let from = self.ends.last().copied().unwrap_or_default();
         match self.runs[from..].last_mut() {
@@ -40,25 +40,25 @@ impl Cover {
     }
 }
 
-/// Sets of values of the explained inputs, numbered from 0: a partition (every value belongs to one feature), or a cover
-/// whose features may overlap, such as sliding windows. A feature may reach over several inputs. All samples of a batch
-/// share the features, or each has its own.
+/// Sets of values of the explained inputs, numbered from 0: a partition (every value belongs to one feature), or a
+/// cover whose features may overlap, such as sliding windows. A feature may extend over several inputs. All samples
+/// of a batch share the features, or each has its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// Sides of each explained input without the batch.
+    /// Shape of each explained input without the batch axis.
     sides: Vec<Vec<usize>>,
-    /// One for all samples, or one for each.
+    /// One cover for all samples, or one for each sample.
     covers: Vec<Cover>,
 }
 
 impl Features {
-    /// Windows that slide over each explained input, input after input. `window` and `stride` belong to its last axes;
-    /// axes before them are covered whole. A single number stands for the last two axes of inputs with three axes or more
-    /// behind the batch, and for the last axis of others. Windows start at multiples of the stride; the last of a row may
-    /// reach beyond the end, where it is cut.
+    /// Windows that slide over each explained input, one input after the other. `window` and `stride` apply to the
+    /// last axes of the input; the axes before them are covered completely. A single number applies to the last two
+    /// axes of inputs with three or more axes after the batch, and to the last axis of other inputs. Windows start at
+    /// multiples of the stride; the last one along an axis is cut off at the end of the axis.
     ///
     /// # Errors
-    /// If a size is 0, or there are more of them than axes, or another number of strides.
+    /// If a size is 0, there are more sizes than axes, or the numbers of sizes and strides differ.
     pub fn windows(x: &Inputs, window: &[usize], stride: &[usize]) -> Result<Self> {
         let sides = sides(x);
         let mut cover = Cover::default();
@@ -76,11 +76,11 @@ impl Features {
         Ok(Self { sides, covers: vec![cover] })
     }
 
-    /// The positions of each explained input, row by row: the pixels of images `[N, C, H, W]`, with all channels each, the
-    /// columns of tables `[N, F]`, the steps of series `[N, C, T]`.
+    /// The positions of each explained input in row-major order: the pixels of images `[N, C, H, W]`, each with all
+    /// channels, the columns of tables `[N, F]`, the steps of time series `[N, C, T]`.
     ///
     /// # Errors
-    /// As [`Inputs`]' own.
+    /// The errors of [`Inputs`].
     pub fn positions(x: &Inputs) -> Result<Self> {
         let sides = sides(x);
         let mut cover = Cover::default();
@@ -96,14 +96,14 @@ impl Features {
         Ok(Self { sides, covers: vec![cover] })
     }
 
-    /// Values with the same label are one feature: superpixels, columns of a table that belong together, words over
-    /// several inputs. One tensor of integers for each explained input, whose shape is that of the input or is repeated
-    /// along its leading axes and those of length 1: `[H, W]`, `[N, 1, H, W]`. With a first axis of N > 1 behind all others
-    /// each sample has its own features.
+    /// Values with the same label form one feature: superpixels, columns of a table that belong together, words over
+    /// several inputs. `labels` holds one integer tensor for each explained input, which is broadcast to the shape of
+    /// the input: `[H, W]`, `[N, 1, H, W]`. If a tensor has all axes of the input and more than one row, each sample
+    /// has its own features.
     ///
     /// # Errors
-    /// If there is not one tensor for each explained input; if a shape does not fit; if the labels of a sample are not 0, 1,
-    /// … without a gap.
+    /// If there is not one tensor for each explained input; if a shape does not fit; if the labels of a sample are
+    /// not 0, 1, … without gaps.
     pub fn labels(x: &Inputs, labels: &[Tensor]) -> Result<Self> {
         let sides = sides(x);
         if labels.len() != sides.len() {
@@ -132,6 +132,23 @@ impl Features {
         Ok(Self { sides, covers: covers? })
     }
 
+    /// Checks that these are features of the explained inputs of `x`.
+    ///
+    /// # Errors
+    /// If the inputs have other shapes, or another number of samples.
+    pub(super) fn check(&self, x: &Inputs) -> Result<()> {
+        let (shapes, batch) = (sides(x), x.batch()?);
+        if self.sides != shapes {
+            let problem = format!("belong to inputs of the shapes {:?} per sample", self.sides);
+            return Err(Error::invalid("features", problem, format!("features of {shapes:?}")));
+        }
+        if self.covers.len() != 1 && self.covers.len() != batch {
+            let problem = format!("belong to {} samples", self.covers.len());
+            return Err(Error::invalid("features", problem, format!("features of {batch} samples")));
+        }
+        Ok(())
+    }
+
     fn cover(&self, sample: usize) -> &Cover {
         if self.covers.len() == 1 { &self.covers[0] } else { &self.covers[sample] }
     }
@@ -141,12 +158,12 @@ impl Features {
         self.cover(sample).ends.len()
     }
 
-    /// Number of explained inputs.
-    pub fn inputs(&self) -> usize {
-        self.sides.len()
+    /// Shapes of all explained inputs without the batch.
+    pub fn shapes(&self) -> &[Vec<usize>] {
+        &self.sides
     }
 
-    /// Sides of an explained input without the batch.
+    /// Shape of an explained input without the batch axis.
     pub fn sides(&self, input: usize) -> &[usize] {
         &self.sides[input]
     }
@@ -161,8 +178,8 @@ impl Features {
         &cover.runs[from..cover.ends[feature]]
     }
 
-    /// The smallest rectangle of the last two axes that holds all values of some features; `None` if there is more than one
-    /// input, or it is no image `[N, C, H, W]`, or the features are empty.
+    /// The smallest rectangle of the last two axes that contains all values of some features; `None` if there is more
+    /// than one input, the input is not an image `[N, C, H, W]`, or the features are empty.
     pub fn bounds(&self, sample: usize, features: &[usize]) -> Option<Rectangle> {
         let [only] = self.sides.as_slice() else { return None };
         let &[_, height, width] = only.as_slice() else { return None };
@@ -170,7 +187,7 @@ impl Features {
         for run in features.iter().flat_map(|&feature| self.runs(sample, feature)) {
             let (first, last) = (run.start % (height * width), (run.start + run.len - 1) % (height * width));
             let (top, bottom) = (first / width, last / width);
-            // A run over the end of a row, or of a channel, reaches over whole rows.
+            // A run that extends beyond the end of a row or of a channel covers whole rows.
             let whole = run.len > width - first % width;
             let (left, right) = if whole { (0, width - 1) } else { (first % width, last % width) };
             let (top, bottom) = if run.start % (height * width) + run.len > height * width {
@@ -180,6 +197,9 @@ impl Features {
             };
             let [t, l, b, r] = bounds.get_or_insert([top, left, bottom, right]);
             (*t, *l, *b, *r) = ((*t).min(top), (*l).min(left), (*b).max(bottom), (*r).max(right));
+            if (*t, *l, *b, *r) == (0, 0, height - 1, width - 1) {
+                break;
+            }
         }
         bounds.map(|[top, left, bottom, right]| Rectangle {
             start: [top, left],
@@ -187,7 +207,7 @@ impl Features {
         })
     }
 
-    /// For each value of each input, the number of features of a sample that it belongs to.
+    /// For each value of each input, the number of features of the sample that contain it.
     pub fn coverage(&self, sample: usize) -> Vec<Vec<usize>> {
         let mut counts: Vec<Vec<usize>> =
             self.sides.iter().map(|sides| vec![0; sides.iter().product()]).collect();
@@ -207,8 +227,36 @@ impl Features {
         self.coverage(sample).iter().flatten().all(|&count| count == 1)
     }
 
-    /// Values of features as attributions of inputs, one tensor per explained input of `x` and shaped like it: each value of
-    /// an input gets the mean over the features that it belongs to, 0 if there are none. `values[sample][feature]`.
+    /// The sum of an attribution over each feature, for each sample: `values` has one tensor for each explained input, shaped
+    /// like it. The inverse of [`Features::to_inputs`] for partitions, but that sums take the place of means.
+    ///
+    /// # Errors
+    /// If `values` does not have the shapes of the features' inputs.
+    pub fn sums(&self, values: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+        let shapes: Vec<&[usize]> = values.iter().map(|v| v.dims().get(1..).unwrap_or_default()).collect();
+        if shapes != self.sides.iter().map(Vec::as_slice).collect::<Vec<_>>() {
+            let problem = format!("has the shapes {shapes:?} per sample");
+            return Err(Error::invalid("attribution", problem, format!("{:?}", self.sides)));
+        }
+        let rows: Result<Vec<Vec<Vec<f64>>>> =
+            values.iter().map(|v| Ok(v.to_dtype(DType::F64)?.flatten_from(1)?.to_vec2::<f64>()?)).collect();
+        let (rows, samples) = (rows?, values.first().map_or(Ok(0), |v| v.dim(0))?);
+        if self.covers.len() != 1 && self.covers.len() != samples {
+            let problem = format!("has {samples} samples");
+            return Err(Error::invalid("attribution", problem, format!("{}", self.covers.len())));
+        }
+        let of_feature = |sample: usize, feature: usize| {
+            let runs = self.runs(sample, feature).iter();
+            runs.map(|run| rows[run.input][sample][run.start..run.start + run.len].iter().sum::<f64>()).sum()
+        };
+        Ok((0..samples)
+            .map(|sample| (0..self.count(sample)).map(|f| of_feature(sample, f)).collect())
+            .collect())
+    }
+
+    /// Values of features as attributions of inputs: one tensor per explained input of `x`, shaped like it. Each
+    /// value of an input gets the mean over the features that contain it, or 0 if there are none. The index order is
+    /// `values[sample][feature]`.
     ///
     /// # Errors
     /// If there is not one value for every feature of every sample of `x`.
@@ -248,7 +296,9 @@ impl Features {
             .zip(sums)
             .map(|(input, means)| {
                 let like = &input.value;
-                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(like.dtype())?)
+                // Tokens are integers, their attributions are not.
+                let dtype = if like.dtype().is_float() { like.dtype() } else { DType::F32 };
+                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(dtype)?)
             })
             .collect()
     }

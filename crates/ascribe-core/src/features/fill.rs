@@ -1,4 +1,4 @@
-//! What takes the place of what is hidden.
+//! Replacement values for hidden features.
 
 use std::fmt::Debug;
 
@@ -14,18 +14,20 @@ use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::random;
 
-/// What is known when a part of a sample is to be replaced.
+/// What a fill is given when a part of a sample is to be replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Hidden<'a> {
     /// Position of the sample in the batch.
     pub sample: usize,
-    /// Number of the draw.
+    /// Index of the variation: that of the point that the mask was made for.
+    pub number: usize,
+    /// Index of the draw.
     pub draw: usize,
     /// The sample's explained inputs, with a first axis of length 1.
     pub x: &'a [Tensor],
-    /// What of it is hidden.
+    /// The mask that says what is hidden.
     pub mask: &'a Mask,
-    /// The features that the mask speaks of.
+    /// The features that the mask refers to.
     pub features: &'a Features,
 }
 
@@ -54,19 +56,20 @@ impl Hidden<'_> {
     }
 }
 
-/// What takes the place of what a mask hides: values given beforehand, or drawn given what is kept.
+/// Replaces what a mask hides, by fixed values or by values drawn conditionally on what is kept.
 ///
-/// One that has to learn from data first is made by its own fitting.
+/// A fill that has to be fitted to data first is the result of fitting ([`crate::Fit`]).
 pub trait Fill: Debug + Send + Sync {
-    /// Number of draws that a score is the mean of.
+    /// Number of draws over which a score is averaged.
     fn draws(&self) -> usize {
         1
     }
 
-    /// Values for one draw, one tensor per explained input, shaped like it; only those that the mask hides count.
+    /// The values for one draw, one tensor per explained input, shaped like it; only the values where the mask hides
+    /// are used.
     ///
     /// # Errors
-    /// If the values cannot be found.
+    /// If the values cannot be computed.
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>>;
 
     /// Whether all values are zero.
@@ -75,25 +78,25 @@ pub trait Fill: Debug + Send + Sync {
     }
 }
 
-/// What takes the place of hidden values, as a setting.
+/// The replacement of hidden values, as a setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Removal {
-    /// A reference. The rows of a distribution ([`Baseline::Samples`]) are drawn in their order, and scores are means over
-    /// them: what is hidden is marginalised, independently of what is kept.
+    /// A reference. If it is a distribution ([`Baseline::Samples`]), its rows are used in order and scores are means
+    /// over them: hidden features are marginalised independently of those that are kept.
     Baseline(Baseline),
-    /// The values of other samples of the batch: all samples are permuted, and what is hidden comes from the sample at the
-    /// same place of the permutation (Breiman 2001; Fisher, Rudin & Dominici 2019).
+    /// The values of other samples of the batch: the samples are permuted, and each takes its hidden values from the
+    /// sample at the same place of the permutation (Breiman 2001; Fisher, Rudin & Dominici 2019).
     Permutation {
-        /// Number of permutations that a score is the mean of.
+        /// Number of permutations over which a score is averaged.
         draws: usize,
     },
-    /// Noisy linear imputation of pixels from their neighbours: [`NoisyNeighbours`].
+    /// Noisy linear imputation of pixels from their neighbours: see [`NoisyNeighbours`].
     NoisyNeighbours {
         /// Standard deviation σ of the noise.
         std: f64,
-        /// Number of draws that a score is the mean of.
+        /// Number of draws over which a score is averaged.
         draws: usize,
     },
 }
@@ -105,7 +108,7 @@ impl Default for Removal {
 }
 
 impl Removal {
-    /// Prepares the replacement of hidden values in `x`; what is random is drawn from `seed`.
+    /// Prepares the replacement of hidden values in `x`; random values are drawn from `seed`.
     ///
     /// # Errors
     /// If the setting does not fit the inputs.
@@ -118,39 +121,47 @@ impl Removal {
     }
 }
 
-/// References of a batch.
+/// The references of a batch.
 #[derive(Clone, Debug)]
 pub struct References {
-    /// Of each draw, of each explained input: one row per sample.
-    values: Vec<Vec<Tensor>>,
-    zero: bool,
+    baseline: Baseline,
+    /// One row per sample for each explained input; `None` for a distribution, whose rows do not depend on the sample.
+    values: Option<Vec<Tensor>>,
+    draws: usize,
+    seed: u64,
 }
 
 impl References {
-    /// The references that a baseline has for these inputs: one draw, or one for each row of a distribution.
+    /// The references that a baseline gives for these inputs: one draw, or one for each row of a distribution.
     ///
     /// # Errors
     /// If the baseline does not fit an input.
     pub fn new(baseline: &Baseline, x: &Inputs, seed: u64) -> Result<Self> {
-        let draw = |number: usize| -> Result<Vec<Tensor>> {
-            x.explained().map(|input| baseline.reference(&input.value, number, seed)).collect()
-        };
-        let values: Result<Vec<Vec<Tensor>>> = (0..baseline.count()?).map(draw).collect();
-        Ok(Self { values: values?, zero: matches!(baseline, Baseline::Zero) })
+        let draws = baseline.count()?;
+        let distribution = matches!(baseline, Baseline::Samples(_));
+        let mut values = Vec::new();
+        for input in x.explained() {
+            let rows = if distribution { input.value.narrow(0, 0, 1)? } else { input.value.clone() };
+            values.push(baseline.reference(&rows, 0, seed)?);
+        }
+        Ok(Self { baseline: baseline.clone(), values: (!distribution).then_some(values), draws, seed })
     }
 }
 
 impl Fill for References {
     fn draws(&self) -> usize {
-        self.values.len()
+        self.draws
     }
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
-        self.values[hidden.draw].iter().map(|of_input| Ok(of_input.narrow(0, hidden.sample, 1)?)).collect()
+        match &self.values {
+            Some(values) => values.iter().map(|of_input| Ok(of_input.narrow(0, hidden.sample, 1)?)).collect(),
+            None => hidden.x.iter().map(|x| self.baseline.reference(x, hidden.draw, self.seed)).collect(),
+        }
     }
 
     fn is_zero(&self) -> bool {
-        self.zero
+        matches!(self.baseline, Baseline::Zero)
     }
 }
 
@@ -159,7 +170,7 @@ impl Fill for References {
 pub struct Permuted {
     /// The explained inputs of the batch.
     values: Vec<Tensor>,
-    /// Of each draw, the sample that takes the place of each.
+    /// For each draw, the sample that replaces each sample.
     permutations: Vec<Vec<usize>>,
 }
 
@@ -192,7 +203,11 @@ impl Fill for Permuted {
     }
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
-        let from = self.permutations[hidden.draw][hidden.sample];
+        let permutation = &self.permutations[hidden.draw];
+        let from = permutation.get(hidden.sample).copied().ok_or_else(|| {
+            let problem = format!("of {} samples has none for sample {}", permutation.len(), hidden.sample);
+            Error::invalid("permutation", problem, "a permutation of the same batch")
+        })?;
         self.values.iter().map(|of_input| Ok(of_input.narrow(0, from, 1)?)).collect()
     }
 }

@@ -9,15 +9,15 @@ use crate::model::Predictor;
 use crate::sweep::Point;
 use crate::task::Task;
 
-/// The game whose players are the features of a sample, and in which a coalition is worth the score while only its members
-/// are kept, as a mean over the draws of the fill (Lundberg & Lee 2017, eq. 9 and §4).
+/// The game whose players are the features of a sample. The value of a coalition is the score while only its members
+/// are kept, averaged over the draws of the fill (Lundberg & Lee 2017, eq. 9 and §4).
 #[derive(Debug)]
 pub struct MaskedGame<'a, M: ?Sized> {
     /// Model, inputs and target.
     pub task: &'a Task<'a, M>,
     /// The players.
     pub features: &'a Features,
-    /// What takes the place of features that are hidden.
+    /// The replacement of hidden features.
     pub fill: &'a dyn Fill,
     /// Position of the sample in the batch.
     pub sample: usize,

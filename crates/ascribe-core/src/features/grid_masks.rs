@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::random;
 
-/// Smooth random masks over images (Petsiuk, Das & Saenko 2018, §3.2): a grid of s × s cells, each kept with probability p,
-/// enlarged bilinearly to (s + 1)⌈H/s⌉ × (s + 1)⌈W/s⌉ and cropped to H × W at a random offset below one cell.
+/// Smooth random masks for images (Petsiuk, Das & Saenko 2018, §3.2): a grid of s × s cells, each kept with
+/// probability p, is upsampled bilinearly to (s + 1)⌈H/s⌉ × (s + 1)⌈W/s⌉ and cropped to H × W at a random offset
+/// below one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GridMasks {
     /// Cells s along each side of the grid.
@@ -21,7 +22,7 @@ impl GridMasks {
     /// Checks the settings.
     ///
     /// # Errors
-    /// If there are no cells, or p does not lie above 0 and at most at 1.
+    /// If there are no cells, or p is not in (0, 1].
     pub fn check(&self) -> Result<()> {
         if self.cells == 0 {
             return Err(Error::invalid("cells", "0", "at least 1"));
@@ -32,7 +33,7 @@ impl GridMasks {
         Ok(())
     }
 
-    /// Mask number `index` of a seed, `[1, 1, H, W]` in double precision.
+    /// Mask number `index` of a seed, as `[1, 1, H, W]` in double precision.
     ///
     /// # Errors
     /// If the grid has more cells than the longer side has pixels.
@@ -45,7 +46,7 @@ impl GridMasks {
         let mut rng = random::stream(seed, random::Domain::MASKS, index as u64);
         let grid: Vec<f64> =
             (0..s * s).map(|_| f64::from(u8::from(rng.random::<f64>() < self.probability))).collect();
-        // Of each place of a side: the cells on both sides of it, and how far it is from the first to the second.
+        // For each position along a side: the two cells around it, and its relative distance from the first one.
         let taps = |side: usize, offset: usize| -> Vec<(usize, usize, f64)> {
             let cell = side.div_ceil(s);
             let scale = s as f64 / ((s + 1) * cell) as f64;

@@ -1,4 +1,4 @@
-//! What is hidden, and how the hidden is replaced.
+//! Masks, and how hidden values are replaced.
 
 use candle_core::{DType, Device, Tensor, WithDType};
 
@@ -6,15 +6,15 @@ use super::cover::{Features, Run};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Binary, Operator};
 
-/// What of one sample is hidden.
+/// What is hidden in one sample.
 #[derive(Clone, Debug)]
 pub enum Mask {
     /// These features are hidden, everything else is kept.
     Without(Vec<usize>),
-    /// These features are kept, everything else is hidden, values that belong to no feature too.
+    /// These features are kept; everything else is hidden, including values that belong to no feature.
     With(Vec<usize>),
-    /// The share of each value that is kept, between 0 and 1: one tensor for each explained input, which is repeated to the
-    /// input's shape `[1, …]`. A value x becomes r + (x − r) m, with r in its place where it is hidden.
+    /// The fraction m of each value that is kept, between 0 and 1: one tensor for each explained input, broadcast to
+    /// the input's shape `[1, …]`. A value x becomes r + (x − r) m, where r is its replacement.
     Soft(Vec<Tensor>),
 }
 
@@ -22,7 +22,7 @@ impl Mask {
     /// Row `index` of soft masks `[n, H, W]` for images of this height and width.
     ///
     /// # Errors
-    /// If the masks have another shape, or there is no such row.
+    /// If the masks have a different shape, or there is no such row.
     pub fn row(masks: &Tensor, index: usize, [height, width]: [usize; 2]) -> Result<Self> {
         match *masks.dims() {
             [n, h, w] if (h, w) == (height, width) && index < n => {}
@@ -35,8 +35,36 @@ impl Mask {
         Ok(Self::Soft(vec![row.to_device(&Device::Cpu)?]))
     }
 
-    /// One sample's explained inputs (first axis of length 1), with `fill` where they are hidden; `zero` says that `fill` is
-    /// zero everywhere.
+    /// Checks that the features exist, or that there is one tensor for each input.
+    ///
+    /// # Errors
+    /// Names the feature.
+    pub(super) fn check(&self, features: &Features, sample: usize) -> Result<()> {
+        match self {
+            Self::Without(listed) | Self::With(listed) => {
+                let count = features.count(sample);
+                match listed.iter().find(|feature| **feature >= count) {
+                    Some(feature) => Err(Error::invalid(
+                        "mask",
+                        format!("names feature {feature}"),
+                        format!("a number below {count}, the number of features of sample {sample}"),
+                    )),
+                    None => Ok(()),
+                }
+            }
+            Self::Soft(shares) => {
+                let inputs = features.shapes().len();
+                if shares.len() == inputs {
+                    return Ok(());
+                }
+                let problem = format!("has {} tensors", shares.len());
+                Err(Error::invalid("mask", problem, format!("{inputs}, one for each explained input")))
+            }
+        }
+    }
+
+    /// The explained inputs of one sample (first axis of length 1), with `fill` where they are hidden; `zero` says
+    /// that `fill` is zero everywhere.
     ///
     /// # Errors
     /// If `x`, `fill` and the mask do not fit each other.
@@ -48,6 +76,14 @@ impl Mask {
         features: &Features,
         sample: usize,
     ) -> Result<Vec<Tensor>> {
+        if x.iter().map(Tensor::dims).ne(fill.iter().map(Tensor::dims)) {
+            let dims = |all: &[Tensor]| format!("{:?}", all.iter().map(Tensor::dims).collect::<Vec<_>>());
+            return Err(Error::invalid(
+                "replacement of hidden values",
+                format!("has shapes {}", dims(fill)),
+                dims(x),
+            ));
+        }
         let (under, over, shown) = match self {
             Self::Without(hidden) => (x, fill, hidden),
             Self::With(kept) => (fill, x, kept),
@@ -76,6 +112,12 @@ impl Mask {
 
 /// `r + (x − r) m`; without r, `x m`.
 fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
+    let fits = share.rank() <= x.rank()
+        && share.dims().iter().rev().zip(x.dims().iter().rev()).all(|(own, want)| own == want || *own == 1);
+    if !fits {
+        let expected = format!("one that broadcasts to {:?}", x.dims());
+        return Err(Error::invalid("mask", format!("has shape {:?}", share.dims()), expected));
+    }
     let share = share.to_dtype(x.dtype())?.to_device(x.device())?;
     let times = |value: &Tensor| Binary::Mul.forward(&[value, &share], Backend::Auto);
     match r {
@@ -84,7 +126,7 @@ fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// `under`, with the values of these runs taken from `over`.
+/// `under`, with the values in these runs taken from `over`.
 fn splice<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>) -> Result<Tensor> {
     match (under.dtype(), under.device().is_cpu()) {
         (DType::F32, true) => spliced::<f32>(under, over, runs),
@@ -93,7 +135,7 @@ fn splice<'a>(under: &Tensor, over: &Tensor, runs: impl Iterator<Item = &'a Run>
     }
 }
 
-/// [`splice`] on the CPU: one copy of the values.
+/// [`splice`] on the CPU, with one copy of the values.
 fn spliced<'a, T: WithDType>(
     under: &Tensor,
     over: &Tensor,

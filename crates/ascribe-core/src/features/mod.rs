@@ -1,9 +1,9 @@
-//! Features of the inputs, and what a model says while some of them are hidden.
+//! Features of the inputs, and a model's scores while some of them are hidden.
 //!
-//! Whatever removes parts of an input is a choice of four things: the [`Features`] (pixels, windows, superpixels,
-//! columns of a table), the [`Mask`] that says which of them are hidden, or how much of each value, the [`Fill`] that
-//! takes the place of what is hidden, and a statistic of the scores. [`Task::masked`](crate::Task::masked) evaluates
-//! the first three under the run's batch budget; the statistic is the method or the metric.
+//! A method or metric that removes parts of an input combines four choices: the [`Features`] (pixels, windows,
+//! superpixels, columns of a table), the [`Mask`] that says which of them are hidden or how much of each value, the
+//! [`Fill`] that replaces what is hidden, and a statistic of the scores. [`Task::masked`](crate::Task::masked)
+//! evaluates the first three within the batch budget of the run; the statistic is the method or the metric.
 //!
 //! ```
 //! use ascribe_core::features::{Features, Fill, Mask, References};

@@ -62,7 +62,7 @@ fn overlapping_features_are_averaged() -> Result<()> {
     Ok(())
 }
 
-/// Scores of masks over two samples; the score has a decimal place for each of four values.
+/// Scores of masks over two samples; each of four values has a decimal digit of the score.
 fn decimals() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Inputs) {
     let model = BlackBox::new(|x: &Tensor| {
         x.broadcast_mul(&tensor(&[1.0, 10.0, 100.0, 1000.0], &[1, 4]))?.sum_keepdim(1)
@@ -110,7 +110,7 @@ fn masks_hide_keep_and_mix() -> Result<()> {
     for batch in [1, 2, 5, 64] {
         let zero = References::new(&Baseline::Zero, &x, 0)?;
         assert_eq!(scores(&zero, &features, &points, mask, batch)?, expected);
-        // Zeros that nobody says are zeros.
+        // Zeros that are not declared as zeros.
         let zeros = References::new(&Baseline::Constant(0.0), &x, 0)?;
         assert_eq!(scores(&zeros, &features, &points, mask, batch)?, expected);
         let ones = References::new(&Baseline::Constant(1.0), &x, 0)?;
@@ -198,7 +198,7 @@ fn types_other_than_the_fast_ones_are_served() -> Result<()> {
     let fill = References::new(&Baseline::Zero, &inputs, 0)?;
     let features = Features::positions(&inputs)?;
     let mask = Mask::Without(vec![1, 3]);
-    let hidden = Hidden { sample: 0, draw: 0, x: std::slice::from_ref(&x), mask: &mask, features: &features };
+    let hidden = Hidden { sample: 0, number: 0, draw: 0, x: std::slice::from_ref(&x), mask: &mask, features: &features };
     let found = mask.apply(hidden.x, &fill.fill(&hidden)?, false, &features, 0)?;
     assert_eq!(found[0].to_dtype(DType::F64)?.to_vec2::<f64>()?, [[1.0, 0.0, 3.0, 0.0]]);
     Ok(())

@@ -1,8 +1,8 @@
-//! Boxes that slide over the axes of an input.
+//! Windows that slide over the axes of an input.
 
 use crate::error::{Error, Result};
 
-/// One box: start and length along each axis after the batch.
+/// One window: start and length along each axis after the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub start: Vec<usize>,
@@ -10,7 +10,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Calls `visit` with the row-major offset of each run of values that lies contiguously, and its length.
+    /// Calls `visit` with the row-major offset and the length of each contiguous run of values.
     pub fn runs(&self, sides: &[usize], mut visit: impl FnMut(usize, usize)) {
         let Some((&last_len, outer)) = self.len.split_last() else { return };
         let rows: usize = outer.iter().product();
@@ -32,10 +32,11 @@ impl Window {
     }
 }
 
-/// All positions of a window on an input with these sides.
+/// All positions of a window on an input of this shape (without the batch).
 ///
-/// Windows start at multiples of the stride; along an axis there are ⌈(side − window) / stride⌉ + 1 of them, and
-/// the last may reach beyond the end, where it is cut. Missing leading sizes cover their axes whole.
+/// Windows start at multiples of the stride. Along an axis there are ⌈(side − window) / stride⌉ + 1 of them; the last
+/// one is cut off at the end of the axis. If there are fewer sizes than axes, the leading axes are covered
+/// completely.
 pub(super) fn slide(sides: &[usize], window: &[usize], stride: &[usize]) -> Result<Vec<Window>> {
     let missing = sides.len().checked_sub(window.len());
     let (Some(missing), true) = (missing, window.len() == stride.len() && !window.is_empty()) else {

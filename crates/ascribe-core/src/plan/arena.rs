@@ -1,4 +1,4 @@
-//! One piece of memory for all images of a run.
+//! One block of memory for all images of a run.
 
 use std::ops::Range;
 
@@ -6,14 +6,14 @@ use ascribe_kernels::blocked::Buffer;
 
 use super::program::{Instruction, Program};
 
-/// Where each image lies, in numbers per sample: images whose lives do not overlap share memory.
+/// The offset of each image, in elements per sample. Images whose lifetimes do not overlap may share memory.
 #[derive(Debug, Default)]
 pub(super) struct Placement {
     pub(super) offsets: Vec<usize>,
     pub(super) len: usize,
 }
 
-/// First and last instruction that touches each image.
+/// The first and the last instruction that access each image.
 fn lives(program: &Program) -> Vec<Option<[usize; 2]>> {
     let mut lives: Vec<Option<[usize; 2]>> = vec![None; program.images.len()];
     let instructions = program.forward.iter().chain(&program.backward);
@@ -32,7 +32,7 @@ impl Placement {
         Self::keeping(program, |_| false)
     }
 
-    /// Places the images of a program, some of which are to outlive it.
+    /// Places the images of a program; those in `kept` stay valid after its end.
     pub(super) fn keeping(program: &Program, kept: impl Fn(usize) -> bool) -> Self {
         let lens: Vec<usize> = program.images.iter().map(|image| image.shape(1).len()).collect();
         let mut lives = lives(program);
@@ -42,7 +42,7 @@ impl Placement {
         Self::new(&lens, &lives)
     }
 
-    /// Places the largest pieces first, each at the lowest offset that is free while it lives.
+    /// Places the largest images first, each at the lowest offset that is free during its lifetime.
     pub(super) fn new(lens: &[usize], lives: &[Option<[usize; 2]>]) -> Self {
         let mut order: Vec<usize> = (0..lens.len()).filter(|&i| lives[i].is_some()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(lens[i]));
@@ -72,7 +72,7 @@ impl Placement {
     }
 }
 
-/// The memory itself.
+/// The memory of the images.
 #[derive(Debug)]
 pub(super) struct Arena {
     memory: Buffer,
@@ -85,14 +85,14 @@ impl Default for Arena {
 }
 
 impl Arena {
-    /// Makes room for at least `len` numbers; what was in it is lost if it grows.
+    /// Allocates at least `len` elements; the contents are lost if the arena grows.
     pub(super) fn reserve(&mut self, len: usize) {
         if self.memory.len() < len {
             self.memory = Buffer::new(len);
         }
     }
 
-    /// The ranges to read and the one to write, which none of the others may overlap.
+    /// Borrows ranges to read and one range to write, which must not overlap any of the others.
     pub(super) fn split<const N: usize>(
         &mut self,
         reads: [Option<Range<usize>>; N],

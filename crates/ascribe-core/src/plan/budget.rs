@@ -1,4 +1,4 @@
-//! How many rows run together.
+//! How many rows run in one batch.
 
 use gemm_common::cache::CACHE_INFO;
 
@@ -6,12 +6,12 @@ use super::program::{Instruction, Program};
 use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
 
-/// Rows below which reading weights, once for all rows, costs more than images that leave the cache.
+/// Below this number of rows, reading the weights once per batch costs more than images that do not fit the cache.
 const FEWEST: usize = 4;
-/// Rows beyond which nothing is gained.
+/// More rows than this do not make a run faster.
 const MOST: usize = 8;
 
-/// Rows with which what the largest step reads and writes stays in half of the last cache.
+/// The number of rows with which the data that the largest step reads and writes fits half of the last-level cache.
 fn rows(program: &Program, cache: usize) -> usize {
     let bytes = |step: &Instruction| -> usize {
         let uses = step.uses();
@@ -22,16 +22,18 @@ fn rows(program: &Program, cache: usize) -> usize {
     (cache / 2).checked_div(largest).unwrap_or(MOST).clamp(FEWEST, MOST)
 }
 
-/// Bytes of values up to which a walk from node to node takes more rows together: it keeps them all, and runs no faster.
+/// Memory for values, in bytes, up to which node-by-node execution uses larger batches: it keeps all values, and
+/// larger batches are not faster.
 const KEPT: usize = 512 << 20;
 
-/// The least number of rows with which `of_row` bytes for each fill [`KEPT`].
+/// The smallest number of rows that fills [`KEPT`] if each row takes `of_row` bytes.
 fn walked(of_row: usize) -> usize {
     KEPT.div_ceil(of_row.max(1)).min(MOST)
 }
 
 impl Graph {
-    /// The batch that suits inputs like these: a plan's, or one whose values a walk from node to node can keep.
+    /// The preferred batch size for inputs like these: that of the plan, or else one whose values fit the memory for
+    /// node-by-node execution.
     pub(crate) fn suitable_batch(&self, x: &Inputs) -> Option<usize> {
         self.planned_batch(x).or_else(|| {
             let shapes = self.shapes(x).ok()?;
@@ -41,10 +43,9 @@ impl Graph {
         })
     }
 
-    /// The batch with which a plan for inputs like these goes through its steps fastest; `None` where there is no
-    /// plan.
+    /// The batch size with which a plan for inputs like these runs fastest; `None` if there is no plan.
     fn planned_batch(&self, x: &Inputs) -> Option<usize> {
-        // Inputs that do not fit are reported by whoever runs the graph.
+        // Errors about inputs that do not fit are reported when the graph runs.
         let plan = self.plan(x, &[]).ok().flatten()?;
         let last = CACHE_INFO.iter().map(|level| level.cache_bytes).max().unwrap_or(0);
         Some(rows(&plan.program, last))
@@ -81,7 +82,7 @@ mod tests {
         for at in 0..63 {
             y = builder.op(&format!("y{at}"), Pointwise::Tanh, &[y]).unwrap();
         }
-        // 64 values of 4 MiB, whatever the batch is.
+        // 64 values of 4 MiB per row, whatever the batch size is.
         let graph = builder.finish(&[y]).unwrap().with_backend(Backend::Portable);
         for batch in [1, 2] {
             let x = Tensor::zeros((batch, 1 << 20), DType::F32, &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! Which nodes behind a convolution or an addition run in its pass over memory.
+//! Which nodes after a convolution or an addition are fused into the same pass over memory.
 
 use ascribe_kernels::Activation;
 
@@ -7,14 +7,14 @@ use crate::graph::NodeId;
 use crate::ops::{Binary, Op, Pointwise};
 use crate::rule::Planned;
 
-/// What an absorbed chain of nodes behind a convolution or an addition amounts to.
+/// The effect of the nodes that are fused into a convolution or an addition.
 pub(super) struct Chain {
     pub(super) last: NodeId,
     pub(super) residual: Option<NodeId>,
     pub(super) activation: Activation<f32>,
 }
 
-/// The activation of a node, if a kernel's epilogue knows it.
+/// The activation of a node, if the epilogue of a kernel supports it.
 pub(super) fn activation(op: &Op) -> Option<Activation<f32>> {
     match op {
         Op::Pointwise(Pointwise::Relu) => Some(Activation::Relu),
@@ -27,7 +27,7 @@ pub(super) fn activation(op: &Op) -> Option<Activation<f32>> {
 }
 
 impl Compiler<'_> {
-    /// Follows the only user of a node through an addition and an activation.
+    /// Follows the single user of a node through an addition and an activation.
     pub(super) fn chain(&self, from: NodeId) -> Chain {
         let mut chain = Chain { last: from, residual: None, activation: Activation::None };
         if let Some(user) = self.only_user(from)

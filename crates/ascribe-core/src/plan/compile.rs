@@ -1,4 +1,5 @@
-//! From a graph to a program: which nodes run together, on which layout, and what the backward walk needs.
+//! Compiles a graph into a program: decides which nodes run together, in which layout, and what the backward pass
+//! needs.
 
 use std::sync::Arc;
 
@@ -25,14 +26,14 @@ pub(super) struct Compiler<'a> {
     pub(super) homes: Vec<Home>,
     pub(super) units: Vec<Unit>,
     pub(super) users: Vec<Vec<NodeId>>,
-    /// Nodes whose value somebody asks for by name: they end a unit.
+    /// Nodes whose value is requested or an output: such a node ends a unit.
     pub(super) visible: Vec<bool>,
     done: Vec<bool>,
-    /// Whether a backward walk follows.
+    /// Whether the program has a backward half.
     record: bool,
 }
 
-/// Compiles a graph for inputs of these shapes (of one sample).
+/// Compiles a graph for inputs of these shapes (each of one sample).
 ///
 /// # Errors
 /// If a constant cannot be read.
@@ -78,7 +79,7 @@ impl Compiler<'_> {
     fn forward(&mut self, keep: &[NodeId]) -> Result<()> {
         for &input in self.graph.inputs() {
             let register = self.register();
-            // Features with enough channels are worth blocking; pictures are not.
+            // Inputs with many channels (feature maps) are worth blocking; images with few channels are not.
             let blocked = matches!(*self.shapes[input.index()].as_slice(), [c, _, _] if c >= BLOCK)
                 && self.graph.input_spec(input).is_some_and(|spec| !spec.integer);
             self.homes[input.index()] = Home { register: Some(register), blocked, ..Home::default() };
@@ -114,7 +115,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// The shape of the first input, if it is an image of this run.
+    /// The shape of the first input if its value is a blocked image, empty otherwise.
     fn image_dims(&self, inputs: &[NodeId]) -> Vec<usize> {
         match inputs.first() {
             Some(&first) if self.homes[first.index()].blocked => self.shapes[first.index()].clone(),
@@ -122,7 +123,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// A convolution on blocked images with its weights; `None` where there is no kernel for it.
+    /// A convolution on blocked images with packed weights; `None` if there is no kernel for it.
     pub(super) fn packed(
         &self,
         purpose: Use,
@@ -176,7 +177,7 @@ impl Compiler<'_> {
         let alone = Chain { last: id, residual: None, activation: Activation::None };
         let chain = match self.rules.at(id) {
             Planned::Gradient => self.chain(id),
-            // The denominator is computed anew: nobody needs the sum before the activation.
+            // The backward half recomputes the denominator, so the sum before the activation is not needed.
             Planned::Affine { contributions: Contributions::Positive, .. }
                 if self.relevance_is_blocked(x, weight, &shape)? =>
             {
@@ -200,7 +201,8 @@ impl Compiler<'_> {
         Ok(true)
     }
 
-    /// An image for the result of a chain, what is done to the sums on the way there, and to signals on the way back.
+    /// Allocates the image for the result of a chain; returns it with the epilogue of the forward pass and the gate
+    /// of the backward pass.
     fn tail_of(&mut self, chain: &Chain, bias: Option<Arc<Vec<f32>>>) -> (ImageId, Tail, Gate) {
         let dst = self.image_like(chain.last);
         let mut gate = Gate::default();
@@ -278,7 +280,7 @@ impl Compiler<'_> {
         }
         let pool = Arc::new(pool);
         let (src, dst) = (self.image_of(x), self.image_like(id));
-        // The kernel writes them whether or not a backward walk follows.
+        // The kernel writes the winners whether or not there is a backward half.
         let winners = pool.has_winners().then(|| {
             self.program.winners.push(pool.clone());
             Winners(self.program.winners.len() - 1)
@@ -289,7 +291,7 @@ impl Compiler<'_> {
         true
     }
 
-    /// Joins images whose channels fill whole blocks.
+    /// Concatenates images along the channels; all but the last must consist of whole blocks.
     fn concatenation(&mut self, id: NodeId, inputs: &[NodeId]) -> bool {
         let whole = |(at, input): (usize, &NodeId)| {
             let aligned = self.shapes[input.index()].first().is_some_and(|c| c.is_multiple_of(BLOCK));
@@ -313,7 +315,7 @@ impl Compiler<'_> {
         true
     }
 
-    /// Any other operator, on tensors.
+    /// Any other operator runs on tensors.
     fn operator(&mut self, id: NodeId, inputs: &[NodeId]) {
         let constant = |id: &NodeId| self.graph.node(*id).constant().is_some();
         let operands: Vec<Operand> = inputs
@@ -368,7 +370,7 @@ impl Compiler<'_> {
         let dst = self.register();
         match self.homes[id.index()].image {
             Some(src) => self.program.forward.push(Instruction::Unblock { src, dst }),
-            // A constant that is asked for, or an output that depends on no input.
+            // A constant that is requested, or an output that depends on no input.
             None => self.program.forward.push(Instruction::Constant { node: id, dst }),
         }
         self.homes[id.index()].register = Some(dst);

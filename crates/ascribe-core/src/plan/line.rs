@@ -1,9 +1,9 @@
-//! Gradients along a straight line, with the first layer's share computed once.
+//! Gradients along a straight line, in which the work of the first layer is shared.
 //!
-//! A picture's first layer is affine: z(x) = W x + b. On the line x(α) = x′ + α (x − x′) it follows that
-//! z(α) = z(x′) + α W (x − x′), and the weighted sum of gradients is `Σ w Wᵀ g = Wᵀ Σ w g`, where g is the
-//! gradient at z(α). So the layer is evaluated twice and its transpose once, whatever the number of points; what is
-//! left of it is one multiplication and addition per value. That is exact but for rounding.
+//! The first layer is affine: z(x) = W x + b. On the line x(α) = x′ + α (x − x′) it follows that z(α) = z(x′) + α W
+//! (x − x′), and the weighted sum of gradients is `Σ w Wᵀ g = Wᵀ Σ w g`, where g is the gradient at z(α). So the
+//! layer is evaluated twice and its transpose once, whatever the number of points; per point only one multiplication
+//! and one addition per value remain. This is exact up to rounding.
 
 use std::sync::Arc;
 
@@ -21,19 +21,20 @@ use crate::line::Line;
 use crate::ops::fast;
 use crate::target::Target;
 
-/// The two ends of a program that a line shares.
+/// The first and the last step of a program, which the points of a line share.
 struct Ends {
-    /// Position of the first layer among the forward instructions.
+    /// Index of the first layer among the forward instructions.
     first: usize,
     conv: Arc<BlockedConv>,
-    /// Its value, and what is done to it.
+    /// The layer's output, and its epilogue.
     value: ImageId,
     tail: Tail,
     total: Total,
 }
 
 impl Plan {
-    /// The ends, if a first layer alone reads the only input and its transpose alone makes the only gradient.
+    /// The ends, if the only input is read by the first layer alone and the only gradient is produced by its
+    /// transpose alone.
     fn ends(&self) -> Option<Ends> {
         let program = &self.program;
         let total = Total::of(self)?;
@@ -55,7 +56,7 @@ impl Plan {
     }
 }
 
-/// A line of a graph with a plan.
+/// A line between two samples, for a graph with a plan.
 pub(crate) struct PlanLine<'a> {
     graph: &'a Graph,
     plan: Arc<Plan>,
@@ -66,7 +67,7 @@ pub(crate) struct PlanLine<'a> {
 }
 
 impl Graph {
-    /// The line between two samples, if a plan knows the graph's first layer.
+    /// The line between two samples, if the plan can share the graph's first layer.
     pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
         let wanted = self.explained_nodes(end)?;
         let (from, bound) = (self.bind(start)?, self.bind(end)?);
@@ -95,7 +96,7 @@ impl Graph {
 }
 
 impl PlanLine<'_> {
-    /// What the first layer's instruction does, for points of the line.
+    /// Does the work of the first layer's instruction for points on the line.
     fn first(&self, runner: &Runner<'_>, memory: &mut Workspace, nodes: &[(f64, f64)]) -> Result<()> {
         let (ends, shape) = (&self.ends, self.plan.program.one(self.ends.value));
         let mut bits = ends.tail.record.map(|bits| std::mem::take(&mut memory.bits[bits.0]));

@@ -1,18 +1,18 @@
-//! Planned execution: a graph compiled once for the shapes of its inputs.
+//! Planned execution: a graph compiled once for given input shapes.
 //!
-//! A plan runs the same arithmetic as the graph, arranged for the caches of a CPU. Convolutions and what
-//! surrounds them work on images whose channels are blocked ([`ascribe_kernels::blocked`]); a bias, a residual
-//! addition and an activation are applied while a convolution's sums are still in registers; all images share one
-//! arena, placed by their lifetimes. For a backward walk only what an input gradient needs is remembered: one bit
-//! per value of an activation, one byte per window of a maximum pooling. Operators that the blocked kernels do not
-//! know run on tensors, between two conversions.
+//! A plan performs the same arithmetic as the graph, arranged for the caches of a CPU. Convolutions and the operators
+//! around them work on images with blocked channels ([`ascribe_kernels::blocked`]). A bias, a residual addition and
+//! an activation are applied while the sums of a convolution are still in registers. All images share one arena, in
+//! which they are placed by their lifetimes. For the backward pass only what an input gradient needs is stored: one
+//! bit per value of an activation, and one byte per window of max-pooling. Operators without a blocked kernel run on
+//! tensors, with a conversion before and after.
 //!
-//! Variations of a sample in a rectangle run the forward half on the patches that change ([`patch`]); points of a straight
-//! line share the first layer ([`line`]), and sums of gradients share its transpose ([`total`]).
+//! Variations of a sample within a rectangle run the forward half only on the patches that change ([`patch`]). Points
+//! on a straight line share the first layer ([`line`]), and sums of gradients share its transpose ([`total`]).
 //!
-//! Fusion is the plan's business: nodes that somebody asks for by name are never fused away. A backward walk follows the
-//! rules of a composite: those that are among [`Planned`] on blocked images, any other on tensors, at its node alone. For
-//! other number types and devices the graph is walked node by node ([`crate::Graph::backward`]).
+//! Nodes whose value or gradient is requested are never fused into others. A backward pass follows the rules of a
+//! composite: the rules that [`Planned`] lists run on blocked images, any other rule runs on tensors at its node
+//! only. For other data types and devices the graph is executed node by node ([`crate::Graph::backward`]).
 
 mod arena;
 mod budget;
@@ -51,10 +51,10 @@ use program::{Instruction, Program, Register};
 pub(crate) use rules::{Backward, Rules};
 use run::{Runner, Workspace};
 
-/// What a plan is compiled for.
+/// What a plan is specialised for; the key of the cache of plans.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
-    /// Shapes of the inputs without the batch, in the graph's order.
+    /// Shapes of the inputs without the batch axis, in the order of the graph's inputs.
     inputs: Vec<Vec<usize>>,
     keep: Vec<NodeId>,
     wanted: Vec<NodeId>,
@@ -68,11 +68,11 @@ pub(crate) struct Plan {
     program: Program,
     placement: Placement,
     last_reads: Vec<Vec<Register>>,
-    /// Memory of finished runs, to be used again.
+    /// Memory of finished runs, for reuse.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// `None` where the graph cannot be planned.
+/// `None` if the graph cannot be planned.
 type Compiled = Option<Arc<Plan>>;
 
 /// The plans of a graph and the weights that they share.
@@ -89,21 +89,21 @@ impl Debug for Plans {
     }
 }
 
-/// Plans that a graph remembers: enough for predictions and gradients at a few places and sizes.
+/// Number of plans that a graph caches: enough for predictions and gradients at a few nodes and input sizes.
 const REMEMBERED: usize = 8;
 
-/// What a run found.
+/// The results of a run.
 pub(crate) struct Ran {
-    /// The values asked for.
+    /// The requested values.
     pub(crate) kept: Vec<Tensor>,
-    /// The signals asked for, shaped like the values; zeros where none arrived.
+    /// The requested signals, shaped like the values; zeros where no signal arrived.
     pub(crate) signals: Vec<Tensor>,
     /// Wall time of each step.
     seconds: Vec<f64>,
 }
 
 impl Plans {
-    /// The plan for these inputs and rules; `None` if the graph, the data type or the device is not one for plans.
+    /// The plan for these inputs and rules; `None` if plans do not support the graph, its data type or its device.
     ///
     /// # Errors
     /// If the shapes do not fit the graph.
@@ -119,7 +119,13 @@ impl Plans {
             value.device().is_cpu()
                 && (value.dtype() == DType::F32 || graph.input_spec(*id).is_some_and(|s| s.integer))
         };
-        if graph.backend() == Backend::Portable || graph.dtype() != DType::F32 || !inputs.iter().all(served) {
+        // The gradients of parameters are computed node by node.
+        let parameters = wanted.iter().any(|id| !graph.is_dynamic(*id));
+        if parameters
+            || graph.backend() == Backend::Portable
+            || graph.dtype() != DType::F32
+            || !inputs.iter().all(served)
+        {
             return Ok(None);
         }
         let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();
@@ -128,7 +134,8 @@ impl Plans {
         if let Some(plan) = self.known(&key) {
             return Ok(plan);
         }
-        // Not under the lock: a thread that waits for others may be given work that asks for the same.
+        // Compile without holding the lock: while a rayon thread waits, it may run another task that requests the
+        // same plan.
         let plan = Plan::compile(graph, &self.packs, inputs, key.clone(), rules)?.map(Arc::new);
         if let Some(plan) = self.known(&key) {
             return Ok(plan);
@@ -141,7 +148,7 @@ impl Plans {
         Ok(plan)
     }
 
-    /// What is remembered of a key; from now on it is the most recently used one.
+    /// Looks up the cached result for a key and marks it as most recently used.
     fn known(&self, key: &Key) -> Option<Compiled> {
         let mut plans = self.lock();
         let at = plans.iter().position(|(known, _)| known == key)?;
@@ -174,7 +181,7 @@ impl Plan {
         }
         let sides: Vec<(NodeId, Vec<usize>)> =
             inputs.iter().map(|(id, _)| *id).zip(key.inputs.iter().cloned()).collect();
-        // Shapes that do not fit are reported by whoever runs the graph node by node.
+        // The error about shapes that do not match is reported when the graph is executed node by node.
         let Ok(Some(shapes)) = shapes::infer(graph, &sides) else { return Ok(None) };
         let program = compile::compile(graph, packs, rules, shapes, &key.keep, &key.wanted)?;
         let placement = Placement::of(&program);
@@ -182,11 +189,11 @@ impl Plan {
         Ok(Some(Self { key, program, placement, last_reads, workspaces: Mutex::default() }))
     }
 
-    /// Runs the forward half, lets `seed` turn the outputs into gradients of them if there is a backward half, and
-    /// runs that.
+    /// Runs the forward half. If there is a backward half, calls `seed` to turn the outputs into gradients with
+    /// respect to them, and runs it.
     ///
     /// # Errors
-    /// Those of the operators and of `seed`.
+    /// Errors of the operators and of `seed`.
     pub(crate) fn run<T>(
         &self,
         graph: &Graph,
@@ -210,7 +217,7 @@ impl Plan {
         })
     }
 
-    /// Lends the memory of a finished run.
+    /// Calls `run` with the memory of a finished run, or with new memory if there is none.
     fn with_workspace<T>(&self, run: impl FnOnce(&mut Workspace) -> Result<T>) -> Result<T> {
         let mut workspace =
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
@@ -220,7 +227,7 @@ impl Plan {
         Ok(found)
     }
 
-    /// The graph's outputs after a forward half.
+    /// The graph's outputs, after the forward half has run.
     fn outputs(&self, graph: &Graph, workspace: &Workspace) -> Result<Outputs> {
         let outputs = workspace.tensors(&self.program.outputs)?;
         let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
@@ -239,7 +246,7 @@ impl Plan {
     }
 }
 
-/// For each instruction, the registers that no later one reads and that are not results.
+/// For each instruction, the registers that no later instruction reads and that are not results.
 fn last_reads(program: &Program) -> Vec<Vec<Register>> {
     let mut kept = vec![false; program.registers];
     let results = program.outputs.iter().chain(&program.kept);
@@ -260,7 +267,7 @@ fn last_reads(program: &Program) -> Vec<Vec<Register>> {
 }
 
 impl Graph {
-    /// The plan for a forward run of these inputs, if there is one.
+    /// The plan for a forward pass on these inputs, if there is one.
     pub(crate) fn plan(&self, x: &Inputs, keep: &[NodeId]) -> Result<Option<Arc<Plan>>> {
         self.plans().get(self, &self.bind(x)?, keep, &[], &Rules::default())
     }

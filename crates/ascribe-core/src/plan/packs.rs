@@ -1,4 +1,5 @@
-//! Weights for the kernels: packed once per graph, or, where they would weigh much, where they lie.
+//! Weights for the kernels: packed once per graph, or read from their original tensor where packed ones would take
+//! much memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +12,15 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::fast;
 
-/// What a convolution is packed for.
+/// The purpose that a convolution's weights are packed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Use {
     Forward,
-    /// Forward from a plain image.
+    /// Forward, from a plain (row-major) image.
     Planar,
     InputGrad,
-    /// The input gradient for quotients of relevance and what it came from, whose size knows no bounds: those below what
-    /// a matrix unit takes for zero count too.
+    /// The input gradient for quotients of relevance and activations, whose magnitude is unbounded: numbers so small
+    /// that a matrix unit treats them as zero must count, too.
     Relevance,
     /// The input gradient as a plain image.
     PlanarGrad,
@@ -37,7 +38,7 @@ impl Use {
     }
 }
 
-/// Which weights.
+/// Which of the weights are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     All,
@@ -48,7 +49,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// What values are clipped to.
+    /// The range that weights are clipped to.
     fn bounds(self) -> [f32; 2] {
         match self {
             Self::All => [f32::NEG_INFINITY, f32::INFINITY],
@@ -64,7 +65,7 @@ impl Part {
     }
 }
 
-/// A weight of the graph, where it lies.
+/// A weight in the graph's own memory.
 #[derive(Clone)]
 struct Stored {
     tensor: Tensor,
@@ -76,7 +77,7 @@ impl Stored {
         Ok(Self { tensor: values(graph, weight)?, part })
     }
 
-    /// Packs its part.
+    /// Calls `pack` with the selected part of the weights.
     fn with<T>(&self, pack: impl FnOnce(&[f32]) -> ascribe_kernels::Result<T>) -> Result<T> {
         let values = fast::slice::<f32>(&self.tensor)?;
         Ok(match self.part {
@@ -88,7 +89,8 @@ impl Stored {
 
 impl Weights for Stored {
     fn read(&self, reader: &mut dyn FnMut(&[f32])) {
-        // Its length was right, and values of graphs stay what they are.
+        // A plan is only compiled if all floating-point constants are f32 on the CPU, so reading the weights
+        // succeeds.
         if let Ok(values) = fast::slice::<f32>(&self.tensor) {
             reader(&values);
         }
@@ -101,17 +103,19 @@ impl Weights for Stored {
 
 type Key = (usize, Use, Part, ConvShape);
 
-/// The weights of convolutions, shared by all plans of a graph. A plan packs what it is the first to need.
+/// The packed weights of convolutions, shared by all plans of a graph. The first plan that needs a weight packs it.
 ///
-/// Nothing is packed under a lock: a thread that waits for others may be given work that asks for the same.
+/// Nothing is packed while a lock is held: while a rayon thread waits, it may run another task that requests the same
+/// weights.
 #[derive(Default)]
 pub(super) struct Packs {
-    /// `None` for shapes that the blocked kernels do not serve.
+    /// `None` for shapes without a blocked kernel.
     blocked: Mutex<HashMap<Key, Option<Arc<BlockedConv>>>>,
     plain: Mutex<HashMap<Key, Arc<PackedConv<f32>>>>,
 }
 
-/// The value of a key, made where there is none yet. Of several that are made at the same time, one is kept.
+/// Returns the value of a key, creating it if necessary. If several threads create it at the same time, one result is
+/// kept.
 fn entry<V: Clone>(all: &Mutex<HashMap<Key, V>>, key: Key, make: impl FnOnce() -> Result<V>) -> Result<V> {
     let lock = || all.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = lock().get(&key) {
@@ -122,7 +126,7 @@ fn entry<V: Clone>(all: &Mutex<HashMap<Key, V>>, key: Key, make: impl FnOnce() -
 }
 
 impl Packs {
-    /// The convolution on blocked images; `None` where there is no kernel for the shape.
+    /// The convolution on blocked images; `None` if there is no kernel for the shape.
     pub(super) fn blocked(
         &self,
         graph: &Graph,
@@ -141,7 +145,7 @@ impl Packs {
         })
     }
 
-    /// The input gradient by the kernels for plain images, which serve every shape.
+    /// The input gradient by the kernels for plain (row-major) images, which support every shape.
     pub(super) fn plain_input_grad(
         &self,
         graph: &Graph,
@@ -155,7 +159,7 @@ impl Packs {
     }
 }
 
-/// A bias with zeros behind it up to a whole number of blocks.
+/// A bias, padded with zeros to a whole number of blocks.
 pub(super) fn padded_bias(graph: &Graph, bias: NodeId, part: Part, channels: usize) -> Result<Arc<Vec<f32>>> {
     let bias = values(graph, bias)?;
     let mut padded = part.of(&fast::slice::<f32>(&bias)?);
@@ -163,41 +167,44 @@ pub(super) fn padded_bias(graph: &Graph, bias: NodeId, part: Part, channels: usi
     Ok(Arc::new(padded))
 }
 
-/// Sides of maps from which Winograd convolutions F(4 × 4) and F(2 × 2) are faster than the definition.
+/// Side lengths of feature maps from which Winograd convolutions F(4 × 4) and F(2 × 2) are faster than direct
+/// convolution.
 const LARGE: [usize; 2] = [28, 14];
-/// The same for channels: the transforms cost as much for few of them.
+/// Number of channels from which this holds: with few channels, the transforms dominate.
 const MANY: usize = 32;
-/// Channels from which a matrix unit, if there is one, is faster than vectors for gradients.
+/// Number of channels from which a matrix unit, if the processor has one, is faster than vector instructions for
+/// gradients.
 const WIDE: usize = 96;
 
-/// The side of the map, where Winograd convolution is faster than the definition.
+/// The shorter side of the feature map if Winograd convolution is faster than direct convolution.
 fn filtered_side(shape: &ConvShape) -> Option<usize> {
     let side = shape.input[0].min(shape.input[1]);
     let fits = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.groups == 1;
     (fits && channels(shape) >= MANY && side >= LARGE[1]).then_some(side)
 }
 
-/// Whether an input gradient goes to a matrix unit, if there is one.
+/// Whether an input gradient uses the matrix unit, if the processor has one.
 fn is_split(shape: &ConvShape) -> bool {
     filtered_side(shape).is_none() && channels(shape) >= WIDE
 }
 
-/// Channels of the thinner side.
+/// The smaller of the numbers of input and output channels.
 fn channels(shape: &ConvShape) -> usize {
     shape.in_channels.min(shape.out_channels)
 }
 
-/// Bytes of transformed filters from which they are not kept as long as few pixels need them.
+/// Size in bytes from which transformed filters are not kept in memory until a run with many pixels needs them.
 const HEAVY: usize = 8 << 20;
 
-/// Whether the transformed filters of F(`outputs` × `outputs`) weigh much.
+/// Whether the transformed filters of F(`outputs` × `outputs`) take much memory.
 fn is_heavy(shape: &ConvShape, outputs: usize) -> bool {
     let points = (outputs + 2) * (outputs + 2);
     shape.weight_len() / 9 * points * size_of::<f32>() >= HEAVY
 }
 
-/// A forward pass: errors open and close gates of activations. Those of F(2 × 2) are nearly the definition's; those of
-/// F(4 × 4) and of numbers in two parts, ten times as large, are not for it.
+/// The forward pass. Rounding errors may open or close the gates of activations. Those of F(2 × 2) are nearly as
+/// small as those of direct convolution; those of F(4 × 4) and of numbers split into two parts are ten times as
+/// large, so the forward pass does not use these.
 fn forward(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(_) if is_heavy(shape, 2) => BlockedConv::forward_winograd_lent(shape, Arc::new(weight.clone())),
@@ -207,8 +214,8 @@ fn forward(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
     found.map_or_else(|| weight.with(|w| BlockedConv::forward(shape, w)), |packed| Ok(Some(packed)))
 }
 
-/// An input gradient: gates are fixed by the forward pass, so that the larger rounding errors of F(4 × 4) and of numbers in
-/// two parts (about 10⁻⁵ of the largest gradient) stay what they are.
+/// The input gradient. The forward pass has fixed all gates, so the larger rounding errors of F(4 × 4) and of numbers
+/// split into two parts (about 10⁻⁵ of the largest gradient) are not amplified.
 fn input_grad(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>> {
     let found = match filtered_side(shape) {
         Some(side) => {
@@ -225,7 +232,7 @@ fn input_grad(shape: &ConvShape, weight: &Stored) -> Result<Option<BlockedConv>>
     found.map_or_else(|| weight.with(|w| BlockedConv::input_grad(shape, w)), |packed| Ok(Some(packed)))
 }
 
-/// The values of a constant, contiguous.
+/// The values of a constant as a contiguous tensor.
 fn values(graph: &Graph, id: NodeId) -> Result<Tensor> {
     let node = graph.node(id);
     let value = node

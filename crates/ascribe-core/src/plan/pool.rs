@@ -6,7 +6,7 @@ use ascribe_kernels::{PoolParams, PoolShape};
 use crate::error::Result;
 use crate::ops::{Op, Reduce, ReduceFn, pool_shape};
 
-/// A pooling with its geometry.
+/// A pooling operation with its geometry.
 #[derive(Debug)]
 pub(super) struct Pool {
     shape: PoolShape,
@@ -20,7 +20,8 @@ enum Kind {
 }
 
 impl Pool {
-    /// The pooling that an operator does on an image `[C, H, W]`; `None` if it is none that the kernels serve.
+    /// The pooling that an operator performs on an image `[C, H, W]`; `None` if the blocked kernels do not support
+    /// it.
     pub(super) fn of(op: &Op, input: &[usize], output: &[usize]) -> Result<Option<Self>> {
         let &[channels, height, width] = input else { return Ok(None) };
         let image = [1, channels, height, width];
@@ -44,13 +45,13 @@ impl Pool {
             }
             _ => return Ok(None),
         };
-        // A winner is remembered as one byte.
+        // The position of a winner is stored in one byte.
         let served = shape.kernel[0] * shape.kernel[1] <= 256 || !matches!(kind, Kind::Max);
         let fits = output == [channels, shape.output[0], shape.output[1]];
         Ok((served && fits).then_some(Self { shape, kind }))
     }
 
-    /// Whether the gradient needs to know the winners.
+    /// Whether the gradient needs the positions of the maxima (winners).
     pub(super) fn has_winners(&self) -> bool {
         matches!(self.kind, Kind::Max)
     }
@@ -60,14 +61,14 @@ impl Pool {
         Ok(blocked::winners_len(&self.shape.with_batch(batch)?))
     }
 
-    /// What a pixel of the result depends on.
+    /// The window of input pixels that an output pixel depends on.
     pub(super) fn reach(&self) -> Reach {
         let PoolParams { kernel, stride, dilation, padding, .. } = *self.shape.params();
         let extent = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis] + 1);
         Reach { stride, first: [-(padding[0] as isize), -(padding[1] as isize)], extent }
     }
 
-    /// What a window sees outside the image: nothing that wins or adds.
+    /// The value outside the image: neutral for the maximum or the sum.
     pub(super) fn outside(&self) -> f32 {
         match self.kind {
             Kind::Max => f32::NEG_INFINITY,
@@ -75,8 +76,8 @@ impl Pool {
         }
     }
 
-    /// Whether a patch of `size` at this place is the same pooling of what it depends on: averages divide by fewer
-    /// values where a window leaves the image, or the image with its padding.
+    /// Whether pooling for a patch of `size` at this place is the same as without the rest of the image: averages
+    /// divide by fewer values where a window extends beyond the image, or beyond the image with its padding.
     pub(super) fn serves(&self, place: [usize; 2], size: [usize; 2]) -> bool {
         let Kind::Average { count_include_pad } = self.kind else { return true };
         let (reach, padding) = (self.reach(), self.shape.padding);
@@ -88,7 +89,7 @@ impl Pool {
         })
     }
 
-    /// The pooling of a window without padding, to a patch of `size`.
+    /// The same pooling without padding, for an output patch of `size`.
     pub(super) fn for_patch(&self, size: [usize; 2]) -> Result<Self> {
         let input = self.reach().window(size);
         let shape =

@@ -1,4 +1,4 @@
-//! Where the time of a planned run goes.
+//! Measures the steps of a planned run.
 
 use super::program::Instruction;
 use super::rules::{Backward, Rules};
@@ -11,24 +11,25 @@ use crate::target::Target;
 /// One step of a planned run.
 #[derive(Clone, Debug)]
 pub struct StepTime {
-    /// Whether it belongs to the backward half.
+    /// Whether the step belongs to the backward half.
     pub backward: bool,
-    /// What it computes.
+    /// What the step computes.
     pub what: String,
     /// Wall time, in seconds.
     pub seconds: f64,
-    /// Products of the definition, whatever way they are computed; 0 for steps that are bound by memory.
+    /// Number of multiplications by the operator's definition, whatever algorithm is used; 0 for steps that are bound
+    /// by memory bandwidth.
     pub products: f64,
 }
 
 impl Graph {
-    /// Runs the forward half, and the backward half to `wanted` unless that is empty, and measures each step; `None`
-    /// where the graph runs without a plan.
+    /// Runs the forward half, and the backward half down to `wanted` unless that is empty, and measures each step.
+    /// `None` if the graph has no plan.
     ///
-    /// The first run of a plan packs weights and touches fresh memory: measure a later one.
+    /// The first run of a plan packs weights and touches fresh memory, so measure a later one.
     ///
     /// # Errors
-    /// As [`Graph::forward`], and if the target does not fit.
+    /// As [`Graph::forward`], and if the target does not fit the outputs.
     pub fn profile(&self, x: &Inputs, target: &Target, wanted: &[NodeId]) -> Result<Option<Vec<StepTime>>> {
         let samples: Vec<usize> = (0..x.batch()?).collect();
         let inputs = self.bind(x)?;

@@ -1,4 +1,4 @@
-//! What a compiled plan consists of: buffers, registers and instructions.
+//! The instruction set of compiled plans: images, registers and instructions.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ pub(super) struct ImageId(pub(super) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Register(pub(super) usize);
 
-/// The signs that an activation leaves behind: one bit per value.
+/// The signs that an activation records: one bit per value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bits(pub(super) usize);
 
-/// The winners that a maximum pooling leaves behind: one byte per value.
+/// The positions of the maxima that max-pooling records: one byte per value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Winners(pub(super) usize);
 
@@ -29,23 +29,23 @@ pub(super) struct Winners(pub(super) usize);
 pub(super) enum Operand {
     /// A value of this run.
     Register(Register),
-    /// A stored value of the graph.
+    /// A constant of the graph.
     Constant(NodeId),
 }
 
-/// What happens to a sum before it is stored, in the order of the fields.
+/// The epilogue that is applied to a sum before it is stored, in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     /// One value per channel, padded with zeros to whole blocks.
     pub(super) bias: Option<Arc<Vec<f32>>>,
-    /// Another image of the same shape, added.
+    /// An image of the same shape to add.
     pub(super) residual: Option<ImageId>,
     /// The activation.
     pub(super) activation: Activation<f32>,
-    /// Where to note which values have a gradient.
+    /// Where to record which values have a nonzero gradient.
     pub(super) record: Option<Bits>,
-    /// Values whose bit is not set become zero: the gradient of an activation. It comes after `activation`, which on a
-    /// way back keeps positive signals only.
+    /// Values whose bit is not set become zero: the gradient of an activation. It is applied after `activation`,
+    /// which in the backward pass keeps only positive signals.
     pub(super) mask: Option<Bits>,
 }
 
@@ -58,19 +58,19 @@ pub(super) enum Instruction {
     PlanarConv { conv: Arc<BlockedConv>, src: Register, dst: ImageId, tail: Tail },
     /// The input gradient of a convolution, as a plain image.
     PlanarGrad { conv: Arc<BlockedConv>, src: ImageId, dst: Register, sides: [usize; 3] },
-    /// The same by the kernels for plain images.
+    /// The same gradient by the kernels for plain (row-major) images.
     PlainGrad { conv: Arc<PackedConv<f32>>, src: ImageId, dst: Register },
     /// `dst = tail(src)`.
     Combine { src: ImageId, dst: ImageId, tail: Tail },
-    /// A pooling; `winners` for those that have any.
+    /// A pooling; `winners` is set for max-pooling.
     Pool { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners> },
     /// The gradient of a pooling.
     PoolGrad { pool: Arc<Pool>, src: ImageId, dst: ImageId, winners: Option<Winners>, mask: Option<Bits> },
     /// Copies whole blocks of channels; clears the border of what it writes.
     Copy { src: ImageId, src_block: usize, dst: ImageId, dst_block: usize, blocks: usize },
-    /// Blocks a tensor; one without a value becomes zeros.
+    /// Converts a tensor to a blocked image; a register without a value gives zeros.
     Block { src: Register, dst: ImageId },
-    /// The tensor of a blocked image.
+    /// Converts a blocked image to a tensor.
     Unblock { src: ImageId, dst: Register },
     /// An operator on tensors.
     Operator { node: NodeId, operands: Vec<Operand>, dst: Register },
@@ -83,7 +83,7 @@ pub(super) enum Instruction {
         addend: Option<ImageId>,
         dst: ImageId,
     },
-    /// Its rule, or vector-Jacobian product; registers of signals that vanish are left without a value.
+    /// The rule of a node, or its vector-Jacobian product; registers of signals that vanish get no value.
     Vjp {
         node: NodeId,
         operands: Vec<Operand>,
@@ -91,9 +91,9 @@ pub(super) enum Instruction {
         grad: Register,
         into: Vec<Option<Register>>,
     },
-    /// A stored value.
+    /// A constant of the graph.
     Constant { node: NodeId, dst: Register },
-    /// Sum of two tensors; one without a value counts as zero.
+    /// The sum of two tensors; a register without a value counts as zero.
     Sum { a: Register, b: Register, dst: Register },
 }
 
@@ -146,12 +146,12 @@ impl Instruction {
     }
 }
 
-/// The shape of a image for one sample.
+/// The shape of an image of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) channels: usize,
     pub(super) size: [usize; 2],
-    /// Border that readers want.
+    /// The border that instructions reading the image need.
     pub(super) pad: [usize; 2],
 }
 
@@ -161,7 +161,7 @@ impl Image {
     }
 }
 
-/// A compiled program: the forward instructions, then those of the backward walk.
+/// A compiled program: the forward instructions, then the backward ones.
 #[derive(Debug, Default)]
 pub(super) struct Program {
     pub(super) forward: Vec<Instruction>,
@@ -172,15 +172,15 @@ pub(super) struct Program {
     /// For each set of winners, the pooling.
     pub(super) winners: Vec<Arc<Pool>>,
     pub(super) registers: usize,
-    /// Registers that the graph's inputs go to, in their order.
+    /// The registers of the graph's inputs, in their order.
     pub(super) inputs: Vec<Register>,
     /// Registers of the graph's outputs.
     pub(super) outputs: Vec<Register>,
-    /// Registers that the gradients of the outputs go to; `None` where none is needed.
+    /// The registers of the gradients of the outputs; `None` for outputs whose gradient is not needed.
     pub(super) seeds: Vec<Option<Register>>,
-    /// Registers of the values asked for.
+    /// The registers of the requested values.
     pub(super) kept: Vec<Register>,
-    /// Registers of the gradients asked for, and the shape of one sample; `None` where no signal arrives.
+    /// The registers of the requested gradients, with the shape of one sample; `None` where no signal arrives.
     pub(super) wanted: Vec<(Option<Register>, Vec<usize>)>,
 }
 

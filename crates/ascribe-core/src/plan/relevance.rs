@@ -1,4 +1,4 @@
-//! Rules of relevance propagation on blocked images.
+//! The rules of relevance propagation on blocked images.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Compiler<'_> {
         Ok(forward.is_some() && self.packed(Use::Relevance, weight, Part::Positive, shape)?.is_some())
     }
 
-    /// A value that the forward half has as an image.
+    /// A value that the forward half has stored as an image.
     pub(super) fn value(&self, id: NodeId) -> Result<ImageId> {
         self.homes[id.index()]
             .image
@@ -80,7 +80,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// The parts of x, each with the part of the weights that it meets.
+    /// The parts of x, each with the part of the weights that it is multiplied by.
     fn terms(&mut self, x: NodeId, contributions: Contributions) -> Result<Vec<(ImageId, Part)>> {
         let value = self.value(x)?;
         Ok(match contributions {
@@ -153,7 +153,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// s / stab(y) at the output of an averaging node.
+    /// Computes s / stab(y) at the output of an averaging node.
     pub(super) fn quotient(&mut self, output: NodeId, epsilon: f64, signal: ImageId) -> Result<ImageId> {
         let (value, dst) = (self.value(output)?, self.image_like(output));
         self.program.backward.push(Instruction::Redistribute {
@@ -167,7 +167,7 @@ impl Compiler<'_> {
         Ok(dst)
     }
 
-    /// x ⊙ c + `with` arrives at x.
+    /// Adds x ⊙ c + `with` to the signal at x.
     pub(super) fn arrive_product(
         &mut self,
         walk: &mut Walk,
@@ -177,7 +177,7 @@ impl Compiler<'_> {
         with: Option<ImageId>,
     ) {
         let dst = self.image_like(x);
-        // The sum of what has arrived can be added in passing, unless a gate follows.
+        // The sum so far can be added in the same pass, unless a gate follows.
         let sum = if with.is_none() { walk.open_sum(x, self.homes[x.index()]) } else { None };
         self.program.backward.push(product_of(c, value, with.or(sum), dst));
         if sum.is_some() {
@@ -187,7 +187,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// A unit whose rule does not run on blocked images, on tensors.
+    /// Runs the rule of a unit on tensors, if it cannot run on blocked images.
     pub(super) fn on_tensors(&mut self, walk: &mut Walk, node: NodeId) {
         let inputs = self.graph.node(node).inputs().to_vec();
         let mut operands = Vec::with_capacity(inputs.len());
@@ -221,7 +221,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A kernel that [`Compiler::relevance_is_blocked`] has found to exist.
+/// Unwraps a kernel that [`Compiler::relevance_is_blocked`] has found to exist.
 fn served(found: Option<Arc<BlockedConv>>) -> Result<Arc<BlockedConv>> {
     found.ok_or_else(|| Error::invalid("plan", "a kernel is missing", "a valid plan"))
 }

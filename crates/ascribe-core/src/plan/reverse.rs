@@ -11,24 +11,24 @@ use crate::error::Result;
 use crate::graph::NodeId;
 use crate::rule::Planned;
 
-/// A signal on its way: the sum of what has arrived so far.
+/// The sum of the signals that have arrived at a value so far.
 #[derive(Clone, Copy)]
 enum Signal {
     Image(ImageId),
     Tensor(Register),
 }
 
-/// The state of the walk at one value.
+/// The state of the backward pass at one value.
 #[derive(Clone, Copy, Default)]
 struct Arrivals {
     expected: usize,
     arrived: usize,
     sum: Option<Signal>,
-    /// The activation's gate is applied.
+    /// Whether the activation's gate has been applied.
     gated: bool,
 }
 
-/// The backward walk under construction.
+/// The backward pass under construction.
 pub(super) struct Walk {
     at: Vec<Arrivals>,
     on_path: Vec<bool>,
@@ -36,8 +36,8 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Counts an arrival at an image that is about to be added to what is there: the sum so far, and the gate to
-    /// apply if this arrival is the last.
+    /// Counts a signal that is about to be added to an image. Returns the sum so far, and the gate to apply if this
+    /// signal is the last one.
     fn join(&mut self, at: NodeId, home: Home) -> (Option<ImageId>, Gate) {
         let wanted = self.wanted[at.index()];
         let arrivals = &mut self.at[at.index()];
@@ -52,13 +52,13 @@ impl Walk {
         (residual, gate)
     }
 
-    /// Whether signals go through a value.
+    /// Whether the backward pass goes through a value.
     pub(super) fn passes(&self, at: NodeId) -> bool {
         self.on_path[at.index()]
     }
 
-    /// Counts an arrival, if there is an image to add it to and no gate; that image. What arrives goes to
-    /// [`Walk::replace`].
+    /// If the value has a sum in the form of an image and no gate, counts an arrival and returns that image. The
+    /// caller passes the new sum to [`Walk::replace`].
     pub(super) fn open_sum(&mut self, at: NodeId, home: Home) -> Option<ImageId> {
         match self.at[at.index()].sum {
             Some(Signal::Image(_)) if home.blocked && home.gate.is_open() => self.join(at, home).0,
@@ -73,7 +73,7 @@ impl Walk {
 }
 
 impl Compiler<'_> {
-    /// Appends the walk from the outputs to `wanted`.
+    /// Appends the backward pass from the outputs to `wanted`.
     pub(super) fn walk_back(&mut self, wanted: &[NodeId]) -> Result<()> {
         let mut walk = self.expectations(wanted);
         self.program.seeds = vec![None; self.graph.outputs().len()];
@@ -102,7 +102,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Which values the walk passes, and how many signals will arrive at each.
+    /// Which values the backward pass goes through, and how many signals will arrive at each.
     fn expectations(&self, wanted: &[NodeId]) -> Walk {
         let mut walk = Walk {
             at: vec![Arrivals::default(); self.graph.len()],
@@ -161,7 +161,8 @@ impl Compiler<'_> {
             }
             _ => {}
         }
-        // What a sum passes on comes before what a convolution adds to it: the latter can add in passing.
+        // The direct branches of a sum come first, so that the convolution can add its result to theirs in its
+        // epilogue.
         let passes: &[NodeId] = match kind {
             UnitKind::Combine => inputs,
             UnitKind::Conv { .. } | UnitKind::PlanarConv { .. } => &inputs[1..],
@@ -186,7 +187,7 @@ impl Compiler<'_> {
                     self.arrive_product(walk, x, dst, value, None);
                     return Ok(());
                 }
-                // As the first to arrive, it can apply the mask itself if it is also the last.
+                // The first signal to arrive can apply the mask itself if it is also the last.
                 let home = self.homes[x.index()];
                 let first = walk.at[x.index()].sum.is_none() && !home.gate.positive;
                 let mask = if first { walk.join(x, home).1.bits } else { None };
@@ -249,7 +250,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// A signal in the form of an image arrives.
+    /// Adds a signal in the form of an image.
     pub(super) fn arrive_image(&mut self, walk: &mut Walk, at: NodeId, signal: ImageId) {
         let home = self.homes[at.index()];
         if !home.blocked {
@@ -270,7 +271,7 @@ impl Compiler<'_> {
         walk.at[at.index()].sum = Some(Signal::Image(sum));
     }
 
-    /// A signal in the form of a tensor arrives.
+    /// Adds a signal in the form of a tensor.
     fn arrive_tensor(&mut self, walk: &mut Walk, at: NodeId, signal: Register) {
         if self.homes[at.index()].blocked {
             let dst = self.image_like(at);
@@ -292,7 +293,7 @@ impl Compiler<'_> {
         walk.at[at.index()].sum = Some(Signal::Tensor(sum));
     }
 
-    /// The finished signal at a value, behind its activation, as a tensor.
+    /// The final signal at a value, that is at the output of its activation, as a tensor.
     pub(super) fn signal_as_tensor(&mut self, walk: &Walk, at: NodeId) -> Option<Register> {
         match walk.at[at.index()].sum? {
             Signal::Tensor(register) => Some(register),
@@ -304,7 +305,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The finished signal before the activation that made a value.
+    /// The final signal at the input of the activation that produced a value.
     fn gated_image(&mut self, walk: &Walk, at: NodeId) -> Option<ImageId> {
         let Signal::Image(src) = walk.at[at.index()].sum? else { return None };
         let gate = self.homes[at.index()].gate;

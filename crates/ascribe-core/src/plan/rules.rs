@@ -1,22 +1,22 @@
-//! What happens at each node of a backward walk.
+//! The rule of each node in a backward pass.
 
 use std::sync::Arc;
 
 use crate::graph::{Graph, NodeId, Trace};
 use crate::rule::{Composite, Planned, Rule};
 
-/// The rules of a walk, node by node; none at all for the true gradient.
+/// The rules of a backward pass by node; empty for the true gradient.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     planned: Vec<Planned>,
     rules: Vec<Arc<dyn Rule>>,
 }
 
-/// What the backward half of a plan calls upon.
+/// What the backward half of a plan needs at run time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backward<'a> {
     pub(crate) rules: &'a Rules,
-    /// The values of a reference run, for rules that compare with one.
+    /// The values of a reference run, for rules that compare with one (such as DeepLIFT).
     pub(crate) reference: Option<&'a Trace>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Backward<'_> {
 }
 
 impl Rules {
-    /// The rules of a composite on the way back to `wanted`.
+    /// The rules of a composite for a backward pass to `wanted`.
     pub(crate) fn of(graph: &Graph, composite: &Composite, wanted: &[NodeId]) -> Self {
         if composite.is_gradient() || wanted.is_empty() {
             return Self::default();
@@ -51,17 +51,17 @@ impl Rules {
         all
     }
 
-    /// What a plan for these rules depends on.
+    /// The part of the rules that a plan is specialised for.
     pub(super) fn key(&self) -> &[Planned] {
         &self.planned
     }
 
-    /// What happens at a node.
+    /// The planned rule of a node.
     pub(super) fn at(&self, id: NodeId) -> Planned {
         self.planned.get(id.index()).copied().unwrap_or(Planned::Gradient)
     }
 
-    /// The rule of a node, where it is not the true gradient.
+    /// The rule of a node, if it is not the true gradient.
     pub(crate) fn rule(&self, id: NodeId) -> Option<&dyn Rule> {
         let rule = self.rules.get(id.index())?;
         (self.at(id) != Planned::Gradient).then_some(&**rule)

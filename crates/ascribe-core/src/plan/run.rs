@@ -1,4 +1,4 @@
-//! Executing a program.
+//! Executes a program.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::{Binary, Operator, Vjp, fast};
 use crate::rule::Site;
 
-/// The memory of one run: kept between runs, so that a loop of explanations allocates once.
+/// The memory of one run. It is kept between runs, so that repeated explanations allocate only once.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     pub(super) arena: Arena,
@@ -26,13 +26,13 @@ pub(super) struct Workspace {
     pub(super) seconds: Vec<f64>,
 }
 
-/// A program with what is needed to run it.
+/// A program with everything that is needed to run it.
 pub(super) struct Runner<'a> {
     pub(super) graph: &'a Graph,
     pub(super) how: Backward<'a>,
     pub(super) program: &'a Program,
     pub(super) placement: &'a Placement,
-    /// For each instruction, the registers that nobody reads after it.
+    /// For each instruction, the registers that are not read after it.
     pub(super) last_reads: &'a [Vec<Register>],
     pub(super) batch: usize,
 }
@@ -55,7 +55,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Lets go of all tensors.
+    /// Drops all tensors.
     pub(super) fn clear(&mut self) {
         self.registers.clear();
     }
@@ -82,7 +82,7 @@ impl Runner<'_> {
         start..start + self.shape(image).len()
     }
 
-    /// Runs the forward half; `inputs` are in the order of the graph's.
+    /// Runs the forward half; `inputs` are in the order of the graph's inputs.
     pub(super) fn forward(&self, workspace: &mut Workspace, inputs: Vec<Tensor>) -> Result<()> {
         workspace.prepare(self)?;
         for (register, value) in self.program.inputs.iter().zip(inputs) {
@@ -107,7 +107,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// The gradients asked for; zeros where no signal arrived.
+    /// The requested gradients; zeros where no signal arrived.
     pub(super) fn gradients(&self, workspace: &Workspace) -> Result<Vec<Tensor>> {
         let gradient = |(register, sides): &(Option<Register>, Vec<usize>)| -> Result<Tensor> {
             if let Some(found) = register.and_then(|r| workspace.registers[r.0].clone()) {
@@ -119,7 +119,7 @@ impl Runner<'_> {
         self.program.wanted.iter().map(gradient).collect()
     }
 
-    /// Runs some steps, of which `first` is the number of the first, counted through both halves.
+    /// Runs some steps; `first` is the index of the first one, counted over both halves.
     pub(super) fn steps(&self, workspace: &mut Workspace, steps: &[Instruction], first: usize) -> Result<()> {
         for (number, step) in steps.iter().enumerate() {
             let started = Instant::now();
@@ -247,7 +247,7 @@ impl Runner<'_> {
         tail: &Tail,
         kernel: impl FnOnce(&[f32], BlockedEpilogue<'_>, &mut [f32]) -> ascribe_kernels::Result<()>,
     ) -> Result<()> {
-        // The bits to write are taken out, so that those to read can be borrowed beside them.
+        // The recorded bits are moved out, so that the mask can be borrowed at the same time.
         let mut recorded = tail.record.map(|bits| std::mem::take(&mut workspace.bits[bits.0]));
         let residual_shape = tail.residual.map(|residual| self.shape(residual));
         let reads = [src.map(|src| self.range(src)), tail.residual.map(|residual| self.range(residual))];
@@ -325,7 +325,7 @@ impl Runner<'_> {
         let Some(op) = self.graph.node(node).op() else {
             return Err(Error::invalid("plan", "a node is not an operator", "a valid plan"));
         };
-        // A signal that vanished further up stays without a value.
+        // A signal that vanished at a later node has no value.
         let Some(grad) = workspace.registers[grad.0].clone() else { return Ok(()) };
         let needs: Vec<bool> = into.iter().map(Option::is_some).collect();
         let found = {
@@ -339,6 +339,10 @@ impl Runner<'_> {
                 op.operator().vjp(&Vjp { inputs: &inputs, output, grad: &grad, needs: &needs, backend })?
             }
         };
+        if found.len() != into.len() {
+            let problem = format!("returns {} signals", found.len());
+            return Err(Error::invalid("rule", problem, format!("{}, one per operand", into.len())));
+        }
         for (register, value) in into.iter().zip(found) {
             if let Some(register) = register {
                 workspace.registers[register.0] = value;

@@ -1,11 +1,12 @@
-//! Shapes of all values, with the batch left open.
+//! Shape inference with an open batch size.
 
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 
-/// The shape of each node's value: of one sample where it depends on an input, whole where it is constant.
+/// The shape of each node's value: without the batch axis if the value depends on an input, the full shape if it is
+/// constant.
 ///
-/// `None` if some value does not have the batch as its first axis: such a graph is not planned.
+/// `None` if the first axis of some value is not the batch: such a graph is not planned.
 ///
 /// # Errors
 /// If an operator does not accept its operands' shapes.

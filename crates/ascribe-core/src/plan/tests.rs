@@ -1,4 +1,4 @@
-//! Plans against the portable path in f64, on networks drawn at random.
+//! Compares plans with the portable path in f64 on random networks.
 
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
@@ -177,7 +177,7 @@ fn plans_agree_with_the_portable_path_in_double_precision() {
         let double = Inputs::single(x.to_dtype(DType::F64).unwrap()).unwrap();
         let exact = graph.to_dtype(DType::F64).unwrap().with_backend(Backend::Portable);
         let target = Target::Classes(vec![0, 2, 1]);
-        // The input, and some node on the way.
+        // The input and an inner node.
         let inner = NodeId(graph.len() / 2);
         let places: Vec<NodeId> =
             if graph.is_dynamic(inner) { vec![graph.inputs()[0], inner] } else { vec![graph.inputs()[0]] };
@@ -319,7 +319,7 @@ fn images_that_live_at_the_same_time_do_not_overlap() {
             let start = plan.placement.offsets[image];
             start..start + plan.program.images[image].shape(1).len()
         };
-        // What each image holds, by the instruction that wrote it; a write destroys whatever it overlaps.
+        // Whether each image is still intact: a write destroys everything that it overlaps.
         let mut intact = vec![false; plan.program.images.len()];
         for step in plan.program.forward.iter().chain(&plan.program.backward) {
             let uses = step.uses();
@@ -352,7 +352,7 @@ fn other_sizes_and_places_get_plans_of_their_own() {
         let found =
             graph.propagate_to(&x, &Target::Class(3), &[0, 1], &Composite::gradient(), &places, &places);
         let found = found.unwrap();
-        // The convolution's value is asked for, so it is there with its sign, although a ReLU follows.
+        // The value of the convolution is requested, so it is available before the ReLU, with negative elements.
         assert!(numbers(&found.values[1]).iter().any(|v| *v < 0.0));
         let reached = numbers(&found.signals[1]).iter().filter(|v| **v != 0.0).count();
         let open = numbers(&found.values[1].narrow(1, 3, 1).unwrap()).iter().filter(|v| **v > 0.0).count();

@@ -1,7 +1,7 @@
-//! Sums of gradients, with the first layer's transpose applied once.
+//! Sums of gradients, in which the transpose of the first layer is applied only once.
 //!
-//! The gradient at a picture is Wᵀ g, where g is the gradient at the value of the layer that reads it. So
-//! `Σ w Wᵀ g = Wᵀ Σ w g`, exact but for rounding, whatever the pictures are.
+//! The gradient with respect to an image is Wᵀ g, where g is the gradient with respect to the output of the layer
+//! that reads it. So `Σ w Wᵀ g = Wᵀ Σ w g` for any images, exact up to rounding.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::graph::Graph;
 use crate::inputs::Inputs;
 use crate::target::Target;
 
-/// `Σ w g` so far.
+/// The running sum `Σ w g`.
 pub(super) struct Total {
-    /// The gradient that the last instruction takes to the picture.
+    /// The gradient g that the last instruction maps to the image.
     at: ImageId,
     sum: Buffer,
 }
 
 impl Total {
-    /// Nothing yet; `None` unless the last instruction of the plan alone makes its only gradient.
+    /// An empty sum; `None` unless the last instruction of the plan is the only one that produces its only gradient.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
         let [(Some(wanted), _)] = plan.program.wanted.as_slice() else { return None };
         match plan.program.backward.last()? {
@@ -38,7 +38,8 @@ impl Total {
         }
     }
 
-    /// Walks back from gradients of the outputs, but for the last step, and adds what arrives, row by row.
+    /// Runs the backward half from gradients of the outputs, except for the last step, and adds the weighted result
+    /// row by row.
     pub(super) fn add(
         &mut self,
         runner: &Runner<'_>,
@@ -54,7 +55,7 @@ impl Total {
         Ok(blocked::accumulate(&one, &mut self.sum, weights, &all, gradient)?)
     }
 
-    /// The last step, for the sum.
+    /// Applies the last step to the sum.
     pub(super) fn gradient(&self, graph: &Graph, plan: &Plan) -> Result<Vec<Tensor>> {
         let runner = plan.runner(graph, 1);
         plan.with_workspace(|memory| {
@@ -67,7 +68,7 @@ impl Total {
     }
 }
 
-/// The sum for a graph with a plan.
+/// The sum of gradients for a graph with a plan.
 pub(crate) struct PlanSum<'a> {
     graph: &'a Graph,
     plan: Arc<Plan>,
@@ -75,7 +76,7 @@ pub(crate) struct PlanSum<'a> {
 }
 
 impl Graph {
-    /// A sum of gradients at inputs like `x`, if the last step of a plan can be shared.
+    /// A sum of gradients at inputs shaped like `x`, if the last step of the plan can be shared.
     pub(crate) fn planned_sum(&self, x: &Inputs) -> Result<Option<PlanSum<'_>>> {
         let wanted = self.explained_nodes(x)?;
         let rules = Rules::default();

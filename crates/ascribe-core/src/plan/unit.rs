@@ -1,4 +1,4 @@
-//! What runs as one: nodes grouped into units, and what is known of their values.
+//! Units: groups of nodes that run together, and what is known about their values.
 
 use std::sync::Arc;
 
@@ -8,67 +8,67 @@ use super::pool::Pool;
 use super::program::{Bits, ImageId, Operand, Register, Tail, Winners};
 use crate::graph::NodeId;
 
-/// Where a node's value can be found.
+/// Where the value of a node is stored, and what is known about it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Home {
     pub(super) image: Option<ImageId>,
     pub(super) register: Option<Register>,
-    /// The value is a blocked image by nature, and was not merely converted to one.
+    /// Whether the value was computed as a blocked image, rather than converted to one.
     pub(super) blocked: bool,
-    /// What happens to a signal at the activation that made it.
+    /// The gate of the activation that produced the value.
     pub(super) gate: Gate,
-    /// No value is negative.
+    /// Whether no element is negative.
     pub(super) non_negative: bool,
 }
 
-/// What an activation does to a signal on the way back.
+/// What an activation does to a signal in the backward pass.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Gate {
-    /// Negative signals become zero.
+    /// Whether negative signals become zero.
     pub(super) positive: bool,
-    /// Where the activation has a gradient.
+    /// The elements at which the activation has a nonzero gradient.
     pub(super) bits: Option<Bits>,
 }
 
 impl Gate {
-    /// Whether signals pass as they are.
+    /// Whether signals pass unchanged.
     pub(super) fn is_open(self) -> bool {
         self == Self::default()
     }
 
-    /// Adds to a sum, and lets the result through the gate.
+    /// The epilogue that adds `residual` and then applies the gate.
     pub(super) fn tail(self, residual: Option<ImageId>) -> Tail {
         let activation = if self.positive { Activation::Relu } else { Activation::None };
         Tail { residual, activation, mask: self.bits, ..Tail::default() }
     }
 }
 
-/// Nodes that run as one, with one value that others see.
+/// Nodes that run together, with one value that other units read.
 pub(super) struct Unit {
-    /// The first of them, whose rule decides about signals; an activation behind it is a [`Gate`].
+    /// The first node, whose rule determines the signals; an activation after it is a [`Gate`].
     pub(super) node: NodeId,
     pub(super) kind: UnitKind,
-    /// The values it depends on; for [`UnitKind::Operator`], of all operands that are not constant.
+    /// The values that the unit depends on; for [`UnitKind::Operator`], all operands that are not constants.
     pub(super) inputs: Vec<NodeId>,
     pub(super) output: NodeId,
 }
 
 pub(super) enum UnitKind {
-    /// A convolution of the first input; the second, if any, is added.
+    /// A convolution of the first input; the second input, if any, is added.
     Conv {
         shape: ConvShape,
     },
-    /// The same, of a plain image.
+    /// A convolution of a plain (row-major) image.
     PlanarConv {
         shape: ConvShape,
     },
-    /// The sum of one or two images, and an activation.
+    /// The sum of one or two images, followed by an activation.
     Combine,
     Pool {
         pool: Arc<Pool>,
         winners: Option<Winners>,
     },
-    /// Images joined along the channels.
+    /// Images concatenated along the channels.
     Concat,
     /// An operator on tensors.
     Operator {

@@ -1,5 +1,5 @@
-//! An affine node `y = W x + b` as the generic rule needs it: applied to parts of x with parts of W and b, in both
-//! directions.
+//! An affine node `y = W x + b` as the generic rule needs it: W and b, or parts of them, can be applied to parts of
+//! x, and transposed.
 
 use candle_core::Tensor;
 
@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::ops::{Backend, Binary, Op, Operator, Pointwise, Slot, Vjp};
 use crate::rule::{Rule, Site};
 
-/// An affine node, with its parameters modified for one term of a rule.
+/// An affine node whose parameters can be modified for each term of a rule.
 pub(super) struct Affine<'a> {
     site: &'a Site<'a>,
-    /// Which operand is x.
+    /// The index of the operand x.
     pub(super) data: usize,
     form: Form<'a>,
 }
@@ -23,7 +23,7 @@ enum Form<'a> {
     Elementwise { weight: Tensor, bias: Option<Tensor> },
 }
 
-/// Parameters of one term: what [`Affine::forward`] and [`Affine::transpose`] take.
+/// The parameters of one term, as [`Affine::forward`] and [`Affine::transpose`] take them.
 pub(super) enum Modified {
     Operands(Vec<Tensor>),
     Elementwise { weight: Tensor, bias: Option<Tensor> },
@@ -81,7 +81,7 @@ impl<'a> Affine<'a> {
         self.site.inputs()[self.data]
     }
 
-    /// The parameters of a term: W and b modified, b zero if the term has none.
+    /// The parameters of a term: modified W and b, with b = 0 if the term has no bias.
     pub(super) fn modified(&self, weights: Weights, bias: Option<Weights>) -> Result<Modified> {
         let modify_bias = |b: &Tensor| match bias {
             Some(part) => part.of(b),
@@ -106,7 +106,7 @@ impl<'a> Affine<'a> {
         })
     }
 
-    /// W x + b for another x and these parameters.
+    /// W x + b for these x and parameters.
     pub(super) fn forward(&self, x: &Tensor, parameters: &Modified) -> Result<Tensor> {
         match parameters {
             Modified::Operands(operands) => self.site.forward_with(&self.with_data(x, operands)),
@@ -152,7 +152,7 @@ impl<'a> Affine<'a> {
 }
 
 impl Term {
-    /// This term's parameters at a node, with the bias left out if `absorb` is false.
+    /// The parameters of this term at a node; the bias is omitted if `absorb` is false.
     pub(super) fn parameters(&self, node: &Affine<'_>, absorb: bool) -> Result<Modified> {
         node.modified(self.weights, self.bias.filter(|_| absorb))
     }

@@ -33,7 +33,7 @@ impl Rule for Norm {
     }
 }
 
-/// All relevance passes as it is: activations.
+/// Passes relevance unchanged, for activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass;
 
@@ -57,7 +57,7 @@ impl Rule for Pass {
     }
 }
 
-/// No rule is defined: the error names the node.
+/// Defines no rule; the error names the node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Undefined;
 

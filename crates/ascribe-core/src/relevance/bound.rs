@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The lowest or highest values that a model's input can have, in its own units, that is after preprocessing.
+/// The lowest or highest values that a model's input can have, in the model's own units, that is, after
+/// preprocessing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Bound {
@@ -16,10 +17,28 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// Checks that these values lie below those of `high`, where both can be compared.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(super) fn check_below(&self, high: &Self) -> Result<()> {
+        let below = match (self, high) {
+            (Self::Value(low), Self::Value(high)) => low < high,
+            (Self::Value(low), Self::Channels(high)) => high.iter().all(|high| low < high),
+            (Self::Channels(low), Self::Value(high)) => low.iter().all(|low| low < high),
+            (Self::Channels(low), Self::Channels(high)) => low.iter().zip(high).all(|(low, high)| low < high),
+        };
+        if below {
+            Ok(())
+        } else {
+            Err(Error::invalid("low", format!("is {self:?}"), format!("below high = {high:?}")))
+        }
+    }
+
     /// A tensor with these values, shaped like `x`.
     ///
     /// # Errors
-    /// If `x` has another number of channels.
+    /// If the number of channels of `x` differs.
     pub(super) fn like(&self, x: &Tensor) -> Result<Tensor> {
         let values = match self {
             Self::Value(value) => Tensor::new(*value, x.device())?,

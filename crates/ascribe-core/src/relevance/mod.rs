@@ -1,8 +1,10 @@
-//! Relevance propagation: rules that hand what arrives at a node on to its inputs in proportion to what each contributes.
+//! Relevance propagation: rules that distribute the relevance of a node among its inputs in proportion to their
+//! contributions.
 //!
-//! Rules for affine nodes are one rule, [`AffineRule`], described by data; [`Norm`] and [`Pass`] serve sums, averages and
-//! activations. Which node gets which rule is a list of [`Entry`], in Rust and in JSON, or the name of a [`Preset`], which is
-//! such a list. [`CompositeSpec`] turns them into the [`Composite`](crate::Composite) of a graph.
+//! All rules for affine nodes are instances of one rule, [`AffineRule`], described by data. [`Norm`] and [`Pass`] are
+//! the rules of sums, averages and activations. The rule of each node is given by a list of [`Entry`], in Rust or in
+//! JSON, or by the name of a [`Preset`], which is such a list. [`CompositeSpec`] turns them into the
+//! [`Composite`](crate::Composite) of a graph.
 
 #![allow(clippy::doc_markdown, reason = "formulas are written in prose, with the papers' symbols")]
 
@@ -25,7 +27,7 @@ pub use presets::Preset;
 pub use spec::{At, Bias, CompositeSpec, Entry, Numbers, RuleName};
 pub use terms::{AffineRule, Gate, Part, Share, Term, Weights};
 
-/// R / stab(d); 0 where ε and d are both 0.
+/// R / stab(d), or 0 where both ε and d are 0.
 fn quotient(signal: &Tensor, denominator: &Tensor, epsilon: f64) -> Result<Tensor> {
     if epsilon == 0.0 {
         let zero = denominator.eq(0.0)?;

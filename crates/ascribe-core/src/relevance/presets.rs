@@ -1,4 +1,4 @@
-//! The rules of the family, and the usual tables of them.
+//! The rules of the LRP family, and common tables of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ impl AffineRule {
         Self::new("lrp-epsilon", epsilon, vec![Share::of(vec![all])])
     }
 
-    /// z⁺, also called LRP-α₁β₀: only positive contributions x⁺W⁺ + x⁻W⁻ count (Bach et al. 2015, eq. 60;
+    /// z⁺, also called LRP-α₁β₀: only the positive contributions x⁺W⁺ + x⁻W⁻ count (Bach et al. 2015, eq. 60;
     /// Montavon et al. 2017, §5.1 for x ≥ 0).
     pub fn z_plus(epsilon: f64) -> Self {
         let shares = vec![Share::of(signed(Weights::Positive, Weights::Negative))];
@@ -38,9 +38,9 @@ impl AffineRule {
         Self::new("lrp-alpha-beta", epsilon, vec![positive, negative])
     }
 
-    /// LRP-γ: positive contributions count 1 + γ times where the output is positive, negative ones where it is negative
-    /// (Montavon et al. 2019, §10.2.3, for x ≥ 0; Andéol et al. 2021 for signed x). An output of exactly 0 passes
-    /// nothing.
+    /// LRP-γ: the positive contributions are weighted by 1 + γ where the output is positive, the negative ones where
+    /// it is negative (Montavon et al. 2019, §10.2.3, for x ≥ 0; Andéol et al. 2021 for signed x). An output of
+    /// exactly 0 passes nothing.
     pub fn gamma(gamma: f64, epsilon: f64) -> Self {
         let (up, down) = (Weights::FavourPositive(gamma), Weights::FavourNegative(gamma));
         let positive = Share { gate: Gate::Positive, ..Share::of(signed(up, down)) };
@@ -48,14 +48,15 @@ impl AffineRule {
         Self::new("lrp-gamma", epsilon, vec![positive, negative])
     }
 
-    /// w²: R_i = Σ_j w_ij² / (Σ_i′ w_i′j² + b_j²) R_j, whatever x is (Montavon et al. 2017, §4.1).
+    /// w²: R_i = Σ_j w_ij² / (Σ_i′ w_i′j² + b_j²) R_j, independent of x (Montavon et al. 2017, §4.1, where there is
+    /// no bias; with `absorb(false)`, as there).
     pub fn w_square(epsilon: f64) -> Self {
         let squared = term(Part::One, Weights::Squared, Some(Weights::Squared));
         Self::new("lrp-w-square", epsilon, vec![Share::of(vec![squared])])
     }
 
-    /// Flat: relevance is divided evenly among the inputs that an output sees (Lapuschkin et al. 2019, "Unmasking Clever
-    /// Hans Predictors and Assessing What Machines Really Learn").
+    /// Flat: relevance is divided evenly among the inputs that an output depends on (Lapuschkin et al. 2019,
+    /// "Unmasking Clever Hans Predictors and Assessing What Machines Really Learn").
     pub fn flat(epsilon: f64) -> Self {
         let even = term(Part::One, Weights::One, None);
         Self::new("lrp-flat", epsilon, vec![Share::of(vec![even])])
@@ -74,7 +75,7 @@ impl AffineRule {
     }
 }
 
-/// A usual table of rules for affine nodes.
+/// A common table of rules for affine nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {

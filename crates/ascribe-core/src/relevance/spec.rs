@@ -1,4 +1,4 @@
-//! Which affine node gets which rule, as data.
+//! Tables of rules for affine nodes, as data.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use super::terms::AffineRule;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Kind, Op, Slot};
-use crate::rule::{Composite, Gradient, Selector};
+use crate::rule::{Composite, Gradient, Selector, is_first_affine};
 
-/// Which affine nodes an entry is for.
+/// The affine nodes that an entry applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum At {
-    /// All.
+    /// All affine nodes.
     All,
     /// The first layers: see [`Selector::FirstAffine`].
     First,
     /// Convolutions and transposed convolutions.
     Convolution,
-    /// All but convolutions.
+    /// All affine nodes but convolutions.
     Linear,
-    /// Nodes whose name matches a pattern, in which `*` stands for any characters and `?` for one. A name without them may
-    /// be one from before the graph was brought into canonical form.
+    /// Nodes whose name matches a pattern, in which `*` matches any characters and `?` a single one. A name without
+    /// wildcards may also be one from before the graph was rewritten to canonical form.
     Name(String),
-    /// Layers, that is affine nodes with a weight, by their number from the input on, in the order of the graph.
+    /// Layers, that is, affine nodes with a weight, by their number in the order of the graph, from the input on.
     Layers {
-        /// The first, counted from 0.
+        /// The first layer, counted from 0.
         from: usize,
-        /// The one behind the last; all that follow if it is left out.
+        /// The end of the range (exclusive); if it is omitted, all following layers are included.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<usize>,
     },
@@ -59,26 +59,26 @@ pub enum RuleName {
     Flat,
     /// [`AffineRule::z_box`].
     Box,
-    /// [`Pass`]: relevance passes as it is, where input and output have the same shape.
+    /// [`Pass`]: relevance passes unchanged, if input and output have the same shape.
     Pass,
     /// The true gradient.
     Gradient,
-    /// A rule written out.
+    /// A rule given in full.
     Terms(AffineRule),
 }
 
-/// What happens to the share of relevance that belongs to a bias.
+/// What happens to the relevance that belongs to a bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bias {
-    /// The bias keeps it: relevance is lost on the way.
+    /// The bias absorbs it: this relevance does not reach the inputs.
     #[default]
     Absorb,
-    /// The inputs get it: biases are left out of the denominators.
+    /// The inputs get it: biases are omitted from the denominators.
     Zero,
 }
 
-/// The numbers of the rules.
+/// The numeric parameters of the rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Numbers {
     /// Stabiliser of the ε-rule.
@@ -89,7 +89,7 @@ pub struct Numbers {
     pub alpha: f64,
     /// β of the αβ-rule.
     pub beta: f64,
-    /// Stabiliser of all other rules.
+    /// The stabiliser of all other rules.
     pub stabiliser: f64,
     /// What happens to the relevance of biases.
     pub bias: Bias,
@@ -116,11 +116,11 @@ impl Default for Numbers {
     }
 }
 
-/// A rule for some affine nodes. Numbers that are given replace those of [`Numbers`].
+/// A rule for some affine nodes. Parameters that are given replace those of [`Numbers`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Which nodes.
+    /// The nodes.
     pub at: At,
     /// Their rule.
     pub rule: RuleName,
@@ -150,13 +150,14 @@ pub struct Entry {
     pub high: Option<Bound>,
 }
 
-/// A table of rules for affine nodes: by name, or entry by entry, of which the first that a node matches counts.
+/// A table of rules for affine nodes: the name of a preset, or a list of entries, of which the first that matches a
+/// node applies.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum CompositeSpec {
-    /// A usual table.
+    /// A common table.
     Preset(Preset),
-    /// A table of one's own. Affine nodes that no entry matches have no rule.
+    /// A custom table. Affine nodes that match no entry have no rule.
     Entries(Vec<Entry>),
 }
 
@@ -201,7 +202,7 @@ impl<'de> Deserialize<'de> for CompositeSpec {
 }
 
 impl Entry {
-    /// A rule with the usual numbers.
+    /// A rule with the default parameters.
     pub fn new(at: At, rule: RuleName) -> Self {
         Self {
             at,
@@ -217,7 +218,7 @@ impl Entry {
         }
     }
 
-    /// The numbers that count here.
+    /// The parameters of this entry; those that it does not set are `usual`.
     fn numbers(&self, usual: &Numbers) -> Numbers {
         Numbers {
             epsilon: self.epsilon.unwrap_or(usual.epsilon),
@@ -233,6 +234,7 @@ impl Entry {
 
     /// Adds this entry to a composite.
     fn add(&self, composite: Composite, graph: &Graph, usual: &Numbers) -> Result<Composite> {
+        self.check_fields()?;
         let numbers = self.numbers(usual);
         numbers.check()?;
         let selector = self.at.selector(graph)?;
@@ -247,14 +249,66 @@ impl Entry {
             RuleName::Gamma => AffineRule::gamma(numbers.gamma, numbers.stabiliser),
             RuleName::ZPlus => AffineRule::z_plus(numbers.stabiliser),
             RuleName::Zero => AffineRule::epsilon(0.0),
-            RuleName::AlphaBeta => AffineRule::alpha_beta(numbers.alpha, numbers.beta, numbers.stabiliser),
+            RuleName::AlphaBeta => {
+                let sum = numbers.alpha - numbers.beta;
+                if (sum - 1.0).abs() > 1e-9 {
+                    let expected = "1, so that relevance is conserved";
+                    return Err(Error::invalid("alpha − beta", format!("is {sum}"), expected));
+                }
+                AffineRule::alpha_beta(numbers.alpha, numbers.beta, numbers.stabiliser)
+            }
             RuleName::WSquare => AffineRule::w_square(numbers.stabiliser),
             RuleName::Flat => AffineRule::flat(numbers.stabiliser),
             RuleName::Box => AffineRule::z_box(numbers.stabiliser),
         };
         let absorb = rule.absorb && numbers.bias == Bias::Absorb;
-        let (low, high) = (rule.low.clone().or(numbers.low), rule.high.clone().or(numbers.high));
+        // The range of the model's inputs is that of layers that see them as they are.
+        let matching = |id: &NodeId| selector.matches(graph, *id);
+        let sees_inputs = graph.nodes().map(|(id, _)| id).filter(matching).all(|id| sees_inputs(graph, id));
+        let (low, high) =
+            if sees_inputs { (numbers.low, numbers.high) } else { (self.low.clone(), self.high.clone()) };
+        let (low, high) = (rule.low.clone().or(low), rule.high.clone().or(high));
+        if let (Some(low), Some(high)) = (&low, &high) {
+            low.check_below(high)?;
+        }
         Ok(composite.with(selector, AffineRule { absorb, low, high, ..rule }))
+    }
+
+    /// Refuses numbers that the rule does not read.
+    fn check_fields(&self) -> Result<()> {
+        let given = [
+            ("epsilon", self.epsilon.is_some()),
+            ("gamma", self.gamma.is_some()),
+            ("alpha", self.alpha.is_some()),
+            ("beta", self.beta.is_some()),
+            ("stabiliser", self.stabiliser.is_some()),
+            ("bias", self.bias.is_some()),
+            ("low", self.low.is_some()),
+            ("high", self.high.is_some()),
+        ];
+        let read: &[&str] = match &self.rule {
+            RuleName::Pass | RuleName::Gradient => &[],
+            RuleName::Epsilon => &["epsilon", "bias"],
+            RuleName::Zero => &["bias"],
+            RuleName::Gamma => &["gamma", "stabiliser", "bias"],
+            RuleName::ZPlus | RuleName::WSquare => &["stabiliser", "bias"],
+            RuleName::AlphaBeta => &["alpha", "beta", "stabiliser", "bias"],
+            RuleName::Flat => &["stabiliser"],
+            RuleName::Box => &["low", "high", "stabiliser", "bias"],
+            RuleName::Terms(_) => &["low", "high", "bias"],
+        };
+        match given.iter().find(|(name, given)| *given && !read.contains(name)) {
+            Some((name, _)) => Err(Error::invalid(
+                *name,
+                format!("is set for the rule {}", crate::config::write(&self.rule)),
+                if read.is_empty() {
+                    "no numbers".into()
+                } else {
+                    format!("one of {read:?}, which this rule has")
+                },
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -262,7 +316,7 @@ impl Numbers {
     /// Checks that the numbers are finite, and those that must not be negative are not.
     ///
     /// # Errors
-    /// Names the number.
+    /// If a number is invalid; the error names it.
     pub fn check(&self) -> Result<()> {
         let all = [
             ("epsilon", self.epsilon),
@@ -280,11 +334,17 @@ impl Numbers {
 
 impl At {
     /// # Errors
-    /// If no affine node of the graph is meant.
+    /// If no affine node of the graph matches.
     fn selector(&self, graph: &Graph) -> Result<Selector> {
         Ok(match self {
             Self::All => Selector::Kind(Kind::Affine),
-            Self::First => Selector::FirstAffine,
+            Self::First => {
+                if !graph.nodes().any(|(id, _)| is_first_affine(graph, id)) {
+                    let problem = "does not exist: values change between the inputs and each convolution or linear layer";
+                    return Err(Error::invalid("first layer", problem, "an entry by the name of the layer"));
+                }
+                Selector::FirstAffine
+            }
             Self::Convolution => Selector::Where(Arc::new(is_convolution)),
             Self::Linear => Selector::Where(Arc::new(|graph, id| {
                 graph.kind(id) == Kind::Affine && !is_convolution(graph, id)
@@ -318,9 +378,9 @@ impl At {
 }
 
 impl CompositeSpec {
-    /// The table of a graph in canonical form: `before` for the nodes that they match, then the entries, the ε-rule without
-    /// parameters for sums and averages, activations that pass, and true gradients where values only move. Other nodes have
-    /// no rule: an error that names them.
+    /// The composite of a graph in canonical form: first the entries of `before`, then the entries of this table,
+    /// then the ε-rule without parameters for sums and averages, rules that pass relevance for activations, and true
+    /// gradients for operators that only move values. Other nodes have no rule, which gives an error that names them.
     ///
     /// # Errors
     /// If a number is negative or infinite, or a node that an entry names does not exist.
@@ -354,4 +414,17 @@ fn is_convolution(graph: &Graph, id: NodeId) -> bool {
 fn is_layer(graph: &Graph, id: NodeId) -> bool {
     let weighs = |slot| graph.slot(id, slot) == Slot::Weight;
     graph.kind(id) == Kind::Affine && (0..graph.node(id).inputs().len()).any(weighs)
+}
+
+/// Whether the data of a node come from the inputs through nodes that only move values.
+fn sees_inputs(graph: &Graph, id: NodeId) -> bool {
+    let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
+    while let Some(at) = stack.pop() {
+        match graph.kind(at) {
+            Kind::Input | Kind::Constant => {}
+            Kind::Structural => stack.extend(graph.node(at).inputs()),
+            _ => return false,
+        }
+    }
+    true
 }

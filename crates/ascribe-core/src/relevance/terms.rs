@@ -11,7 +11,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::Grads;
 use crate::rule::{Contributions, Planned, Rule, Site};
 
-/// What a term takes for x.
+/// What a term uses as x.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
@@ -40,7 +40,7 @@ fn negative(x: &Tensor) -> Result<Tensor> {
     Ok(x.minimum(&x.zeros_like()?)?)
 }
 
-/// What a term makes of weights or biases.
+/// How a term transforms weights or biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
@@ -55,7 +55,7 @@ pub enum Weights {
     FavourPositive(f64),
     /// W + γ W⁻.
     FavourNegative(f64),
-    /// W², value by value.
+    /// W², element-wise.
     Squared,
     /// 1 everywhere.
     One,
@@ -75,30 +75,30 @@ impl Weights {
     }
 }
 
-/// A contribution ± (x_t W_t + b_t) to a share.
+/// A term ± (x_t W_t + b_t) of a share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Term {
-    /// What stands for x: x_t.
+    /// The input x_t.
     pub input: Part,
     /// The weights W_t.
     pub weights: Weights,
-    /// The bias b_t, if the term has one. It takes part in the denominator only.
+    /// The bias b_t, if the term has one. It is included in the denominator only.
     pub bias: Option<Weights>,
     /// Whether the contribution is subtracted.
     pub minus: bool,
 }
 
-/// For which outputs a share is.
+/// The outputs that a share applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gate {
-    /// All.
+    /// All outputs.
     #[default]
     Always,
-    /// Those with z = W x + b > 0.
+    /// Outputs with z = W x + b > 0.
     Positive,
-    /// Those with z < 0.
+    /// Outputs with z < 0.
     Negative,
 }
 
@@ -107,11 +107,11 @@ pub enum Gate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Share {
-    /// For which outputs.
+    /// The outputs that the share applies to.
     pub gate: Gate,
-    /// How much of the relevance.
+    /// The fraction of the relevance.
     pub factor: f64,
-    /// The contributions.
+    /// The terms.
     pub terms: Vec<Term>,
 }
 
@@ -122,7 +122,7 @@ impl Default for Share {
 }
 
 impl Share {
-    /// A share for all outputs.
+    /// A share that applies to all outputs.
     pub(super) fn of(terms: Vec<Term>) -> Self {
         Self { terms, ..Self::default() }
     }
@@ -131,19 +131,19 @@ impl Share {
 /// A rule for affine nodes `y = W x + b`: shares of the relevance, each divided in proportion to contributions, with
 /// stab(d) = d + ε sign(d), sign(0) = 1.
 ///
-/// It applies to every affine operator: convolutions, linear layers, products with and sums with constants. The rules of
-/// the family are values of this type: see [`AffineRule::epsilon`] and its siblings; one that is not among them is another
-/// value.
+/// It applies to every affine operator: convolutions, linear layers, products with constants and sums with constants.
+/// The rules of the LRP family are values of this type, see [`AffineRule::epsilon`] and its siblings; custom rules
+/// are further values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AffineRule {
-    /// For messages.
+    /// The name, for messages.
     pub name: String,
     /// The shares.
     pub shares: Vec<Share>,
-    /// The stabiliser ε; 0 gives nothing to contributions that sum to exactly 0.
+    /// The stabiliser ε; with 0, contributions that sum to exactly 0 receive nothing.
     pub epsilon: f64,
-    /// Whether biases take part in denominators, and so absorb relevance.
+    /// Whether biases are included in the denominators, and so absorb relevance.
     pub absorb: bool,
     /// The lowest values that x can have, for terms that need them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,12 +160,12 @@ impl Default for AffineRule {
 }
 
 impl AffineRule {
-    /// A rule from its parts, with biases in the denominators.
+    /// A rule from its shares, with biases in the denominators.
     pub fn new(name: &str, epsilon: f64, shares: Vec<Share>) -> Self {
         Self { name: name.into(), shares, epsilon, absorb: true, low: None, high: None }
     }
 
-    /// Sets whether biases take part in denominators.
+    /// Sets whether biases are included in the denominators.
     pub fn absorb(self, absorb: bool) -> Self {
         Self { absorb, ..self }
     }
@@ -184,7 +184,7 @@ impl AffineRule {
         Ok(())
     }
 
-    /// What stands for x in a term.
+    /// The input of a term.
     fn part(&self, part: Part, x: &Tensor) -> Result<Tensor> {
         let bound = |bound: &Option<Bound>, name: &str| match bound {
             Some(bound) => bound.like(x),
@@ -212,13 +212,7 @@ impl Rule for AffineRule {
         if !site.needs()[node.data] {
             return Ok(signals);
         }
-        let z = if self.shares.iter().all(|s| s.gate == Gate::Always) {
-            None
-        } else if self.absorb {
-            Some(site.output().clone())
-        } else {
-            Some(node.forward(node.x(), &node.modified(Weights::All, None)?)?)
-        };
+        let z = site.output();
         let mut sum: Option<Tensor> = None;
         for share in &self.shares {
             let mut contributions = Vec::with_capacity(share.terms.len());
@@ -230,7 +224,7 @@ impl Rule for AffineRule {
                 contributions.push((x, parameters, term.minus));
             }
             let Some(denominator) = denominator else { continue };
-            let gated = gated(signal, share.gate, z.as_ref())?;
+            let gated = gated(signal, share.gate, z)?;
             let s = (quotient(&gated, &denominator, self.epsilon)? * share.factor)?;
             for (x, parameters, minus) in contributions {
                 if let Some(back) = node.transpose(&s, &parameters)? {
@@ -254,7 +248,7 @@ impl Rule for AffineRule {
     }
 }
 
-/// Adds to a sum, or subtracts from it.
+/// Adds `value` to a sum, or subtracts it if `minus`.
 fn add(sum: &mut Option<Tensor>, value: Tensor, minus: bool) -> Result<()> {
     *sum = Some(match (sum.take(), minus) {
         (Some(old), false) => (old + value)?,
@@ -265,11 +259,11 @@ fn add(sum: &mut Option<Tensor>, value: Tensor, minus: bool) -> Result<()> {
     Ok(())
 }
 
-fn gated(signal: &Tensor, gate: Gate, z: Option<&Tensor>) -> Result<Tensor> {
-    let mask = match (gate, z) {
-        (Gate::Positive, Some(z)) => z.gt(0.0)?,
-        (Gate::Negative, Some(z)) => z.lt(0.0)?,
-        _ => return Ok(signal.clone()),
+fn gated(signal: &Tensor, gate: Gate, z: &Tensor) -> Result<Tensor> {
+    let mask = match gate {
+        Gate::Positive => z.gt(0.0)?,
+        Gate::Negative => z.lt(0.0)?,
+        Gate::Always => return Ok(signal.clone()),
     };
     Ok((signal * mask.to_dtype(signal.dtype())?)?)
 }

@@ -19,7 +19,7 @@ fn layer() -> Result<(Graph, Inputs)> {
     Ok((b.finish(&[y])?, Inputs::single(Tensor::new(&[[1_f64, -2.0, 3.0]], &Device::Cpu)?)?))
 }
 
-/// Relevance of the inputs from the output on.
+/// The relevance of the inputs.
 fn relevance(composite: &Composite, graph: &Graph, x: &Inputs) -> Result<Vec<f64>> {
     let wanted = graph.explained_nodes(x)?;
     let start = |outputs: &crate::Outputs| Ok(((), vec![outputs.primary().clone()]));
@@ -143,7 +143,7 @@ fn wrong_tables_are_errors() {
     );
     assert!(fail(json!([{ "at": "all", "rule": "epsilon", "epsilon": -1 }])).contains("epsilon"));
     assert!(fail(json!([{ "at": "all", "rule": { "terms": {} } }])).contains("no share"));
-    // What an entry leaves out is written as such, and read again.
+    // Omitted fields of an entry stay omitted when it is serialised and read again.
     let entries = CompositeSpec::from(Preset::EpsilonGammaBox.entries());
     let written = config::write(&entries);
     assert_eq!(written[0], json!({ "at": "first", "rule": "box" }));

@@ -1,26 +1,26 @@
-//! Which rule a node gets.
+//! Selects the rule for each node.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use super::{Gradient, Rule};
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Kind, Slot};
+use crate::ops::{Kind, Op, Slot};
 
-/// A condition on a node of a graph. It does not see values: which rule a node gets is decided before anything runs.
+/// A condition on a node of a graph. It does not see values: the rule of each node is selected before anything runs.
 pub type Predicate = Arc<dyn Fn(&Graph, NodeId) -> bool + Send + Sync>;
 
-/// Which nodes a rule is for.
+/// Selects the nodes that a rule applies to.
 #[derive(Clone)]
 pub enum Selector {
     /// Nodes of this kind.
     Kind(Kind),
-    /// The node of this name.
+    /// The node with this name.
     Name(String),
-    /// Affine nodes with a weight whose data comes straight from a model input, through structural nodes at
-    /// most: the first layer.
+    /// Affine nodes with a weight whose data comes straight from a model input, through at most structural nodes: the
+    /// first layer.
     FirstAffine,
-    /// Nodes that fulfil a condition.
+    /// Nodes that satisfy a condition.
     Where(Predicate),
 }
 
@@ -36,7 +36,7 @@ impl Debug for Selector {
 }
 
 impl Selector {
-    fn matches(&self, graph: &Graph, id: NodeId) -> bool {
+    pub(crate) fn matches(&self, graph: &Graph, id: NodeId) -> bool {
         match self {
             Self::Kind(kind) => graph.kind(id) == *kind,
             Self::Name(name) => graph.node(id).name() == name,
@@ -46,12 +46,18 @@ impl Selector {
     }
 }
 
-/// Whether a node is affine with a weight and no other such node, nor anything that changes values, lies
-/// between it and the inputs.
+/// Whether a node is a first layer: it is affine with a weight, and between it and the inputs values are only moved, or scaled
+/// and shifted one by one, as in a normalisation of pictures that is part of the graph.
 pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
     let has_weight =
         |id: NodeId| (0..graph.node(id).inputs().len()).any(|i| graph.slot(id, i) == Slot::Weight);
-    if graph.kind(id) != Kind::Affine || !has_weight(id) {
+    let one_by_one = |id: NodeId| {
+        matches!(
+            graph.node(id).op(),
+            Some(Op::Binary(_) | Op::Pointwise(_) | Op::ScaleShift(_) | Op::BatchNorm(_))
+        )
+    };
+    if graph.kind(id) != Kind::Affine || !has_weight(id) || one_by_one(id) {
         return false;
     }
     let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
@@ -59,13 +65,14 @@ pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
         match graph.kind(at) {
             Kind::Input | Kind::Constant => {}
             Kind::Structural => stack.extend(graph.node(at).inputs()),
+            Kind::Affine if one_by_one(at) => stack.extend(graph.node(at).inputs()),
             _ => return false,
         }
     }
     true
 }
 
-/// A table of rules: the first entry whose selector matches a node gives the node's rule.
+/// A table of rules: the first entry whose selector matches a node determines the node's rule.
 #[derive(Clone, Debug)]
 pub struct Composite {
     entries: Vec<(Selector, Arc<dyn Rule>)>,
@@ -91,7 +98,7 @@ impl Composite {
         self.plain && self.entries.is_empty()
     }
 
-    /// Adds an entry behind those that exist.
+    /// Adds an entry after the existing ones.
     pub fn with(mut self, selector: Selector, rule: impl Rule + 'static) -> Self {
         self.entries.push((selector, Arc::new(rule)));
         self

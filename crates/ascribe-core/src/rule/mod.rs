@@ -1,4 +1,4 @@
-//! Backward rules: what a method does at a node, and how a method picks the rule for each node.
+//! Backward rules: what a method does at a node, and how it selects the rule for each node.
 
 mod composite;
 mod site;
@@ -16,38 +16,37 @@ pub use site::Site;
 
 /// Maps the signal that arrives at a node's output to the signals that leave at its inputs.
 ///
-/// A rule that has no definition for an operator must return [`Site::undefined`], never pass it by silently.
+/// A rule that is not defined for an operator must return [`Site::undefined`], never ignore the node silently.
 pub trait Rule: Debug + Send + Sync {
-    /// The rule's name, for messages and records.
+    /// The rule's name, for messages and provenance.
     fn name(&self) -> String;
 
-    /// The signals for the operands: `None` for those that [`Site::needs`] does not ask for, or where the
-    /// signal is identically zero.
+    /// The signals for the operands: `None` for those that [`Site::needs`] does not request, or if the signal is
+    /// identically zero.
     ///
     /// # Errors
     /// If the rule is not defined for the node, or its arithmetic fails.
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads>;
 
-    /// What the rule does at a node, if that is one of the things that a compiled plan does by itself;
-    /// [`Planned::Opaque`], the default, has the plan call [`Rule::apply`].
+    /// The operation that the rule performs at a node, if it is one that a compiled plan implements itself. With the
+    /// default, [`Planned::Opaque`], the plan calls [`Rule::apply`].
     ///
-    /// Two rules with equal answers other than [`Planned::Opaque`] must do the same.
+    /// Two rules that return equal values other than [`Planned::Opaque`] must be equivalent.
     fn planned(&self, _graph: &Graph, _id: NodeId) -> Planned {
         Planned::Opaque
     }
 
-    /// Whether the rule looks at the values of a reference run ([`Site::reference`]).
+    /// Whether the rule uses the values of a reference run ([`Site::reference`]).
     fn compares(&self) -> bool {
         false
     }
 }
 
-/// What a compiled plan does at a node by itself, on its own layout of values. s is the signal at the output, stab(d) = d + ε sign(d),
-/// sign(0) = 1.
+/// An operation that a compiled plan implements itself, in its own layout of values. s is the signal at the output,
+/// stab(d) = d + ε sign(d), sign(0) = 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Planned {
-    /// Whatever the rule does, on tensors: the values and the signal of the node are converted, its neighbours are not
-    /// concerned.
+    /// Any rule, called on tensors: only the values and the signal of this node are converted.
     Opaque,
     /// The true vector-Jacobian product.
     Gradient,
@@ -64,25 +63,25 @@ pub enum Planned {
     },
     /// `Σ x_t ⊙ W_tᵀ(s / stab(Σ W_t x_t + b))`, for affine nodes.
     Affine {
-        /// Which contributions count.
+        /// The contributions that count.
         contributions: Contributions,
         /// The stabiliser.
         epsilon: f64,
-        /// Whether the bias takes part in the denominator.
+        /// Whether the bias is included in the denominator.
         absorb: bool,
     },
 }
 
-/// Which contributions to an affine node count.
+/// The contributions to an affine node that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contributions {
-    /// All: W x + b.
+    /// All contributions: W x + b.
     All,
-    /// The positive ones: W⁺x⁺ + W⁻x⁻ + b⁺.
+    /// The positive contributions: W⁺x⁺ + W⁻x⁻ + b⁺.
     Positive,
 }
 
-/// The true vector-Jacobian product: plain back-propagation.
+/// The true vector-Jacobian product: ordinary backpropagation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gradient;
 

@@ -1,4 +1,4 @@
-//! What a rule sees of a node.
+//! A node as a rule sees it.
 
 use candle_core::Tensor;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Trace};
 use crate::ops::{Grads, Kind, Op, Slot, Vjp};
 
-/// A node as a rule sees it: operator, values of the run and, if there is one, of the reference run.
+/// A node as a rule sees it: its operator, the values of the run and, if there is one, of the reference run.
 #[derive(Debug)]
 pub struct Site<'a> {
     graph: &'a Graph,
@@ -35,7 +35,7 @@ impl<'a> Site<'a> {
         self.graph
     }
 
-    /// The node's position.
+    /// The node's identifier.
     pub fn id(&self) -> NodeId {
         self.id
     }
@@ -50,17 +50,17 @@ impl<'a> Site<'a> {
         self.op
     }
 
-    /// What the node is to a rule.
+    /// The kind of the node.
     pub fn kind(&self) -> Kind {
         self.graph.kind(self.id)
     }
 
-    /// What operand `slot` holds.
+    /// The role of operand `slot`.
     pub fn slot(&self, slot: usize) -> Slot {
         self.graph.slot(self.id, slot)
     }
 
-    /// Values of the operands.
+    /// The values of the operands.
     pub fn inputs(&self) -> &[&'a Tensor] {
         &self.inputs
     }
@@ -70,20 +70,20 @@ impl<'a> Site<'a> {
         self.graph.node(self.id).inputs().get(slot).is_some_and(|i| self.graph.is_dynamic(*i))
     }
 
-    /// For each operand, whether its signal is wanted.
+    /// Whether the signal of each operand is needed.
     pub fn needs(&self) -> &[bool] {
         &self.needs
     }
 
-    /// Value of the output.
+    /// The value of the output.
     pub fn output(&self) -> &'a Tensor {
         self.output
     }
 
-    /// Values of the operands and of the output in the reference run.
+    /// The values of the operands and of the output in the reference run.
     ///
     /// # Errors
-    /// If the walk has no reference trace, or it lacks a value.
+    /// If the walk has no reference trace, or the trace lacks a value.
     pub fn reference(&self) -> Result<(Vec<&'a Tensor>, &'a Tensor)> {
         let trace = self.reference.ok_or_else(|| {
             Error::invalid("backward walk", "has no reference trace", "one, for rules that compare with it")
@@ -118,7 +118,7 @@ impl<'a> Site<'a> {
         self.op.operator().vjp(&Vjp { inputs, output, grad: signal, needs: &self.needs, backend })
     }
 
-    /// The error of a rule that has no definition for this node.
+    /// The error of a rule that is not defined for this node.
     pub fn undefined(&self, rule: &dyn Rule, why: impl Into<String>) -> Error {
         Error::UndefinedRule {
             rule: rule.name(),

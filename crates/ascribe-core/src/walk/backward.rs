@@ -1,4 +1,4 @@
-//! The walk from node to node.
+//! The backward walk, node by node.
 
 use candle_core::Tensor;
 
@@ -7,19 +7,19 @@ use crate::graph::{Body, Graph, NodeId, Trace};
 use crate::ops::{Backend, Binary, Operator};
 use crate::rule::{Composite, Site};
 
-/// What arrived at the nodes that a backward walk was asked for.
+/// The signals at the nodes that a backward walk was requested for.
 #[derive(Clone, Debug)]
 pub struct Signals {
     values: Vec<Option<Tensor>>,
 }
 
 impl Signals {
-    /// The signal that arrived at a node; `None` if none did (nothing the seed depends on uses it).
+    /// The signal at a node; `None` if none arrived, because no seed depends on the node.
     pub fn get(&self, id: NodeId) -> Option<&Tensor> {
         self.values.get(id.0).and_then(Option::as_ref)
     }
 
-    /// The signal that arrived at a node, zeros shaped like its value if none did.
+    /// The signal at a node; zeros shaped like its value if none arrived.
     ///
     /// # Errors
     /// If the trace lacks the node's value.
@@ -32,11 +32,11 @@ impl Signals {
 }
 
 impl Graph {
-    /// Walks back from the nodes in `seeds` to those in `wanted`, with the rule that `composite` picks for each
+    /// Walks back from the nodes in `seeds` to those in `wanted`, with the rule that `composite` selects for each
     /// node on the way. `reference` is a second trace for rules that compare with one (DeepLIFT).
     ///
-    /// Signals that arrive at a node over several paths are added, in the order of the users' positions from
-    /// last to first; constants among `wanted` receive parameter gradients.
+    /// Signals that arrive at a node over several paths are added in a fixed order, from the last user of the node to
+    /// the first. Constants in `wanted` receive parameter gradients.
     ///
     /// # Errors
     /// If the trace lacks values, a seed has the wrong shape, or a rule is not defined for a node.
@@ -82,6 +82,15 @@ impl Graph {
                 .rule_for(self, id)
                 .apply(&site, &signal)
                 .map_err(|e| e.at(node.name(), node.op_name()))?;
+            if signals.len() != node.inputs.len() {
+                let rule = composite.rule_for(self, id).name();
+                let problem = format!("returns {} signals for node '{}'", signals.len(), node.name());
+                return Err(Error::invalid(
+                    format!("rule '{rule}'"),
+                    problem,
+                    format!("{}", node.inputs.len()),
+                ));
+            }
             for (input, signal) in node.inputs.iter().zip(signals) {
                 if let Some(signal) = signal.filter(|_| on_path[input.0]) {
                     add(&mut values[input.0], signal, self.backend())?;

@@ -1,8 +1,8 @@
-//! The backward walk: one traversal that every white-box method shares.
+//! The backward walk: one traversal shared by all white-box methods.
 //!
-//! A walk is a forward run and the way back, from signals at the outputs to the nodes that are asked for, with the rule
-//! that a [`Composite`] has for each node. It runs as a compiled plan where the graph has one (CPU, f32), and from node to
-//! node ([`Graph::backward`]) otherwise. [`Task::walk`](crate::Task::walk) counts what it costs.
+//! A walk is a forward pass, followed by a backward pass from signals at the outputs to the requested nodes with the
+//! rule that a [`Composite`] selects for each node. It runs as a compiled plan if the graph has one (CPU, f32), and
+//! node by node ([`Graph::backward`]) otherwise. [`Task::walk`](crate::Task::walk) counts its cost.
 
 mod backward;
 
@@ -18,7 +18,7 @@ use crate::target::Target;
 
 pub use backward::Signals;
 
-/// A walk over a graph: where to, by which rules, and what else to bring.
+/// A walk over a graph: its destination nodes, its rules, and what else it returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk<'a> {
     graph: &'a Graph,
@@ -28,29 +28,29 @@ pub struct Walk<'a> {
     reference: Option<&'a Inputs>,
 }
 
-/// What a walk found.
+/// The results of a walk.
 #[derive(Clone, Debug)]
 pub struct Walked {
     /// The values of the nodes to keep.
     pub kept: Vec<Tensor>,
-    /// What arrived at the nodes wanted, shaped like their values; zeros where no signal arrived.
+    /// The signals at the wanted nodes, shaped like their values; zeros where no signal arrived.
     pub signals: Vec<Tensor>,
     /// The outputs of the reference run, if there was one.
     pub reference: Option<Outputs>,
 }
 
 impl<'a> Walk<'a> {
-    /// A walk to these nodes, whichever they are.
+    /// A walk to any nodes.
     pub fn new(graph: &'a Graph, composite: &'a Composite, wanted: &'a [NodeId]) -> Self {
         Self { graph, composite, wanted, keep: &[], reference: None }
     }
 
-    /// Brings the values of these nodes, too.
+    /// Returns the values of these nodes, too.
     pub fn keeping(self, nodes: &'a [NodeId]) -> Self {
         Self { keep: nodes, ..self }
     }
 
-    /// Runs these inputs first, one row for each that is explained, for rules that compare with them
+    /// Runs these inputs first (one row for each explained row), for rules that compare with a reference
     /// ([`crate::Site::reference`]).
     pub fn against(self, reference: &'a Inputs) -> Self {
         Self { reference: Some(reference), ..self }
@@ -61,11 +61,12 @@ impl<'a> Walk<'a> {
         self.reference
     }
 
-    /// Walks from whatever signals `start` makes of the outputs, one per output, beside anything that it wants returned.
+    /// Runs the walk. `start` computes the signals at the outputs, one per output, and any other result that it wants
+    /// returned.
     ///
     /// # Errors
-    /// If the inputs do not fit the graph, or the reference has other rows; if a rule is not defined for a node or lacks the
-    /// reference; those of `start`.
+    /// If the inputs do not fit the graph, or the reference has a different number of rows; if a rule is not defined
+    /// for a node or lacks the reference; errors of `start`.
     pub fn run<T>(
         &self,
         x: &Inputs,
@@ -76,6 +77,19 @@ impl<'a> Walk<'a> {
         let compared = self.reference.map(|reference| self.compare(reference, x, &rules)).transpose()?;
         let trace = compared.as_ref().map(|(trace, _)| trace);
         let reference = compared.as_ref().map(|(_, outputs)| outputs.clone());
+        let start = |outputs: &Outputs| {
+            let (found, seeds) = start(outputs)?;
+            let (given, expected) = (seeds.len(), graph.outputs().len());
+            if given != expected {
+                let problem = format!("are {given}");
+                return Err(Error::invalid(
+                    "signals to start from",
+                    problem,
+                    format!("{expected}, one per output"),
+                ));
+            }
+            Ok((found, seeds))
+        };
         let inputs = graph.bind(x)?;
         if let Some(plan) = graph.plans().get(graph, &inputs, self.keep, self.wanted, &rules)? {
             let backward = Backward { rules: &rules, reference: trace };
@@ -92,7 +106,7 @@ impl<'a> Walk<'a> {
         Ok((found, Walked { kept: kept?, signals: signals?, reference }))
     }
 
-    /// Runs the reference, and keeps what rules compare with.
+    /// Runs the reference and keeps the values that rules compare with.
     fn compare(&self, reference: &Inputs, x: &Inputs, rules: &Rules) -> Result<(Trace, Outputs)> {
         let (rows, expected) = (reference.batch()?, x.batch()?);
         if rows != expected {
@@ -116,7 +130,7 @@ impl<'a> Walk<'a> {
 }
 
 impl Graph {
-    /// The trace of some nodes and of the outputs, by a plan where there is one.
+    /// The trace of some nodes and of the outputs, by a plan if there is one.
     fn record(&self, x: &Inputs, nodes: &[NodeId]) -> Result<Trace> {
         let Some(plan) = self.plan(x, nodes)? else { return self.trace(x, Keep::Nodes(nodes)) };
         let outputs = |outputs: &Outputs| Ok((outputs.clone(), Vec::new()));
@@ -128,8 +142,8 @@ impl Graph {
         Ok(Trace { values, batch: x.batch()? })
     }
 
-    /// One forward run and one backward walk with a composite, from the target to the explained inputs: the
-    /// whole of every rule-based method.
+    /// One forward pass and one backward walk with a composite, from the target to the explained inputs: the whole
+    /// computation of a rule-based method.
     ///
     /// # Errors
     /// As [`crate::Differentiable::gradient`], or if a rule is not defined for a node.
@@ -145,8 +159,8 @@ impl Graph {
         Ok(Gradient { scores: found.scores, values: found.signals })
     }
 
-    /// One forward run and one backward walk with a composite, from the target to the nodes in `wanted`, whichever
-    /// they are; returns the values of the nodes in `keep` beside them.
+    /// One forward pass and one backward walk with a composite, from the target to any nodes `wanted`; also returns
+    /// the values of the nodes in `keep`.
     ///
     /// # Errors
     /// As [`Graph::propagate`].
@@ -165,13 +179,13 @@ impl Graph {
     }
 }
 
-/// What a walk from a target found.
+/// The results of a walk from a target.
 #[derive(Clone, Debug)]
 pub struct Propagated {
     /// One score per row: `[rows]`.
     pub scores: Tensor,
     /// The values of the nodes to keep.
     pub values: Vec<Tensor>,
-    /// What arrived at the nodes wanted, shaped like their values.
+    /// The signals at the wanted nodes, shaped like their values.
     pub signals: Vec<Tensor>,
 }

@@ -1,4 +1,4 @@
-//! Small networks and comparisons that the integration tests share.
+//! Small networks and comparisons shared by the integration tests.
 #![allow(dead_code)] // not every test file needs everything
 
 use ascribe_core::ops::{Binary, Conv, Linear, Pointwise, Reduce, ReduceFn, Window};
@@ -20,7 +20,7 @@ pub fn numbers(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Whether two tensors hold the same bits.
+/// Whether two tensors are bit-identical.
 pub fn same(a: &Tensor, b: &Tensor) -> bool {
     let bits = |t: &Tensor| numbers(t).into_iter().map(f64::to_bits).collect::<Vec<_>>();
     a.dims() == b.dims() && bits(a) == bits(b)
@@ -62,7 +62,7 @@ fn build(channels: usize, dtype: DType) -> Result<Graph> {
     b.finish(&[fc])
 }
 
-/// A batch of pictures.
+/// A batch of random images.
 pub fn pictures(batch: usize, side: usize, dtype: DType) -> Inputs {
     Inputs::single(normal(&[batch, 3, side, side], 7, dtype)).unwrap()
 }

@@ -1,8 +1,8 @@
 //! Layer-wise relevance propagation: Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
 //! Layer-Wise Relevance Propagation"; Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview".
 //!
-//! The score is redistributed from the output backwards, at each node in proportion to what each input contributes,
-//! so that (up to biases and stabilisers) no relevance is gained or lost:
+//! The score is redistributed backwards from the output, at each node in proportion to the contributions of its
+//! inputs, so that no relevance is gained or lost, up to biases and stabilisers:
 //!
 //! R_i = Σ_j z_ij / Σ_i′ z_i′j R_j,  z_ij = x_i w_ij for LRP-0
 //!
@@ -16,8 +16,9 @@
 //! | product of dynamic values, softmax, layer norm and its like | an error that names the node |
 //!
 //! It starts with ∂S/∂z ⊙ z at the outputs z: for a class, its logit; for a difference of classes, both logits with
-//! their signs. The walk runs on the graph's canonical form, in which batch norm is part of the layer before it. How far the
-//! attribution's sum is from what it started with is reported as the completeness gap, and in the notes.
+//! their signs. The walk runs on the graph's canonical form, in which batch norm is folded into the layer before it.
+//! The difference between the attribution's sum and the initial relevance is reported as the completeness gap, and in
+//! the notes.
 //!
 //! Cost: one evaluation and one backward walk; ε takes about 2, z⁺ 4 and γ 8 times the arithmetic of a gradient at
 //! an affine node.
@@ -26,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ascribe_core::relevance::{At, Bound, CompositeSpec, Entry, Numbers};
 use ascribe_core::{
-    Card, Composite, Configured, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task, Tensor,
-    Walk, to_f64,
+    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task,
+    Tensor, Walk, to_f64,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -53,14 +54,14 @@ pub use ascribe_core::relevance::{Bias, Preset as LrpComposite, RuleName as LrpR
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lrp {
-    /// Which affine node gets which rule: the name of a table, or a list of entries such as
-    /// `{ "at": "first", "rule": "flat" }`, of which the first that a node matches counts.
+    /// The rules of affine nodes: the name of a table, or a list of entries such as `{ "at": "first", "rule": "flat"
+    /// }`, of which the first that matches a node applies.
     #[setters(into)]
     pub composite: CompositeSpec,
-    /// Rule of the first affine layer, where it differs.
+    /// Rule of the first affine layer, if it differs.
     #[setters(strip_option)]
     pub first: Option<LrpRule>,
-    /// Rules of affine nodes by name, or by a pattern with `*` and `?`, where they differ.
+    /// Rules of affine nodes by name, or by a pattern with `*` and `?`, if they differ.
     pub layers: BTreeMap<String, LrpRule>,
     /// Stabiliser of the ε-rule.
     pub epsilon: f64,
@@ -80,8 +81,8 @@ pub struct Lrp {
     /// The highest values that the model's inputs can have, for the zᴮ-rule.
     #[setters(strip_option)]
     pub high: Option<Bound>,
-    /// Nodes whose relevance is returned beside that of the input, by name or by a pattern with `*` and `?`: further
-    /// results `relevance.NAME`, shaped like the nodes' values.
+    /// Nodes whose relevance is returned in addition to that of the input, by name or by a pattern with `*` and `?`:
+    /// further results `relevance.NAME`, shaped like the nodes' values.
     pub collect: Vec<String>,
 }
 
@@ -120,17 +121,25 @@ impl Lrp {
     /// The table of rules for a graph in canonical form.
     ///
     /// # Errors
-    /// If it lacks a node that a rule is set for.
+    /// If the graph has no node that a rule was set for.
     pub fn rules(&self, graph: &Graph) -> Result<Composite> {
-        let layers = self.layers.iter().map(|(name, rule)| Entry::new(At::Name(name.clone()), rule.clone()));
+        // An exact name counts more than a pattern.
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            self.layers.iter().partition(|(name, _)| name.contains(['*', '?']));
+        let layers = names.into_iter().chain(patterns);
+        let layers = layers.map(|(name, rule)| Entry::new(At::Name(name.clone()), rule.clone()));
         let first = self.first.iter().map(|rule| Entry::new(At::First, rule.clone()));
         self.composite.composite(&layers.chain(first).collect::<Vec<_>>(), graph, &self.numbers())
     }
 
-    /// The nodes to collect relevance at, in the order of the graph.
+    /// The nodes whose relevance is collected, in the order of the graph.
     fn collected(&self, graph: &Graph) -> Result<Vec<NodeId>> {
         let found: Result<Vec<Vec<NodeId>>> = self.collect.iter().map(|name| graph.find_all(name)).collect();
         let found: BTreeSet<NodeId> = found?.into_iter().flatten().collect();
+        if let Some(constant) = found.iter().find(|id| !graph.is_dynamic(**id)) {
+            let problem = format!("'{}' does not depend on the input", graph.node(*constant).name());
+            return Err(Error::invalid("collect", problem, "nodes that relevance passes through"));
+        }
         Ok(found.into_iter().collect())
     }
 }
@@ -194,18 +203,19 @@ fn row_sums(values: &Tensor) -> Result<Vec<f64>> {
     to_f64(&values.to_dtype(ascribe_core::DType::F64)?.reshape((rows, ()))?.sum(1)?)
 }
 
-/// A note on the sample whose relevance is conserved worst.
+/// A note on the sample whose relevance is conserved least.
 fn conservation(started: &[f64], arrived: &[f64]) -> Option<String> {
     let gaps = started.iter().zip(arrived).map(|(s, a)| (a - s).abs() / s.abs().max(f64::MIN_POSITIVE));
     let (sample, gap) = gaps.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let (started, arrived) = (started[sample], arrived[sample]);
     let worst =
         if sample == 0 { String::new() } else { format!(" (sample {sample}, the worst of the batch)") };
-    Some(format!(
-        "relevance: {started:.6} at the output, {arrived:.6} at the input{worst}: {:.2} % gained or lost to biases \
-         and stabilisers",
-        100.0 * gap
-    ))
+    let change = if started == 0.0 {
+        String::new()
+    } else {
+        format!(": {:.2} % gained or lost to biases and stabilisers", 100.0 * gap)
+    };
+    Some(format!("relevance: {started:.6} at the output, {arrived:.6} at the input{worst}{change}"))
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn every_way_to_write_a_layer_gives_the_same() -> Result<()> {
     Ok(())
 }
 
-/// The graph with its output times one: a constant says in which precision it computes.
+/// The graph with its output multiplied by one: the constant determines the data type of the computation.
 fn scaled(mut b: GraphBuilder, y: NodeId) -> Result<Graph> {
     let one = b.constant("one", Tensor::new(&[1_f64], &Device::Cpu)?);
     let y = b.op("times-one", Binary::Mul, &[y, one])?;
@@ -135,7 +135,7 @@ fn sums_averages_activations_and_maxima() -> Result<()> {
     let run = |class, graph: &Graph| {
         flat(exact(LrpComposite::Epsilon).explain(graph, &x, &Target::Class(class), &Run::new())?.values())
     };
-    // x₁ − ReLU(x₁) = −2: all of it from the direct path.
+    // x₁ − ReLU(x₁) = −2: all of it comes from the direct path.
     close(&run(1, &graph)?, &[0.0, -2.0, 0.0]);
     // x₂ − ReLU(x₂) = 0: nothing to distribute.
     close(&run(2, &graph)?, &[0.0; 3]);

@@ -1,7 +1,7 @@
-//! Quadrature with more points where the gradients do not account for the score.
+//! Adaptive quadrature along paths: more points where the gradients do not account for the change of the score.
 //!
-//! For every part of a path, ∫ ∇S · dγ is the change of the score between its ends, which is known: the difference between that
-//! and what the quadrature gives is the part's gap. Parts with large gaps are cut in two.
+//! For every part of a path, ∫ ∇S · dγ is the change of the score between its ends, which is known. The difference
+//! between that and the result of the quadrature is the gap of the part. Parts with large gaps are bisected.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,30 +13,31 @@ use super::quadrature::Quadrature;
 use super::refined::{Integral, Part, Refined};
 use super::{Path, accumulate, row};
 
-/// How paths are integrated; the fields are those of the methods that use it.
+/// Settings of the integration along paths; the fields are those of the methods that use it.
 #[derive(Clone, Copy, Debug)]
 pub struct Integrator {
-    /// Where on the path the gradient is evaluated, and with which weights.
+    /// The points on the path at which the gradient is evaluated, and their weights.
     pub quadrature: Quadrature,
     /// Number of points on the path; with a tolerance, the number on each part.
     pub steps: usize,
-    /// Largest completeness gap wanted, as a fraction of |S(x) − S(x′)|; `None` for exactly `steps` points.
+    /// Largest acceptable completeness gap, as a fraction of |S(x) − S(x′)|; `None` for exactly `steps` points.
     pub tolerance: Option<f64>,
     /// Number of points on the path at which refinement stops.
     pub max_steps: usize,
 }
 
-/// A gap that a reader has to be warned of, as a fraction of the change of the score.
+/// Gap that causes a warning, as a fraction of the change of the score.
 const ALARMING: f64 = 0.05;
 
-/// More points than any path needs; the nodes of Gauss and Legendre take time in proportion to their square.
+/// Largest number of points: more than any path needs. The time to compute Gauss–Legendre nodes is quadratic in their
+/// number.
 const MAX_STEPS: usize = 100_000;
 
 impl Integrator {
     /// Checks the settings.
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// If a setting is invalid; the error names the field.
     pub fn check(&self) -> Result<()> {
         self.quadrature.nodes(self.steps.min(2))?;
         for (name, steps) in [("steps", self.steps), ("max_steps", self.max_steps)] {
@@ -54,12 +55,12 @@ impl Integrator {
         Ok(())
     }
 
-    /// The attribution of the explained inputs: ∫ ∇S ⊙ γ′ dα, as a mean over `count` paths of each sample, which `paths` makes
-    /// by their number. Without `multiply`, the mean gradient ∫ ∇S dα along straight paths, which is not complete. Notes say
-    /// how many points it took; a gap of more than 5 % is a warning.
+    /// The attribution of the explained inputs: ∫ ∇S ⊙ γ′ dα, averaged over `count` paths of each sample, which
+    /// `paths` creates by index. Without `multiply`, it is the mean gradient ∫ ∇S dα along straight paths, which does
+    /// not satisfy completeness. Notes report the number of points; a gap of more than 5 % is a warning.
     ///
     /// # Errors
-    /// Those of the model, the target and the paths; if the run is cancelled.
+    /// Errors of the model, the target and the paths; if the run is cancelled.
     pub fn attribute<M: Differentiable + ?Sized, P: Path>(
         &self,
         task: &Task<'_, M>,
@@ -103,7 +104,7 @@ impl Integrator {
         Ok(found)
     }
 
-    /// Says how well a sample's attribution accounts for its score.
+    /// Adds a note or warning about how well a sample's attribution accounts for its score.
     fn judge(&self, found: &mut Found, sample: usize, points: usize, relative: f64, multiply: bool) {
         let percent = 100.0 * relative;
         if let Some(tolerance) = self.tolerance {
@@ -123,7 +124,8 @@ impl Integrator {
         }
     }
 
-    /// Integrates along the paths of all samples, with more points where the gradients do not account for the score.
+    /// Integrates along the paths of all samples, and refines where the gradients do not account for the change of
+    /// the score.
     fn refine<M: Differentiable + ?Sized>(
         &self,
         task: &Task<'_, M>,
@@ -146,7 +148,7 @@ impl Integrator {
             let Some(tolerance) = self.tolerance else { break };
             for (of, (score, start)) in all.iter_mut().zip(scores.iter().zip(starts)) {
                 if relative_gap(of.gap(), *score, *start, dtype(task)) > tolerance {
-                    // Each part that is cut gives two.
+                    // Bisecting a part replaces it by two.
                     let room = self.max_steps.saturating_sub(of.parts.len() * self.steps) / self.steps;
                     open.extend(of.cut(tolerance * (score - start).abs(), room));
                 }
@@ -179,7 +181,8 @@ impl Integrator {
         });
         let node = |point: Point| parts[point.index / steps].node(nodes[point.index % steps]);
         let mut finished = Vec::with_capacity(parts.len());
-        // Velocities of points under way: a chunk of rows is made before the results of another are in.
+        // Velocities of the points that are being evaluated: the rows of a chunk are made before the results of the
+        // previous one arrive.
         let velocities = RefCell::new(VecDeque::new());
         let mut sum: Vec<Tensor> = Vec::new();
         sweep::gradients(
@@ -217,7 +220,7 @@ fn dtype<M: ?Sized>(task: &Task<'_, M>) -> DType {
     task.x.explained().next().map_or(DType::F32, |input| input.value.dtype())
 }
 
-/// Evaluates the scores at which cut parts meet: parts come in pairs, one behind the other.
+/// Evaluates the scores at the midpoints where the halves of bisected parts meet; the halves come in pairs.
 fn score_middles<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
     path: &impl Path,
@@ -249,7 +252,7 @@ fn score_middles<M: Differentiable + ?Sized>(
     Ok(())
 }
 
-/// [`Integrator::integrate`] for models that share work along a straight line; `None` for others.
+/// [`Integrator::integrate`] for models that share work along a straight line; `None` for other models.
 fn integrate_lines<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
     path: &impl Path,
@@ -262,7 +265,7 @@ fn integrate_lines<M: Differentiable + ?Sized>(
     for part in parts {
         let end = task.x.select(&[part.sample])?;
         let start = end.with_explained(row(path.starts(), part.sample)?)?;
-        // Samples have one shape: the first line decides for all.
+        // All samples have the same shape, so the first line decides for all.
         let Some(mut line) = task.model.line(&start, &end)? else { return Ok(None) };
         let nodes: Vec<(f64, f64)> = nodes.iter().map(|&node| part.node(node)).collect();
         sweep::line(task, line.as_mut(), &nodes, part.sample, [done, total])?;
@@ -272,8 +275,8 @@ fn integrate_lines<M: Differentiable + ?Sized>(
     Ok(Some(finished))
 }
 
-/// The gap as a fraction of the change of score. What rounding of the scores alone can make is no gap: without that, a score
-/// that hardly changes would be integrated for ever.
+/// The gap as a fraction of the change of the score. A gap that rounding of the scores alone can cause counts as
+/// zero; otherwise refinement would never end for a score that hardly changes.
 fn relative_gap(gap: f64, score: f64, baseline: f64, dtype: DType) -> f64 {
     let unit = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
     let rounding = 4.0 * unit * (score.abs() + baseline.abs());

@@ -1,9 +1,9 @@
 //! Integrals of gradients along paths.
 //!
-//! A path γ leads from a start γ(0) to the sample γ(1) = x. What it attributes is ∫₀¹ ∇S(γ(α)) ⊙ γ′(α) dα, which sums to
-//! S(x) − S(γ(0)), whatever the path (Sundararajan, Taly & Yan 2017, §5). [`Path`] says where a path is and where to it goes;
-//! [`Integrator`] owns quadrature, control of the error and what models do for less. [`Steered`] paths find their way by the
-//! gradient itself.
+//! A path γ leads from a start γ(0) to the sample γ(1) = x. Its attribution is ∫₀¹ ∇S(γ(α)) ⊙ γ′(α) dα, which sums to
+//! S(x) − S(γ(0)) for any path (Sundararajan, Taly & Yan 2017, §5). [`Path`] describes the position and the velocity
+//! of a path; [`Integrator`] is responsible for quadrature, error control and cheaper evaluation if the model
+//! supports it. [`Steered`] paths are directed by the gradient itself.
 
 mod integrator;
 mod quadrature;
@@ -18,24 +18,25 @@ pub use quadrature::Quadrature;
 pub use references::References;
 pub use steered::{Steered, Step, integrate_steered};
 
-/// The paths of the samples of a batch. Tensors of a sample have a first axis of length 1, one for each explained input.
+/// The paths of the samples of a batch. A sample has one tensor for each explained input, with a first axis of length
+/// 1.
 pub trait Path {
-    /// Where the paths start: one tensor for each explained input, one row for each sample.
+    /// The starts of the paths: one tensor for each explained input, with one row for each sample.
     fn starts(&self) -> &[Tensor];
 
-    /// Where the path of a sample is at α, between 0 and 1: γ(α).
+    /// The position γ(α) of a sample's path, for α between 0 and 1.
     ///
     /// # Errors
     /// If the arithmetic fails.
     fn position(&self, sample: usize, alpha: f64) -> Result<Vec<Tensor>>;
 
-    /// Where to it goes from there: γ′(α).
+    /// The velocity γ′(α).
     ///
     /// # Errors
     /// If the arithmetic fails.
     fn velocity(&self, sample: usize, alpha: f64) -> Result<Vec<Tensor>>;
 
-    /// Whether the velocity is x − γ(0) everywhere. Such paths share a model's first layer where it can do that
+    /// Whether the velocity is x − γ(0) everywhere. Along such paths, a model may share the work of its first layer
     /// ([`ascribe_core::Differentiable::line`]).
     fn is_straight(&self) -> bool {
         false
@@ -50,7 +51,7 @@ pub struct Straight {
 }
 
 impl Straight {
-    /// The lines from these starts, shaped like the explained inputs, to the samples.
+    /// The lines from these starts, which are shaped like the explained inputs, to the samples.
     ///
     /// # Errors
     /// If the starts do not fit the inputs.
@@ -86,7 +87,7 @@ fn row(values: &[Tensor], sample: usize) -> Result<Vec<Tensor>> {
     values.iter().map(|value| Ok(value.narrow(0, sample, 1)?)).collect()
 }
 
-/// `sum += weight · values`, tensor by tensor.
+/// `sum += weight · values` for each tensor.
 fn accumulate(sum: &mut Vec<Tensor>, values: &[Tensor], weight: f64) -> Result<()> {
     if sum.is_empty() {
         *sum = values.iter().map(|v| Ok((v * weight)?)).collect::<Result<_>>()?;

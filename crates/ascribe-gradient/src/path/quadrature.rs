@@ -1,4 +1,4 @@
-//! Quadrature of the unit interval.
+//! Quadrature on the unit interval.
 
 use std::f64::consts::PI;
 
@@ -24,7 +24,7 @@ pub enum Quadrature {
 }
 
 impl std::fmt::Display for Quadrature {
-    /// The name that configurations use.
+    /// Writes the name that configurations use.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.serialize(f)
     }
@@ -64,7 +64,7 @@ fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
     for i in 0..n.div_ceil(2) {
         let angle = PI * (i as f64 + 0.75) / (count + 0.5);
         let mut root = (1.0 - (count - 1.0) / (8.0 * count.powi(3))) * angle.cos();
-        // Newton's method converges quadratically: from this start a handful of steps reaches rounding.
+        // Newton's method converges quadratically: from this start it reaches rounding error in a few steps.
         for _ in 0..10 {
             let (value, slope) = legendre(n, root);
             root -= value / slope;

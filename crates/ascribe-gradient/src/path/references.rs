@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ascribe_core::{Baseline, Error, Inputs, Result, Tensor};
 
-/// The references of a batch, made one at a time: a distribution of many would not fit into memory at once.
+/// The references of a batch. They are created one at a time, because a large distribution would not fit into memory
+/// at once.
 #[derive(Clone, Debug)]
 pub struct References<'a> {
     x: &'a Inputs,
@@ -15,10 +16,10 @@ pub struct References<'a> {
 }
 
 impl<'a> References<'a> {
-    /// `shared` for all explained inputs but those with an entry in `own`, by name.
+    /// Uses `shared` for all explained inputs except those with an entry in `own`, by name.
     ///
     /// # Errors
-    /// If an entry has no input, or distributions of different sizes meet.
+    /// If an entry does not match any input, or distributions have different sizes.
     pub fn new(
         x: &'a Inputs,
         shared: &'a Baseline,

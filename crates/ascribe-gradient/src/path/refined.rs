@@ -1,42 +1,42 @@
-//! The parts of a path, and what integration finds along them.
+//! The parts of a path and the integrals along them.
 
 use ascribe_core::{Result, Tensor, to_f64};
 
 use super::accumulate;
 
-/// A part of the path of a sample, between two positions α.
+/// A part of a sample's path, between two values of α.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     pub(super) sample: usize,
     pub(super) ends: [f64; 2],
-    /// The scores at its ends: what the attribution along the part is to sum to is their difference.
+    /// The scores at its ends; the attribution along the part must sum to their difference.
     pub(super) scores: [f64; 2],
 }
 
 impl Part {
-    /// A node of the quadrature on \[0, 1\], moved to this part.
+    /// Maps a node and weight of the quadrature on \[0, 1\] to this part.
     pub(super) fn node(&self, (at, weight): (f64, f64)) -> (f64, f64) {
         let length = self.ends[1] - self.ends[0];
         (self.ends[0] + at * length, weight * length)
     }
 }
 
-/// The parts that a sample's path consists of, each with its integral and its gap.
+/// The parts of a sample's path, each with its integral and its gap.
 #[derive(Debug, Default)]
 pub(super) struct Refined {
     pub(super) parts: Vec<(Part, Integral, f64)>,
-    /// Points evaluated, those of parts that were cut included.
+    /// Number of points evaluated, including those of parts that were bisected.
     pub(super) points: usize,
 }
 
 impl Refined {
-    /// The gap of the whole.
+    /// The gap of the whole path.
     pub(super) fn gap(&self) -> f64 {
         self.parts.iter().map(|(_, _, gap)| gap).sum()
     }
 
-    /// Cuts the parts with the largest gaps in two, until those that are left sum to at most half of what is wanted, or there is
-    /// no room for more; returns the halves, in pairs.
+    /// Bisects the parts with the largest gaps, until the gaps of the others sum to at most half of `wanted`, or
+    /// `room` parts have been bisected; returns the halves, in pairs.
     pub(super) fn cut(&mut self, wanted: f64, room: usize) -> Vec<Part> {
         self.parts.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()));
         let mut left: f64 = self.parts.iter().map(|(_, _, gap)| gap.abs()).sum();
@@ -53,12 +53,12 @@ impl Refined {
         self.parts.drain(..count).flat_map(halves).collect()
     }
 
-    /// Sorts the parts along the path, in whatever order they were found.
+    /// Sorts the parts by their position along the path.
     pub(super) fn sort(&mut self) {
         self.parts.sort_by(|a, b| a.0.ends[0].total_cmp(&b.0.ends[0]));
     }
 
-    /// Adds the integral over the path, as one of `count`, to a mean.
+    /// Adds the integral over the path to a mean over `count` paths.
     pub(super) fn add_to(&self, mean: &mut Integral, count: usize) -> Result<()> {
         for (_, integral, _) in &self.parts {
             accumulate(&mut mean.product, &integral.product, 1.0 / count as f64)?;
@@ -68,17 +68,17 @@ impl Refined {
     }
 }
 
-/// What integration along a path gives, for each explained input.
+/// The integrals along a path, for each explained input.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Integral {
     /// ∫ ∇S ⊙ γ′.
     pub(super) product: Vec<Tensor>,
-    /// ∫ ∇S, of straight paths alone.
+    /// ∫ ∇S, for straight paths only.
     pub(super) gradient: Vec<Tensor>,
 }
 
 impl Integral {
-    /// Given x − x′ and the integral of the gradient.
+    /// The integrals along a straight line, from x − x′ and the integral of the gradient.
     pub(super) fn of_line(way: &[Tensor], gradient: Vec<Tensor>) -> Result<Self> {
         let product: Result<Vec<Tensor>> = way.iter().zip(&gradient).map(|(way, g)| Ok((way * g)?)).collect();
         Ok(Self { product: product?, gradient })

@@ -1,50 +1,51 @@
-//! Paths that find their way by the gradient.
+//! Paths that are directed by the gradient.
 
 use ascribe_core::sweep::Point;
 use ascribe_core::{Differentiable, Error, Found, Result, Task, Tensor, sweep};
 
 use super::row;
 
-/// A path of one sample under way. Tensors have a first axis of length 1, one for each explained input.
+/// The state of one sample's path. There is one tensor for each explained input, with a first axis of length 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// Position of the sample in the batch.
     pub sample: usize,
-    /// Number of the step, from 0.
+    /// Index of the step, from 0.
     pub number: usize,
-    /// Where the path is.
+    /// The current position.
     pub position: &'a [Tensor],
-    /// The score there.
+    /// The score at this position.
     pub score: f64,
-    /// The gradient there.
+    /// The gradient at this position.
     pub gradient: &'a [Tensor],
 }
 
-/// Paths whose next point depends on the gradient at the last one: guided ones (Kapishnikov et al. 2021), adversarial ones
-/// (Pan et al. 2021).
+/// Paths whose next point depends on the gradient at the current one: guided ones (Kapishnikov et al. 2021),
+/// adversarial ones (Pan et al. 2021).
 pub trait Steered {
-    /// Where the paths start: one tensor for each explained input, one row for each sample.
+    /// The starts of the paths: one tensor for each explained input, with one row for each sample.
     ///
     /// # Errors
-    /// If they cannot be found.
+    /// If they cannot be computed.
     fn starts(&self) -> Result<Vec<Tensor>>;
 
     /// The next point of a path; `None` if it has ended.
     ///
     /// # Errors
-    /// If it cannot be found.
+    /// If it cannot be computed.
     fn next(&self, step: &Step<'_>) -> Result<Option<Vec<Tensor>>>;
 }
 
-/// The attribution of the explained inputs along steered paths: Σ ∇S(γ_k) ⊙ (γ_{k+1} − γ_k) over the steps k of each path. It
-/// sums to S at the path's end minus S at its start, up to the error of the steps. The steps of all samples are taken side by
-/// side under the batch budget.
+/// The attribution of the explained inputs along steered paths: Σ ∇S(γ_k) ⊙ (γ_{k+1} − γ_k) over the steps k of each
+/// path. It sums to S at the path's end minus S at its start, up to the discretisation error. The paths of all
+/// samples advance together, within the batch budget.
 ///
-/// The result has no scores: a path may end elsewhere than at the sample. The details `path_scores` hold, for each sample, the
-/// scores at the path's start and end and the number of steps.
+/// The result has no scores, because a path may end at a point other than the sample. The details `path_scores` hold,
+/// for each sample, the scores at the path's start and end and the number of steps.
 ///
 /// # Errors
-/// Those of the model, the target and the paths; if a path takes more than `max_steps` steps; if the run is cancelled.
+/// Errors of the model, the target and the paths; if a path takes more than `max_steps` steps; if the run is
+/// cancelled.
 pub fn integrate_steered<M: Differentiable + ?Sized>(
     task: &Task<'_, M>,
     paths: &impl Steered,

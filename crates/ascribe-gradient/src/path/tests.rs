@@ -11,7 +11,7 @@ fn inputs() -> Result<Inputs> {
     Inputs::single(Tensor::new(&[[2_f64, 3.0], [-1.0, 1.0]], &Device::Cpu)?)
 }
 
-/// γ(α) = α² x: curved in time, not in space.
+/// γ(α) = α² x: a straight path that is not traversed at constant speed.
 struct Late(Vec<Tensor>, Vec<Tensor>);
 
 impl Path for Late {
@@ -28,7 +28,7 @@ impl Path for Late {
     }
 }
 
-/// First along x₀, then along x₁: a path with a corner, which must not be missed.
+/// First along x₀, then along x₁: a path with a corner, which refinement must find.
 struct Corner(Vec<Tensor>, Vec<Tensor>);
 
 impl Corner {
@@ -69,14 +69,14 @@ fn curved_paths_are_integrated_with_their_velocity() -> Result<()> {
         let task = Task::new(&model, &x, Target::Class(0), &run);
         let integrator =
             Integrator { quadrature: Quadrature::GaussLegendre, steps: 8, tolerance: None, max_steps: 8 };
-        // On the ray through x, two thirds belong to x₀, however fast it is run through.
+        // On the ray through x, two thirds belong to x₀, whatever the speed along the path is.
         let shares = [[8.0, 4.0], [2.0 / 3.0, 1.0 / 3.0]];
         let late = |_| Ok(Late(zeros.clone(), values.clone()));
         close(&integrator.attribute(&task, 1, late, true)?.values[0], shares, 1e-12)?;
         let straight = |_| Straight::new(&x, &zeros);
         close(&integrator.attribute(&task, 1, straight, true)?.values[0], shares, 1e-12)?;
         assert!(integrator.attribute(&task, 1, late, false).is_err());
-        // Along x₀ first there is no score to gain.
+        // Along x₀, the first part of the path, the score does not change.
         let refined = Integrator { tolerance: Some(1e-9), max_steps: 64, ..integrator };
         let corner = refined.attribute(&task, 1, |_| Ok(Corner(zeros.clone(), values.clone())), true)?;
         close(&corner.values[0], [[0.0, 12.0], [0.0, 1.0]], 1e-9)?;
@@ -86,7 +86,7 @@ fn curved_paths_are_integrated_with_their_velocity() -> Result<()> {
     Ok(())
 }
 
-/// Goes to the sample in `steps` equal steps, the value with the smaller gradient first in each.
+/// Goes to the sample in `steps` equal steps, each of which moves the value with the smaller gradient first.
 struct Guided<'a> {
     x: &'a Inputs,
     steps: usize,

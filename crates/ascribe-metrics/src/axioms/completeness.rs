@@ -3,8 +3,8 @@
 //! An attribution is complete if it accounts for the score: `Σ_i A_i = S(x) − S(x′)`. The metric is the gap
 //! `|Σ_i A_i − (S(x) − S(x′))|`, relative to |S(x) − S(x′)|. 0 is best.
 //!
-//! Limits: says nothing about *where* the attribution lies; a map that puts everything on one pixel can be
-//! complete. Methods that promise no completeness (saliency) fail it without being wrong.
+//! Limits: the metric says nothing about *where* the attribution is; a map that attributes everything to one pixel
+//! can be complete. Methods that do not guarantee completeness (saliency) fail it without being wrong.
 
 use ascribe_core::{Baseline, Predictor, Result};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ use crate::metric::{Case, Evaluation, Metric, MetricConfig};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Completeness {
-    /// The baseline x′ for methods that have none of their own; a method's own baseline takes precedence.
+    /// The baseline x′ for methods without a baseline of their own; a method's own baseline takes precedence.
     pub baseline: Baseline,
 }
 
@@ -62,7 +62,7 @@ impl<M: Predictor + ?Sized> Metric<M> for Completeness {
         for ((total, score), reference) in totals.iter().zip(&provenance.scores).zip(references) {
             let change = score - reference;
             let gap = (total - change).abs();
-            // A score that does not change has no scale to compare with: the gap itself is reported.
+            // If the score does not change, there is no scale to compare with, and the gap itself is reported.
             let value = if change == 0.0 { gap } else { gap / change.abs() };
             values.push(Some(value));
             details.push(

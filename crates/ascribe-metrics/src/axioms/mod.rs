@@ -1,4 +1,4 @@
-//! Does the attribution keep its promises?
+//! Does the attribution have the properties that its method guarantees?
 
 mod completeness;
 

@@ -1,14 +1,14 @@
 //! Insertion and deletion: Petsiuk, Das & Saenko 2018, "RISE", §4.1.
 //!
-//! Deletion replaces pixels of the input, most important first, by a baseline, and watches the probability of
-//! the class; insertion starts from a baseline, and puts pixels of the input back. The value is the area under
-//! the curve over the fraction of pixels replaced: lower is better for deletion, higher for insertion.
+//! Deletion replaces pixels of the input by a baseline, most important pixels first, and measures the probability of
+//! the class; insertion starts from a baseline and restores pixels of the input. The value is the area under the
+//! curve over the fraction of pixels replaced: lower is better for deletion, higher for insertion.
 //!
-//! Ties in the attribution are taken in row-major order. The authors' code spaces the points equally even if
-//! the last step is smaller than the others: the detail `auc_equal` holds that area.
+//! Ties in the attribution are ordered by position, in row-major order. The authors' code spaces the points equally
+//! even if the last step is smaller than the others: the detail `auc_equal` holds the area computed that way.
 //!
-//! Limits: replaced pixels leave the distribution that the model was trained on; results depend on the
-//! baseline and the step.
+//! Limits: inputs with replaced pixels are outside the distribution that the model was trained on; results depend on
+//! the baseline and the step.
 
 use ascribe_core::features::{Features, Mask, References};
 use ascribe_core::{Baseline, Error, Predictor, Reduction, Result, Task, sweep};
@@ -19,17 +19,17 @@ use crate::card::{Better, Group, MetricCard};
 use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
 use crate::statistics::area;
 
-/// What insertion and deletion have in common.
+/// The settings that insertion and deletion share.
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelCurve {
-    /// What takes the place of missing pixels.
+    /// The replacement of missing pixels.
     pub baseline: Baseline,
-    /// Pixels replaced at a time; 0 for as many as one row has, as the paper does.
+    /// Number of pixels replaced per step; 0 for the number of pixels in a row of the image, as in the paper.
     pub step: usize,
-    /// Whether the class's softmax probability is watched, as in the paper, or the target's own score.
+    /// Whether the score is the class's softmax probability, as in the paper, or the target's own score.
     pub probability: bool,
-    /// How the channels of the attribution become one map.
+    /// How the channels of the attribution are reduced to one map.
     pub reduction: Reduction,
 }
 
@@ -39,7 +39,7 @@ impl Default for PixelCurve {
     }
 }
 
-/// Configuration of insertion: pixels of the input are put into the baseline.
+/// Configuration of insertion: pixels of the input are inserted into the baseline.
 ///
 /// ```
 /// use ascribe_core::{Autograd, Device, Explainer, Inputs, Run, Target, Tensor};
@@ -50,7 +50,7 @@ impl Default for PixelCurve {
 /// let x = Inputs::single(Tensor::new(&[[[[4_f64, 2.0]]]], &Device::Cpu)?)?;
 /// let found = Saliency::default().explain(&model, &x, &target, &run)?;
 /// let case = Case::new(&model, &x, &target, &found, &run);
-/// // The right pixel is put in, or taken out, first: the score is 0, 2, 2, or 2, 0, 0.
+/// // The right pixel is inserted or deleted first: the score is 0, 2, 2, or 2, 0, 0.
 /// let curve = PixelCurve::default().step(1).probability(false);
 /// assert_eq!(Insertion(curve.clone()).evaluate(&case)?.values, [Some(1.5)]);
 /// assert_eq!(Deletion(curve).evaluate(&case)?.values, [Some(0.5)]);
@@ -61,7 +61,7 @@ impl Default for PixelCurve {
 pub struct Insertion(pub PixelCurve);
 
 impl Default for Insertion {
-    /// Into a blurred input (σ = 5 pixels), as the paper does.
+    /// Inserts into a blurred input (σ = 5 pixels), as in the paper.
     fn default() -> Self {
         Self(PixelCurve { baseline: Baseline::Blurred { sigma: 5.0 }, ..PixelCurve::default() })
     }
@@ -72,7 +72,7 @@ impl Default for Insertion {
 #[serde(transparent)]
 pub struct Deletion(pub PixelCurve);
 
-/// What both cards have in common.
+/// The fields that both cards share.
 const PIXELS: MetricCard = MetricCard {
     paper: "Petsiuk, Das & Saenko, RISE: Randomized Input Sampling for Explanation of Black-box Models",
     year: 2018,
@@ -121,7 +121,7 @@ impl<M: Predictor + ?Sized> Metric<M> for Deletion {
     }
 }
 
-/// Positions by descending value; ties in their own order.
+/// Positions by descending value; ties stay in row-major order.
 fn order(map: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..map.len()).collect();
     order.sort_by(|&a, &b| map[b].total_cmp(&map[a]));

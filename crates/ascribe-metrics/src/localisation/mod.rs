@@ -1,4 +1,4 @@
-//! Does the attribution lie on the object?
+//! Is the attribution on the object?
 
 mod pointing_game;
 

@@ -1,11 +1,11 @@
 //! Pointing game: Zhang et al. 2018, "Top-Down Neural Attention by Excitation Backprop", §4.1.
 //!
-//! A hit is an attribution whose maximum lies on an object of the explained class, or strictly less than the
-//! tolerance (15 pixels of the original picture) away from it. Where an object lies is said by its box, as in the paper for
-//! VOC, or by its mask, as in the paper for COCO. Accuracy is hits / (hits + misses) per class, and
-//! the score is the mean over classes ([`PointingGameScore`]). Higher is better.
+//! A hit is an attribution whose maximum is on an object of the explained class, or strictly less than the tolerance
+//! (15 pixels of the original image) away from it. The position of an object is given by its box, as in the paper for
+//! VOC, or by its mask, as in the paper for COCO. Accuracy is hits / (hits + misses) per class, and the score is the
+//! mean over classes ([`PointingGameScore`]). Higher is better.
 //!
-//! Limits: looks at a single point; a centre prior alone scores well on centred pictures.
+//! Limits: the metric uses a single point; a centre prior alone scores well on centred images.
 
 use std::collections::BTreeMap;
 
@@ -36,10 +36,10 @@ use crate::metric::{Case, Evaluation, Metric, MetricConfig, Sample};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PointingGame {
-    /// Distances strictly below this many pixels of the original picture count as hits; 0 demands the object
-    /// itself.
+    /// Distances strictly below this number of pixels of the original image count as hits; with 0, the maximum must
+    /// be on the object itself.
     pub tolerance: f64,
-    /// How the channels become one map.
+    /// How the channels are reduced to one map.
     pub reduction: Reduction,
 }
 
@@ -50,7 +50,7 @@ impl Default for PointingGame {
 }
 
 impl PointingGame {
-    /// Whether a distance is a hit.
+    /// Whether a distance counts as a hit.
     fn is_hit(&self, distance: f64) -> bool {
         distance == 0.0 || distance < self.tolerance
     }
@@ -102,8 +102,8 @@ impl MetricConfig for PointingGame {
 }
 
 impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
-    /// Values are 1 for a hit and 0 for a miss; `None` if the picture shows no object of the class, or only
-    /// difficult ones. Details hold class, point and distance.
+    /// Values are 1 for a hit and 0 for a miss; `None` if the image contains no object of the class, or only
+    /// difficult ones. The details hold the class, the point and the distance.
     fn evaluate(&self, case: &Case<'_, M>) -> Result<Evaluation> {
         let known = case.need_truth(&Self::CARD)?;
         let maps = self.reduction.reduce(case.attribution.values())?;
@@ -134,7 +134,7 @@ impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
     }
 }
 
-/// Hits and misses by class, over many pictures.
+/// Hits and misses by class over many images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointingGameScore {
     /// Hits and misses of each class.

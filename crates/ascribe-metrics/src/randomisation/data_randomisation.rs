@@ -1,15 +1,15 @@
 //! Data randomisation: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", §3.2 and §4.2.
 //!
-//! Trains the same network twice, on the labels and on the same labels permuted, explains the same samples with both, and
-//! compares the attributions by Spearman's rank correlation and structural similarity. The network of the permuted labels has
-//! learned its samples by heart, and nothing of what connects them with their labels: an attribution that stays the same does
-//! not depend on that either. Lower is better.
+//! Trains the same network twice, on the labels and on a permutation of them, explains the same samples with both,
+//! and compares the attributions by Spearman's rank correlation and structural similarity. The network with permuted
+//! labels has memorised its samples, and has learned nothing about the relation between samples and labels: an
+//! attribution that stays the same does not depend on that relation either. Lower is better.
 //!
-//! The class that is explained is the sample's label. The paper trains until 95 % of the permuted labels are right: where one
-//! of the two networks stays below, the rows say so.
+//! The class that is explained is the sample's label. The paper trains until 95 % of the permuted labels are
+//! predicted correctly; if one of the two networks stays below that, the rows contain a note.
 //!
-//! Limits: similarity is lowered by noise as well as by dependence on the labels; two trained networks differ even if their
-//! labels do not; maps that the input dominates stay similar through the input.
+//! Limits: noise lowers similarity just as dependence on the labels does; two trained networks differ even if their
+//! labels do not; maps that are dominated by the input stay similar because of it.
 
 use ascribe_core::dataset::{ShuffledLabels, like, stack};
 use ascribe_core::{Boxed, Dataset, Error, Explainer, Inputs, Predictor, Reduction, Result, Run, Target};
@@ -47,13 +47,13 @@ use crate::training::{accuracy, label};
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRandomisation {
-    /// Share of the training samples that each network is to get right.
+    /// The fraction of the training samples that each network should predict correctly.
     pub accuracy: f64,
-    /// Whether magnitudes are compared, or signed values.
+    /// Whether absolute values are compared, instead of signed ones.
     pub absolute: bool,
-    /// How the channels become one map.
+    /// How the channels are reduced to one map.
     pub reduction: Reduction,
-    /// The structural similarity.
+    /// The settings of structural similarity.
     pub ssim: Ssim,
 }
 
@@ -180,7 +180,7 @@ impl<M: Predictor> Trained<M> {
         Ok(Self { model, accuracy })
     }
 
-    /// That the network has not learned its labels.
+    /// A note if the network has not learned its labels.
     fn note(&self, labels: &str, least: f64) -> Option<String> {
         let percent = |share: f64| 100.0 * share;
         (self.accuracy < least).then(|| {
@@ -193,7 +193,7 @@ impl<M: Predictor> Trained<M> {
     }
 }
 
-/// A sample that is explained.
+/// A sample to explain.
 struct Explained {
     name: String,
     label: usize,

@@ -1,15 +1,15 @@
 //! Model parameter randomisation: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", §3.
 //!
-//! Replaces the parameters of the model by random ones, from the output towards the input (cascading) or one
-//! layer at a time (independent), explains again, and compares with the attribution of the trained model by
-//! Spearman's rank correlation and structural similarity. An attribution that stays the same does not depend on
-//! what the model has learned. Lower is better.
+//! Replaces the parameters of the model by random ones, from the output towards the input (cascading) or one layer at
+//! a time (independent), explains again, and compares the result with the attribution of the trained model by
+//! Spearman's rank correlation and structural similarity. An attribution that stays the same does not depend on what
+//! the model has learned. Lower is better.
 //!
-//! Random parameters are drawn from the normal distribution with mean and variance of the trained ones, tensor
-//! by tensor, so that activations keep their scale.
+//! Random parameters are drawn from the normal distribution with the mean and variance of the trained ones,
+//! separately for each tensor, so that activations keep their scale.
 //!
-//! Limits: similarity is lowered by noise as well as by dependence on the parameters; maps whose input dominates
-//! (input × gradient) stay similar through the input.
+//! Limits: noise lowers similarity just as dependence on the parameters does; maps that are dominated by the input
+//! (input × gradient) stay similar because of it.
 
 use ascribe_core::{
     DType, Error, Explainer, Graph, Inputs, NodeId, Reduction, Result, Run, Target, Tensor, random,
@@ -21,14 +21,14 @@ use crate::card::{Asks, Better, Group, MetricCard};
 use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
 use crate::statistics::Ssim;
 
-/// Which layers are random at a time.
+/// The layers that are randomised at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// All layers from the output down to the current one.
     #[default]
     Cascading,
-    /// The current one only.
+    /// Only the current layer.
     Independent,
 }
 
@@ -55,15 +55,15 @@ pub enum Mode {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelRandomisation {
-    /// Which layers are random at a time.
+    /// The layers that are randomised at the same time.
     pub mode: Mode,
-    /// Number of steps: the layers are put into that many groups of neighbours; 0 for every layer by itself.
+    /// Number of steps: the layers are divided into this many groups of neighbours; 0 for one group per layer.
     pub steps: usize,
-    /// Whether magnitudes are compared, or signed values.
+    /// Whether absolute values are compared, instead of signed ones.
     pub absolute: bool,
-    /// How the channels become one map.
+    /// How the channels are reduced to one map.
     pub reduction: Reduction,
-    /// The structural similarity.
+    /// The settings of structural similarity.
     pub ssim: Ssim,
 }
 
@@ -79,9 +79,9 @@ impl Default for ModelRandomisation {
     }
 }
 
-/// The same graph with random values for these constants, drawn from the normal distribution with their mean
-/// and variance. Each constant has a random stream of its own, so that cascading and independent randomisation
-/// give a layer the same values.
+/// The same graph with random values for these constants, drawn from the normal distribution with their mean and
+/// variance. Each constant has its own random stream, so that cascading and independent randomisation give a layer
+/// the same values.
 ///
 /// # Errors
 /// If the values cannot be read.
@@ -104,7 +104,7 @@ pub fn randomise(graph: &Graph, constants: &[NodeId], seed: u64) -> Result<Graph
 }
 
 impl ModelRandomisation {
-    /// Layers from the output to the input, in groups: names and parameters.
+    /// Groups of layers from the output to the input, with their names and parameters.
     fn groups(&self, graph: &Graph) -> Vec<(String, Vec<NodeId>)> {
         let mut layers: Vec<(NodeId, Vec<NodeId>)> = Vec::new();
         for parameter in graph.parameters().into_iter().rev() {
@@ -157,11 +157,11 @@ impl MetricConfig for ModelRandomisation {
 }
 
 impl Metric<Graph> for ModelRandomisation {
-    /// Values are the mean rank correlation over the steps; details hold, per sample, the layer, rank
-    /// correlation and structural similarity of each step; curves the rank correlation by step.
+    /// The values are mean rank correlations over the steps; the details hold, per sample, the layer, rank
+    /// correlation and structural similarity of each step; the curves are the rank correlation by step.
     ///
-    /// A step whose map is constant (no gradient reaches the input of the randomised model) has no correlation
-    /// and is left out of the mean; the details hold `null`, the notes say so.
+    /// A step whose map is constant (because no gradient reaches the input of the randomised model) has no
+    /// correlation and is omitted from the mean; its details hold `null`, and a note says so.
     fn evaluate(&self, case: &Case<'_, Graph>) -> Result<Evaluation> {
         let explainer = case.need_explainer(self.id())?;
         let target = case.target.resolve(&case.model.forward(case.x)?)?;

@@ -1,28 +1,28 @@
-//! How alike two maps are, for metrics and studies that compare maps of two models.
+//! Similarity of maps, for metrics and studies that compare the maps of two models.
 
 use ascribe_core::{Error, Reduction, Result, Tensor};
 
 use crate::statistics::{Ssim, spearman};
 
-/// What is compared, and how.
+/// How maps are compared.
 pub(super) struct Similarity {
-    /// Whether magnitudes are compared, or signed values.
+    /// Whether absolute values are compared, instead of signed ones.
     pub absolute: bool,
-    /// How the channels become one map.
+    /// How the channels are reduced to one map.
     pub reduction: Reduction,
-    /// The structural similarity.
+    /// The settings of structural similarity.
     pub ssim: Ssim,
 }
 
 /// The maps of a batch.
 pub(super) struct Maps {
-    /// One map per sample, row by row.
+    /// One map per sample, in row-major order.
     pub maps: Vec<Vec<f64>>,
     /// Height and width.
     pub size: [usize; 2],
 }
 
-/// How alike two maps are.
+/// The similarity of two maps.
 pub(super) struct Alike {
     /// Rank correlation; `None` if one of the maps is constant.
     pub rank: Option<f64>,
@@ -31,7 +31,7 @@ pub(super) struct Alike {
 }
 
 impl Similarity {
-    /// Maps of all samples.
+    /// The maps of all samples.
     pub fn maps(&self, values: &Tensor) -> Result<Maps> {
         let maps = self.reduction.reduce(values)?;
         let maps = if self.absolute { maps.abs()? } else { maps };
@@ -49,8 +49,8 @@ impl Similarity {
         Ok(Maps { maps: maps.flatten_from(1)?.to_vec2()?, size })
     }
 
-    /// Rank correlation and, if the window fits the maps, structural similarity of the maps scaled to a largest magnitude
-    /// of 1.
+    /// Rank correlation and, if the window fits the maps, structural similarity of the maps, scaled to a maximum
+    /// absolute value of 1.
     pub fn compare(&self, a: &[f64], b: &[f64], size: [usize; 2]) -> Result<Alike> {
         let scaled = |map: &[f64]| -> Vec<f64> {
             let largest = map.iter().fold(0.0_f64, |m, v| m.max(v.abs()));

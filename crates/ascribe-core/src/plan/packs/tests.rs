@@ -1,4 +1,4 @@
-//! Layers whose transformed filters are not kept at once.
+//! Layers whose transformed filters are not kept from the start.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -52,7 +52,7 @@ fn heavy_filters_give_the_same_numbers_kept_or_not() {
         ..Default::default()
     });
     assert!(is_heavy(&shape.unwrap(), 2));
-    // One row has few tiles of 2 × 2 pixels beside the channels, nine rows have many.
+    // One row has few tiles of 2 × 2 pixels compared with the number of channels, nine rows have many.
     let (graph, x) = (network(channels), picture(9, channels));
     let first = x.narrow(0, 0, 1).unwrap();
     let alone = gradient(&graph, &first);
@@ -68,7 +68,7 @@ fn heavy_filters_give_the_same_numbers_kept_or_not() {
 fn many_threads_can_be_the_first_to_need_weights() {
     let x = picture(16, 48);
     for round in 0..4 {
-        // A thread that waits in one explanation may be given another one to work on.
+        // While a rayon thread waits in one explanation, it may run a part of another one.
         let graph = network(48);
         let row = |at: usize| numbers(&gradient(&graph, &x.narrow(0, at, 1).unwrap()));
         let run = Run::new().threads(1 + round);

@@ -1,4 +1,4 @@
-//! Instructions as something that can run on patches.
+//! Instructions in a form that can run on patches.
 
 use ascribe_kernels::blocked::{BlockedConv, Reach};
 
@@ -8,9 +8,9 @@ use crate::error::Result;
 use crate::plan::pool::Pool;
 use crate::plan::program::{ImageId, Instruction, Register, Tail};
 
-/// What an instruction reads, and how.
+/// What an instruction reads, and which window of it.
 pub(super) struct Access<'a> {
-    /// A picture, or else an image.
+    /// The source is either a plain input in a register or a blocked image.
     pub(super) picture: Option<Register>,
     pub(super) image: Option<ImageId>,
     pub(super) residual: Option<ImageId>,
@@ -18,7 +18,7 @@ pub(super) struct Access<'a> {
     pub(super) kind: Kind<'a>,
 }
 
-/// What it computes.
+/// What the instruction computes.
 pub(super) enum Kind<'a> {
     Conv(&'a BlockedConv, &'a Tail),
     Combine(&'a Tail),
@@ -28,7 +28,7 @@ pub(super) enum Kind<'a> {
 }
 
 impl<'a> Access<'a> {
-    /// `None` for instructions that always run whole.
+    /// The access of an instruction; `None` for instructions that always run on whole images.
     pub(super) fn of(instruction: &'a Instruction) -> Option<Self> {
         let plain = |tail: &Tail| tail.record.is_none() && tail.mask.is_none();
         let (picture, image, reach, kind) = match instruction {
@@ -55,7 +55,7 @@ impl<'a> Access<'a> {
         Some(Self { picture, image, residual, reach, kind })
     }
 
-    /// Whether these patches have the bits of the whole.
+    /// Whether the results on these patches are bit-identical to those on the whole image.
     pub(super) fn serves(&self, patch: &Patch) -> bool {
         match self.kind {
             Kind::Pool(pool) => patch.places.iter().all(|&place| pool.serves(place, patch.size)),
@@ -66,7 +66,7 @@ impl<'a> Access<'a> {
         }
     }
 
-    /// The same for patches of a size; `None` where there is no kernel for that.
+    /// The instruction for patches of a size; `None` if there is no kernel for it.
     pub(super) fn work(&self, size: [usize; 2]) -> Result<Option<Work>> {
         Ok(Some(match self.kind {
             Kind::Conv(conv, tail) => match conv.for_patch(size)? {

@@ -1,11 +1,12 @@
-//! Which images change where.
+//! Determines where each image changes.
 
 use super::access::Access;
 use super::layout::State;
 use super::region::{Patch, Region};
 use crate::plan::program::{ImageId, Instruction, Program, Register};
 
-/// A patch that covers more of an image than this many parts of so many costs as much as the whole.
+/// A patch that covers a larger fraction of an image than this (numerator, denominator) costs as much as the whole
+/// image.
 const WORTH: [usize; 2] = [7, 10];
 
 /// The register that an instruction of a forward half writes.
@@ -18,22 +19,22 @@ pub(super) fn register_written(instruction: &Instruction) -> Option<Register> {
     }
 }
 
-/// What is known of values while instructions are gone through.
+/// What is known about values while the instructions are analysed in order.
 pub(super) struct Analysis<'a> {
     program: &'a Program,
-    /// The register of the picture that varies.
+    /// The register of the input that varies.
     input: Register,
     rectangles: &'a [Region],
-    /// For each image, what changes within each rectangle; `None` where it is computed whole.
+    /// For each image, the region that changes for each rectangle; `None` if the whole image is computed.
     regions: Vec<Option<Vec<Region>>>,
-    /// Registers that depend on the picture.
+    /// Whether each register depends on the varying input.
     touched: Vec<bool>,
     states: Vec<State>,
 }
 
 impl<'a> Analysis<'a> {
-    /// How each image is known where the picture in `input` changes within these rectangles, and the last instruction
-    /// that writes it.
+    /// The state of each image when the input in register `input` changes within these rectangles, and the last
+    /// instruction that writes each image.
     pub(super) fn of(
         program: &'a Program,
         input: Register,
@@ -64,7 +65,7 @@ impl<'a> Analysis<'a> {
         (analysis.states, last_write)
     }
 
-    /// Notes what an instruction changes of an image; `last` if no other one writes it.
+    /// Records the region of an image that an instruction changes; `last` if no later instruction writes it.
     fn image(&mut self, step: &Instruction, dst: ImageId, last: bool) {
         let access = Access::of(step);
         let found = access.as_ref().map_or_else(|| self.untouched(step), |access| self.changes(access, dst));
@@ -91,7 +92,7 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// What changes in `dst`.
+    /// The region of `dst` that changes for each rectangle.
     fn changes(&self, access: &Access<'_>, dst: ImageId) -> Option<Vec<Region>> {
         let size = self.program.images[dst.0].size;
         let source = match (access.image, access.picture) {
@@ -110,7 +111,7 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// No change, if an instruction reads nothing that depends on the picture.
+    /// Empty regions if the instruction reads nothing that depends on the varying input, else `None`.
     fn untouched(&self, step: &Instruction) -> Option<Vec<Region>> {
         (!self.depends(step)).then(|| vec![Region::NONE; self.rectangles.len()])
     }

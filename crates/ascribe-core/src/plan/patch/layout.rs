@@ -1,4 +1,4 @@
-//! What of a plan runs on patches, what on whole images, and what not at all.
+//! Decides which instructions of a plan run on patches, which on whole images, and which are skipped.
 
 use ascribe_kernels::blocked::{BlockedConv, Reach};
 
@@ -10,21 +10,21 @@ use crate::plan::arena::Placement;
 use crate::plan::pool::Pool;
 use crate::plan::program::{Image, ImageId, Instruction, Program, Register, Tail};
 
-/// How an image is known.
+/// How the variations of an image are represented.
 #[derive(Debug)]
 pub(super) enum State {
-    /// It is that of the base.
+    /// It is equal to the base image.
     Same,
-    /// That of the base with a patch over it.
+    /// The base image with a patch over it.
     Patch(Patch),
-    /// Computed whole.
+    /// The whole image is computed.
     Whole,
 }
 
-/// What becomes of an instruction of the plan.
+/// How an instruction of the plan is executed.
 #[derive(Debug)]
 pub(super) enum Action {
-    /// Nobody needs what it computes.
+    /// Its result is not needed.
     Skip,
     /// It runs as in the plan.
     Whole,
@@ -43,23 +43,23 @@ pub(super) struct Step {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Of images or of pictures, as the source is.
+    /// A convolution of a blocked image or of a plain input, depending on the source.
     Conv(Box<BlockedConv>, Tail),
     Combine(Tail),
     Pool(Pool),
-    /// To these blocks of the destination.
+    /// A copy to these blocks of the destination.
     Copy {
         block: usize,
         blocks: usize,
     },
-    /// From a picture.
+    /// A conversion of a plain input to a blocked image.
     Block,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
     Image(Window),
-    /// The window of this size of a picture.
+    /// A window of this size of a plain (row-major) input.
     Picture {
         register: Register,
         reach: Reach,
@@ -67,38 +67,38 @@ pub(super) enum Source {
     },
 }
 
-/// A window of each variation of an image.
+/// A window of an image, one for each variation.
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) image: ImageId,
     pub(super) reach: Reach,
-    /// What it sees outside the image.
+    /// The value outside the image.
     pub(super) outside: f32,
-    /// Where it lies; the image's own patch, if that is the window.
+    /// The slot that stores it; the slot of the image's own patch if the window is identical to the patch.
     pub(super) slot: usize,
 }
 
-/// A plan for variations within some rectangles.
+/// The execution of a plan for variations within some rectangles.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) states: Vec<State>,
     /// One for each instruction of the forward half.
     pub(super) actions: Vec<Action>,
-    /// Images that are made whole behind each instruction.
+    /// The images that are completed to whole images after each instruction.
     pub(super) spread: Vec<Vec<ImageId>>,
-    /// Pieces of memory: the patch of each image, then windows.
+    /// Memory slots: the patch of each image, followed by windows.
     pub(super) slots: Vec<Image>,
     pub(super) placement: Placement,
-    /// Images of the base that are read.
+    /// The base images that are read.
     pub(super) kept: Vec<bool>,
 }
 
 impl Layout {
-    /// The layout for variations of the picture in `input` within these rectangles; `None` if nothing would be
-    /// gained.
+    /// The layout for variations of the input in register `input` within these rectangles; `None` if patches would
+    /// not be faster.
     ///
     /// # Errors
-    /// Those of packing.
+    /// Errors of packing weights.
     pub(super) fn of(program: &Program, input: Register, rectangles: &[Region]) -> Result<Option<Self>> {
         let (states, last_write) = Analysis::of(program, input, rectangles);
         let convolves = |step: &Instruction| match step {
@@ -113,7 +113,7 @@ impl Layout {
         Self::assemble(program, states, &last_write)
     }
 
-    /// Actions, from the last to the first: only what the outputs need is done.
+    /// Determines the actions from the last to the first, so that only what the outputs need is computed.
     fn assemble(program: &Program, states: Vec<State>, last_write: &[usize]) -> Result<Option<Self>> {
         let count = program.forward.len();
         let patched = |image: usize| match &states[image] {
@@ -140,7 +140,7 @@ impl Layout {
                             actions.push(Action::Skip);
                             continue;
                         };
-                        // An image that nobody reads has no life.
+                        // An image that is never read has no lifetime.
                         let action = match memory.lives[dst.0] {
                             Some(_) => match memory.step(&states, step, dst, patch, at)? {
                                 Some(step) => Action::Patch(Box::new(step)),
@@ -172,7 +172,7 @@ impl Layout {
     }
 }
 
-/// The memory of patches and windows, while actions are found from the last to the first.
+/// The memory slots of patches and windows, while the actions are determined from the last to the first.
 struct Pieces<'a> {
     program: &'a Program,
     slots: Vec<Image>,
@@ -181,13 +181,13 @@ struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Notes that instruction `at` reads an image of the base, and its patch.
+    /// Records that instruction `at` reads a base image and its patch.
     fn read(&mut self, states: &[State], image: ImageId, at: usize) {
         self.kept[image.0] = true;
         self.touch(states, image, at);
     }
 
-    /// Notes that instruction `at` touches a patch.
+    /// Records that instruction `at` accesses a patch.
     fn touch(&mut self, states: &[State], image: ImageId, at: usize) {
         if matches!(states[image.0], State::Patch(_)) {
             let life = self.lives[image.0].get_or_insert([at, at]);

@@ -1,13 +1,14 @@
-//! Variations of a sample that differ from it in a rectangle: only what changes is computed.
+//! Variations of a sample that differ from it within a rectangle: only what changes is computed.
 //!
-//! The sample itself is run once, and its images are kept. A pixel of an image depends on a window of the image
-//! before it: what a rectangle of the picture changes of each image is a rectangle too, which grows from layer to
-//! layer. A [`layout::Layout`] says how each image of the plan is known: as that of the sample, with a patch over it,
-//! or whole, from where patches cover most of an image or an operator looks at all of it. Rectangles near each other form a
-//! group with a layout, since less changes near the edges. In a layout, all patches of an image are of one size, so that
-//! the variations of a batch run through one call of a kernel per instruction. A patch holds what
-//! changes and maybe more, lies in its image, and is computed from windows of the images before it, by the arithmetic
-//! of the whole: the results have the bits of a run on whole images.
+//! The sample itself (the base) is run once, and its images are kept. A pixel of an image depends on a window of the
+//! image before it, so a change within a rectangle of the input changes a rectangle of each later image, which grows
+//! from layer to layer. A [`layout::Layout`] says how each image is represented: as the base image, as the base image
+//! with a patch over it, or whole, from where patches would cover most of an image or an operator reads all of it.
+//! Rectangles that are close to each other form a group with its own layout, since less changes near the borders.
+//! Within a layout, all patches of an image have the same size, so that each instruction needs one kernel call for a
+//! batch of variations. A patch contains the pixels that change and possibly more, lies inside its image, and is
+//! computed from windows of the images before it by the same arithmetic as the whole image: the results are
+//! bit-identical to a run on whole images.
 //!
 //! Nakandala, Kumar and Papakonstantinou 2019, *Incremental and Approximate Inference for Faster Occlusion-based Deep
 //! CNN Explanations*.
@@ -38,7 +39,7 @@ use layout::Layout;
 use region::{Region, grouped};
 use run::{Batch, Memory};
 
-/// The run of the sample that varies.
+/// The run of the unchanged sample.
 #[derive(Debug)]
 struct Base {
     inputs: Vec<Tensor>,
@@ -47,7 +48,7 @@ struct Base {
 }
 
 impl Base {
-    /// Runs the sample, and keeps the images that a layout reads.
+    /// Runs the sample and keeps the images that a layout reads.
     fn run(graph: &Graph, plan: &Plan, layouts: &[Option<Layout>], inputs: Vec<Tensor>) -> Result<Self> {
         let kept = |image: usize| layouts.iter().flatten().any(|layout| layout.kept[image]);
         let placement = Placement::keeping(&plan.program, kept);
@@ -58,7 +59,7 @@ impl Base {
         Ok(Self { inputs, placement, workspace })
     }
 
-    /// An image that was kept.
+    /// One of the kept images.
     fn image(&self, program: &Program, image: ImageId) -> (BlockedShape, &[f32]) {
         let shape = program.one(image);
         let start = self.placement.offsets[image.0];
@@ -66,25 +67,26 @@ impl Base {
     }
 }
 
-/// A graph that has seen a sample, for variations of it.
+/// A graph prepared for variations of one sample.
 pub(crate) struct Patched<'a> {
     graph: &'a Graph,
     plan: Arc<Plan>,
-    /// One for each group of rectangles; `None` where patches would gain nothing.
+    /// One for each group of rectangles; `None` if patches would not be faster.
     layouts: Vec<Option<Layout>>,
     base: Base,
-    /// Number of the input that varies.
+    /// Index of the input that varies.
     input: usize,
     rectangles: Vec<Region>,
-    /// The group of each rectangle, and its number in it.
+    /// The group of each rectangle, and its index in the group.
     members: Vec<[usize; 2]>,
-    /// Memory of finished runs, to be used again.
+    /// Memory of finished runs, for reuse.
     memories: Mutex<Vec<Memory>>,
 }
 
 impl Graph {
-    /// Runs `base`, one sample, for variations of it within these rectangles; `None` where the graph has no plan, more
-    /// than one input is explained, that input is no picture `[1, C, H, W]`, or patches would gain nothing.
+    /// Runs `base`, one sample, to prepare for variations of it within these rectangles. `None` if the graph has no
+    /// plan, more than one input is explained, that input is not an image `[1, C, H, W]`, or patches would not be
+    /// faster.
     ///
     /// # Errors
     /// As [`crate::Predictor::variations`].
@@ -127,7 +129,7 @@ impl Graph {
 }
 
 impl Patched<'_> {
-    /// Checks that each row differs from the sample within its rectangle at most.
+    /// Checks that each row differs from the sample only within its rectangle.
     fn check(&self, inputs: &[(NodeId, Tensor)], rectangles: &[usize]) -> Result<()> {
         let count = self.rectangles.len();
         if let Some(number) = rectangles.iter().find(|&&number| number >= count) {
@@ -164,7 +166,7 @@ impl Patched<'_> {
     }
 }
 
-/// Whether two samples with these sides have the same bits outside a region of the last two axes.
+/// Whether two samples of this shape have identical bits outside a region of the last two axes.
 fn same_outside(a: &[f32], b: &[f32], dims: &[usize], free: Region) -> bool {
     let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
     let &[.., height, width] = dims else { return same(a, b) };
@@ -199,7 +201,7 @@ impl Variations for Patched<'_> {
 }
 
 impl Patched<'_> {
-    /// The outputs of rows whose rectangles are in one group.
+    /// The outputs of rows whose rectangles belong to one group.
     fn predict_group(&self, x: &Inputs, rectangles: &[usize]) -> Result<Outputs> {
         let [group, _] = self.members[rectangles[0]];
         let Some(layout) = &self.layouts[group] else { return self.graph.forward(x) };
@@ -216,7 +218,7 @@ impl Patched<'_> {
         Ok(outputs)
     }
 
-    /// The rows of all parts.
+    /// Concatenates the rows of all parts.
     fn joined(&self, mut parts: Vec<Outputs>) -> Result<Outputs> {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
@@ -225,7 +227,7 @@ impl Patched<'_> {
         for (at, &id) in self.graph.outputs().iter().enumerate() {
             let of_part: Vec<&Tensor> =
                 parts.iter().filter_map(|part| part.iter().nth(at)).map(|(_, value)| value).collect();
-            // What depends on no input has no rows.
+            // An output that depends on no input has no rows.
             let value =
                 if self.graph.is_dynamic(id) { Tensor::cat(&of_part, 0)? } else { of_part[0].clone() };
             joined.push((self.graph.node(id).name().to_string(), value));

@@ -1,10 +1,10 @@
-//! Which pixels of an image may change, and patches that hold them.
+//! The pixels of an image that may change, and patches that contain them.
 
 use ascribe_kernels::blocked::Reach;
 
 use crate::variations::Rectangle;
 
-/// The pixels from `start` up to `end`, without it.
+/// A rectangle of pixels from `start` (inclusive) to `end` (exclusive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) start: [usize; 2],
@@ -19,14 +19,14 @@ impl From<&Rectangle> for Region {
 }
 
 impl Region {
-    /// No pixel.
+    /// The empty region.
     pub(super) const NONE: Self = Self { start: [0, 0], end: [0, 0] };
 
     pub(super) fn is_empty(&self) -> bool {
         (0..2).any(|axis| self.start[axis] >= self.end[axis])
     }
 
-    /// The least region that holds both.
+    /// The smallest region that contains both.
     pub(super) fn join(self, other: Self) -> Self {
         match (self.is_empty(), other.is_empty()) {
             (true, _) => other,
@@ -38,7 +38,7 @@ impl Region {
         }
     }
 
-    /// The pixels of an image of `size` that depend on this region of the image before it.
+    /// The pixels of an image of `size` that depend on this region of the image it is computed from.
     pub(super) fn through(self, reach: &Reach, size: [usize; 2]) -> Self {
         if self.is_empty() {
             return Self::NONE;
@@ -58,20 +58,20 @@ impl Region {
     }
 }
 
-/// Winograd convolution computes tiles of 2 × 2 pixels: patches of all images start at even pixels, so that those of
-/// images of one size agree as often as possible.
+/// Winograd convolution computes tiles of 2 × 2 pixels. Therefore all patches start at even pixels, which also makes
+/// patches of images of the same size coincide as often as possible.
 pub(super) const STEP: usize = 2;
 
-/// A patch of an image for each rectangle: all of one size.
+/// One patch of an image for each rectangle; all have the same size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Patch {
     pub(super) size: [usize; 2],
-    /// The pixel that the patch of each rectangle starts at.
+    /// The first pixel of the patch for each rectangle.
     pub(super) places: Vec<[usize; 2]>,
 }
 
 impl Patch {
-    /// Patches that hold these regions and lie in an image of this size; `None` if no pixel changes.
+    /// Patches that contain these regions and lie inside an image of this size; `None` if no pixel changes.
     pub(super) fn around(regions: &[Region], image: [usize; 2]) -> Option<Self> {
         if regions.iter().all(Region::is_empty) {
             return None;
@@ -80,7 +80,7 @@ impl Patch {
         let size = [0, 1].map(|axis| {
             let lens = regions.iter().filter(|region| !region.is_empty());
             let size = lens.map(|r| r.end[axis] - even(r.start[axis])).max().unwrap_or(0);
-            // A patch that ends where the image does has to start at an even pixel, too.
+            // A patch that ends at the border of the image must also start at an even pixel.
             (size + (image[axis] - size) % STEP).min(image[axis])
         });
         let place =
@@ -93,13 +93,13 @@ impl Patch {
     }
 }
 
-/// Parts that an axis of the picture is cut into at most.
+/// Largest number of parts that an axis of the image is divided into.
 const PARTS: usize = 4;
-/// Rectangles of a group on average, at least: to fill batches.
+/// Smallest average number of rectangles in a group, so that batches are full.
 const MEMBERS: usize = 16;
 
-/// Cuts a picture into parts: for each rectangle the group of those with their centre in the same part, and its number
-/// in the group; and the rectangles of each group.
+/// Divides an image into parts and groups the rectangles by the part that contains their centre. Returns the group of
+/// each rectangle with its index in the group, and the rectangles of each group.
 pub(super) fn grouped(rectangles: &[Region], picture: [usize; 2]) -> (Vec<[usize; 2]>, Vec<Vec<Region>>) {
     let parts = (1..=PARTS).rev().find(|n| n * n * MEMBERS <= rectangles.len()).unwrap_or(1);
     let mut groups = vec![Vec::new(); parts * parts];

@@ -1,4 +1,4 @@
-//! Running a layout.
+//! Executes a layout.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::plan::arena::Arena;
 use crate::plan::program::{ImageId, Tail};
 use crate::plan::run::{Runner, Workspace};
 
-/// The memory of a run: kept between runs.
+/// The memory of a run; it is kept between runs.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) whole: Workspace,
@@ -23,16 +23,16 @@ pub(super) struct Memory {
 
 /// One batch of variations.
 pub(super) struct Batch<'a> {
-    /// Runs what runs on whole images.
+    /// Runs the instructions on whole images.
     pub(super) runner: Runner<'a>,
     pub(super) layout: &'a Layout,
     pub(super) base: &'a Base,
-    /// Number of the rectangle of each row.
+    /// Index of each row's rectangle in its group.
     pub(super) rectangles: &'a [usize],
 }
 
 impl Batch<'_> {
-    /// Computes the outputs' registers of `memory.whole`.
+    /// Computes the registers of the outputs in `memory.whole`.
     pub(super) fn run(&self, memory: &mut Memory, inputs: Vec<Tensor>) -> Result<()> {
         let program = self.runner.program;
         memory.whole.prepare(&self.runner)?;
@@ -125,7 +125,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Puts a window together from the base and the patches over it.
+    /// Assembles a window from the base image and the patches over it.
     fn window(&self, patches: &mut Arena, window: &Window, places: &[[usize; 2]]) -> Result<()> {
         let Window { image, reach, outside, slot } = window;
         if *slot == image.0 {
@@ -142,7 +142,7 @@ impl Batch<'_> {
         Ok(blocked::cut_windows((&base_shape, base), own, &starts, *outside, (&self.shape(*slot), out))?)
     }
 
-    /// Makes an image whole.
+    /// Completes an image from the base image and its patches.
     fn spread(&self, memory: &mut Memory, image: ImageId) -> Result<()> {
         let own_shape = self.shape(image.0);
         let own = self.places(image);
@@ -163,7 +163,7 @@ fn epilogue<'a>(tail: &'a Tail, residual: Option<(&'a BlockedShape, &'a [f32])>)
     BlockedEpilogue { bias, residual, activation: tail.activation, ..BlockedEpilogue::default() }
 }
 
-/// Windows of pictures `[N, C, H, W]`, one of each.
+/// Cuts one window from each image of `[N, C, H, W]`.
 fn cut_picture(picture: &Tensor, starts: &[[isize; 2]], size: [usize; 2]) -> Result<Vec<f32>> {
     let (_, channels, height, width) = picture.dims4()?;
     let mut windows = vec![0.0; starts.len() * channels * size[0] * size[1]];

@@ -1,4 +1,4 @@
-//! Variations on patches against ordinary predictions, bit for bit, on networks drawn at random.
+//! Compares variations on patches with ordinary predictions, bit by bit, on random networks.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,8 @@ fn net(seed: u64) -> Net {
 }
 
 impl Net {
-    /// Appends a random stage to `x` with so many channels and this side; its result likewise.
+    /// Appends a random stage to `x`, which has these numbers of channels and side length; returns those of the
+    /// result.
     fn stage(&mut self, x: NodeId, channels: usize, side: usize) -> (NodeId, usize, usize) {
         let same = |k: usize| Window::new([k, k]).padding([k / 2, k / 2]);
         match self.draw.random_range(0..9) {
@@ -72,7 +73,7 @@ impl Net {
                 (self.op(AveragePool { window: same(3), count_include_pad }, &[x]), channels, side)
             }
             6 => {
-                // Dense: what there is, beside something new.
+                // Dense connection: concatenates `x` with a new value.
                 let x =
                     if channels.is_multiple_of(16) { x } else { self.conv(x, [channels, 32, 1], same(1)) };
                 let channels = if channels.is_multiple_of(16) { channels } else { 32 };
@@ -96,7 +97,7 @@ impl Net {
         }
     }
 
-    /// Three scores from an image: of its means, or of all that is in it.
+    /// Three scores of an image: of its channel means, or of all its values.
     fn head(mut self, x: NodeId, channels: usize, side: usize) -> Graph {
         let pooled = self.draw.random_bool(0.7);
         let mean = Reduce { function: ReduceFn::Mean, axes: vec![2, 3], keep: true };
@@ -110,7 +111,7 @@ impl Net {
     }
 }
 
-/// A random network, and the sides of its picture.
+/// A random network and the shape of its input.
 fn network(seed: u64) -> (Graph, [usize; 3]) {
     let mut net = net(seed);
     let (first, size) = (net.pick(&[1, 3, 3, 20]), net.pick(&[17, 24, 31, 36]));
@@ -128,7 +129,7 @@ fn picture(seed: u64, sides: [usize; 3]) -> Tensor {
         .unwrap()
 }
 
-/// Rectangles everywhere: the corners, the edges, the middle; of several sizes, and one of no pixel.
+/// Rectangles at the corners, at the edges and in the middle, of several sizes, including an empty one.
 fn rectangles(seed: u64, [_, height, width]: [usize; 3]) -> Vec<Rectangle> {
     let mut draw = random::stream(seed, random::Domain::DATA, 2);
     let most = if seed.is_multiple_of(3) { 2 } else { 6 };
@@ -171,7 +172,7 @@ fn stack(rows: &[Tensor]) -> Inputs {
     Inputs::single(Tensor::cat(rows, 0).unwrap()).unwrap()
 }
 
-/// What ran on patches.
+/// Counts what ran on patches, by kind.
 fn census(patched: &Patched<'_>, into: &mut BTreeMap<String, usize>) {
     let mut count = |what: &str| *into.entry(what.into()).or_default() += 1;
     for layout in patched.layouts.iter().flatten() {
@@ -271,7 +272,7 @@ fn where_patches_gain_nothing_there_are_none() {
     let x = Inputs::single(picture(1, sides)).unwrap();
     let rectangle = |side: usize| Rectangle { start: [20 - side, 1], size: [side, side] };
     assert!(graph.variations(&x, &[rectangle(6)]).unwrap().is_some());
-    // Most of the image, no rectangle, another number type, another backend.
+    // Most of the image changes, no rectangle, another data type, another backend.
     assert!(graph.variations(&x, &[rectangle(6), rectangle(18)]).unwrap().is_none());
     assert!(graph.variations(&x, &[]).unwrap().is_none());
     let double = Inputs::single(picture(1, sides).to_dtype(DType::F64).unwrap()).unwrap();
@@ -300,14 +301,14 @@ fn what_does_not_fit_is_named() {
     let larger = picture(1, [3, 22, 20]);
     assert!(error(&Inputs::single(larger).unwrap(), &[0]).contains("as the sample"));
     assert_eq!(patched.rectangles, [Region { start: [4, 4], end: [9, 9] }]);
-    // A row that is the sample itself, and one that is not.
+    // One row that is equal to the sample, and one that is not.
     let found = bits(&patched.predict(&stack(&[value.clone(), inside.clone()]), &[0, 0]).unwrap());
     assert_eq!(found, bits(&graph.forward(&stack(&[value, inside])).unwrap()));
 }
 
 #[test]
 fn inputs_that_do_not_vary_are_computed_once() {
-    // Two branches, added: of the picture, and of an image or a picture that is given.
+    // The sum of two branches: one of the varying input, and one of a fixed input that is an image or a plain input.
     for channels in [16, 3] {
         let mut net = net(9);
         let x = net.builder.input("x", &[Some(3), Some(24), Some(24)]);

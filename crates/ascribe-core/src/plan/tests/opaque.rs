@@ -1,4 +1,4 @@
-//! Rules that a plan knows, and rules that it calls.
+//! Rules that a plan implements, and rules that it calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use crate::ops::{Grads, Kind};
 use crate::rule::{Contributions, Planned, Rule, Selector, Site};
 use crate::walk::Walk;
 
-/// A rule that only a plan can follow.
+/// A rule that only a plan can execute.
 #[derive(Debug)]
 struct PlannedOnly(Planned);
 
@@ -26,7 +26,7 @@ impl Rule for PlannedOnly {
     }
 }
 
-/// A network with an operator of each kind that a plan has an instruction for.
+/// A network with an operator of each kind that plans have an instruction for.
 fn network() -> Graph {
     let mut net =
         Net { builder: GraphBuilder::new(), draw: random::stream(8, random::Domain::DATA, 0), names: 0 };
@@ -65,7 +65,7 @@ fn rules_that_a_plan_knows_run_in_it() {
     }
 }
 
-/// The true gradient, by a rule that a plan does not know.
+/// The true gradient, as a rule that plans do not implement.
 #[derive(Clone, Debug, Default)]
 struct Called(Arc<AtomicUsize>);
 
@@ -104,7 +104,7 @@ fn an_unknown_rule_costs_its_node_alone() {
             );
         }
     }
-    // All others are rules that only a plan can follow.
+    // All other rules can be executed only by a plan.
     let graph = network();
     let x = Inputs::single(picture(9, 832, 2)).unwrap();
     let called = Called::default();
@@ -161,7 +161,7 @@ fn rules_that_compare_run_in_plans_too() {
             assert!((share - change).abs() < allowed, "{share} instead of {change}");
         }
     }
-    // Without a reference, and with one of other rows.
+    // Without a reference, and with one that has a different number of rows.
     let x = Inputs::single(value.clone()).unwrap();
     let error = graph.propagate(&x, &Target::Class(3), &[0, 1], &composite).unwrap_err();
     assert!(error.to_string().contains("no reference trace"), "{error}");
