@@ -26,6 +26,7 @@ mod plan;
 pub mod random;
 mod reduction;
 mod registry;
+mod roles;
 mod rule;
 mod run;
 mod suggest;
@@ -53,6 +54,7 @@ pub use model::{Differentiable, Gradient, Predictor, Propagated, Walked};
 pub use plan::StepTime;
 pub use reduction::Reduction;
 pub use registry::{Boxed, Build, Entry, Registry, Spec};
+pub use roles::{AxisRole, GraphRoles, GridView, Roles, Tokens};
 pub use rule::{
     Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
     is_first_affine,
