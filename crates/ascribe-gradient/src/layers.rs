@@ -1,7 +1,7 @@
 //! Finding the layer that class activation maps are made at.
 
 use ascribe_core::ops::{Kind, Op, Structure};
-use ascribe_core::{AxisRole, Error, Graph, GraphRoles, GridView, Inputs, NodeId, Result};
+use ascribe_core::{AxisRole, Error, Graph, GraphRoles, GridView, Inputs, Node, NodeId, Result};
 
 /// The last layer that still has spatial positions: where class activation maps look unless told otherwise.
 ///
@@ -77,17 +77,17 @@ fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
     }
     above[sink.index()] = true;
     for (id, node) in graph.nodes() {
-        below[id.index()] |= node.inputs().iter().any(|i| below[i.index()]);
+        below[id.index()] |= operands(node).iter().any(|i| below[i.index()]);
     }
     for (id, node) in graph.nodes().rev() {
         if above[id.index()] {
-            node.inputs().iter().for_each(|i| above[i.index()] = true);
+            operands(node).iter().for_each(|i| above[i.index()] = true);
         }
     }
     let on_path = |id: NodeId| below[id.index()] && above[id.index()];
     let mut last_user = vec![0; graph.len()];
     for (id, node) in graph.nodes().filter(|(id, _)| on_path(*id)) {
-        node.inputs().iter().for_each(|i| last_user[i.index()] = id.index());
+        operands(node).iter().for_each(|i| last_user[i.index()] = id.index());
     }
     let mut reach = sources.iter().filter(|&&id| on_path(id)).map(|id| id.index()).max().unwrap_or(0);
     let mut found = Vec::new();
@@ -98,6 +98,14 @@ fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
         reach = reach.max(last_user[id.index()]);
     }
     found
+}
+
+/// The operands whose values a node depends on: of a batch to repeat something for, it takes the number of samples only.
+fn operands(node: &Node) -> &[NodeId] {
+    match (node.op(), node.inputs()) {
+        (Some(Op::Structure(Structure::ExpandBatch)), [value, ..]) => std::slice::from_ref(value),
+        (_, all) => all,
+    }
 }
 
 #[cfg(test)]

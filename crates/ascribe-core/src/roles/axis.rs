@@ -163,21 +163,47 @@ impl Axis {
         }
     }
 
+    /// The atoms longer than 1.
+    fn long(&self) -> impl Iterator<Item = &Atom> {
+        self.0.iter().filter(|atom| atom.len() > 1)
+    }
+
     /// What an axis of this length is that two values meet at, element by element.
     pub fn join(&self, other: &Self) -> Self {
         let unknown = |axis: &Self| axis.all(|role| role == AxisRole::Unknown) || axis.0.is_empty();
         let plain = |axis: &Self| axis.single().is_some_and(|p| p.role == AxisRole::Token);
         let positions = |axis: &Self| axis.positions().is_some();
-        if self == other || unknown(other) || (plain(other) && positions(self)) {
+        if self.0.is_empty() {
+            return other.clone();
+        }
+        if self.long().eq(other.long()) || unknown(other) || (plain(other) && positions(self)) {
             return self.clone();
         }
         if unknown(self) || (plain(self) && positions(other)) {
             return other.clone();
         }
+        if let Some(scaled) = self.scaled(other) {
+            return scaled;
+        }
         if self.all(AxisRole::is_channel) && other.all(AxisRole::is_channel) {
             return Self::whole(AxisRole::Channel, self.len());
         }
         Self::unknown(self.len())
+    }
+
+    /// The coarser of two axes that count the same parts of a side at different resolutions: windows of 4 of 28 rows, and
+    /// of 8 of 56.
+    fn scaled(&self, other: &Self) -> Option<Self> {
+        let same = |a: Part, b: Part| {
+            (a.role, a.len, a.shift, b.shift) == (b.role, b.len, 0, 0) && a.step * b.of == b.step * a.of
+        };
+        let alike = self.0.iter().chain(&other.0).all(|atom| matches!(atom, Atom::Part(_)))
+            && self.0.len() == other.0.len()
+            && self.parts().zip(other.parts()).all(|(a, b)| same(a, b));
+        alike.then(|| {
+            let finer = self.parts().zip(other.parts()).any(|(a, b)| a.of > b.of);
+            if finer { other.clone() } else { self.clone() }
+        })
     }
 
     /// What remains of an axis that is reduced to length 1.
@@ -228,6 +254,10 @@ pub(super) fn regroup(axes: &[Axis], shape: &[usize]) -> Vec<Regrouped> {
                 break;
             }
         }
+    }
+    // Axes of length 1 that no axis of the new shape stands for.
+    if let Some((last, _)) = found.last_mut() {
+        rest.into_iter().rev().filter(|(atom, _)| atom.len() == 1).for_each(|(atom, _)| last.0.push(atom));
     }
     found
 }

@@ -9,8 +9,6 @@ mod grid;
 mod infer;
 mod inputs;
 mod reach;
-#[cfg(test)]
-mod tests;
 mod transfer;
 
 use std::fmt;

@@ -190,11 +190,8 @@ impl Context<'_> {
                 found.links.push(link(0, from, found.axes.len()));
                 found.axes.push(sliced.clone());
             } else {
-                // The positions of an index with more axes are not known to be those of anything.
-                let sides = self.shape().iter().skip(axis).take(rank);
-                found.axes.extend(sides.map(|&side| Axis::unknown(side)));
-                let further = rank == 0 && matches!(own.0.as_slice(), [Atom::Sequence { .. }]) && is_further(own, &resolved);
-                if further {
+                found.axes.extend(unfolded(own, &resolved, self.operand_shape(1)));
+                if rank == 0 && is_further(own, &resolved) {
                     found.links.push(Link { operand: 0, from, to: Place::FurtherToken });
                 }
             }
@@ -205,8 +202,27 @@ impl Context<'_> {
 
 /// Whether none of these indices is a position of a sequence's grid.
 fn is_further(axis: &Axis, indices: &[usize]) -> bool {
-    let Some((before, grid, _)) = axis.positions() else { return false };
-    indices.iter().all(|&i| i < before || i >= before + length(&grid))
+    let [Atom::Sequence { before, grid, .. }] = axis.0.as_slice() else { return false };
+    let (before, behind) = (*before, before + length(grid));
+    indices.iter().all(|&i| i < before || i >= behind)
+}
+
+/// The axes of a table of indices of an axis: where every index occurs once, and they grow evenly along the table's rows and
+/// columns (patches cut out by `Unfold`), digits of the axis's coordinate.
+fn unfolded(axis: &Axis, indices: &[usize], shape: &[usize]) -> Vec<Axis> {
+    let unknown = || shape.iter().map(|&side| Axis::unknown(side)).collect();
+    let (&[rows, columns], Some(part)) = (shape, axis.single().filter(|part| part.is_whole())) else {
+        return unknown();
+    };
+    let at = |i: usize| indices.get(i).copied().unwrap_or(0);
+    let [row, column] = [at(columns), at(1)];
+    let even = (0..indices.len()).all(|i| at(i) == i / columns * row + i % columns * column);
+    let digits = rows * columns == part.len && ((row, column) == (1, rows) || (row, column) == (columns, 1));
+    if !even || !digits || rows < 2 || columns < 2 {
+        return unknown();
+    }
+    let digit = |len, step| Axis(vec![Atom::Part(Part { len, step, ..part })]);
+    vec![digit(rows, row), digit(columns, column)]
 }
 
 fn indices(index: &Tensor) -> Option<Vec<i64>> {
