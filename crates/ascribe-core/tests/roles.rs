@@ -121,7 +121,11 @@ fn operators_of_images() {
     net.then(Pointwise::Relu);
     net.then(MaxPool { window: Window::new([2, 2]).stride([2, 2]) });
     let resize = ResizeSize::Sides(vec![4, 4]);
-    net.then(Resize { size: resize, mode: ResizeMode::Linear, coordinates: ascribe_core::ops::Coordinates::HalfPixel });
+    net.then(Resize {
+        size: resize,
+        mode: ResizeMode::Linear,
+        coordinates: ascribe_core::ops::Coordinates::HalfPixel,
+    });
     net.then(Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 1, 0], mode: PadMode::Constant(0.0) });
     let roles = net.roles();
     assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);
@@ -348,7 +352,8 @@ fn windows_of_another_resolution_are_the_same_windows() {
 fn tables_of_indices_cut_patches() {
     let table = |rows: usize, index: &[i64]| {
         let mut net = Net::new(&[2, 3, 4, 6]);
-        let index = net.b.constant("index", Tensor::new(index, &Device::Cpu).unwrap().reshape((rows, 2)).unwrap());
+        let index =
+            net.b.constant("index", Tensor::new(index, &Device::Cpu).unwrap().reshape((rows, 2)).unwrap());
         net.op(Gather { axis: 2 }, &[net.last, index]);
         net.roles()
     };

@@ -166,10 +166,18 @@ impl<'de, W: CamWeights> Deserialize<'de> for Cam<W> {
         Self::deserialize(deserializer).map_err(|e| {
             let problem = e.to_string();
             let fields = ascribe_core::config::write(&Self::default());
-            let names: Vec<String> =
-                fields.as_object().into_iter().flat_map(|o| o.keys()).map(|name| format!("`{name}`")).collect();
+            let names: Vec<String> = fields
+                .as_object()
+                .into_iter()
+                .flat_map(|o| o.keys())
+                .map(|name| format!("`{name}`"))
+                .collect();
             let unknown = problem.starts_with("unknown field") && !problem.contains("expected");
-            if unknown { D::Error::custom(format!("{problem}, expected one of {}", names.join(", "))) } else { e }
+            if unknown {
+                D::Error::custom(format!("{problem}, expected one of {}", names.join(", ")))
+            } else {
+                e
+            }
         })
     }
 }
@@ -223,7 +231,8 @@ impl<W: CamWeights> Cam<W> {
         let mut found = Vec::new();
         for (input, id) in task.x.explained().zip(graph.explained_nodes(task.x)?) {
             let own = maps.roles.of(id).grid().filter(|own| {
-                let roles = |view: &GridView| view.spatial().iter().map(|(role, _)| *role).collect::<Vec<_>>();
+                let roles =
+                    |view: &GridView| view.spatial().iter().map(|(role, _)| *role).collect::<Vec<_>>();
                 roles(own) == roles(&maps.view)
             });
             let own = own.ok_or_else(|| {

@@ -26,7 +26,8 @@ pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
 /// [`last_spatial_layer`], with the roles at hand.
 pub(crate) fn spatial_layer(graph: &Graph, x: &Inputs, roles: &GraphRoles) -> Result<NodeId> {
     let inputs = graph.explained_nodes(x)?;
-    let grids: Vec<Vec<AxisRole>> = inputs.iter().filter_map(|&id| Some(spatial(&roles.of(id).grid()?))).collect();
+    let grids: Vec<Vec<AxisRole>> =
+        inputs.iter().filter_map(|&id| Some(spatial(&roles.of(id).grid()?))).collect();
     let suits = |id: NodeId| {
         computes(graph, id, roles)
             && roles.positions_reach_output(id)
@@ -58,7 +59,9 @@ fn computes(graph: &Graph, id: NodeId, roles: &GraphRoles) -> bool {
     match graph.kind(id) {
         Kind::Affine | Kind::Activation | Kind::Sum | Kind::Product | Kind::Normalisation => true,
         Kind::Structural => match graph.node(id).op() {
-            Some(Op::Structure(Structure::Concat { axis })) => roles.of(id).axes()[*axis] == AxisRole::Channel,
+            Some(Op::Structure(Structure::Concat { axis })) => {
+                roles.of(id).axes()[*axis] == AxisRole::Channel
+            }
             _ => false,
         },
         _ => false,

@@ -44,7 +44,11 @@ impl Part {
 pub(super) enum Atom {
     Part(Part),
     /// Positions with further tokens before and behind them.
-    Sequence { before: usize, grid: Vec<Part>, after: usize },
+    Sequence {
+        before: usize,
+        grid: Vec<Part>,
+        after: usize,
+    },
 }
 
 impl Atom {
@@ -221,7 +225,8 @@ pub(super) type Regrouped = (Axis, Option<usize>);
 /// The axes of a value that is given another shape in row-major order. Axes whose border cuts through a part are
 /// unknown, up to the next border that both shapes have.
 pub(super) fn regroup(axes: &[Axis], shape: &[usize]) -> Vec<Regrouped> {
-    let tagged = axes.iter().enumerate().flat_map(|(i, axis)| axis.0.iter().map(move |atom| (atom.clone(), Some(i))));
+    let tagged =
+        axes.iter().enumerate().flat_map(|(i, axis)| axis.0.iter().map(move |atom| (atom.clone(), Some(i))));
     let mut rest: Vec<(Atom, Option<usize>)> = tagged.collect();
     rest.reverse();
     let mut found: Vec<Regrouped> = Vec::with_capacity(shape.len());

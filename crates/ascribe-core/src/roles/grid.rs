@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::axis::{Atom, Axis, Part};
 use super::AxisRole;
+use super::axis::{Atom, Axis, Part};
 use crate::error::{Error, Result};
 
 /// How a value is a grid `[N, C, …]` with its positions as the last axes: `[N, C, H, W]` for images.
@@ -203,7 +203,11 @@ impl GridView {
     /// Number of samples of a value of this shape.
     fn samples(&self, shape: &[usize]) -> Result<usize> {
         let wrong = || {
-            Error::invalid("value", format!("has shape {shape:?}"), format!("{:?}, for any batch", self.shape))
+            Error::invalid(
+                "value",
+                format!("has shape {shape:?}"),
+                format!("{:?}, for any batch", self.shape),
+            )
         };
         let first = self.leading[0].min(1);
         let batch_axis = self.order[..first].first().map(|&i| self.parts[i].0);

@@ -29,8 +29,7 @@ pub(super) struct Value {
 
 /// The axes of every value.
 pub(super) fn infer(graph: &Graph, shapes: &[Vec<usize>], sources: Vec<Vec<Axis>>) -> Vec<Value> {
-    let mut values: Vec<Value> =
-        sources.into_iter().map(|axes| Value { axes, links: Vec::new() }).collect();
+    let mut values: Vec<Value> = sources.into_iter().map(|axes| Value { axes, links: Vec::new() }).collect();
     for (id, node) in graph.nodes() {
         let shape = &shapes[id.index()];
         let unknown = || shape.iter().map(|&side| Axis::unknown(side)).collect::<Vec<_>>();

@@ -1,7 +1,7 @@
 //! What the axes of inputs are, by convention and by what is done with them.
 
-use super::AxisRole::{Batch, Channel, Depth, Feature, Height, Time, Token, Unknown, Width};
 use super::AxisRole;
+use super::AxisRole::{Batch, Channel, Depth, Feature, Height, Time, Token, Unknown, Width};
 use super::axis::Axis;
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Kind, Op, Structure};

@@ -63,7 +63,9 @@ fn passed(from: &Axis, to: &Axis, read: Read) -> Read {
     let any = read.grid || read.others;
     match (counts(from), counts(to)) {
         // Further tokens alone, cut out of a sequence.
-        ((_, others @ 1..), (len, 0)) if !to.any(|r| r == AxisRole::Unknown) && len <= others && !same(from, to) => {
+        ((_, others @ 1..), (len, 0))
+            if !to.any(|r| r == AxisRole::Unknown) && len <= others && !same(from, to) =>
+        {
             Read { grid: false, others: any }
         }
         // The grid alone.

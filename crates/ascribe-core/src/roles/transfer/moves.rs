@@ -75,7 +75,9 @@ impl Context<'_> {
         let mut pieces = Vec::new();
         for &operand in self.node.inputs() {
             let node = self.graph.node(operand);
-            let Some(Op::Structure(Structure::Slice { axis, start, len, step: 1 })) = node.op() else { return None };
+            let Some(Op::Structure(Structure::Slice { axis, start, len, step: 1 })) = node.op() else {
+                return None;
+            };
             let &[of] = node.inputs() else { return None };
             if *axis != along || source.is_some_and(|s| s != of) {
                 return None;
@@ -108,14 +110,17 @@ impl Context<'_> {
     /// The axis that different values are put behind each other along.
     fn joined(&self, along: usize, total: usize) -> Axis {
         let slots = 0..self.node.inputs().len();
-        let axes: Vec<Option<&Axis>> =
-            slots.map(|slot| if self.is_dynamic(slot) { self.operand(slot).get(along) } else { None }).collect();
+        let axes: Vec<Option<&Axis>> = slots
+            .map(|slot| if self.is_dynamic(slot) { self.operand(slot).get(along) } else { None })
+            .collect();
         let known: Vec<&Axis> = axes.iter().flatten().copied().collect();
         let unknown = |axis: &Axis| axis.0.is_empty() || axis.all(|r| r == AxisRole::Unknown);
         let every = |test: &dyn Fn(AxisRole) -> bool| {
-            known.iter().any(|axis| axis.all(test)) && known.iter().all(|axis| axis.all(test) || unknown(axis))
+            known.iter().any(|axis| axis.all(test))
+                && known.iter().all(|axis| axis.all(test) || unknown(axis))
         };
-        let is_grid = |axis: &Axis| axis.parts().any(|p| p.len > 1 && p.role.is_spatial() && p.role != AxisRole::Token);
+        let is_grid =
+            |axis: &Axis| axis.parts().any(|p| p.len > 1 && p.role.is_spatial() && p.role != AxisRole::Token);
         let grids: Vec<&&Axis> = known.iter().filter(|axis| is_grid(axis)).collect();
         if every(&AxisRole::is_channel) {
             return Axis::whole(AxisRole::Channel, total);
@@ -130,9 +135,11 @@ impl Context<'_> {
                     return Axis::unknown(total);
                 }
                 let place = axes.iter().position(|axis| axis.is_some_and(is_grid)).unwrap_or(0);
-                let sides = self.node.inputs().iter().map(|id| {
-                    self.shapes[id.index()].get(along).copied().unwrap_or(0)
-                });
+                let sides = self
+                    .node
+                    .inputs()
+                    .iter()
+                    .map(|id| self.shapes[id.index()].get(along).copied().unwrap_or(0));
                 let front: usize = sides.take(place).sum();
                 let own = before + length(&parts) + after;
                 Axis::sequence(front + before, parts, total - front - own + after)
@@ -168,14 +175,13 @@ impl Context<'_> {
     pub(super) fn gather(&self, axis: usize) -> Transferred {
         let x = self.operand(0);
         let index = self.node.inputs().get(1).and_then(|id| self.graph.node(*id).constant());
-        let (Some(index), Some(own), true) = (index.and_then(indices), x.get(axis), self.is_dynamic(0)) else {
+        let (Some(index), Some(own), true) = (index.and_then(indices), x.get(axis), self.is_dynamic(0))
+        else {
             return Transferred::default();
         };
         let rank = self.operand_shape(1).len();
-        let resolved: Vec<usize> = index
-            .iter()
-            .map(|&i| (if i < 0 { i + own.len() as i64 } else { i }) as usize)
-            .collect();
+        let resolved: Vec<usize> =
+            index.iter().map(|&i| (if i < 0 { i + own.len() as i64 } else { i }) as usize).collect();
         let range = resolved.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let sliced = match resolved.as_slice() {
             [first, ..] if range => slice(own, *first, resolved.len(), 1),
