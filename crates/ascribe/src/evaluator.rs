@@ -213,7 +213,8 @@ impl Batch<'_> {
         let mut groups: Vec<(Vec<&BoxedMetric>, Vec<usize>, bool)> = Vec::new();
         for metric in metrics {
             let truth = metric.card().asks.for_truth();
-            let places = (0..self.samples.len()).filter(|&place| !truth || self.serves(place, metric)).collect();
+            let places =
+                (0..self.samples.len()).filter(|&place| !truth || self.serves(place, metric)).collect();
             match groups.iter_mut().find(|(_, own, of)| *own == places && *of == truth) {
                 Some((together, ..)) => together.push(metric),
                 None => groups.push((vec![metric], places, truth)),
