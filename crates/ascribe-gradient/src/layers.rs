@@ -84,13 +84,17 @@ fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
     }
     for (id, node) in graph.nodes().rev() {
         if above[id.index()] {
-            operands(node).iter().for_each(|i| above[i.index()] = true);
+            for i in operands(node) {
+                above[i.index()] = true;
+            }
         }
     }
     let on_path = |id: NodeId| below[id.index()] && above[id.index()];
     let mut last_user = vec![0; graph.len()];
     for (id, node) in graph.nodes().filter(|(id, _)| on_path(*id)) {
-        operands(node).iter().for_each(|i| last_user[i.index()] = id.index());
+        for i in operands(node) {
+            last_user[i.index()] = id.index();
+        }
     }
     let mut reach = sources.iter().filter(|&&id| on_path(id)).map(|id| id.index()).max().unwrap_or(0);
     let mut found = Vec::new();

@@ -88,7 +88,7 @@ const NEIGHBOURS: [([isize; 2], f64); 8] = [
 /// The relative residual at which conjugate gradients stop: far below any noise that is worth adding.
 const TOLERANCE: f64 = 1e-8;
 
-/// The system Σ_j w_j (x_i − x_j) = 0 over the neighbours j of each hidden pixel i: symmetric, and positive definite if some
+/// The system `Σ_j w_j (x_i − x_j) = 0` over the neighbours j of each hidden pixel i: symmetric, and positive definite if some
 /// pixel is known.
 struct System {
     /// Positions of the hidden pixels, which are the unknowns.

@@ -279,7 +279,7 @@ fn take(rest: &mut Vec<(Atom, Option<usize>)>, side: usize) -> Option<Vec<(Atom,
     let mut missing = side;
     while missing > 1 {
         let (atom, source) = rest.pop()?;
-        if missing % atom.len() == 0 {
+        if missing.is_multiple_of(atom.len()) {
             missing /= atom.len();
             taken.push((atom, source));
             continue;
@@ -332,6 +332,8 @@ pub(super) fn renumber(axes: &mut [Axis]) {
             (digit.step, digit.shift) = (step, digit.shift / scale);
             step *= digit.len;
         }
-        digits.into_iter().for_each(|digit| digit.of = step);
+        for digit in digits {
+            digit.of = step;
+        }
     }
 }

@@ -216,7 +216,11 @@ impl GridView {
         let Some(axis) = batch_axis.filter(|_| fits) else { return if fits { Ok(1) } else { Err(wrong()) } };
         let own = self.parts[self.order[0]].1.len;
         let others = self.shape[axis] / own;
-        if shape[axis] % others == 0 { Ok(shape[axis] / others * self.fixed_samples()) } else { Err(wrong()) }
+        if shape[axis].is_multiple_of(others) {
+            Ok(shape[axis] / others * self.fixed_samples())
+        } else {
+            Err(wrong())
+        }
     }
 
     /// The length of each part for a number of samples, and for one channel if asked for.

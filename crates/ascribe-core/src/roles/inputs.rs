@@ -15,8 +15,8 @@ pub(super) fn conventions(graph: &Graph, shapes: &[Vec<usize>]) -> Vec<Vec<Axis>
         let roles = if integer {
             [Batch, Token].into_iter().chain(std::iter::repeat(Unknown)).take(shape.len()).collect()
         } else {
-            let seen = convolved(graph, id, (0..shape.len()).collect());
-            seen.map(|order| arranged(&order)).unwrap_or_else(|| image(shape.len()))
+            let order: Vec<usize> = (0..shape.len()).collect();
+            convolved(graph, id, &order).map_or_else(|| image(shape.len()), |order| arranged(&order))
         };
         found[id.index()] = roles.iter().zip(shape).map(|(&role, &len)| Axis::whole(role, len)).collect();
     }
@@ -45,20 +45,20 @@ fn arranged(order: &[usize]) -> Vec<AxisRole> {
 
 /// In which order a value's axes come to the first convolution behind it, where only operators that keep the axes apart lie
 /// between. `order` is that of the input's axes in this value.
-fn convolved(graph: &Graph, id: NodeId, order: Vec<usize>) -> Option<Vec<usize>> {
+fn convolved(graph: &Graph, id: NodeId, order: &[usize]) -> Option<Vec<usize>> {
     graph.users(id).find_map(|user| {
         let node = graph.node(user);
         let first = node.inputs().first() == Some(&id);
         match node.op()? {
-            Op::Conv(_) => first.then(|| order.clone()),
+            Op::Conv(_) => first.then(|| order.to_vec()),
             Op::Structure(Structure::Transpose { order: next }) => {
-                let order = next.iter().map(|&axis| order.get(axis).copied()).collect::<Option<_>>()?;
-                convolved(graph, user, order)
+                let order = next.iter().map(|&axis| order.get(axis).copied()).collect::<Option<Vec<_>>>()?;
+                convolved(graph, user, &order)
             }
             Op::Structure(Structure::Identity) | Op::Cast(_) | Op::Pad(_) if first => {
-                convolved(graph, user, order.clone())
+                convolved(graph, user, order)
             }
-            Op::Binary(_) if graph.kind(user) == Kind::Affine => convolved(graph, user, order.clone()),
+            Op::Binary(_) if graph.kind(user) == Kind::Affine => convolved(graph, user, order),
             _ => None,
         }
     })

@@ -25,11 +25,10 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub fn transfer(&self, op: &Op) -> Transferred {
         match op {
-            Op::Conv(_) | Op::ConvTranspose(_) => self.windowed(true),
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::DepthToSpace(_) => self.windowed(true),
             Op::MaxPool(_) | Op::AveragePool(_) | Op::AdaptiveAveragePool(_) | Op::Resize(_) => {
                 self.windowed(false)
             }
-            Op::DepthToSpace(_) => self.windowed(true),
             Op::Linear(_) => self.linear(),
             Op::MatMul(_) => self.product(),
             Op::Binary(_) | Op::Compare(_) | Op::Where(_) => self.elementwise(),
