@@ -15,27 +15,35 @@ const ENTRIES: usize = 4096;
 /// The latest results, each for what it was made from. The oldest one leaves when there is no room.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
-    held: Mutex<(HashMap<K, Arc<V>>, VecDeque<K>)>,
+    held: Mutex<Held<K, V>>,
     room: usize,
+}
+
+#[derive(Debug)]
+struct Held<K, V> {
+    results: HashMap<K, Arc<V>>,
+    /// The oldest key first.
+    order: VecDeque<K>,
 }
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// A cache of results with at most this many values each.
     pub fn new(values: usize) -> Self {
-        Self { held: Mutex::default(), room: (VALUES / values.max(1)).clamp(1, ENTRIES) }
+        let held = Held { results: HashMap::new(), order: VecDeque::new() };
+        Self { held: Mutex::new(held), room: (VALUES / values.max(1)).clamp(1, ENTRIES) }
     }
 
     /// The result for a key, which is made unless it is there.
     pub fn get(&self, key: &K, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
         let lock = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().0.get(key) {
+        if let Some(found) = lock().results.get(key) {
             return Ok(Arc::clone(found));
         }
         // Not under the lock, so that other threads make theirs at the same time. If two make the same one, the results are
         // equal.
         let made = Arc::new(make()?);
         let mut held = lock();
-        let (results, order) = &mut *held;
+        let Held { results, order } = &mut *held;
         if let Some(found) = results.get(key) {
             return Ok(Arc::clone(found));
         }

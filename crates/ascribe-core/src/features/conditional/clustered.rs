@@ -18,10 +18,10 @@ use crate::run::Run;
 /// Draws of hidden values from the rows of the data that belong to the same cluster as the sample.
 ///
 /// The data is divided into clusters by k-means, with each value in units of its standard deviation. A sample belongs to the
-/// cluster c whose centre μ_c is closest in what is kept, the least Σ_{j ∈ S} ((x_j − μ_cj) / σ_j)², and a draw is the hidden
+/// cluster c whose centre `μ_c` is closest in what is kept, the least sum of `((x_j − μ_cj) / σ_j)²` over the kept values j, and a draw is the hidden
 /// values of one of its rows, each with the same probability. Where nothing is kept, a draw is any row of the data.
 ///
-/// This takes features as independent within a cluster: p(hidden | kept) ≈ p(hidden | cluster). It is the idea of conditional
+/// This takes features as independent within a cluster: `p(hidden | kept) ≈ p(hidden | cluster)`. It is the idea of conditional
 /// subgroups (Molnar, König, Bischl & Casalicchio 2024, "Model-agnostic feature importance and effects with dependent features: a
 /// conditional subgroup approach", Data Mining and Knowledge Discovery 38), whose subgroups are leaves of decision trees, one tree
 /// for each feature. The clusters here serve any set of hidden features, and have no paper of their own.
@@ -145,7 +145,7 @@ impl Fill for FittedClustered {
         for at in (0..row.len()).filter(|&at| positions[at]) {
             row[at] = self.samples[(at, drawn)];
         }
-        self.layout.write(&row, hidden.x)
+        Layout::write(&row, hidden.x)
     }
 }
 

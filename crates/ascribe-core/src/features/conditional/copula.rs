@@ -17,13 +17,13 @@ use crate::run::Run;
 /// Draws of hidden values from a Gaussian copula with empirical marginals (Aas, Jullum & Løland 2021, "Explaining individual
 /// predictions when features are dependent: More accurate approximations to Shapley values", Artificial Intelligence 298, §3.2).
 ///
-/// Each value x_j becomes its normal score v_j = Φ⁻¹(F̂_j(x_j)), with the empirical distribution function F̂_j of the data; for n
+/// Each value `x_j` becomes its normal score `v_j = Φ⁻¹(F̂_j(x_j))`, with the empirical distribution function `F̂_j` of the data; for n
 /// samples, F̂ is rank / (n + 1), so that scores are finite. The scores are taken as normal with variances 1 and the correlations
 /// R that they have in the data. Hidden scores are drawn given the kept ones, from a normal distribution with
 ///
-/// mean R_hS R_SS⁻¹ v_S and covariance R_hh − R_hS R_SS⁻¹ R_Sh,
+/// mean `R_hS R_SS⁻¹ v_S` and covariance `R_hh − R_hS R_SS⁻¹ R_Sh`,
 ///
-/// and become values again by the empirical quantiles F̂_j⁻¹(Φ(v_j)). These are values that the variable has in the data, without
+/// and become values again by the empirical quantiles `F̂_j⁻¹(Φ(v_j))`. These are values that the variable has in the data, without
 /// interpolation between them: draws have the range and the marginals of the data, and columns of whole numbers stay whole
 /// numbers. Only the ranks of kept values count, beyond the range of the data too.
 ///
@@ -109,7 +109,7 @@ impl Fill for FittedGaussianCopula {
         for at in (0..row.len()).filter(|&at| positions[at]) {
             row[at] = self.marginals[at].value(scores[at]);
         }
-        self.layout.write(&row, hidden.x)
+        Layout::write(&row, hidden.x)
     }
 }
 

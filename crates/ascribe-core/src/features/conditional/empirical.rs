@@ -20,7 +20,7 @@ use crate::run::Run;
 ///
 /// Row i of the data weighs
 ///
-/// w_i = exp(−D_i² / (2 σ²)) with D_i² = (x_S − x_S⁽ⁱ⁾)ᵀ Σ_SS⁻¹ (x_S − x_S⁽ⁱ⁾) / |S|,
+/// `w_i = exp(−D_i² / (2 σ²))` with `D_i² = (x_S − x_S⁽ⁱ⁾)ᵀ Σ_SS⁻¹ (x_S − x_S⁽ⁱ⁾) / |S|`,
 ///
 /// where S are the kept values and Σ is the covariance of the data: D has no unit, and its mean square over pairs of samples
 /// is 2. Of the rows in the order of their weights, only the first ones count, as few as have a share η of the total weight;
@@ -172,7 +172,7 @@ impl Fill for FittedEmpirical {
         for at in (0..row.len()).filter(|&at| positions[at]) {
             row[at] = self.samples[(at, drawn)];
         }
-        self.layout.write(&row, hidden.x)
+        Layout::write(&row, hidden.x)
     }
 }
 

@@ -15,10 +15,10 @@ use crate::run::Run;
 /// Draws of hidden values from a normal distribution (Aas, Jullum & Løland 2021, "Explaining individual predictions when features
 /// are dependent: More accurate approximations to Shapley values", Artificial Intelligence 298, §3.1).
 ///
-/// The mean μ and the covariance Σ of all values are those of the data. Given the kept values x_S, the hidden values are normal
+/// The mean μ and the covariance Σ of all values are those of the data. Given the kept values `x_S`, the hidden values are normal
 /// with
 ///
-/// mean μ_h + Σ_hS Σ_SS⁻¹ (x_S − μ_S) and covariance Σ_hh − Σ_hS Σ_SS⁻¹ Σ_Sh,
+/// mean `μ_h + Σ_hS Σ_SS⁻¹ (x_S − μ_S)` and covariance `Σ_hh − Σ_hS Σ_SS⁻¹ Σ_Sh`,
 ///
 /// in the units of the inputs. Draws are not limited to the range of the data, nor to values that a column of categories has.
 ///
@@ -104,7 +104,7 @@ impl Fill for FittedGaussian {
         for at in (0..row.len()).filter(|&at| positions[at]) {
             row[at] = self.scales.restore(at, standard[at]);
         }
-        self.layout.write(&row, hidden.x)
+        Layout::write(&row, hidden.x)
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_covariance_are_the_closed_form() -> Result<()> {
+    fn mean_and_covariance_are_the_closed_form() {
         let x = [2.5, -1.0, 3.0];
         let fill = known(1);
         assert_eq!(fill.shrinkage(), 0.0);
@@ -166,7 +166,6 @@ mod tests {
             }
             assert!((&spread - covariance).amax() < 1e-12, "{hidden:?}: {spread}");
         }
-        Ok(())
     }
 
     #[test]

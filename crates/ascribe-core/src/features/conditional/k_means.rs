@@ -82,7 +82,9 @@ fn assign(samples: &DMatrix<f64>, centres: &DMatrix<f64>) -> Vec<usize> {
     };
     let (mut assigned, mut off): (Vec<usize>, Vec<f64>) = (0..samples.ncols()).map(closest).unzip();
     let mut sizes = vec![0; centres.ncols()];
-    assigned.iter().for_each(|&cluster| sizes[cluster] += 1);
+    for &cluster in &assigned {
+        sizes[cluster] += 1;
+    }
     for empty in 0..sizes.len() {
         if sizes[empty] > 0 {
             continue;

@@ -1,7 +1,7 @@
 //! What takes the place of hidden values, drawn given the values that are kept.
 //!
 //! A replacement that ignores what is kept asks a model about samples that do not occur where features depend on each
-//! other. The fills of this module draw from an estimate of p(hidden | kept), which is fitted on data ([`Fit`](crate::Fit)):
+//! other. The fills of this module draw from an estimate of `p(hidden | kept)`, which is fitted on data ([`Fit`](crate::Fit)):
 //!
 //! | configuration | estimate of the distribution | suits |
 //! | --- | --- | --- |

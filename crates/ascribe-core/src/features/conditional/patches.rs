@@ -114,7 +114,9 @@ mod tests {
             })
             .collect();
         let mut sums = Sums::new(patches[0].clone());
-        patches.iter().for_each(|patch| sums.push(patch.iter().copied()));
+        for patch in &patches {
+            sums.push(patch.iter().copied());
+        }
         let (scales, correlation) = sums.finish();
         let all = DMatrix::from_fn(3, 600, |value, patch| patches[patch][value]);
         let expected = Scales::of(&all);

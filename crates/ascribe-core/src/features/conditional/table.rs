@@ -51,7 +51,7 @@ impl Layout {
     }
 
     /// A row of numbers as tensors, shaped and typed as those of the sample.
-    pub fn write(&self, row: &[f64], like: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn write(row: &[f64], like: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut rest = row;
         like.iter()
             .map(|x| {
