@@ -18,22 +18,23 @@ use crate::variations::Rectangle;
 use crate::{random, values};
 
 /// Draws of a hidden window of an image from a normal distribution of the patch around it (Zintgraf, Cohen, Adel & Welling 2017,
-/// "Visualizing Deep Neural Network Decisions: Prediction Difference Analysis", §3.1, conditional sampling).
+/// "Visualizing Deep Neural Network Decisions: Prediction Difference Analysis", §3.1, eq. 4, for windows of k × k pixels as in
+/// §3.2, and §4 for the normal distribution).
 ///
 /// Pixels depend mostly on those close to them, and on where these lie relative to them rather than in the image. So
-/// p(window | rest of the image) ≈ p(window | rest of a patch of k × k pixels that contains the window), and all patches, with
-/// all their channels, have one normal distribution, whose mean and covariance are those of random patches of the data's images.
-/// The window given the rest of the patch is then normal as for [`Gaussian`](super::Gaussian), where singular correlations are
-/// described, too.
+/// `p(window | rest of the image) ≈ p(window | rest of the patch)` for a patch of l × l pixels, l > k, that contains the window,
+/// and all patches, with all their channels, have one normal distribution, whose mean and covariance are those of random patches
+/// of the data's images. The window given the rest of the patch is then normal as for [`Gaussian`](super::Gaussian), where
+/// singular correlations are described, too.
 ///
 /// The window lies in the middle of the patch (for an odd margin, one pixel more lies below and to the right); close to the border
-/// the patch is moved into the image. Values are not limited to the range of the data. The authors' program treats channels as
-/// independent and cuts values to the range of the data; the paper says neither.
+/// the patch is moved into the image. Values are not limited to the range of the data. The authors' program differs in taking
+/// channels as independent of each other, and in cutting values to the range of the data.
 ///
-/// It serves images `[N, C, H, W]` as the only explained input, with sides of at least k, and masks that hide features within a
-/// square of at most k − 1 pixels ([`Mask::Without`]), such as the windows of occlusion. Images of the data may differ in size.
+/// It serves images `[N, C, H, W]` as the only explained input, with sides of at least l, and masks that hide features within a
+/// square of at most l − 1 pixels ([`Mask::Without`]), such as the windows of occlusion. Images of the data may differ in size.
 ///
-/// Cost: for m patches of p = k² C values, O(m p²) to fit; O(p³) for each place of a window within its patch, and O(p²) for each
+/// Cost: for m patches of p = l² C values, O(m p²) to fit; O(p³) for each place of a window within its patch, and O(p²) for each
 /// draw.
 ///
 /// ```
@@ -54,7 +55,7 @@ use crate::{random, values};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PatchGaussian {
-    /// Side k of the patches in pixels: more than that of the windows to be hidden, and k² times the number of channels at most
+    /// Side l of the patches in pixels: more than that of the windows to be hidden, and l² times the number of channels at most
     /// [`LARGEST`].
     pub patch: usize,
     /// Number of patches that the distribution is estimated from, in equal parts from all images: more than a patch has values.
@@ -64,7 +65,7 @@ pub struct PatchGaussian {
 }
 
 impl Default for PatchGaussian {
-    /// The paper's patches of 14 × 14 for windows of 10 × 10, and 10 draws; 20 000 patches, as the authors' program has it.
+    /// The paper's 10 draws; patches of 14 × 14 for windows of 10 × 10, and 20 000 of them, as the authors' program has it.
     fn default() -> Self {
         Self { patch: 14, patches: 20_000, draws: 10 }
     }
