@@ -412,7 +412,10 @@ fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8)) {
             // The border goes through one of the factors.
             let mut left = axes[axis].clone();
             let mut right = left.split_off(usize::from(pick.2) % left.len());
-            let inner = (2..=right[0]).rev().filter(|f| right[0].is_multiple_of(*f)).nth(usize::from(pick.2 / 16) % 2);
+            let inner = (2..=right[0])
+                .rev()
+                .filter(|f| right[0].is_multiple_of(*f))
+                .nth(usize::from(pick.2 / 16) % 2);
             let inner = inner.unwrap_or(right[0]);
             left.push(right[0] / inner);
             right[0] = inner;

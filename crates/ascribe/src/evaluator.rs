@@ -208,24 +208,15 @@ impl Batch<'_> {
     /// The rows of each sample.
     fn rows(&self) -> Result<Vec<Vec<Row>>> {
         let metrics = &self.evaluator.metrics;
-        // Metrics together with those that look at the same samples: a metric that needs the ground truth looks at the samples
-        // whose truth it can use.
-        let mut groups: Vec<(Vec<&BoxedMetric>, Vec<usize>, bool)> = Vec::new();
-        for metric in metrics {
-            let truth = metric.card().asks.for_truth();
-            let places =
-                (0..self.samples.len()).filter(|&place| !truth || self.serves(place, metric)).collect();
-            match groups.iter_mut().find(|(_, own, of)| *own == places && *of == truth) {
-                Some((together, ..)) => together.push(metric),
-                None => groups.push((vec![metric], places, truth)),
-            }
-        }
+        let (known, free): (Vec<_>, Vec<_>) = metrics.iter().partition(|m| m.card().asks.for_truth());
         let mut rows = vec![Vec::new(); self.samples.len()];
         for method in &self.evaluator.methods {
-            for (metrics, places, truth) in &groups {
-                let truth = *truth;
+            for (metrics, truth) in [(&free, false), (&known, true)] {
+                if metrics.is_empty() {
+                    continue;
+                }
                 let mut jobs = Vec::new();
-                for &place in places {
+                for place in 0..self.samples.len() {
                     let targets =
                         if truth { self.annotated(place, method)? } else { self.asked(place, method)? };
                     jobs.extend(targets.into_iter().map(|target| Job { place, target }));
@@ -236,12 +227,6 @@ impl Batch<'_> {
             }
         }
         Ok(rows)
-    }
-
-    /// Whether the ground truth of a sample is of a kind that a metric can use.
-    fn serves(&self, place: usize, metric: &BoxedMetric) -> bool {
-        let truth = self.samples[place].sample.truth.as_ref();
-        truth.is_some_and(|truth| truth.kinds().iter().any(|kind| metric.card().asks.truth.contains(kind)))
     }
 
     /// The requested targets.

@@ -39,7 +39,7 @@ use crate::run::Run;
 /// let x = Tensor::new(&[[3_f64, 0.0]], &Device::Cpu)?;
 /// let features = Features::positions(&Inputs::single(x.clone())?)?;
 /// let mask = Mask::Without(vec![1]);
-/// let hidden = Hidden { sample: 0, draw: 0, x: &[x], mask: &mask, features: &features };
+/// let hidden = Hidden { sample: 0, number: 0, draw: 0, x: &[x], mask: &mask, features: &features };
 /// let drawn = fill.fill(&hidden)?[0].to_vec2::<f64>()?[0][1];
 /// assert!([1.0, 10.0, 100.0, 1000.0].contains(&drawn));
 /// # Ok::<(), ascribe_core::Error>(())

@@ -46,7 +46,7 @@ use crate::run::Run;
 /// let x = Tensor::new(&[[2.1_f64, 0.0]], &Device::Cpu)?;
 /// let features = Features::positions(&Inputs::single(x.clone())?)?;
 /// let mask = Mask::Without(vec![1]);
-/// let hidden = Hidden { sample: 0, draw: 0, x: &[x], mask: &mask, features: &features };
+/// let hidden = Hidden { sample: 0, number: 0, draw: 0, x: &[x], mask: &mask, features: &features };
 /// assert_eq!(fill.fill(&hidden)?[0].to_vec2::<f64>()?[0][1], 7.0);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```

@@ -40,7 +40,7 @@ use crate::run::Run;
 /// let x = Tensor::new(&[[3_f64, 0.0]], &Device::Cpu)?;
 /// let features = Features::positions(&Inputs::single(x.clone())?)?;
 /// let mask = Mask::Without(vec![1]);
-/// let hidden = Hidden { sample: 0, draw: 0, x: &[x], mask: &mask, features: &features };
+/// let hidden = Hidden { sample: 0, number: 0, draw: 0, x: &[x], mask: &mask, features: &features };
 /// let drawn = fill.fill(&hidden)?[0].to_vec2::<f64>()?[0][1];
 /// assert_eq!(fill.draws(), 50);
 /// assert!(drawn > -5.0 && drawn < 9.0); // The mean is 2.4, and the standard deviation about 1.
@@ -243,8 +243,14 @@ mod tests {
         )?;
         let tensors: Vec<Tensor> = x.explained().map(|input| input.value.clone()).collect();
         let mask = Mask::Without(vec![1]);
-        let drawn =
-            fill.fill(&Hidden { sample: 0, draw: 3, x: &tensors, mask: &mask, features: &features })?;
+        let drawn = fill.fill(&Hidden {
+            sample: 0,
+            number: 0,
+            draw: 3,
+            x: &tensors,
+            mask: &mask,
+            features: &features,
+        })?;
         assert_eq!(drawn[0].dims(), [1, 1, 2, 2]);
         let (found, expected) = (drawn[1].to_vec2::<f64>()?[0][0], tensors[1].to_vec2::<f64>()?[0][0]);
         assert!((found - expected).abs() < 0.02, "{found} instead of {expected}");

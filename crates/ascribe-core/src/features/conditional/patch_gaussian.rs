@@ -48,7 +48,7 @@ use crate::{random, values};
 /// let x = images.narrow(0, 0, 1)?;
 /// let features = Features::windows(&Inputs::single(x.clone())?, &[2], &[2])?;
 /// let mask = Mask::Without(vec![3]);
-/// let hidden = Hidden { sample: 0, draw: 0, x: &[x], mask: &mask, features: &features };
+/// let hidden = Hidden { sample: 0, number: 0, draw: 0, x: &[x], mask: &mask, features: &features };
 /// assert_eq!(fill.fill(&hidden)?[0].dims(), [1, 1, 8, 8]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```

@@ -41,7 +41,8 @@ pub fn values(fill: &dyn Fill, x: &[f64], mask: &Mask) -> Result<Vec<Vec<f64>>> 
     let x = Tensor::from_slice(x, (1, x.len()), &Device::Cpu)?;
     let features = Features::positions(&Inputs::single(x.clone())?)?;
     let of_draw = |draw| {
-        let hidden = Hidden { sample: 0, draw, x: std::slice::from_ref(&x), mask, features: &features };
+        let hidden =
+            Hidden { sample: 0, number: 0, draw, x: std::slice::from_ref(&x), mask, features: &features };
         Ok(fill.fill(&hidden)?[0].to_vec2::<f64>()?.remove(0))
     };
     (0..fill.draws()).map(of_draw).collect()

@@ -34,7 +34,7 @@ fn fit(draws: usize) -> FittedPatchGaussian {
 
 fn drawn(fill: &FittedPatchGaussian, x: &Tensor, features: &Features, mask: &Mask) -> Result<Vec<Vec<f64>>> {
     let of_draw = |draw| {
-        let hidden = Hidden { sample: 0, draw, x: std::slice::from_ref(x), mask, features };
+        let hidden = Hidden { sample: 0, number: 0, draw, x: std::slice::from_ref(x), mask, features };
         Ok(fill.fill(&hidden)?[0].flatten_all()?.to_vec1::<f64>()?)
     };
     (0..fill.draws()).map(of_draw).collect()
