@@ -19,7 +19,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::interpolate::Interpolation;
-use crate::layers::spatial_layer;
+use crate::layers::{layer_grid, spatial_layer};
 
 /// How a class activation map weights the channels of its layer.
 ///
@@ -201,7 +201,7 @@ impl<W: CamWeights> Cam<W> {
             None => spatial_layer(graph, task.x, &roles)?,
         };
         let node = graph.node(layer);
-        let view = roles.of(layer).grid().ok_or_else(|| {
+        let view = layer_grid(roles.of(layer)).ok_or_else(|| {
             let expected = "[N, C, H, W], [N, C, L] or tokens of a grid: channels with spatial positions";
             let problem = format!("has a value with the axes {}", roles.of(layer));
             Error::invalid("layer", problem, expected).at(node.name(), node.op_name())
