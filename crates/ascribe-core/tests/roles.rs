@@ -267,6 +267,26 @@ fn attention_has_two_positions_and_then_one() {
 }
 
 #[test]
+fn axes_of_length_one_come_and_go() {
+    // The three parts of attention, as PyTorch's own attention layer is exported.
+    let mut net = with_class_token();
+    net.transpose(&[1, 0, 2]);
+    net.linear([4, 12]);
+    net.reshape(&[7, 2, 3, 4]);
+    net.reshape(&[1, 7, 2, 3, 4]);
+    net.transpose(&[3, 1, 2, 0, 4]);
+    net.reshape(&[3, 7, 2, 4]);
+    net.then(Structure::Slice { axis: 0, start: 1, len: 1, step: 1 });
+    net.reshape(&[7, 2, 4]);
+    net.reshape(&[7, 4, 2]);
+    net.transpose(&[1, 0, 2]);
+    net.reshape(&[2, 2, 7, 2]);
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Channel, Token, Channel]);
+    assert_eq!(roles.grid().unwrap().spatial(), [(Height, 2), (Width, 3)]);
+}
+
+#[test]
 fn a_product_over_positions_is_unknown() {
     let mut net = Net::new(&[2, 4, 2, 3]);
     net.reshape(&[2, 4, 6]);
@@ -397,7 +417,9 @@ fn other_batches_and_wrong_shapes() -> Result<()> {
 }
 
 /// One random move of a value whose axes are products of these factors, which a reshape keeps apart.
-fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8)) {
+///
+/// With `splits`, the border of a reshape may go through a factor, and between them else.
+fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8), splits: bool) {
     let axis = usize::from(pick.1) % axes.len();
     match pick.0 % 4 {
         0 => {
@@ -409,14 +431,13 @@ fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8)) {
             return;
         }
         1 if !axes[axis].is_empty() => {
-            // The border goes through one of the factors.
             let mut left = axes[axis].clone();
             let mut right = left.split_off(usize::from(pick.2) % left.len());
             let inner = (2..=right[0])
                 .rev()
                 .filter(|f| right[0].is_multiple_of(*f))
                 .nth(usize::from(pick.2 / 16) % 2);
-            let inner = inner.unwrap_or(right[0]);
+            let inner = inner.filter(|_| splits).unwrap_or(right[0]);
             left.push(right[0] / inner);
             right[0] = inner;
             axes.splice(axis..=axis, [left, right]);
@@ -451,7 +472,7 @@ proptest! {
             }
         }
         for pick in picks {
-            moved(&mut net, &mut axes, pick);
+            moved(&mut net, &mut axes, pick, true);
         }
         let (graph, x, last) = net.finish();
         let value = graph.forward(&x)?.primary().clone();
@@ -465,5 +486,45 @@ proptest! {
         let back = view.from_grid(&grid)?;
         prop_assert_eq!(back.dims(), value.dims());
         prop_assert_eq!(numbers(&back), numbers(&value));
+    }
+
+    /// The same for tokens of an image between further tokens, of which the way back leaves zeros.
+    #[test]
+    fn the_grid_of_moved_tokens_is_the_image(
+        samples in 1_usize..4,
+        sides in prop::collection::vec(1_usize..5, 3),
+        around in (0_usize..3, 0_usize..3),
+        picks in prop::collection::vec(any::<(u8, u8, u8)>(), 0..9),
+    ) {
+        let [channels, height, width] = [sides[0], sides[1], sides[2]];
+        let mut net = Net::new(&[samples, channels, height, width]);
+        net.reshape(&[samples, channels, height * width]);
+        net.transpose(&[0, 2, 1]);
+        let further = [around.0, around.1].map(|count| (count > 0).then(|| net.constant(&[1, count, channels])));
+        let parts: Vec<NodeId> = [further[0], Some(net.last), further[1]].into_iter().flatten().collect();
+        net.op(Structure::Concat { axis: 1 }, &parts);
+        let tokens = around.0 + height * width + around.1;
+        let mut axes = vec![vec![samples], vec![tokens], vec![channels]];
+        for pick in picks {
+            moved(&mut net, &mut axes, pick, false);
+        }
+        let (graph, x, last) = net.finish();
+        let value = graph.forward(&x)?.primary().clone();
+        let view = graph.roles(&x)?.of(last).grid();
+        // Tokens that share an axis with samples or channels are not cut out.
+        let shared = around != (0, 0) && axes.iter().any(|axis| {
+            axis.contains(&tokens) && axis.iter().filter(|side| **side > 1).count() > 1
+        });
+        prop_assume!(!shared && height * width > 1);
+        let view = view.ok_or_else(|| TestCaseError::fail("no grid was found"))?;
+        let image = x.iter().next().unwrap().value.clone();
+        let numbers = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f64>()).unwrap();
+        let grid = view.to_grid(&value)?;
+        prop_assert_eq!(grid.dims(), image.dims());
+        prop_assert_eq!(numbers(&grid), numbers(&image));
+        let back = view.from_grid(&grid)?;
+        prop_assert_eq!(back.dims(), value.dims());
+        prop_assert_eq!(numbers(&view.to_grid(&back)?), numbers(&grid));
+        prop_assert_eq!(numbers(&back).iter().sum::<f64>(), numbers(&grid).iter().sum::<f64>());
     }
 }

@@ -19,7 +19,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::interpolate::Interpolation;
-use crate::layers::spatial_layer;
+use crate::layers::{layer_grid, spatial_layer};
 
 /// How a class activation map weights the channels of its layer.
 ///
@@ -118,9 +118,9 @@ impl Activations<'_> {
 /// let a = b.op("act", Pointwise::Relu, &[x])?;
 /// let y = b.op("flat", Structure::Flatten { axis: 1 }, &[a])?;
 /// let graph = b.finish(&[y])?;
-/// let x = Inputs::single(Tensor::new(&[[[[5_f64, 7.0]]]], &Device::Cpu)?)?;
+/// let x = Inputs::single(Tensor::new(&[[[[5_f32, 7.0]]]], &Device::Cpu)?)?;
 /// let found = Cam::<Positions>::default().explain(&graph, &x, &Target::Class(1), &Run::new())?;
-/// assert_eq!(found.values().flatten_all()?.to_vec1::<f64>()?, [0.0, 7.0]);
+/// assert_eq!(found.values().flatten_all()?.to_vec1::<f32>()?, [0.0, 7.0]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Setters)]
@@ -201,7 +201,7 @@ impl<W: CamWeights> Cam<W> {
             None => spatial_layer(graph, task.x, &roles)?,
         };
         let node = graph.node(layer);
-        let view = roles.of(layer).grid().ok_or_else(|| {
+        let view = layer_grid(roles.of(layer)).ok_or_else(|| {
             let expected = "[N, C, H, W], [N, C, L] or tokens of a grid: channels with spatial positions";
             let problem = format!("has a value with the axes {}", roles.of(layer));
             Error::invalid("layer", problem, expected).at(node.name(), node.op_name())

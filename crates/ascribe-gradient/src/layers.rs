@@ -1,7 +1,7 @@
 //! Finding the layer that class activation maps are made at.
 
 use ascribe_core::ops::{Kind, Op, Structure};
-use ascribe_core::{AxisRole, Error, Graph, GraphRoles, GridView, Inputs, Node, NodeId, Result};
+use ascribe_core::{AxisRole, Error, Graph, GraphRoles, GridView, Inputs, Node, NodeId, Result, Roles};
 
 /// The last layer that still has spatial positions: where class activation maps look unless told otherwise.
 ///
@@ -31,7 +31,8 @@ pub(crate) fn spatial_layer(graph: &Graph, x: &Inputs, roles: &GraphRoles) -> Re
     let suits = |id: NodeId| {
         computes(graph, id, roles)
             && roles.positions_reach_output(id)
-            && roles.of(id).grid().is_some_and(|view| view.positions() > 1 && grids.contains(&spatial(&view)))
+            && layer_grid(roles.of(id))
+                .is_some_and(|view| view.positions() > 1 && grids.contains(&spatial(&view)))
     };
     let output = graph.outputs().first().copied();
     let found = output.and_then(|output| {
@@ -40,15 +41,22 @@ pub(crate) fn spatial_layer(graph: &Graph, x: &Inputs, roles: &GraphRoles) -> Re
     });
     found.ok_or_else(|| {
         let axes: Vec<String> = inputs.iter().map(|&id| roles.of(id).to_string()).collect();
+        let on_some = graph.nodes().rev().find(|(id, _)| Some(*id) != output && suits(*id));
+        let such_as = on_some.map(|(_, node)| format!(", such as '{}'", node.name())).unwrap_or_default();
         Error::Unsupported {
             method: "a class activation map".into(),
             why: format!(
                 "no layer on all paths from the input {} to the output has spatial positions that the output depends on; \
-                 name a layer (`layer`) whose value is [N, C, H, W], [N, C, L] or tokens of a grid",
+                 name a layer (`layer`) whose value is [N, C, H, W], [N, C, L] or tokens of a grid{such_as}",
                 axes.join(", ")
             ),
         }
     })
+}
+
+/// A layer as a grid. Features that channels and positions are merged to are no channels of positions, though nothing is lost.
+pub(crate) fn layer_grid(roles: &Roles) -> Option<GridView> {
+    roles.grid().filter(|_| roles.axes().into_iter().any(AxisRole::is_spatial))
 }
 
 fn spatial(view: &GridView) -> Vec<AxisRole> {

@@ -309,6 +309,7 @@ fn the_message_says_what_to_do() -> Result<()> {
     let error = |method: &GradCam| map(&graph, &x, method).unwrap_err().to_string();
     let message = error(&GradCam::default());
     assert!(message.contains("name a layer") && message.contains("height 4"), "{message}");
+    assert!(message.contains("'patches_2'"), "{message}");
     let message = error(&GradCam::default().layer("sum"));
     assert!(message.contains("'sum'") && message.contains("[batch 2, channel 2]"), "{message}");
     assert!(map(&graph, &x, &GradCam::default().layer("patches_2")).is_ok());

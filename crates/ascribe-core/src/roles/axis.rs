@@ -128,24 +128,31 @@ impl Axis {
         self.parts().any(|p| p.len > 1 && p.role.is_spatial())
     }
 
+    /// The axis's only atom, not counting others of length 1.
+    pub fn sole(&self) -> Option<&Atom> {
+        let mut long = self.long();
+        match (long.next(), long.next(), self.0.as_slice()) {
+            (Some(atom), None, _) | (None, _, [atom]) => Some(atom),
+            _ => None,
+        }
+    }
+
     /// The axis's only part, if it is one.
     pub fn single(&self) -> Option<Part> {
-        match self.0.as_slice() {
-            [Atom::Part(part)] => Some(*part),
+        match self.sole() {
+            Some(Atom::Part(part)) => Some(*part),
             _ => None,
         }
     }
 
     /// Its positions with the number of further tokens before and behind them, if it holds nothing else.
     pub fn positions(&self) -> Option<(usize, Vec<Part>, usize)> {
-        match self.0.as_slice() {
-            [Atom::Sequence { before, grid, after }] => Some((*before, grid.clone(), *after)),
-            atoms if self.all(AxisRole::is_spatial) => {
-                let parts = atoms.iter().map(|atom| if let Atom::Part(p) = atom { Some(*p) } else { None });
-                Some((0, parts.collect::<Option<_>>()?, 0))
-            }
-            _ => None,
+        if let Some(Atom::Sequence { before, grid, after }) = self.sole() {
+            return Some((*before, grid.clone(), *after));
         }
+        let plain = self.0.iter().all(|atom| matches!(atom, Atom::Part(_)));
+        let grid = || self.parts().filter(|part| part.role.is_spatial()).collect();
+        (plain && self.all(AxisRole::is_spatial)).then(|| (0, grid(), 0))
     }
 
     /// What the axis is, in one word.
@@ -168,7 +175,7 @@ impl Axis {
     }
 
     /// The atoms longer than 1.
-    fn long(&self) -> impl Iterator<Item = &Atom> {
+    pub fn long(&self) -> impl Iterator<Item = &Atom> {
         self.0.iter().filter(|atom| atom.len() > 1)
     }
 

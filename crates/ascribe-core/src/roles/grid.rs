@@ -51,7 +51,7 @@ impl GridView {
             for atom in &axis.0 {
                 if let Atom::Sequence { before, grid, after } = atom {
                     // Other parts on the same axis would lie between the tokens.
-                    if narrowed.is_some() || axis.0.len() > 1 {
+                    if narrowed.is_some() || axis.long().count() > 1 {
                         return None;
                     }
                     narrowed = Some((i, *before, *after, super::axis::length(grid)));

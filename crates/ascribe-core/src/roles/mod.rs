@@ -216,8 +216,8 @@ impl Graph {
 
 /// Number of positions of an axis's grid, and of further tokens around it.
 fn counts(axis: &Axis) -> (usize, usize) {
-    match axis.0.as_slice() {
-        [Atom::Sequence { before, grid, after }] => (length(grid), before + after),
+    match axis.sole() {
+        Some(Atom::Sequence { before, grid, after }) => (length(grid), before + after),
         _ => (axis.len(), 0),
     }
 }

@@ -208,7 +208,7 @@ impl Context<'_> {
 
 /// Whether none of these indices is a position of a sequence's grid.
 fn is_further(axis: &Axis, indices: &[usize]) -> bool {
-    let [Atom::Sequence { before, grid, .. }] = axis.0.as_slice() else { return false };
+    let Some(Atom::Sequence { before, grid, .. }) = axis.sole() else { return false };
     let (before, behind) = (*before, before + length(grid));
     indices.iter().all(|&i| i < before || i >= behind)
 }
@@ -241,7 +241,7 @@ fn slice(axis: &Axis, start: usize, len: usize, step: isize) -> Axis {
     if (start, len, step) == (0, side, 1) {
         return axis.clone();
     }
-    if let [Atom::Sequence { before, grid, after }] = axis.0.as_slice() {
+    if let Some(Atom::Sequence { before, grid, after }) = axis.sole() {
         let (first, behind, end) = (*before, before + length(grid), start + len);
         return match step {
             1 if end <= first || start >= behind => Axis::whole(AxisRole::Token, len),
