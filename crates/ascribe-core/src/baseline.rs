@@ -47,14 +47,9 @@ pub enum Baseline {
     ///
     /// In a configuration it is written as `{ "shape": […], "values": […] }`, with the values in row-major order;
     /// provenance records contain only the shape.
-    Tensor(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
+    Tensor(#[serde(serialize_with = "config::shape", deserialize_with = "config::tensor")] Tensor),
     /// A distribution: one reference per row; methods average over them. Written like [`Baseline::Tensor`].
-    Samples(#[serde(serialize_with = "shape_only", deserialize_with = "config::tensor")] Tensor),
-}
-
-/// Provenance records contain only the shape of a tensor.
-fn shape_only<S: serde::Serializer>(value: &Tensor, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_seq(value.dims())
+    Samples(#[serde(serialize_with = "config::shape", deserialize_with = "config::tensor")] Tensor),
 }
 
 impl Baseline {

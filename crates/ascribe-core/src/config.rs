@@ -4,7 +4,7 @@ use std::result::Result as StdResult;
 
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -76,6 +76,25 @@ pub fn tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Tensor, D
 /// As [`tensor`].
 pub fn optional_tensor<'de, D: Deserializer<'de>>(deserializer: D) -> StdResult<Option<Tensor>, D::Error> {
     Option::<Written>::deserialize(deserializer)?.map(Written::tensor).transpose()
+}
+
+/// For `#[serde(serialize_with = …)]`: the shape of a tensor; its values are not part of a configuration.
+///
+/// # Errors
+/// Errors of the serializer.
+pub fn shape<S: Serializer>(value: &Tensor, serializer: S) -> StdResult<S::Ok, S::Error> {
+    serializer.collect_seq(value.dims())
+}
+
+/// As [`shape`], for a field that may be `null`.
+///
+/// # Errors
+/// Errors of the serializer.
+pub fn optional_shape<S: Serializer>(value: &Option<Tensor>, serializer: S) -> StdResult<S::Ok, S::Error> {
+    match value {
+        Some(value) => shape(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// For `#[serde(deserialize_with = …)]`: a list, of which a single number may be written without brackets.

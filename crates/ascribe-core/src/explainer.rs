@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde_json::{Map, Value};
 
 use crate::attribution::{Attribution, Cost, Provenance, Values, totals};
@@ -102,7 +102,8 @@ impl Found {
             errors.extend(error);
         }
         let joined = |rows: &[Tensor]| -> Result<Vec<Tensor>> {
-            Ok(vec![Tensor::cat(rows, 0)?.to_dtype(like.dtype())?.to_device(like.device())?])
+            let dtype = if like.dtype().is_float() { like.dtype() } else { DType::F32 };
+            Ok(vec![Tensor::cat(rows, 0)?.to_dtype(dtype)?.to_device(like.device())?])
         };
         let spread = if errors.is_empty() { None } else { Some(joined(&errors)?) };
         Ok(Self { values: joined(&means)?, spread, ..Self::default() })

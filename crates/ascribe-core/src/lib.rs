@@ -31,6 +31,7 @@ pub mod random;
 mod reduction;
 mod registry;
 pub mod relevance;
+mod roles;
 mod rule;
 mod run;
 mod suggest;
@@ -63,6 +64,7 @@ pub use moments::Moments;
 pub use plan::StepTime;
 pub use reduction::Reduction;
 pub use registry::{Boxed, Build, Entry, Registry, Spec};
+pub use roles::{AxisRole, GraphRoles, GridView, Roles, Tokens};
 pub use rule::{
     Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
     is_first_affine,

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::target::to_f64;
 
 /// Running central moments of tensors of one shape (Pébay 2008, eqs. 2.1, 2.2; Welford 1962 for the first two), in
@@ -61,6 +61,10 @@ impl Moments {
 
     /// The number of values including this one, and the elements of this one.
     fn next(&mut self, value: &Tensor) -> Result<(f64, Vec<f64>)> {
+        if let Some((dims, ..)) = self.like.as_ref().filter(|(dims, ..)| dims != value.dims()) {
+            let problem = format!("has shape {:?}", value.dims());
+            return Err(Error::invalid("value", problem, format!("{dims:?}, as those before it")));
+        }
         self.count += 1.0;
         let numbers = to_f64(&value.flatten_all()?)?;
         self.like.get_or_insert_with(|| (value.dims().to_vec(), value.dtype(), value.device().clone()));

@@ -136,8 +136,12 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     /// # Errors
     /// Errors of the model and the target, or if a score is not finite.
     pub fn score(&self, x: &Inputs, samples: &[usize]) -> Result<Vec<f64>> {
-        let mut scores = Vec::with_capacity(samples.len());
         let rows: Vec<usize> = (0..x.batch()?).collect();
+        if rows.len() != samples.len() {
+            let problem = format!("are {} for {} rows", samples.len(), rows.len());
+            return Err(Error::invalid("samples", problem, "one for each row"));
+        }
+        let mut scores = Vec::with_capacity(samples.len());
         for chunk in rows.chunks(self.run.get_batch()) {
             let of = &samples[chunk[0]..chunk[0] + chunk.len()];
             let outputs = self.predict(&x.select(chunk)?)?;

@@ -8,20 +8,14 @@
 //! The paper keeps ReLU(L). Here the map is raw and signed unless `relu` is set: where it is negative, the layer speaks
 //! against the target. `counterfactual` (§3.3) negates the gradient: regions whose absence would raise the score.
 //!
-//! Cost: one evaluation and one backward walk down to the layer; finding the layer takes one evaluation of one sample.
+//! Cost: one evaluation and one backward walk down to the layer. Finding the layer takes none.
 
-use ascribe_core::ops::Backend;
-use ascribe_core::{
-    Card, Composite, Configured, Domain, Error, Explainer, Family, Found, Gradient, Graph, NodeId, Result,
-    Samples, Task, Tensor,
-};
-use derive_setters::Setters;
+use ascribe_core::{Card, Domain, Family, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::interpolate::Interpolation;
-use crate::layers::last_spatial_layer;
+use crate::cam::{Activations, Cam, CamWeights};
 
-/// Configuration of Grad-CAM.
+/// Grad-CAM: [`Cam`] with the channels weighted by their [`MeanGradient`].
 ///
 /// The attribution is `[N, 1, H, W]` at the input's resolution, or `[N, 1, h, w]` at the layer's; `[N, 1, L]` for
 /// inputs with one spatial axis.
@@ -43,84 +37,17 @@ use crate::layers::last_spatial_layer;
 /// assert_eq!(found.values().flatten_all()?.to_vec1::<f64>()?, [10.0, 0.0]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Setters)]
-#[serde(default, deny_unknown_fields)]
-pub struct GradCam {
-    /// Node whose channels are weighted; by default [`last_spatial_layer`].
-    #[setters(into, strip_option)]
-    pub layer: Option<String>,
-    /// Whether negative values are set to zero (before the map is resized), as in the paper.
-    pub relu: bool,
+pub type GradCam = Cam<MeanGradient>;
+
+/// How Grad-CAM weights channels: α_k, the mean of the gradient over positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MeanGradient {
     /// Whether the gradient is negated: what speaks against the target.
     pub counterfactual: bool,
-    /// Whether the map is brought to the input's resolution.
-    pub upsample: bool,
-    /// How the map is brought to the input's resolution.
-    pub interpolate: Interpolation,
 }
 
-impl Default for GradCam {
-    fn default() -> Self {
-        Self {
-            layer: None,
-            relu: false,
-            counterfactual: false,
-            upsample: true,
-            interpolate: Interpolation::Bilinear,
-        }
-    }
-}
-
-impl GradCam {
-    fn find_layer(&self, task: &Task<'_, Graph>) -> Result<NodeId> {
-        if let Some(name) = &self.layer {
-            return task.model.find(name);
-        }
-        last_spatial_layer(task.model, task.x)
-    }
-
-    /// The map of each sample at the layer's resolution, and the layer.
-    pub(crate) fn maps(&self, task: &Task<'_, Graph>) -> Result<(Samples, NodeId)> {
-        let graph = task.model;
-        let layer = self.find_layer(task)?;
-        let found = task.by_samples(|x, samples| {
-            let found = task.propagate_to(x, samples, &Composite::gradient(), &[layer], &[layer])?;
-            let map = weighted(&found.values[0], &found.signals[0], samples.len())
-                .map_err(|e| e.at(graph.node(layer).name(), graph.node(layer).op_name()))?;
-            let map = if self.counterfactual { map.neg()? } else { map };
-            Ok(Gradient { scores: found.scores, values: vec![if self.relu { map.relu()? } else { map }] })
-        })?;
-        Ok((found, layer))
-    }
-
-    /// A map at the resolution of an input.
-    pub(crate) fn at_input(&self, map: &Tensor, input: &Tensor, backend: Backend) -> Result<Tensor> {
-        if input.rank() != map.rank() {
-            return Err(Error::invalid(
-                "layer",
-                format!("has a map of shape {:?}", map.dims()),
-                format!("one with as many spatial axes as the input {:?}, or upsample = false", input.dims()),
-            ));
-        }
-        self.interpolate.resize(map, &input.dims()[2..], backend)
-    }
-}
-
-/// Σ_k mean(∂S/∂A_k) A_k with a channel axis of length 1.
-fn weighted(value: &Tensor, gradient: &Tensor, samples: usize) -> Result<Tensor> {
-    if !matches!(value.rank(), 3 | 4) || value.dim(0)? != samples {
-        return Err(Error::invalid(
-            "layer",
-            format!("has a value of shape {:?}", value.dims()),
-            "[N, C, H, W] or [N, C, L]: channels with spatial positions",
-        ));
-    }
-    let positions: Vec<usize> = (2..value.rank()).collect();
-    let weights = gradient.mean_keepdim(positions)?;
-    Ok(value.broadcast_mul(&weights)?.sum_keepdim(1)?)
-}
-
-impl Configured for GradCam {
+impl CamWeights for MeanGradient {
     const CARD: Card = Card {
         id: "grad-cam",
         name: "Grad-CAM",
@@ -131,34 +58,25 @@ impl Configured for GradCam {
         networks: &["VGG-16", "AlexNet", "GoogLeNet"],
         ..Card::gradient(Family::Vanilla).with_layer()
     };
+
+    fn weights(&self, at: &Activations<'_>) -> Result<Tensor> {
+        let mean = at.gradient()?.mean_keepdim(at.positions())?;
+        Ok(if self.counterfactual { mean.neg()? } else { mean })
+    }
 }
 
-impl Explainer<Graph> for GradCam {
-    fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
-        let graph = task.model;
-        let (found, layer) = self.maps(task)?;
-        let map = &found.values[0];
-        let values: Result<Vec<Tensor>> = task
-            .x
-            .explained()
-            .map(|input| {
-                if self.upsample {
-                    self.at_input(map, &input.value, graph.backend())
-                } else {
-                    Ok(map.clone())
-                }
-            })
-            .collect();
-        let size = &map.dims()[2..];
-        let notes = vec![format!("map of layer '{}', resolution {size:?}", graph.node(layer).name())];
-        Ok(Found { notes, ..Found::new(values?, found.scores) })
+impl GradCam {
+    /// Sets whether the gradient is negated: what speaks against the target.
+    pub fn counterfactual(mut self, value: bool) -> Self {
+        self.weights.counterfactual = value;
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ascribe_core::ops::{Linear, Pointwise, Structure};
-    use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target};
+    use ascribe_core::{Device, Explainer, Graph, GraphBuilder, Inputs, Run, Target};
 
     use super::*;
 

@@ -8,7 +8,7 @@
 //! Fine-grained where Grad-CAM is coarse. The fine structure is guided backpropagation's, which hardly depends on the
 //! upper layers (Adebayo et al. 2018). Where Grad-CAM is positive nowhere, the attribution is zero everywhere.
 //!
-//! Cost: two evaluations and two backward walks; finding the layer takes one more evaluation of one sample.
+//! Cost: two evaluations and two backward walks. Finding the layer takes none.
 
 use ascribe_core::{
     Card, Configured, Cost, Domain, Explainer, Family, Found, Graph, Inputs, Result, Task, Tensor,
@@ -56,19 +56,13 @@ impl Configured for GuidedGradCam {
 
 impl Explainer<Graph> for GuidedGradCam {
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
-        let (graph, cam) = (task.model, self.cam());
-        let (maps, layer) = cam.maps(task)?;
+        let cam = self.cam();
+        let maps = cam.maps(task)?;
         let guided = task.propagate(&GuidedBackprop::composite())?;
-        let values: Result<Vec<Tensor>> = task
-            .x
-            .explained()
-            .zip(&guided.values)
-            .map(|(input, g)| {
-                Ok(g.broadcast_mul(&cam.at_input(&maps.values[0], &input.value, graph.backend())?)?)
-            })
-            .collect();
-        let size = &maps.values[0].dims()[2..];
-        let notes = vec![format!("Grad-CAM of layer '{}', resolution {size:?}", graph.node(layer).name())];
-        Ok(Found { notes, ..Found::new(values?, maps.scores) })
+        let weights = cam.at_inputs(task, &maps)?;
+        let values: Result<Vec<Tensor>> =
+            guided.values.iter().zip(&weights).map(|(g, map)| Ok(g.broadcast_mul(map)?)).collect();
+        let notes = vec![format!("Grad-CAM of {}", GradCam::describe(task, &maps))];
+        Ok(Found { notes, ..Found::new(values?, maps.samples.scores) })
     }
 }

@@ -1,49 +1,77 @@
 //! Finding the layer that class activation maps are made at.
 
 use ascribe_core::ops::{Kind, Op, Structure};
-use ascribe_core::{Error, Graph, Inputs, NodeId, Result};
+use ascribe_core::{AxisRole, Error, Graph, GraphRoles, GridView, Inputs, Node, NodeId, Result, Roles};
 
-/// The last layer that still has spatial positions: where Grad-CAM looks unless told otherwise.
+/// The last layer that still has spatial positions: where class activation maps look unless told otherwise.
 ///
-/// It is the last node whose value is `[N, C, H, W]` with H · W > 1 (`[N, C, L]` with L > 1 if the input has one
-/// spatial axis), which *every* path from the explained inputs to the first output goes through (so that a
-/// branch or a gate is not mistaken for the layer), and which computes something: an activation, an affine layer, a
-/// sum, a product, a normalisation or a concatenation of channels, not a pooling or a reshape. In a ResNet that is
-/// the last block's ReLU, in VGG the ReLU before the last max-pooling, in GoogLeNet the last concatenation.
+/// It is the last node whose value is a grid ([`ascribe_core::Roles::grid`]) with the spatial axes of an explained input and
+/// more than one position, whose positions can have an influence on the first output, which *every* path from the explained
+/// inputs to the first output goes through (so that a branch or a gate is not mistaken for the layer), and which computes
+/// something: an activation, an affine layer, a sum, a product, a normalisation or a concatenation of channels, not a pooling
+/// or a reshape.
+///
+/// In a ResNet that is the last block's ReLU, in VGG the ReLU before the last max-pooling, in GoogLeNet the last
+/// concatenation. In a Swin transformer it is the norm before pooling. In a vision transformer with a class token it is the
+/// sum that the last block with attention starts from: behind that attention, the output depends on the class token alone.
 ///
 /// Looks at shapes only; nothing is computed.
 ///
 /// # Errors
 /// If there is no such layer, or the inputs do not fit the graph.
 pub fn last_spatial_layer(graph: &Graph, x: &Inputs) -> Result<NodeId> {
-    let shapes = graph.shapes(x)?;
+    spatial_layer(graph, x, &graph.roles(x)?)
+}
+
+/// [`last_spatial_layer`], with the roles at hand.
+pub(crate) fn spatial_layer(graph: &Graph, x: &Inputs, roles: &GraphRoles) -> Result<NodeId> {
     let inputs = graph.explained_nodes(x)?;
-    let ranks: Vec<usize> = inputs.iter().map(|id| shapes[id.index()].len()).collect();
+    let grids: Vec<Vec<AxisRole>> =
+        inputs.iter().filter_map(|&id| Some(spatial(&roles.of(id).grid()?))).collect();
+    let suits = |id: NodeId| {
+        computes(graph, id, roles)
+            && roles.positions_reach_output(id)
+            && layer_grid(roles.of(id))
+                .is_some_and(|view| view.positions() > 1 && grids.contains(&spatial(&view)))
+    };
     let output = graph.outputs().first().copied();
     let found = output.and_then(|output| {
-        let mut on_all_paths = bottlenecks(graph, &inputs, output);
-        on_all_paths
-            .retain(|&id| id != output && computes(graph, id) && is_spatial(&shapes[id.index()], &ranks));
-        on_all_paths.last().copied()
+        let on_all_paths = bottlenecks(graph, &inputs, output);
+        on_all_paths.into_iter().rev().find(|&id| id != output && suits(id))
     });
-    found.ok_or_else(|| Error::Unsupported {
-        method: "a class activation map".into(),
-        why: "no layer on all paths from the input to the output has spatial positions; name a layer whose \
-              value is [N, C, H, W]"
-            .into(),
+    found.ok_or_else(|| {
+        let axes: Vec<String> = inputs.iter().map(|&id| roles.of(id).to_string()).collect();
+        let on_some = graph.nodes().rev().find(|(id, _)| Some(*id) != output && suits(*id));
+        let such_as = on_some.map(|(_, node)| format!(", such as '{}'", node.name())).unwrap_or_default();
+        Error::Unsupported {
+            method: "a class activation map".into(),
+            why: format!(
+                "no layer on all paths from the input {} to the output has spatial positions that the output depends on; \
+                 name a layer (`layer`) whose value is [N, C, H, W], [N, C, L] or tokens of a grid{such_as}",
+                axes.join(", ")
+            ),
+        }
     })
 }
 
-fn is_spatial(shape: &[usize], ranks: &[usize]) -> bool {
-    matches!(shape.len(), 3 | 4) && ranks.contains(&shape.len()) && shape[2..].iter().product::<usize>() > 1
+/// A layer as a grid. Features that channels and positions are merged to are no channels of positions, though nothing is lost.
+pub(crate) fn layer_grid(roles: &Roles) -> Option<GridView> {
+    roles.grid().filter(|_| roles.axes().into_iter().any(AxisRole::is_spatial))
 }
 
-fn computes(graph: &Graph, id: NodeId) -> bool {
+fn spatial(view: &GridView) -> Vec<AxisRole> {
+    view.spatial().iter().map(|(role, _)| *role).collect()
+}
+
+fn computes(graph: &Graph, id: NodeId, roles: &GraphRoles) -> bool {
     match graph.kind(id) {
         Kind::Affine | Kind::Activation | Kind::Sum | Kind::Product | Kind::Normalisation => true,
-        Kind::Structural => {
-            matches!(graph.node(id).op(), Some(Op::Structure(Structure::Concat { axis: 1 })))
-        }
+        Kind::Structural => match graph.node(id).op() {
+            Some(Op::Structure(Structure::Concat { axis })) => {
+                roles.of(id).axes()[*axis] == AxisRole::Channel
+            }
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -60,17 +88,21 @@ fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
     }
     above[sink.index()] = true;
     for (id, node) in graph.nodes() {
-        below[id.index()] |= node.inputs().iter().any(|i| below[i.index()]);
+        below[id.index()] |= operands(node).iter().any(|i| below[i.index()]);
     }
     for (id, node) in graph.nodes().rev() {
         if above[id.index()] {
-            node.inputs().iter().for_each(|i| above[i.index()] = true);
+            for i in operands(node) {
+                above[i.index()] = true;
+            }
         }
     }
     let on_path = |id: NodeId| below[id.index()] && above[id.index()];
     let mut last_user = vec![0; graph.len()];
     for (id, node) in graph.nodes().filter(|(id, _)| on_path(*id)) {
-        node.inputs().iter().for_each(|i| last_user[i.index()] = id.index());
+        for i in operands(node) {
+            last_user[i.index()] = id.index();
+        }
     }
     let mut reach = sources.iter().filter(|&&id| on_path(id)).map(|id| id.index()).max().unwrap_or(0);
     let mut found = Vec::new();
@@ -81,6 +113,14 @@ fn bottlenecks(graph: &Graph, sources: &[NodeId], sink: NodeId) -> Vec<NodeId> {
         reach = reach.max(last_user[id.index()]);
     }
     found
+}
+
+/// The operands whose values a node depends on: of a batch to repeat something for, it takes the number of samples only.
+fn operands(node: &Node) -> &[NodeId] {
+    match (node.op(), node.inputs()) {
+        (Some(Op::Structure(Structure::ExpandBatch)), [value, ..]) => std::slice::from_ref(value),
+        (_, all) => all,
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 
 #![allow(clippy::doc_markdown, reason = "formulas are written in prose, with the papers' symbols")]
 
+mod cam;
 mod deconvnet;
 mod grad_cam;
 mod guided_backprop;
@@ -29,8 +30,9 @@ pub mod path;
 mod rectifier;
 mod saliency;
 
+pub use cam::{Activations, Cam, CamWeights};
 pub use deconvnet::DeconvNet;
-pub use grad_cam::GradCam;
+pub use grad_cam::{GradCam, MeanGradient};
 pub use guided_backprop::GuidedBackprop;
 pub use guided_grad_cam::GuidedGradCam;
 pub use input_x_gradient::InputXGradient;

@@ -43,7 +43,7 @@ pub struct Rise {
     /// The replacement of the input where a mask is 0.
     pub baseline: Baseline,
     /// Masks `[n, H, W]` to use instead of random ones.
-    #[serde(skip_serializing, deserialize_with = "config::optional_tensor")]
+    #[serde(serialize_with = "config::optional_shape", deserialize_with = "config::optional_tensor")]
     #[setters(strip_option)]
     pub given: Option<Tensor>,
 }
@@ -92,7 +92,7 @@ impl Configured for Rise {
 
     fn check(&self) -> Result<()> {
         if self.count() == 0 {
-            return Err(Error::invalid("masks", "there are none", "at least 1"));
+            return Err(Error::invalid("rise", "0 masks", "at least 1"));
         }
         self.grid().check()?;
         self.baseline.check_single()

@@ -44,26 +44,47 @@ pub fn explainer(id: &str, config: &Value) -> Result<Boxed<Graph>> {
 }
 
 /// As [`explainer`], for pictures of a model: the fields `low` and `high` of methods that have them, where the configuration
-/// leaves them open, become the range of the model's pictures.
+/// leaves them open, become the range of the model's pictures, also in a method that another one wraps.
 ///
 /// # Errors
 /// As [`explainer`].
 #[cfg(feature = "models")]
 pub fn explainer_for(id: &str, config: &Value, model: &crate::Model) -> Result<Boxed<Graph>> {
+    explainer(id, &with_range(id, config, model)?)
+}
+
+/// The configuration with the range of the model's pictures where it leaves that open.
+#[cfg(feature = "models")]
+fn with_range(id: &str, config: &Value, model: &crate::Model) -> Result<Value> {
+    let takes = method(id)?.card.takes;
     let mut config = config.clone();
-    if method(id)?.card.takes.range {
-        if config.is_null() {
-            config = Value::Object(serde_json::Map::new());
-        }
-        if let Some(fields) = config.as_object_mut() {
-            for (name, values) in ["low", "high"].into_iter().zip(model.range()) {
-                if fields.get(name).is_none_or(Value::is_null) {
-                    fields.insert(name.into(), values.into());
-                }
+    if (takes.range || takes.method) && config.is_null() {
+        config = Value::Object(serde_json::Map::new());
+    }
+    let Some(fields) = config.as_object_mut() else { return Ok(config) };
+    if takes.range {
+        for (name, values) in ["low", "high"].into_iter().zip(model.range()) {
+            if fields.get(name).is_none_or(Value::is_null) {
+                fields.insert(name.into(), values.into());
             }
         }
     }
-    explainer(id, &config)
+    if takes.method {
+        let inside = match fields.get("explainer") {
+            Some(Value::String(id)) => Some((id.clone(), Value::Null)),
+            Some(Value::Object(spec)) => {
+                let id = spec.get("method").and_then(Value::as_str).map(String::from);
+                id.map(|id| (id, spec.get("config").cloned().unwrap_or_default()))
+            }
+            _ => None,
+        };
+        // A method that does not exist is reported when this one is built.
+        if let Some((id, own)) = inside.filter(|(id, _)| method(id).is_ok()) {
+            let own = with_range(&id, &own, model)?;
+            fields.insert("explainer".into(), serde_json::json!({ "method": id, "config": own }));
+        }
+    }
+    Ok(config)
 }
 
 /// All metrics.

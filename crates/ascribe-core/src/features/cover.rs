@@ -132,6 +132,23 @@ impl Features {
         Ok(Self { sides, covers: covers? })
     }
 
+    /// Checks that these are features of the explained inputs of `x`.
+    ///
+    /// # Errors
+    /// If the inputs have other shapes, or another number of samples.
+    pub(super) fn check(&self, x: &Inputs) -> Result<()> {
+        let (shapes, batch) = (sides(x), x.batch()?);
+        if self.sides != shapes {
+            let problem = format!("belong to inputs of the shapes {:?} per sample", self.sides);
+            return Err(Error::invalid("features", problem, format!("features of {shapes:?}")));
+        }
+        if self.covers.len() != 1 && self.covers.len() != batch {
+            let problem = format!("belong to {} samples", self.covers.len());
+            return Err(Error::invalid("features", problem, format!("features of {batch} samples")));
+        }
+        Ok(())
+    }
+
     fn cover(&self, sample: usize) -> &Cover {
         if self.covers.len() == 1 { &self.covers[0] } else { &self.covers[sample] }
     }
@@ -141,9 +158,9 @@ impl Features {
         self.cover(sample).ends.len()
     }
 
-    /// Number of explained inputs.
-    pub fn inputs(&self) -> usize {
-        self.sides.len()
+    /// Shapes of all explained inputs without the batch.
+    pub fn shapes(&self) -> &[Vec<usize>] {
+        &self.sides
     }
 
     /// Shape of an explained input without the batch axis.
@@ -180,6 +197,9 @@ impl Features {
             };
             let [t, l, b, r] = bounds.get_or_insert([top, left, bottom, right]);
             (*t, *l, *b, *r) = ((*t).min(top), (*l).min(left), (*b).max(bottom), (*r).max(right));
+            if (*t, *l, *b, *r) == (0, 0, height - 1, width - 1) {
+                break;
+            }
         }
         bounds.map(|[top, left, bottom, right]| Rectangle {
             start: [top, left],
@@ -205,6 +225,33 @@ impl Features {
     /// Whether every value of a sample belongs to exactly one feature.
     pub fn is_partition(&self, sample: usize) -> bool {
         self.coverage(sample).iter().flatten().all(|&count| count == 1)
+    }
+
+    /// The sum of an attribution over each feature, for each sample: `values` has one tensor for each explained input, shaped
+    /// like it. The inverse of [`Features::to_inputs`] for partitions, but that sums take the place of means.
+    ///
+    /// # Errors
+    /// If `values` does not have the shapes of the features' inputs.
+    pub fn sums(&self, values: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+        let shapes: Vec<&[usize]> = values.iter().map(|v| v.dims().get(1..).unwrap_or_default()).collect();
+        if shapes != self.sides.iter().map(Vec::as_slice).collect::<Vec<_>>() {
+            let problem = format!("has the shapes {shapes:?} per sample");
+            return Err(Error::invalid("attribution", problem, format!("{:?}", self.sides)));
+        }
+        let rows: Result<Vec<Vec<Vec<f64>>>> =
+            values.iter().map(|v| Ok(v.to_dtype(DType::F64)?.flatten_from(1)?.to_vec2::<f64>()?)).collect();
+        let (rows, samples) = (rows?, values.first().map_or(Ok(0), |v| v.dim(0))?);
+        if self.covers.len() != 1 && self.covers.len() != samples {
+            let problem = format!("has {samples} samples");
+            return Err(Error::invalid("attribution", problem, format!("{}", self.covers.len())));
+        }
+        let of_feature = |sample: usize, feature: usize| {
+            let runs = self.runs(sample, feature).iter();
+            runs.map(|run| rows[run.input][sample][run.start..run.start + run.len].iter().sum::<f64>()).sum()
+        };
+        Ok((0..samples)
+            .map(|sample| (0..self.count(sample)).map(|f| of_feature(sample, f)).collect())
+            .collect())
     }
 
     /// Values of features as attributions of inputs: one tensor per explained input of `x`, shaped like it. Each
@@ -249,7 +296,9 @@ impl Features {
             .zip(sums)
             .map(|(input, means)| {
                 let like = &input.value;
-                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(like.dtype())?)
+                // Tokens are integers, their attributions are not.
+                let dtype = if like.dtype().is_float() { like.dtype() } else { DType::F32 };
+                Ok(Tensor::from_vec(means, like.shape(), like.device())?.to_dtype(dtype)?)
             })
             .collect()
     }

@@ -19,6 +19,8 @@ use crate::random;
 pub struct Hidden<'a> {
     /// Position of the sample in the batch.
     pub sample: usize,
+    /// Index of the variation: that of the point that the mask was made for.
+    pub number: usize,
     /// Index of the draw.
     pub draw: usize,
     /// The sample's explained inputs, with a first axis of length 1.
@@ -122,9 +124,11 @@ impl Removal {
 /// The references of a batch.
 #[derive(Clone, Debug)]
 pub struct References {
-    /// Indexed by draw and by explained input: one row per sample.
-    values: Vec<Vec<Tensor>>,
-    zero: bool,
+    baseline: Baseline,
+    /// One row per sample for each explained input; `None` for a distribution, whose rows do not depend on the sample.
+    values: Option<Vec<Tensor>>,
+    draws: usize,
+    seed: u64,
 }
 
 impl References {
@@ -133,25 +137,31 @@ impl References {
     /// # Errors
     /// If the baseline does not fit an input.
     pub fn new(baseline: &Baseline, x: &Inputs, seed: u64) -> Result<Self> {
-        let draw = |number: usize| -> Result<Vec<Tensor>> {
-            x.explained().map(|input| baseline.reference(&input.value, number, seed)).collect()
-        };
-        let values: Result<Vec<Vec<Tensor>>> = (0..baseline.count()?).map(draw).collect();
-        Ok(Self { values: values?, zero: matches!(baseline, Baseline::Zero) })
+        let draws = baseline.count()?;
+        let distribution = matches!(baseline, Baseline::Samples(_));
+        let mut values = Vec::new();
+        for input in x.explained() {
+            let rows = if distribution { input.value.narrow(0, 0, 1)? } else { input.value.clone() };
+            values.push(baseline.reference(&rows, 0, seed)?);
+        }
+        Ok(Self { baseline: baseline.clone(), values: (!distribution).then_some(values), draws, seed })
     }
 }
 
 impl Fill for References {
     fn draws(&self) -> usize {
-        self.values.len()
+        self.draws
     }
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
-        self.values[hidden.draw].iter().map(|of_input| Ok(of_input.narrow(0, hidden.sample, 1)?)).collect()
+        match &self.values {
+            Some(values) => values.iter().map(|of_input| Ok(of_input.narrow(0, hidden.sample, 1)?)).collect(),
+            None => hidden.x.iter().map(|x| self.baseline.reference(x, hidden.draw, self.seed)).collect(),
+        }
     }
 
     fn is_zero(&self) -> bool {
-        self.zero
+        matches!(self.baseline, Baseline::Zero)
     }
 }
 
@@ -193,7 +203,11 @@ impl Fill for Permuted {
     }
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
-        let from = self.permutations[hidden.draw][hidden.sample];
+        let permutation = &self.permutations[hidden.draw];
+        let from = permutation.get(hidden.sample).copied().ok_or_else(|| {
+            let problem = format!("of {} samples has none for sample {}", permutation.len(), hidden.sample);
+            Error::invalid("permutation", problem, "a permutation of the same batch")
+        })?;
         self.values.iter().map(|of_input| Ok(of_input.narrow(0, from, 1)?)).collect()
     }
 }

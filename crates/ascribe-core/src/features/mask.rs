@@ -35,6 +35,34 @@ impl Mask {
         Ok(Self::Soft(vec![row.to_device(&Device::Cpu)?]))
     }
 
+    /// Checks that the features exist, or that there is one tensor for each input.
+    ///
+    /// # Errors
+    /// Names the feature.
+    pub(super) fn check(&self, features: &Features, sample: usize) -> Result<()> {
+        match self {
+            Self::Without(listed) | Self::With(listed) => {
+                let count = features.count(sample);
+                match listed.iter().find(|feature| **feature >= count) {
+                    Some(feature) => Err(Error::invalid(
+                        "mask",
+                        format!("names feature {feature}"),
+                        format!("a number below {count}, the number of features of sample {sample}"),
+                    )),
+                    None => Ok(()),
+                }
+            }
+            Self::Soft(shares) => {
+                let inputs = features.shapes().len();
+                if shares.len() == inputs {
+                    return Ok(());
+                }
+                let problem = format!("has {} tensors", shares.len());
+                Err(Error::invalid("mask", problem, format!("{inputs}, one for each explained input")))
+            }
+        }
+    }
+
     /// The explained inputs of one sample (first axis of length 1), with `fill` where they are hidden; `zero` says
     /// that `fill` is zero everywhere.
     ///
@@ -48,6 +76,14 @@ impl Mask {
         features: &Features,
         sample: usize,
     ) -> Result<Vec<Tensor>> {
+        if x.iter().map(Tensor::dims).ne(fill.iter().map(Tensor::dims)) {
+            let dims = |all: &[Tensor]| format!("{:?}", all.iter().map(Tensor::dims).collect::<Vec<_>>());
+            return Err(Error::invalid(
+                "replacement of hidden values",
+                format!("has shapes {}", dims(fill)),
+                dims(x),
+            ));
+        }
         let (under, over, shown) = match self {
             Self::Without(hidden) => (x, fill, hidden),
             Self::With(kept) => (fill, x, kept),
@@ -76,6 +112,12 @@ impl Mask {
 
 /// `r + (x − r) m`; without r, `x m`.
 fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
+    let fits = share.rank() <= x.rank()
+        && share.dims().iter().rev().zip(x.dims().iter().rev()).all(|(own, want)| own == want || *own == 1);
+    if !fits {
+        let expected = format!("one that broadcasts to {:?}", x.dims());
+        return Err(Error::invalid("mask", format!("has shape {:?}", share.dims()), expected));
+    }
     let share = share.to_dtype(x.dtype())?.to_device(x.device())?;
     let times = |value: &Tensor| Binary::Mul.forward(&[value, &share], Backend::Auto);
     match r {

@@ -21,10 +21,11 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
     ///
     /// For masks that hide features of an image ([`Mask::Without`]), only what they change is computed if the model
     /// supports that ([`Predictor::variations`]), with the same results. This requires that points of the same sample
-    /// are consecutive.
+    /// are consecutive, and that `mask` gives equal masks for equal points: it is called more than once.
     ///
     /// # Errors
-    /// Errors of the model, the target and the closures; if the fill has no draws, or the run is cancelled.
+    /// Errors of the model, the target and the closures; if the features are not those of these inputs, a mask refers to
+    /// features that do not exist or does not fit the inputs, the fill has no draws, or the run is cancelled.
     pub fn masked(
         &self,
         features: &Features,
@@ -38,67 +39,87 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
             return Err(Error::invalid("fill", "has no draws", "at least one draw"));
         }
         let Some(first) = points.first() else { return Ok(()) };
+        features.check(self.x)?;
+        let checked = |point: Point| {
+            let mask = mask(point)?;
+            mask.check(features, point.sample)?;
+            Ok(mask)
+        };
+        // The rows of a point are counted by its position, so that a point may occur more than once.
         let rows: Vec<Point> = points
             .iter()
-            .flat_map(|p| (0..draws).map(|draw| Point { sample: p.sample, index: p.index * draws + draw }))
+            .enumerate()
+            .flat_map(|(at, p)| {
+                (0..draws).map(move |draw| Point { sample: p.sample, index: at * draws + draw })
+            })
             .collect();
-        let of = |row: Point| Point { sample: row.sample, index: row.index / draws };
-        // Masks from their creation until their scores are known.
-        let made: Mutex<HashMap<Point, Arc<Mask>>> = Mutex::default();
+        // Masks by position, from their creation until their scores are known.
+        let made: Mutex<HashMap<usize, Arc<Mask>>> = Mutex::default();
         let lock = || made.lock().unwrap_or_else(PoisonError::into_inner);
         let vary = |row: Point, x: &[Tensor]| {
-            let (point, known) = (of(row), lock().get(&of(row)).cloned());
-            let mask = match known {
-                Some(mask) => mask,
+            let at = row.index / draws;
+            let known = lock().get(&at).cloned();
+            let mask = if let Some(mask) = known {
+                mask
+            } else {
                 // The mask is made without holding the lock, so that other threads can make theirs meanwhile.
-                None => lock().entry(point).or_insert(Arc::new(mask(point)?)).clone(),
+                let mask = Arc::new(checked(points[at])?);
+                lock().entry(at).or_insert(mask).clone()
             };
-            let hidden = Hidden { sample: row.sample, draw: row.index % draws, x, mask: &mask, features };
+            let (number, draw) = (points[at].index, row.index % draws);
+            let hidden = Hidden { sample: row.sample, number, draw, x, mask: &mask, features };
             mask.apply(x, &fill.fill(&hidden)?, fill.is_zero(), features, row.sample)
         };
         let mut scores = Vec::with_capacity(draws);
         let collect = |row: Point, score: f64| {
             scores.push(score);
             if scores.len() == draws {
-                let mask = lock().remove(&of(row));
+                let at = row.index / draws;
+                let mask = lock().remove(&at);
                 let mask = mask.ok_or_else(|| {
                     Error::invalid("mask", format!("{row:?} was not evaluated"), "scores of rows that were")
                 })?;
-                take(of(row), &mask, &scores)?;
+                take(points[at], &mask, &scores)?;
                 scores.clear();
             }
             Ok(())
         };
-        match rectangles(features, points, &mask, &mask(*first)?)? {
+        let rectangles = match checked(*first)? {
+            Mask::Without(_) => self.rectangles(features, points, &checked)?,
+            _ => None,
+        };
+        match rectangles {
             Some(rectangles) => {
-                let rectangle = |row: Point| rectangles[&of(row)];
+                let rectangle = |row: Point| rectangles[row.index / draws];
                 sweep::scores_within(self, &rows, rectangle, vary, collect)
             }
             None => sweep::scores(self, &rows, vary, collect),
         }
     }
-}
 
-/// The rectangle that each mask changes; `None` if knowing it does not help.
-fn rectangles(
-    features: &Features,
-    points: &[Point],
-    mask: &(impl Fn(Point) -> Result<Mask> + Sync),
-    first: &Mask,
-) -> Result<Option<HashMap<Point, Rectangle>>> {
-    if !matches!(first, Mask::Without(_)) || features.inputs() != 1 || features.sides(0).len() != 3 {
-        return Ok(None);
+    /// The rectangle that the mask of each point changes; `None` if most of the image changes on average, so that nothing
+    /// would be gained.
+    fn rectangles(
+        &self,
+        features: &Features,
+        points: &[Point],
+        mask: &(impl Fn(Point) -> Result<Mask> + Sync),
+    ) -> Result<Option<Vec<Rectangle>>> {
+        let [only] = features.shapes() else { return Ok(None) };
+        let &[_, height, width] = only.as_slice() else { return Ok(None) };
+        let (mut found, mut changed) = (Vec::with_capacity(points.len()), 0);
+        for &point in points {
+            self.run.step(0, points.len())?;
+            let Mask::Without(hidden) = mask(point)? else { return Ok(None) };
+            // A mask that hides nothing changes nothing.
+            let bounds = features.bounds(point.sample, &hidden);
+            let bounds = bounds.unwrap_or(Rectangle { start: [0, 0], size: [1, 1] });
+            changed += bounds.size[0] * bounds.size[1];
+            if 2 * changed > points.len() * height * width {
+                return Ok(None);
+            }
+            found.push(bounds);
+        }
+        Ok(Some(found))
     }
-    let area = features.sides(0)[1] * features.sides(0)[2];
-    let (mut found, mut changed) = (HashMap::with_capacity(points.len()), 0);
-    for &point in points {
-        let Mask::Without(hidden) = mask(point)? else { return Ok(None) };
-        // A mask that hides nothing changes nothing.
-        let bounds = features.bounds(point.sample, &hidden);
-        let bounds = bounds.unwrap_or(Rectangle { start: [0, 0], size: [1, 1] });
-        changed += bounds.size[0] * bounds.size[1];
-        found.insert(point, bounds);
-    }
-    // If most of the image changes, there is nothing to save.
-    Ok((2 * changed <= points.len() * area).then_some(found))
 }

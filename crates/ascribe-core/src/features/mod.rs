@@ -26,6 +26,7 @@
 //! # Ok::<(), ascribe_core::Error>(())
 //! ```
 
+pub mod conditional;
 mod cover;
 mod fill;
 mod game;

@@ -47,7 +47,7 @@ impl Fill for NoisyNeighbours {
         hidden
             .x
             .iter()
-            .zip(holes)
+            .zip(&holes)
             .map(|(x, holes)| {
                 let &[1, channels, height, width] = x.dims() else {
                     let problem = format!("have shape {:?}", x.dims());
@@ -55,9 +55,15 @@ impl Fill for NoisyNeighbours {
                 };
                 let mut values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
                 let area = height * width;
+                let mut system: Option<(&[bool], System)> = None;
                 for channel in 0..channels {
                     let of_channel = channel * area..(channel + 1) * area;
-                    impute(&mut values[of_channel.clone()], &holes[of_channel], [height, width]);
+                    let own = &holes[of_channel.clone()];
+                    // Most masks hide the same pixels of all channels.
+                    let known = system.take().filter(|(holes, _)| *holes == own);
+                    let (_, of_own) =
+                        system.insert(known.unwrap_or_else(|| (own, System::new(own, [height, width]))));
+                    of_own.impute(&mut values[of_channel]);
                 }
                 let noise = random::normal(&mut rng, x.dims(), DType::F64, &Device::Cpu)?;
                 let imputed = Tensor::from_vec(values, x.shape(), &Device::Cpu)?;
@@ -79,38 +85,61 @@ const NEIGHBOURS: [([isize; 2], f64); 8] = [
     ([1, 1], 1.0 / 12.0),
 ];
 
-/// The relative residual at which conjugate gradients stop.
-const TOLERANCE: f64 = 1e-12;
+/// The relative residual at which conjugate gradients stop: far below any noise that is worth adding.
+const TOLERANCE: f64 = 1e-8;
 
-/// Replaces the hidden pixels of one channel by their means.
-fn impute(pixels: &mut [f64], hidden: &[bool], [height, width]: [usize; 2]) {
-    let unknowns: Vec<usize> = (0..pixels.len()).filter(|&at| hidden[at]).collect();
-    let number: Vec<Option<usize>> = {
-        let mut number = vec![None; pixels.len()];
-        unknowns.iter().enumerate().for_each(|(n, &at)| number[at] = Some(n));
-        number
-    };
-    let neighbours = |at: usize| {
-        let (row, column) = (at / width, at % width);
-        NEIGHBOURS.iter().filter_map(move |&([down, along], weight)| {
-            let row = row.checked_add_signed(down).filter(|row| *row < height)?;
-            let column = column.checked_add_signed(along).filter(|column| *column < width)?;
-            Some((row * width + column, weight))
-        })
-    };
-    // Σ_j w_j (x − x_j) = 0 at each unknown: a symmetric system, positive definite if some pixel is known.
-    let right: Vec<f64> = unknowns
-        .iter()
-        .map(|&at| neighbours(at).filter(|(j, _)| !hidden[*j]).map(|(j, w)| w * pixels[j]).sum())
-        .collect();
-    let product = |x: &[f64]| -> Vec<f64> {
-        let row = |(n, &at): (usize, &usize)| {
-            neighbours(at).map(|(j, w)| w * (x[n] - number[j].map_or(0.0, |j| x[j]))).sum()
+/// The system `Σ_j w_j (x_i − x_j) = 0` over the neighbours j of each hidden pixel i: symmetric, and positive definite if some
+/// pixel is known.
+struct System {
+    /// Positions of the hidden pixels, which are the unknowns.
+    unknowns: Vec<usize>,
+    /// The diagonal: the sum of the weights of all neighbours.
+    diagonal: Vec<f64>,
+    /// For each unknown, its neighbours among the unknowns, by their numbers, with their weights.
+    hidden: Vec<Vec<(usize, f64)>>,
+    /// For each unknown, its neighbours that are known, by their positions, with their weights.
+    known: Vec<Vec<(usize, f64)>>,
+}
+
+impl System {
+    fn new(hidden: &[bool], [height, width]: [usize; 2]) -> Self {
+        let unknowns: Vec<usize> = (0..hidden.len()).filter(|&at| hidden[at]).collect();
+        let mut number = vec![0; hidden.len()];
+        unknowns.iter().enumerate().for_each(|(n, &at)| number[at] = n);
+        let mut system = Self { diagonal: Vec::new(), hidden: Vec::new(), known: Vec::new(), unknowns };
+        for &at in &system.unknowns {
+            let (mut of_hidden, mut of_known, mut sum) = (Vec::new(), Vec::new(), 0.0);
+            for &([down, along], weight) in &NEIGHBOURS {
+                let row = (at / width).checked_add_signed(down).filter(|row| *row < height);
+                let column = (at % width).checked_add_signed(along).filter(|column| *column < width);
+                let (Some(row), Some(column)) = (row, column) else { continue };
+                let neighbour = row * width + column;
+                sum += weight;
+                if hidden[neighbour] {
+                    of_hidden.push((number[neighbour], weight));
+                } else {
+                    of_known.push((neighbour, weight));
+                }
+            }
+            system.diagonal.push(sum);
+            system.hidden.push(of_hidden);
+            system.known.push(of_known);
+        }
+        system
+    }
+
+    /// Replaces the hidden pixels of one channel by their means.
+    fn impute(&self, pixels: &mut [f64]) {
+        let right = |of: &Vec<(usize, f64)>| of.iter().map(|(at, weight)| weight * pixels[*at]).sum();
+        let right: Vec<f64> = self.known.iter().map(right).collect();
+        let product = |x: &[f64]| -> Vec<f64> {
+            let rows = self.diagonal.iter().zip(&self.hidden).zip(x);
+            rows.map(|((diagonal, of), own)| diagonal * own - of.iter().map(|(n, w)| w * x[*n]).sum::<f64>())
+                .collect()
         };
-        unknowns.iter().enumerate().map(row).collect()
-    };
-    let solution = conjugate_gradients(&right, product);
-    unknowns.iter().zip(solution).for_each(|(&at, value)| pixels[at] = value);
+        let solution = conjugate_gradients(&right, product);
+        self.unknowns.iter().zip(solution).for_each(|(&at, value)| pixels[at] = value);
+    }
 }
 
 /// Solves A x = b for a symmetric positive definite A; 0 if b is 0.
@@ -120,7 +149,8 @@ fn conjugate_gradients(b: &[f64], product: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f
     let mut squared = dot(&residual, &residual);
     let goal = squared * TOLERANCE * TOLERANCE;
     for _ in 0..10 * b.len() {
-        if squared <= goal {
+        // NaN and infinity in the picture stay what they are.
+        if squared <= goal || !squared.is_finite() {
             break;
         }
         let along = product(&direction);
@@ -145,20 +175,20 @@ mod tests {
         let hidden: Vec<bool> = (0..42).map(|at| [9, 10, 16, 17, 18, 31].contains(&at)).collect();
         let mut pixels: Vec<f64> =
             plane.iter().zip(&hidden).map(|(p, h)| if *h { 99.0 } else { *p }).collect();
-        impute(&mut pixels, &hidden, [6, 7]);
+        System::new(&hidden, [6, 7]).impute(&mut pixels);
         for (pixel, expected) in pixels.iter().zip(&plane) {
-            assert!((pixel - expected).abs() < 1e-9, "{pixel} instead of {expected}");
+            assert!((pixel - expected).abs() < 1e-6, "{pixel} instead of {expected}");
         }
     }
 
     #[test]
     fn a_corner_has_three_neighbours() {
         let mut pixels = [0.0, 1.0, 2.0, 5.0];
-        impute(&mut pixels, &[true, false, false, false], [2, 2]);
+        System::new(&[true, false, false, false], [2, 2]).impute(&mut pixels);
         // (1/6 · 1 + 1/6 · 2 + 1/12 · 5) / (5/12)
         assert!((pixels[0] - (1.0 + 2.0 + 2.5) / 2.5).abs() < 1e-12, "{pixels:?}");
         let mut nothing = [3.0; 4];
-        impute(&mut nothing, &[true; 4], [2, 2]);
+        System::new(&[true; 4], [2, 2]).impute(&mut nothing);
         assert_eq!(nothing, [0.0; 4]);
     }
 }

@@ -198,7 +198,14 @@ fn types_other_than_the_fast_ones_are_served() -> Result<()> {
     let fill = References::new(&Baseline::Zero, &inputs, 0)?;
     let features = Features::positions(&inputs)?;
     let mask = Mask::Without(vec![1, 3]);
-    let hidden = Hidden { sample: 0, draw: 0, x: std::slice::from_ref(&x), mask: &mask, features: &features };
+    let hidden = Hidden {
+        sample: 0,
+        number: 0,
+        draw: 0,
+        x: std::slice::from_ref(&x),
+        mask: &mask,
+        features: &features,
+    };
     let found = mask.apply(hidden.x, &fill.fill(&hidden)?, false, &features, 0)?;
     assert_eq!(found[0].to_dtype(DType::F64)?.to_vec2::<f64>()?, [[1.0, 0.0, 3.0, 0.0]]);
     Ok(())

@@ -119,7 +119,13 @@ impl Plans {
             value.device().is_cpu()
                 && (value.dtype() == DType::F32 || graph.input_spec(*id).is_some_and(|s| s.integer))
         };
-        if graph.backend() == Backend::Portable || graph.dtype() != DType::F32 || !inputs.iter().all(served) {
+        // The gradients of parameters are computed node by node.
+        let parameters = wanted.iter().any(|id| !graph.is_dynamic(*id));
+        if parameters
+            || graph.backend() == Backend::Portable
+            || graph.dtype() != DType::F32
+            || !inputs.iter().all(served)
+        {
             return Ok(None);
         }
         let sides = inputs.iter().map(|(_, value)| value.dims()[1..].to_vec()).collect();

@@ -339,6 +339,10 @@ impl Runner<'_> {
                 op.operator().vjp(&Vjp { inputs: &inputs, output, grad: &grad, needs: &needs, backend })?
             }
         };
+        if found.len() != into.len() {
+            let problem = format!("returns {} signals", found.len());
+            return Err(Error::invalid("rule", problem, format!("{}, one per operand", into.len())));
+        }
         for (register, value) in into.iter().zip(found) {
             if let Some(register) = register {
                 workspace.registers[register.0] = value;

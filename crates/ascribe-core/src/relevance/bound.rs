@@ -17,6 +17,24 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// Checks that these values lie below those of `high`, where both can be compared.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(super) fn check_below(&self, high: &Self) -> Result<()> {
+        let below = match (self, high) {
+            (Self::Value(low), Self::Value(high)) => low < high,
+            (Self::Value(low), Self::Channels(high)) => high.iter().all(|high| low < high),
+            (Self::Channels(low), Self::Value(high)) => low.iter().all(|low| low < high),
+            (Self::Channels(low), Self::Channels(high)) => low.iter().zip(high).all(|(low, high)| low < high),
+        };
+        if below {
+            Ok(())
+        } else {
+            Err(Error::invalid("low", format!("is {self:?}"), format!("below high = {high:?}")))
+        }
+    }
+
     /// A tensor with these values, shaped like `x`.
     ///
     /// # Errors

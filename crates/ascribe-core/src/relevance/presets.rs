@@ -48,7 +48,8 @@ impl AffineRule {
         Self::new("lrp-gamma", epsilon, vec![positive, negative])
     }
 
-    /// w²: R_i = Σ_j w_ij² / (Σ_i′ w_i′j² + b_j²) R_j, independent of x (Montavon et al. 2017, §4.1).
+    /// w²: R_i = Σ_j w_ij² / (Σ_i′ w_i′j² + b_j²) R_j, independent of x (Montavon et al. 2017, §4.1, where there is
+    /// no bias; with `absorb(false)`, as there).
     pub fn w_square(epsilon: f64) -> Self {
         let squared = term(Part::One, Weights::Squared, Some(Weights::Squared));
         Self::new("lrp-w-square", epsilon, vec![Share::of(vec![squared])])

@@ -12,7 +12,7 @@ use super::terms::AffineRule;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Kind, Op, Slot};
-use crate::rule::{Composite, Gradient, Selector};
+use crate::rule::{Composite, Gradient, Selector, is_first_affine};
 
 /// The affine nodes that an entry applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +234,7 @@ impl Entry {
 
     /// Adds this entry to a composite.
     fn add(&self, composite: Composite, graph: &Graph, usual: &Numbers) -> Result<Composite> {
+        self.check_fields()?;
         let numbers = self.numbers(usual);
         numbers.check()?;
         let selector = self.at.selector(graph)?;
@@ -248,14 +249,66 @@ impl Entry {
             RuleName::Gamma => AffineRule::gamma(numbers.gamma, numbers.stabiliser),
             RuleName::ZPlus => AffineRule::z_plus(numbers.stabiliser),
             RuleName::Zero => AffineRule::epsilon(0.0),
-            RuleName::AlphaBeta => AffineRule::alpha_beta(numbers.alpha, numbers.beta, numbers.stabiliser),
+            RuleName::AlphaBeta => {
+                let sum = numbers.alpha - numbers.beta;
+                if (sum - 1.0).abs() > 1e-9 {
+                    let expected = "1, so that relevance is conserved";
+                    return Err(Error::invalid("alpha − beta", format!("is {sum}"), expected));
+                }
+                AffineRule::alpha_beta(numbers.alpha, numbers.beta, numbers.stabiliser)
+            }
             RuleName::WSquare => AffineRule::w_square(numbers.stabiliser),
             RuleName::Flat => AffineRule::flat(numbers.stabiliser),
             RuleName::Box => AffineRule::z_box(numbers.stabiliser),
         };
         let absorb = rule.absorb && numbers.bias == Bias::Absorb;
-        let (low, high) = (rule.low.clone().or(numbers.low), rule.high.clone().or(numbers.high));
+        // The range of the model's inputs is that of layers that see them as they are.
+        let matching = |id: &NodeId| selector.matches(graph, *id);
+        let sees_inputs = graph.nodes().map(|(id, _)| id).filter(matching).all(|id| sees_inputs(graph, id));
+        let (low, high) =
+            if sees_inputs { (numbers.low, numbers.high) } else { (self.low.clone(), self.high.clone()) };
+        let (low, high) = (rule.low.clone().or(low), rule.high.clone().or(high));
+        if let (Some(low), Some(high)) = (&low, &high) {
+            low.check_below(high)?;
+        }
         Ok(composite.with(selector, AffineRule { absorb, low, high, ..rule }))
+    }
+
+    /// Refuses numbers that the rule does not read.
+    fn check_fields(&self) -> Result<()> {
+        let given = [
+            ("epsilon", self.epsilon.is_some()),
+            ("gamma", self.gamma.is_some()),
+            ("alpha", self.alpha.is_some()),
+            ("beta", self.beta.is_some()),
+            ("stabiliser", self.stabiliser.is_some()),
+            ("bias", self.bias.is_some()),
+            ("low", self.low.is_some()),
+            ("high", self.high.is_some()),
+        ];
+        let read: &[&str] = match &self.rule {
+            RuleName::Pass | RuleName::Gradient => &[],
+            RuleName::Epsilon => &["epsilon", "bias"],
+            RuleName::Zero => &["bias"],
+            RuleName::Gamma => &["gamma", "stabiliser", "bias"],
+            RuleName::ZPlus | RuleName::WSquare => &["stabiliser", "bias"],
+            RuleName::AlphaBeta => &["alpha", "beta", "stabiliser", "bias"],
+            RuleName::Flat => &["stabiliser"],
+            RuleName::Box => &["low", "high", "stabiliser", "bias"],
+            RuleName::Terms(_) => &["low", "high", "bias"],
+        };
+        match given.iter().find(|(name, given)| *given && !read.contains(name)) {
+            Some((name, _)) => Err(Error::invalid(
+                *name,
+                format!("is set for the rule {}", crate::config::write(&self.rule)),
+                if read.is_empty() {
+                    "no numbers".into()
+                } else {
+                    format!("one of {read:?}, which this rule has")
+                },
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -285,7 +338,13 @@ impl At {
     fn selector(&self, graph: &Graph) -> Result<Selector> {
         Ok(match self {
             Self::All => Selector::Kind(Kind::Affine),
-            Self::First => Selector::FirstAffine,
+            Self::First => {
+                if !graph.nodes().any(|(id, _)| is_first_affine(graph, id)) {
+                    let problem = "does not exist: values change between the inputs and each convolution or linear layer";
+                    return Err(Error::invalid("first layer", problem, "an entry by the name of the layer"));
+                }
+                Selector::FirstAffine
+            }
             Self::Convolution => Selector::Where(Arc::new(is_convolution)),
             Self::Linear => Selector::Where(Arc::new(|graph, id| {
                 graph.kind(id) == Kind::Affine && !is_convolution(graph, id)
@@ -355,4 +414,17 @@ fn is_convolution(graph: &Graph, id: NodeId) -> bool {
 fn is_layer(graph: &Graph, id: NodeId) -> bool {
     let weighs = |slot| graph.slot(id, slot) == Slot::Weight;
     graph.kind(id) == Kind::Affine && (0..graph.node(id).inputs().len()).any(weighs)
+}
+
+/// Whether the data of a node come from the inputs through nodes that only move values.
+fn sees_inputs(graph: &Graph, id: NodeId) -> bool {
+    let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
+    while let Some(at) = stack.pop() {
+        match graph.kind(at) {
+            Kind::Input | Kind::Constant => {}
+            Kind::Structural => stack.extend(graph.node(at).inputs()),
+            _ => return false,
+        }
+    }
+    true
 }

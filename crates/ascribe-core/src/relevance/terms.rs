@@ -212,13 +212,7 @@ impl Rule for AffineRule {
         if !site.needs()[node.data] {
             return Ok(signals);
         }
-        let z = if self.shares.iter().all(|s| s.gate == Gate::Always) {
-            None
-        } else if self.absorb {
-            Some(site.output().clone())
-        } else {
-            Some(node.forward(node.x(), &node.modified(Weights::All, None)?)?)
-        };
+        let z = site.output();
         let mut sum: Option<Tensor> = None;
         for share in &self.shares {
             let mut contributions = Vec::with_capacity(share.terms.len());
@@ -230,7 +224,7 @@ impl Rule for AffineRule {
                 contributions.push((x, parameters, term.minus));
             }
             let Some(denominator) = denominator else { continue };
-            let gated = gated(signal, share.gate, z.as_ref())?;
+            let gated = gated(signal, share.gate, z)?;
             let s = (quotient(&gated, &denominator, self.epsilon)? * share.factor)?;
             for (x, parameters, minus) in contributions {
                 if let Some(back) = node.transpose(&s, &parameters)? {
@@ -265,11 +259,11 @@ fn add(sum: &mut Option<Tensor>, value: Tensor, minus: bool) -> Result<()> {
     Ok(())
 }
 
-fn gated(signal: &Tensor, gate: Gate, z: Option<&Tensor>) -> Result<Tensor> {
-    let mask = match (gate, z) {
-        (Gate::Positive, Some(z)) => z.gt(0.0)?,
-        (Gate::Negative, Some(z)) => z.lt(0.0)?,
-        _ => return Ok(signal.clone()),
+fn gated(signal: &Tensor, gate: Gate, z: &Tensor) -> Result<Tensor> {
+    let mask = match gate {
+        Gate::Positive => z.gt(0.0)?,
+        Gate::Negative => z.lt(0.0)?,
+        Gate::Always => return Ok(signal.clone()),
     };
     Ok((signal * mask.to_dtype(signal.dtype())?)?)
 }

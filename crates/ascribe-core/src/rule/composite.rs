@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Gradient, Rule};
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Kind, Slot};
+use crate::ops::{Kind, Op, Slot};
 
 /// A condition on a node of a graph. It does not see values: the rule of each node is selected before anything runs.
 pub type Predicate = Arc<dyn Fn(&Graph, NodeId) -> bool + Send + Sync>;
@@ -36,7 +36,7 @@ impl Debug for Selector {
 }
 
 impl Selector {
-    fn matches(&self, graph: &Graph, id: NodeId) -> bool {
+    pub(crate) fn matches(&self, graph: &Graph, id: NodeId) -> bool {
         match self {
             Self::Kind(kind) => graph.kind(id) == *kind,
             Self::Name(name) => graph.node(id).name() == name,
@@ -46,12 +46,18 @@ impl Selector {
     }
 }
 
-/// Whether a node is affine with a weight, and no other such node and no node that changes values is between it and
-/// the inputs.
+/// Whether a node is a first layer: it is affine with a weight, and between it and the inputs values are only moved, or scaled
+/// and shifted one by one, as in a normalisation of pictures that is part of the graph.
 pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
     let has_weight =
         |id: NodeId| (0..graph.node(id).inputs().len()).any(|i| graph.slot(id, i) == Slot::Weight);
-    if graph.kind(id) != Kind::Affine || !has_weight(id) {
+    let one_by_one = |id: NodeId| {
+        matches!(
+            graph.node(id).op(),
+            Some(Op::Binary(_) | Op::Pointwise(_) | Op::ScaleShift(_) | Op::BatchNorm(_))
+        )
+    };
+    if graph.kind(id) != Kind::Affine || !has_weight(id) || one_by_one(id) {
         return false;
     }
     let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
@@ -59,6 +65,7 @@ pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
         match graph.kind(at) {
             Kind::Input | Kind::Constant => {}
             Kind::Structural => stack.extend(graph.node(at).inputs()),
+            Kind::Affine if one_by_one(at) => stack.extend(graph.node(at).inputs()),
             _ => return false,
         }
     }

@@ -82,6 +82,15 @@ impl Graph {
                 .rule_for(self, id)
                 .apply(&site, &signal)
                 .map_err(|e| e.at(node.name(), node.op_name()))?;
+            if signals.len() != node.inputs.len() {
+                let rule = composite.rule_for(self, id).name();
+                let problem = format!("returns {} signals for node '{}'", signals.len(), node.name());
+                return Err(Error::invalid(
+                    format!("rule '{rule}'"),
+                    problem,
+                    format!("{}", node.inputs.len()),
+                ));
+            }
             for (input, signal) in node.inputs.iter().zip(signals) {
                 if let Some(signal) = signal.filter(|_| on_path[input.0]) {
                     add(&mut values[input.0], signal, self.backend())?;

@@ -77,6 +77,19 @@ impl<'a> Walk<'a> {
         let compared = self.reference.map(|reference| self.compare(reference, x, &rules)).transpose()?;
         let trace = compared.as_ref().map(|(trace, _)| trace);
         let reference = compared.as_ref().map(|(_, outputs)| outputs.clone());
+        let start = |outputs: &Outputs| {
+            let (found, seeds) = start(outputs)?;
+            let (given, expected) = (seeds.len(), graph.outputs().len());
+            if given != expected {
+                let problem = format!("are {given}");
+                return Err(Error::invalid(
+                    "signals to start from",
+                    problem,
+                    format!("{expected}, one per output"),
+                ));
+            }
+            Ok((found, seeds))
+        };
         let inputs = graph.bind(x)?;
         if let Some(plan) = graph.plans().get(graph, &inputs, self.keep, self.wanted, &rules)? {
             let backward = Backward { rules: &rules, reference: trace };

@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ascribe_core::relevance::{At, Bound, CompositeSpec, Entry, Numbers};
 use ascribe_core::{
-    Card, Composite, Configured, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task, Tensor,
-    Walk, to_f64,
+    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task,
+    Tensor, Walk, to_f64,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,11 @@ impl Lrp {
     /// # Errors
     /// If the graph has no node that a rule was set for.
     pub fn rules(&self, graph: &Graph) -> Result<Composite> {
-        let layers = self.layers.iter().map(|(name, rule)| Entry::new(At::Name(name.clone()), rule.clone()));
+        // An exact name counts more than a pattern.
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            self.layers.iter().partition(|(name, _)| name.contains(['*', '?']));
+        let layers = names.into_iter().chain(patterns);
+        let layers = layers.map(|(name, rule)| Entry::new(At::Name(name.clone()), rule.clone()));
         let first = self.first.iter().map(|rule| Entry::new(At::First, rule.clone()));
         self.composite.composite(&layers.chain(first).collect::<Vec<_>>(), graph, &self.numbers())
     }
@@ -132,6 +136,10 @@ impl Lrp {
     fn collected(&self, graph: &Graph) -> Result<Vec<NodeId>> {
         let found: Result<Vec<Vec<NodeId>>> = self.collect.iter().map(|name| graph.find_all(name)).collect();
         let found: BTreeSet<NodeId> = found?.into_iter().flatten().collect();
+        if let Some(constant) = found.iter().find(|id| !graph.is_dynamic(**id)) {
+            let problem = format!("'{}' does not depend on the input", graph.node(*constant).name());
+            return Err(Error::invalid("collect", problem, "nodes that relevance passes through"));
+        }
         Ok(found.into_iter().collect())
     }
 }
@@ -202,11 +210,12 @@ fn conservation(started: &[f64], arrived: &[f64]) -> Option<String> {
     let (started, arrived) = (started[sample], arrived[sample]);
     let worst =
         if sample == 0 { String::new() } else { format!(" (sample {sample}, the worst of the batch)") };
-    Some(format!(
-        "relevance: {started:.6} at the output, {arrived:.6} at the input{worst}: {:.2} % gained or lost to biases \
-         and stabilisers",
-        100.0 * gap
-    ))
+    let change = if started == 0.0 {
+        String::new()
+    } else {
+        format!(": {:.2} % gained or lost to biases and stabilisers", 100.0 * gap)
+    };
+    Some(format!("relevance: {started:.6} at the output, {arrived:.6} at the input{worst}{change}"))
 }
 
 #[cfg(test)]

@@ -37,11 +37,12 @@ use crate::training::{accuracy, label};
 /// let w = b.constant("w", Tensor::new(&[[0_f32; 4]; 2], &Device::Cpu)?);
 /// let y = b.op("fc", Linear, &[x, w])?;
 /// let train = Training::new(b.finish(&[y])?).steps(30).batch(4).rate(0.1);
-/// let x = Tensor::new(&[[1_f32, 0.0, 0.0, 0.5], [0.0, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 0.0], [0.5, 0.0, 0.0, 1.0]], &Device::Cpu)?;
+/// let x = Tensor::new(&[[1_f32, 0.1, 0.0, 0.5], [0.2, 1.0, 0.4, 0.0], [0.0, 0.6, 0.8, 0.3], [0.5, 0.0, 0.2, 0.9]], &Device::Cpu)?;
 /// let (data, methods, run) = (InMemory::labelled(&x, &[0, 1, 1, 0])?, [Boxed::new(Saliency::default())], Run::new());
 /// let case = StudyCase { methods: &methods, train: &train, training: &data, data: &data, run: &run };
 /// let rows = DataRandomisation::default().conduct(&case)?;
-/// assert!(rows.iter().all(|row| row.value.is_some_and(|correlation| correlation.abs() < 1.0 + 1e-9)));
+/// // The network with permuted labels looks at the input in another way.
+/// assert!(rows.len() == 4 && rows.iter().all(|row| row.value.is_some_and(|correlation| correlation < 1.0)));
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]

@@ -49,7 +49,8 @@ pub enum Mode {
 /// let found = method.explain(&graph, &x, &target, &run)?;
 /// let case = Case::new(&graph, &x, &target, &found, &run).explained_by(&method);
 /// let value = ModelRandomisation::default().evaluate(&case)?.values[0];
-/// assert!(value.is_some_and(|correlation| (-1.0..=1.0).contains(&correlation)));
+/// // Saliency depends on the weights, so that random ones put the three values in another order.
+/// assert!(value.is_some_and(|correlation| correlation < 1.0));
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,0 +1,530 @@
+//! What axes of values count, family by family, and grids made of values that were moved around.
+
+use ascribe_core::AxisRole::{self, Batch, Channel, Feature, Height, Time, Token, Unknown, Width};
+use ascribe_core::ops::{
+    Binary, Conv, Embedding, Gather, LayerNorm, Linear, MatMul, MaxPool, Op, Pad, PadMode, Pointwise, Reduce,
+    ReduceFn, Resize, ResizeMode, ResizeSize, Side, Softmax, Structure, Window,
+};
+use ascribe_core::{DType, Device, Graph, GraphBuilder, GraphRoles, Inputs, NodeId, Result, Roles, Tensor};
+use proptest::prelude::*;
+
+/// A graph under construction whose values are looked at one by one.
+struct Net {
+    b: GraphBuilder,
+    last: NodeId,
+    shape: Vec<usize>,
+}
+
+impl Net {
+    fn new(shape: &[usize]) -> Self {
+        let mut b = GraphBuilder::new();
+        let last = b.input("x", &shape[1..].iter().map(|&n| Some(n)).collect::<Vec<_>>());
+        Self { b, last, shape: shape.to_vec() }
+    }
+
+    fn op(&mut self, op: impl Into<Op>, inputs: &[NodeId]) -> NodeId {
+        self.last = self.b.op("", op, inputs).unwrap();
+        self.last
+    }
+
+    fn then(&mut self, op: impl Into<Op>) -> NodeId {
+        self.op(op, &[self.last])
+    }
+
+    fn constant(&mut self, shape: &[usize]) -> NodeId {
+        self.b.constant("", Tensor::ones(shape, DType::F64, &Device::Cpu).unwrap())
+    }
+
+    fn reshape(&mut self, shape: &[usize]) -> NodeId {
+        self.then(Structure::Reshape { shape: shape.iter().map(|&n| Side::Fixed(n)).collect() })
+    }
+
+    fn transpose(&mut self, order: &[usize]) -> NodeId {
+        self.then(Structure::Transpose { order: order.to_vec() })
+    }
+
+    fn conv(&mut self, channels: [usize; 2], side: usize) -> NodeId {
+        let weight = self.constant(&[channels[1], channels[0], side, side]);
+        let window = Window::new([side, side]).stride([side, side]);
+        self.op(Conv { window, groups: 1 }, &[self.last, weight])
+    }
+
+    fn linear(&mut self, [from, to]: [usize; 2]) -> NodeId {
+        let weight = self.constant(&[to, from]);
+        self.op(Linear, &[self.last, weight])
+    }
+
+    /// `torch.roll` by `-start` along an axis, as it is exported.
+    fn roll(&mut self, axis: usize, start: usize, side: usize) -> NodeId {
+        let x = self.last;
+        let head = self.op(Structure::Slice { axis, start, len: side - start, step: 1 }, &[x]);
+        let tail = self.op(Structure::Slice { axis, start: 0, len: start, step: 1 }, &[x]);
+        self.op(Structure::Concat { axis }, &[head, tail])
+    }
+
+    /// A class token in front of the tokens `[N, T, C]`.
+    fn class_token(&mut self, channels: usize) -> NodeId {
+        let class = self.constant(&[1, 1, channels]);
+        self.op(Structure::Concat { axis: 1 }, &[class, self.last])
+    }
+
+    fn finish(self) -> (Graph, Inputs, NodeId) {
+        let graph = self.b.finish(&[self.last]).unwrap().to_dtype(DType::F64).unwrap();
+        let count: usize = self.shape.iter().product();
+        let x = Tensor::arange(0.0, count as f64, &Device::Cpu).unwrap().reshape(self.shape).unwrap();
+        let last = graph.outputs()[0];
+        (graph, Inputs::single(x).unwrap(), last)
+    }
+
+    /// The roles of the last value.
+    fn roles(self) -> Roles {
+        let (graph, x, last) = self.finish();
+        graph.roles(&x).unwrap().of(last).clone()
+    }
+
+    fn axes(self) -> Vec<AxisRole> {
+        self.roles().axes()
+    }
+}
+
+#[test]
+fn inputs_follow_conventions_or_the_convolution_behind_them() {
+    assert_eq!(Net::new(&[2, 3, 4, 5]).axes(), [Batch, Channel, Height, Width]);
+    assert_eq!(Net::new(&[2, 3, 4]).axes(), [Batch, Channel, Time]);
+    assert_eq!(Net::new(&[2, 3]).axes(), [Batch, Feature]);
+    let mut net = Net::new(&[2, 4, 6, 3]);
+    let shift = net.constant(&[3]);
+    net.op(Binary::Sub, &[net.last, shift]);
+    net.transpose(&[0, 3, 1, 2]);
+    net.conv([3, 8], 2);
+    let (graph, x, last) = net.finish();
+    let roles = graph.roles(&x).unwrap();
+    assert_eq!(roles.of(graph.inputs()[0]).axes(), [Batch, Height, Width, Channel]);
+    assert_eq!(roles.of(last).axes(), [Batch, Channel, Height, Width]);
+    assert_eq!(roles.of(last).grid().unwrap().spatial(), [(Height, 2), (Width, 3)]);
+}
+
+#[test]
+fn the_caller_can_say_what_an_input_is() {
+    let (graph, x, last) = Net::new(&[2, 4, 6, 3]).finish();
+    let roles = graph.roles_with(&x, &[("x", &[Batch, Height, Width, Channel])]).unwrap();
+    assert_eq!(roles.of(last).grid().unwrap().spatial(), [(Height, 4), (Width, 6)]);
+    let wrong = |roles: &[(&str, &[AxisRole])]| graph.roles_with(&x, roles).unwrap_err().to_string();
+    assert!(wrong(&[("x", &[Batch])]).contains("one role per axis"));
+    assert!(wrong(&[("y", &[Batch])]).contains("'y'"));
+}
+
+#[test]
+fn operators_of_images() {
+    let mut net = Net::new(&[2, 3, 8, 8]);
+    net.conv([3, 6], 2);
+    net.then(Pointwise::Relu);
+    net.then(MaxPool { window: Window::new([2, 2]).stride([2, 2]) });
+    let resize = ResizeSize::Sides(vec![4, 4]);
+    net.then(Resize {
+        size: resize,
+        mode: ResizeMode::Linear,
+        coordinates: ascribe_core::ops::Coordinates::HalfPixel,
+    });
+    net.then(Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 1, 0], mode: PadMode::Constant(0.0) });
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);
+    assert_eq!(roles.grid().unwrap().spatial(), [(Height, 6), (Width, 4)]);
+    assert!(roles.grid().unwrap().is_identity());
+
+    let mut net = Net::new(&[2, 3, 8, 8]);
+    net.then(Reduce { function: ReduceFn::Mean, axes: vec![2, 3], keep: true });
+    net.reshape(&[2, 3]);
+    net.linear([3, 5]);
+    assert_eq!(net.axes(), [Batch, Feature]);
+    let mut net = Net::new(&[2, 3, 8, 8]);
+    net.then(Structure::Flatten { axis: 1 });
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Feature]);
+    assert!(roles.grid().is_some(), "nothing is lost yet");
+}
+
+#[test]
+fn merged_axes_remember_the_grid() {
+    let mut net = Net::new(&[2, 6, 4, 5]);
+    net.reshape(&[2, 6, 20]);
+    net.transpose(&[0, 2, 1]);
+    let norm = net.constant(&[6]);
+    net.op(LayerNorm { axis: 2, epsilon: 1e-6 }, &[net.last, norm]);
+    net.linear([6, 8]);
+    net.then(Softmax { axis: 2, log: false });
+    let tokens = net.last;
+    let positions = net.constant(&[1, 20, 8]);
+    net.op(Binary::Add, &[tokens, positions]);
+    net.transpose(&[0, 2, 1]);
+    net.reshape(&[2, 8, 4, 5]);
+    let (graph, x, last) = net.finish();
+    let roles = graph.roles(&x).unwrap();
+    let row = roles.of(tokens);
+    assert_eq!(row.axes(), [Batch, Token, Channel]);
+    let grid = row.tokens(1).unwrap();
+    assert_eq!((grid.before, grid.grid, grid.after), (0, vec![(Height, 4), (Width, 5)], 0));
+    assert_eq!(row.to_string(), "[batch 2, token 20, channel 8]");
+    assert_eq!(roles.of(last).axes(), [Batch, Channel, Height, Width]);
+}
+
+/// Tokens `[N, 1 + 6, 4]` of a grid of 2 × 3.
+fn with_class_token() -> Net {
+    let mut net = Net::new(&[2, 4, 2, 3]);
+    net.reshape(&[2, 4, 6]);
+    net.transpose(&[0, 2, 1]);
+    net.class_token(4);
+    net
+}
+
+#[test]
+fn further_tokens_come_and_go() {
+    let around = |net: Net| net.roles().tokens(1).map(|t| (t.before, t.after));
+    let mut net = with_class_token();
+    let registers = net.constant(&[1, 3, 4]);
+    net.op(Structure::Concat { axis: 1 }, &[net.last, registers]);
+    assert_eq!(around(net), Some((1, 3)));
+    let mut net = with_class_token();
+    net.then(Pad { before: vec![0, 2, 0], after: vec![0, 1, 0], mode: PadMode::Constant(0.0) });
+    assert_eq!(around(net), Some((3, 1)));
+    let slice = |start, len| Structure::Slice { axis: 1, start, len, step: 1 };
+    let mut net = with_class_token();
+    net.then(slice(1, 6));
+    assert_eq!(around(net), Some((0, 0)));
+    let mut net = with_class_token();
+    net.then(slice(0, 1));
+    assert_eq!(net.axes(), [Batch, Token, Channel]);
+    let mut net = with_class_token();
+    net.then(slice(0, 3));
+    assert_eq!(net.axes(), [Batch, Unknown, Channel], "a part of the grid is no grid");
+    let mut net = with_class_token();
+    let index = net.b.constant("index", Tensor::new(0_i64, &Device::Cpu).unwrap());
+    net.op(Gather { axis: 1 }, &[net.last, index]);
+    assert_eq!(net.axes(), [Batch, Channel]);
+}
+
+#[test]
+fn positions_reach_the_output_unless_only_further_tokens_are_read() {
+    let reaches = |read: fn(&mut Net) -> NodeId| {
+        let mut net = with_class_token();
+        let all = net.then(Pointwise::Tanh);
+        read(&mut net);
+        let (graph, x, _) = net.finish();
+        graph.roles(&x).unwrap().positions_reach_output(all)
+    };
+    let class = |net: &mut Net| {
+        net.then(Structure::Slice { axis: 1, start: 0, len: 1, step: 1 });
+        net.reshape(&[2, 4]);
+        net.linear([4, 3])
+    };
+    assert!(!reaches(class));
+    assert!(!reaches(|net| {
+        let index = net.b.constant("index", Tensor::new(-7_i64, &Device::Cpu).unwrap());
+        net.op(Gather { axis: 1 }, &[net.last, index])
+    }));
+    assert!(reaches(|net| {
+        let index = net.b.constant("index", Tensor::new(1_i64, &Device::Cpu).unwrap());
+        net.op(Gather { axis: 1 }, &[net.last, index])
+    }));
+    assert!(reaches(|net| net.then(Structure::Slice { axis: 1, start: 1, len: 6, step: 1 })));
+    assert!(reaches(|net| net.then(Reduce { function: ReduceFn::Mean, axes: vec![1], keep: false })));
+    // Attention mixes tokens before the class token is read.
+    assert!(reaches(|net| {
+        let x = net.last;
+        let keys = net.transpose(&[0, 2, 1]);
+        let scores = net.op(MatMul, &[x, keys]);
+        let share = net.op(Softmax { axis: 2, log: false }, &[scores]);
+        net.op(MatMul, &[share, x]);
+        net.then(Structure::Slice { axis: 1, start: 0, len: 1, step: 1 })
+    }));
+}
+
+#[test]
+fn attention_has_two_positions_and_then_one() {
+    let mut net = with_class_token();
+    net.linear([4, 12]);
+    net.reshape(&[2, 7, 3, 2, 2]);
+    net.transpose(&[2, 0, 3, 1, 4]);
+    let all = net.last;
+    let mut part = |i: i64| {
+        let index = net.b.constant("index", Tensor::new(i, &Device::Cpu).unwrap());
+        net.op(Gather { axis: 0 }, &[all, index])
+    };
+    let [q, k, v] = [part(0), part(1), part(2)];
+    let keys = net.op(Structure::Transpose { order: vec![0, 1, 3, 2] }, &[k]);
+    let scores = net.op(MatMul, &[q, keys]);
+    let share = net.op(Softmax { axis: 3, log: false }, &[scores]);
+    let mixed = net.op(MatMul, &[share, v]);
+    net.transpose(&[0, 2, 1, 3]);
+    net.reshape(&[2, 7, 4]);
+    let (graph, x, last) = net.finish();
+    let roles = graph.roles(&x).unwrap();
+    assert_eq!(roles.of(q).axes(), [Batch, Channel, Token, Channel]);
+    assert_eq!(roles.of(scores).axes(), [Batch, Channel, Token, Token]);
+    assert!(roles.of(scores).grid().is_none());
+    assert_eq!(roles.of(mixed).grid().unwrap().spatial(), [(Height, 2), (Width, 3)]);
+    assert_eq!(roles.of(last).tokens(1).map(|t| t.before), Some(1));
+}
+
+#[test]
+fn axes_of_length_one_come_and_go() {
+    // The three parts of attention, as PyTorch's own attention layer is exported.
+    let mut net = with_class_token();
+    net.transpose(&[1, 0, 2]);
+    net.linear([4, 12]);
+    net.reshape(&[7, 2, 3, 4]);
+    net.reshape(&[1, 7, 2, 3, 4]);
+    net.transpose(&[3, 1, 2, 0, 4]);
+    net.reshape(&[3, 7, 2, 4]);
+    net.then(Structure::Slice { axis: 0, start: 1, len: 1, step: 1 });
+    net.reshape(&[7, 2, 4]);
+    net.reshape(&[7, 4, 2]);
+    net.transpose(&[1, 0, 2]);
+    net.reshape(&[2, 2, 7, 2]);
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Channel, Token, Channel]);
+    assert_eq!(roles.grid().unwrap().spatial(), [(Height, 2), (Width, 3)]);
+}
+
+#[test]
+fn a_product_over_positions_is_unknown() {
+    let mut net = Net::new(&[2, 4, 2, 3]);
+    net.reshape(&[2, 4, 6]);
+    let before = net.last;
+    net.linear([6, 6]);
+    let (graph, x, last) = {
+        let mixed = net.last;
+        net.op(Binary::Add, &[before, mixed]);
+        let (graph, x, last) = net.finish();
+        assert_eq!(graph.roles(&x).unwrap().of(mixed).axes(), [Batch, Channel, Unknown]);
+        (graph, x, last)
+    };
+    // The residual connection says which position is which.
+    assert_eq!(graph.roles(&x).unwrap().of(last).axes(), [Batch, Channel, Token]);
+}
+
+#[test]
+fn contradictions_are_unknown() {
+    let mut net = Net::new(&[2, 3, 4, 4]);
+    let x = net.last;
+    let turned = net.transpose(&[0, 1, 3, 2]);
+    net.op(Binary::Add, &[x, turned]);
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Channel, Unknown, Unknown]);
+    assert!(roles.grid().is_none());
+    let mut net = Net::new(&[2, 6, 4, 4]);
+    net.reshape(&[2, 4, 6, 4]);
+    assert_eq!(net.axes(), [Batch, Unknown, Unknown, Width], "the border cuts through channels and rows");
+    let mut net = Net::new(&[2, 3, 4, 4]);
+    let x = net.last;
+    let rolled = net.roll(2, 1, 4);
+    net.op(Binary::Add, &[x, rolled]);
+    assert_eq!(net.axes(), [Batch, Channel, Unknown, Width]);
+}
+
+#[test]
+fn coarser_grids_count_their_own_rows() {
+    // Patches of 2 × 2 by a reshape and a linear layer.
+    let mut net = Net::new(&[2, 3, 4, 6]);
+    net.reshape(&[2, 3, 2, 2, 3, 2]);
+    net.transpose(&[0, 2, 4, 3, 5, 1]);
+    net.reshape(&[2, 6, 12]);
+    let patches = net.last;
+    net.linear([12, 8]);
+    let (graph, x, last) = net.finish();
+    let roles = graph.roles(&x).unwrap();
+    assert!(roles.of(patches).tokens(1).is_none(), "rows of patches are no whole rows yet");
+    assert_eq!(roles.of(last).grid().unwrap().spatial(), [(Height, 2), (Width, 3)]);
+    assert_eq!(roles.of(last).tokens(1).unwrap().grid, [(Height, 2), (Width, 3)]);
+    // Every second row and column, four times, as channels.
+    let mut net = Net::new(&[2, 3, 4, 6]);
+    let x = net.last;
+    let mut parts = Vec::new();
+    for (row, column) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        net.op(Structure::Slice { axis: 2, start: row, len: 2, step: 2 }, &[x]);
+        parts.push(net.then(Structure::Slice { axis: 3, start: column, len: 3, step: 2 }));
+    }
+    net.op(Structure::Concat { axis: 1 }, &parts);
+    let roles = net.roles();
+    assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);
+    assert_eq!(roles.grid().unwrap().channels(), 12);
+}
+
+#[test]
+fn windows_of_another_resolution_are_the_same_windows() {
+    // Queries are pooled to half of the points, keys are not.
+    let mut net = Net::new(&[2, 3, 8]);
+    net.reshape(&[2, 3, 2, 4]);
+    net.transpose(&[0, 2, 3, 1]);
+    let keys = net.transpose(&[0, 1, 3, 2]);
+    net.transpose(&[0, 1, 3, 2]);
+    net.reshape(&[2, 2, 2, 2, 3]);
+    let queries = net.then(Reduce { function: ReduceFn::Max, axes: vec![3], keep: false });
+    net.op(MatMul, &[queries, keys]);
+    let scores = net.last;
+    let values = net.op(Structure::Transpose { order: vec![0, 1, 3, 2] }, &[keys]);
+    net.op(MatMul, &[scores, values]);
+    let grid = net.roles().grid().unwrap();
+    assert_eq!((grid.spatial(), grid.channels()), ([(Time, 4)].as_slice(), 3));
+}
+
+#[test]
+fn tables_of_indices_cut_patches() {
+    let table = |rows: usize, index: &[i64]| {
+        let mut net = Net::new(&[2, 3, 4, 6]);
+        let index =
+            net.b.constant("index", Tensor::new(index, &Device::Cpu).unwrap().reshape((rows, 2)).unwrap());
+        net.op(Gather { axis: 2 }, &[net.last, index]);
+        net.roles()
+    };
+    let patches = table(2, &[0, 2, 1, 3]);
+    assert_eq!(patches.axes(), [Batch, Channel, Height, Height, Width]);
+    assert_eq!(patches.grid().unwrap().spatial(), [(Height, 4), (Width, 6)]);
+    assert!(table(3, &[0, 1, 1, 2, 2, 3]).grid().is_none(), "patches that overlap");
+}
+
+#[test]
+fn words_are_tokens() {
+    let mut b = GraphBuilder::new();
+    let x = b.integer_input("x", &[Some(5)]);
+    let table = b.constant("table", Tensor::ones((9, 4), DType::F64, &Device::Cpu).unwrap());
+    let y = b.op("y", Embedding, &[table, x]).unwrap();
+    let graph = b.finish(&[y]).unwrap();
+    let x = Inputs::single(Tensor::zeros((2, 5), DType::I64, &Device::Cpu).unwrap()).unwrap();
+    let roles = graph.roles(&x).unwrap();
+    assert_eq!(roles.of(graph.outputs()[0]).axes(), [Batch, Token, Channel]);
+    assert_eq!(roles.of(graph.outputs()[0]).grid().unwrap().spatial(), [(Token, 5)]);
+}
+
+fn first(roles: &GraphRoles, graph: &Graph) -> Roles {
+    roles.of(graph.outputs()[0]).clone()
+}
+
+#[test]
+fn other_batches_and_wrong_shapes() -> Result<()> {
+    let (graph, x, _) = with_class_token().finish();
+    let view = first(&graph.roles(&x)?, &graph).grid().unwrap();
+    let other = Tensor::zeros((5, 7, 4), DType::F64, &Device::Cpu)?;
+    assert_eq!(view.to_grid(&other)?.dims(), [5, 4, 2, 3]);
+    assert_eq!(view.from_grid(&Tensor::ones((5, 1, 2, 3), DType::F64, &Device::Cpu)?)?.dims(), [5, 7, 1]);
+    let back = view.from_grid(&Tensor::ones((5, 4, 2, 3), DType::F64, &Device::Cpu)?)?;
+    assert_eq!(back.dims(), [5, 7, 4]);
+    assert_eq!(back.sum_all()?.to_scalar::<f64>()?, 120.0, "zero at the class token");
+    let wrong = Tensor::zeros((5, 6, 4), DType::F64, &Device::Cpu)?;
+    assert!(view.to_grid(&wrong).unwrap_err().to_string().contains("any batch"));
+    assert!(view.from_grid(&wrong).unwrap_err().to_string().contains("grid"));
+    Ok(())
+}
+
+/// One random move of a value whose axes are products of these factors, which a reshape keeps apart.
+///
+/// With `splits`, the border of a reshape may go through a factor, and between them else.
+fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8), splits: bool) {
+    let axis = usize::from(pick.1) % axes.len();
+    match pick.0 % 4 {
+        0 => {
+            let mut order: Vec<usize> = (0..axes.len()).collect();
+            order.rotate_left(axis);
+            order.swap(0, usize::from(pick.2) % axes.len());
+            net.transpose(&order);
+            *axes = order.iter().map(|&i| axes[i].clone()).collect();
+            return;
+        }
+        1 if !axes[axis].is_empty() => {
+            let mut left = axes[axis].clone();
+            let mut right = left.split_off(usize::from(pick.2) % left.len());
+            let inner = (2..=right[0])
+                .rev()
+                .filter(|f| right[0].is_multiple_of(*f))
+                .nth(usize::from(pick.2 / 16) % 2);
+            let inner = inner.filter(|_| splits).unwrap_or(right[0]);
+            left.push(right[0] / inner);
+            right[0] = inner;
+            axes.splice(axis..=axis, [left, right]);
+        }
+        2 if axis + 1 < axes.len() => {
+            let second = axes.remove(axis + 1);
+            axes[axis].extend(second);
+        }
+        _ => axes.insert(axis, Vec::new()),
+    }
+    net.reshape(&axes.iter().map(|factors| factors.iter().product()).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ascribe_proptest::config(256))]
+
+    /// Whatever way the values of an image are moved, the grid is the image, and the way back is the value.
+    #[test]
+    fn the_grid_of_a_moved_image_is_the_image(
+        samples in 1_usize..4,
+        sides in prop::collection::vec(prop::sample::select(vec![1_usize, 2, 3, 4, 6, 8]), 3),
+        shifts in any::<[u8; 2]>(),
+        picks in prop::collection::vec(any::<(u8, u8, u8)>(), 0..9),
+    ) {
+        let shape = [samples, sides[0], sides[1], sides[2]];
+        let mut axes: Vec<Vec<usize>> = shape.iter().map(|&side| vec![side]).collect();
+        let mut net = Net::new(&shape);
+        for (axis, shift) in shifts.into_iter().enumerate().map(|(i, s)| (i + 2, usize::from(s))) {
+            let start = shift % shape[axis];
+            if start > 0 {
+                net.roll(axis, start, shape[axis]);
+            }
+        }
+        for pick in picks {
+            moved(&mut net, &mut axes, pick, true);
+        }
+        let (graph, x, last) = net.finish();
+        let value = graph.forward(&x)?.primary().clone();
+        let view = graph.roles(&x)?.of(last).grid();
+        let view = view.ok_or_else(|| TestCaseError::fail("no grid was found"))?;
+        let image = x.iter().next().unwrap().value.clone();
+        let numbers = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f64>()).unwrap();
+        let grid = view.to_grid(&value)?;
+        prop_assert_eq!(grid.dims(), image.dims());
+        prop_assert_eq!(numbers(&grid), numbers(&image));
+        let back = view.from_grid(&grid)?;
+        prop_assert_eq!(back.dims(), value.dims());
+        prop_assert_eq!(numbers(&back), numbers(&value));
+    }
+
+    /// The same for tokens of an image between further tokens, of which the way back leaves zeros.
+    #[test]
+    fn the_grid_of_moved_tokens_is_the_image(
+        samples in 1_usize..4,
+        sides in prop::collection::vec(1_usize..5, 3),
+        around in (0_usize..3, 0_usize..3),
+        picks in prop::collection::vec(any::<(u8, u8, u8)>(), 0..9),
+    ) {
+        let [channels, height, width] = [sides[0], sides[1], sides[2]];
+        let mut net = Net::new(&[samples, channels, height, width]);
+        net.reshape(&[samples, channels, height * width]);
+        net.transpose(&[0, 2, 1]);
+        let further = [around.0, around.1].map(|count| (count > 0).then(|| net.constant(&[1, count, channels])));
+        let parts: Vec<NodeId> = [further[0], Some(net.last), further[1]].into_iter().flatten().collect();
+        net.op(Structure::Concat { axis: 1 }, &parts);
+        let tokens = around.0 + height * width + around.1;
+        let mut axes = vec![vec![samples], vec![tokens], vec![channels]];
+        for pick in picks {
+            moved(&mut net, &mut axes, pick, false);
+        }
+        let (graph, x, last) = net.finish();
+        let value = graph.forward(&x)?.primary().clone();
+        let view = graph.roles(&x)?.of(last).grid();
+        // Tokens that share an axis with samples or channels are not cut out.
+        let shared = around != (0, 0) && axes.iter().any(|axis| {
+            axis.contains(&tokens) && axis.iter().filter(|side| **side > 1).count() > 1
+        });
+        prop_assume!(!shared && height * width > 1);
+        let view = view.ok_or_else(|| TestCaseError::fail("no grid was found"))?;
+        let image = x.iter().next().unwrap().value.clone();
+        let numbers = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f64>()).unwrap();
+        let grid = view.to_grid(&value)?;
+        prop_assert_eq!(grid.dims(), image.dims());
+        prop_assert_eq!(numbers(&grid), numbers(&image));
+        let back = view.from_grid(&grid)?;
+        prop_assert_eq!(back.dims(), value.dims());
+        prop_assert_eq!(numbers(&view.to_grid(&back)?), numbers(&grid));
+        prop_assert_eq!(numbers(&back).iter().sum::<f64>(), numbers(&grid).iter().sum::<f64>());
+    }
+}
