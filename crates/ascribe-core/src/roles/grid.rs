@@ -17,13 +17,13 @@ use crate::error::{Error, Result};
 /// let x = b.input("x", &[Some(2), Some(1), Some(2)]);
 /// let y = b.op("y", Structure::Transpose { order: vec![0, 2, 3, 1] }, &[x])?;
 /// let graph = b.finish(&[y])?;
-/// let x = Inputs::single(Tensor::new(&[[[[1_f64, 2.0]], [[3.0, 4.0]]]], &Device::Cpu)?)?;
+/// let x = Inputs::single(Tensor::new(&[[[[1_f32, 2.0]], [[3.0, 4.0]]]], &Device::Cpu)?)?;
 /// let view = graph.roles(&x)?.of(graph.find("y")?).grid().unwrap();
-/// let last = Tensor::new(&[[[[1_f64, 3.0], [2.0, 4.0]]]], &Device::Cpu)?; // [N, H, W, C]
+/// let last = Tensor::new(&[[[[1_f32, 3.0], [2.0, 4.0]]]], &Device::Cpu)?; // [N, H, W, C]
 /// let grid = view.to_grid(&last)?;
 /// assert_eq!(grid.dims(), [1, 2, 1, 2]);
-/// assert_eq!(grid.flatten_all()?.to_vec1::<f64>()?, [1.0, 2.0, 3.0, 4.0]);
-/// assert_eq!(view.from_grid(&grid)?.flatten_all()?.to_vec1::<f64>()?, [1.0, 3.0, 2.0, 4.0]);
+/// assert_eq!(grid.flatten_all()?.to_vec1::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
+/// assert_eq!(view.from_grid(&grid)?.flatten_all()?.to_vec1::<f32>()?, [1.0, 3.0, 2.0, 4.0]);
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
