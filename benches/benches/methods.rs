@@ -9,11 +9,17 @@ use ascribe::gradient::{LrpComposite, LrpRule};
 use ascribe::prelude::*;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-fn methods(c: &mut Criterion) {
+/// The model and the photograph.
+fn setting() -> (Model, Inputs) {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
     let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
     let input = model.read(images.join("cat.png")).expect("the photograph ships");
-    let (graph, x, target, run) = (&model.graph, &input.inputs, Target::Class(285), Run::new().threads(2));
+    (model, input.inputs)
+}
+
+fn methods(c: &mut Criterion) {
+    let (model, x) = setting();
+    let (graph, x, target, run) = (&model.graph, &x, Target::Class(285), Run::new().threads(2));
     let mut group = c.benchmark_group("efficientnet-lite0");
     group.sample_size(10);
     group.bench_function("forward", |b| b.iter(|| graph.forward(black_box(x)).expect("forward")));
@@ -34,15 +40,12 @@ fn methods(c: &mut Criterion) {
 
 /// The same network with rules that a plan implements itself, and with one rule that it has to call.
 fn rules(c: &mut Criterion) {
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
-    let model = Model::open(ascribe::DEFAULT_MODEL, &OpenOptions::default()).expect("the model ships");
-    let input = model.read(images.join("cat.png")).expect("the photograph ships");
-    let (graph, x, target, run) = (&model.graph, &input.inputs, Target::Class(285), Run::new().threads(2));
+    let (model, x) = setting();
+    let (graph, x, target, run) = (&model.graph, &x, Target::Class(285), Run::new().threads(2));
     let mut group = c.benchmark_group("rules on efficientnet-lite0");
     group.sample_size(20);
     let plain = Lrp::default().composite(LrpComposite::EpsilonPlus);
-    let bounds = |value| Bound::Value(value);
-    let boxed = plain.clone().first(LrpRule::Box).low(bounds(-1.0)).high(bounds(1.0));
+    let boxed = plain.clone().first(LrpRule::Box).low(Bound::Value(-1.0)).high(Bound::Value(1.0));
     let canonical = graph.canonical().expect("canonical form");
     let layers: Vec<String> = canonical
         .nodes()

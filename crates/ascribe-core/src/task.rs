@@ -229,7 +229,8 @@ impl Task<'_, Graph> {
         keep: &[NodeId],
         wanted: &[NodeId],
     ) -> Result<Propagated> {
-        self.count(Cost { forward: samples.len(), backward: samples.len() });
+        let backward = if wanted.is_empty() { 0 } else { samples.len() };
+        self.count(Cost { forward: samples.len(), backward });
         self.model.propagate_to(x, &self.target, samples, composite, keep, wanted)
     }
 

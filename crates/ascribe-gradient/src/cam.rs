@@ -12,14 +12,14 @@ use std::fmt::Debug;
 
 use ascribe_core::{
     Card, Composite, Configured, Cost, Error, Explainer, Found, Gradient, Graph, GraphRoles, GridView,
-    Inputs, Keep, NodeId, Result, Samples, Task, Tensor,
+    Inputs, NodeId, Result, Samples, Task, Tensor,
 };
 use derive_setters::Setters;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::interpolate::Interpolation;
-use crate::layers::{layer_grid, spatial_layer};
+use crate::layers::{layer_grid, spatial, spatial_layer};
 
 /// How a class activation map weights the channels of its layer.
 ///
@@ -207,19 +207,13 @@ impl<W: CamWeights> Cam<W> {
             Error::invalid("layer", problem, expected).at(node.name(), node.op_name())
         })?;
         let samples = task.by_samples(|x, samples| {
-            let (scores, value, gradient) = if W::GRADIENT {
-                let found = task.propagate_to(x, samples, &Composite::gradient(), &[layer], &[layer])?;
-                (found.scores, found.values[0].clone(), Some(view.to_grid(&found.signals[0])?))
-            } else {
-                task.count(Cost { forward: samples.len(), backward: 0 });
-                let trace = graph.trace(x, Keep::Nodes(&[layer]))?;
-                let scores = task.target.score(&trace.outputs(graph)?, samples)?;
-                (scores, trace.value(layer)?.clone(), None)
-            };
-            let value = view.to_grid(&value)?;
+            let wanted: &[NodeId] = if W::GRADIENT { &[layer] } else { &[] };
+            let found = task.propagate_to(x, samples, &Composite::gradient(), &[layer], wanted)?;
+            let value = view.to_grid(&found.values[0])?;
+            let gradient = found.signals.first().map(|signal| view.to_grid(signal)).transpose()?;
             let at = Activations { value, gradient, x, samples, layer, view: &view, task };
             let map = self.weights.map(&at).map_err(|e| e.at(node.name(), node.op_name()))?;
-            Ok(Gradient { scores, values: vec![if self.relu { map.relu()? } else { map }] })
+            Ok(Gradient { scores: found.scores, values: vec![if self.relu { map.relu()? } else { map }] })
         })?;
         Ok(Maps { samples, layer, roles, view })
     }
@@ -230,11 +224,7 @@ impl<W: CamWeights> Cam<W> {
         let map = &maps.samples.values[0];
         let mut found = Vec::new();
         for (input, id) in task.x.explained().zip(graph.explained_nodes(task.x)?) {
-            let own = maps.roles.of(id).grid().filter(|own| {
-                let roles =
-                    |view: &GridView| view.spatial().iter().map(|(role, _)| *role).collect::<Vec<_>>();
-                roles(own) == roles(&maps.view)
-            });
+            let own = maps.roles.of(id).grid().filter(|own| spatial(own) == spatial(&maps.view));
             let own = own.ok_or_else(|| {
                 Error::invalid(
                     "layer",

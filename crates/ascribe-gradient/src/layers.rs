@@ -59,7 +59,7 @@ pub(crate) fn layer_grid(roles: &Roles) -> Option<GridView> {
     roles.grid().filter(|_| roles.axes().into_iter().any(AxisRole::is_spatial))
 }
 
-fn spatial(view: &GridView) -> Vec<AxisRole> {
+pub(crate) fn spatial(view: &GridView) -> Vec<AxisRole> {
     view.spatial().iter().map(|(role, _)| *role).collect()
 }
 

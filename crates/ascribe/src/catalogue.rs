@@ -12,9 +12,13 @@
 //! # Ok::<(), ascribe::Error>(())
 //! ```
 
+#[cfg(feature = "models")]
+use ascribe_core::Spec;
 use ascribe_core::{Boxed, Configured, Entry, Graph, Registry};
 use ascribe_gradient::IntegratedGradients;
 use ascribe_metrics::{BoxedMetric, BoxedStudy, METRICS, MetricEntry, STUDIES, StudyEntry};
+#[cfg(feature = "models")]
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Result;
@@ -70,18 +74,12 @@ fn with_range(id: &str, config: &Value, model: &crate::Model) -> Result<Value> {
         }
     }
     if takes.method {
-        let inside = match fields.get("explainer") {
-            Some(Value::String(id)) => Some((id.clone(), Value::Null)),
-            Some(Value::Object(spec)) => {
-                let id = spec.get("method").and_then(Value::as_str).map(String::from);
-                id.map(|id| (id, spec.get("config").cloned().unwrap_or_default()))
-            }
-            _ => None,
-        };
-        // A method that does not exist is reported when this one is built.
-        if let Some((id, own)) = inside.filter(|(id, _)| method(id).is_ok()) {
-            let own = with_range(&id, &own, model)?;
-            fields.insert("explainer".into(), serde_json::json!({ "method": id, "config": own }));
+        let inside = fields.get("explainer").and_then(|inside| Spec::deserialize(inside).ok());
+        // What is wrong with it is reported when this one is built.
+        if let Some(Spec { method: id, config: own }) = inside.filter(|inside| method(&inside.method).is_ok())
+        {
+            let spec = Spec { config: with_range(&id, &own, model)?, method: id };
+            fields.insert("explainer".into(), ascribe_core::config::write(&spec));
         }
     }
     Ok(config)

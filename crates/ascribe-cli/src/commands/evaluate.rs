@@ -25,7 +25,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     let forms = output::forms(&args.output, &[Form::Json, Form::Csv, Form::Report])?;
     // A misspelt name is an error before a large model is read.
     args.methods.iter().try_for_each(|id| catalogue::method(id).map(drop))?;
-    args.metrics.iter().try_for_each(|id| catalogue::metric(id, &Value::Null).map(drop))?;
+    args.metrics.iter().try_for_each(|id| ascribe::metrics::find(id).map(drop))?;
     let model = settings::model(&args.model)?;
     let (methods, metrics) = configured(args, &model)?;
     if !args.data.is_dir() {

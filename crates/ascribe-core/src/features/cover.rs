@@ -163,11 +163,6 @@ impl Features {
         &self.sides
     }
 
-    /// Shape of an explained input without the batch axis.
-    pub fn sides(&self, input: usize) -> &[usize] {
-        &self.sides[input]
-    }
-
     /// The values of a feature.
     ///
     /// # Panics
@@ -225,33 +220,6 @@ impl Features {
     /// Whether every value of a sample belongs to exactly one feature.
     pub fn is_partition(&self, sample: usize) -> bool {
         self.coverage(sample).iter().flatten().all(|&count| count == 1)
-    }
-
-    /// The sum of an attribution over each feature, for each sample: `values` has one tensor for each explained input, shaped
-    /// like it. The inverse of [`Features::to_inputs`] for partitions, but that sums take the place of means.
-    ///
-    /// # Errors
-    /// If `values` does not have the shapes of the features' inputs.
-    pub fn sums(&self, values: &[Tensor]) -> Result<Vec<Vec<f64>>> {
-        let shapes: Vec<&[usize]> = values.iter().map(|v| v.dims().get(1..).unwrap_or_default()).collect();
-        if shapes != self.sides.iter().map(Vec::as_slice).collect::<Vec<_>>() {
-            let problem = format!("has the shapes {shapes:?} per sample");
-            return Err(Error::invalid("attribution", problem, format!("{:?}", self.sides)));
-        }
-        let rows: Result<Vec<Vec<Vec<f64>>>> =
-            values.iter().map(|v| Ok(v.to_dtype(DType::F64)?.flatten_from(1)?.to_vec2::<f64>()?)).collect();
-        let (rows, samples) = (rows?, values.first().map_or(Ok(0), |v| v.dim(0))?);
-        if self.covers.len() != 1 && self.covers.len() != samples {
-            let problem = format!("has {samples} samples");
-            return Err(Error::invalid("attribution", problem, format!("{}", self.covers.len())));
-        }
-        let of_feature = |sample: usize, feature: usize| {
-            let runs = self.runs(sample, feature).iter();
-            runs.map(|run| rows[run.input][sample][run.start..run.start + run.len].iter().sum::<f64>()).sum()
-        };
-        Ok((0..samples)
-            .map(|sample| (0..self.count(sample)).map(|f| of_feature(sample, f)).collect())
-            .collect())
     }
 
     /// Values of features as attributions of inputs: one tensor per explained input of `x`, shaped like it. Each

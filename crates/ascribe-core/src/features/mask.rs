@@ -112,9 +112,7 @@ impl Mask {
 
 /// `r + (x − r) m`; without r, `x m`.
 fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
-    let fits = share.rank() <= x.rank()
-        && share.dims().iter().rev().zip(x.dims().iter().rev()).all(|(own, want)| own == want || *own == 1);
-    if !fits {
+    if share.broadcast_as(x.shape()).is_err() {
         let expected = format!("one that broadcasts to {:?}", x.dims());
         return Err(Error::invalid("mask", format!("has shape {:?}", share.dims()), expected));
     }

@@ -11,8 +11,8 @@ use super::presets::Preset;
 use super::terms::AffineRule;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Kind, Op, Slot};
-use crate::rule::{Composite, Gradient, Selector, is_first_affine};
+use crate::ops::{Kind, Op};
+use crate::rule::{Composite, Gradient, Selector, comes_from_inputs, is_first_affine, is_layer};
 
 /// The affine nodes that an entry applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,7 +264,11 @@ impl Entry {
         let absorb = rule.absorb && numbers.bias == Bias::Absorb;
         // The range of the model's inputs is that of layers that see them as they are.
         let matching = |id: &NodeId| selector.matches(graph, *id);
-        let sees_inputs = graph.nodes().map(|(id, _)| id).filter(matching).all(|id| sees_inputs(graph, id));
+        let sees_inputs = graph
+            .nodes()
+            .map(|(id, _)| id)
+            .filter(matching)
+            .all(|id| comes_from_inputs(graph, id, |_| false));
         let (low, high) =
             if sees_inputs { (numbers.low, numbers.high) } else { (self.low.clone(), self.high.clone()) };
         let (low, high) = (rule.low.clone().or(low), rule.high.clone().or(high));
@@ -408,23 +412,4 @@ impl CompositeSpec {
 
 fn is_convolution(graph: &Graph, id: NodeId) -> bool {
     graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
-}
-
-/// Whether a node is affine with a weight.
-fn is_layer(graph: &Graph, id: NodeId) -> bool {
-    let weighs = |slot| graph.slot(id, slot) == Slot::Weight;
-    graph.kind(id) == Kind::Affine && (0..graph.node(id).inputs().len()).any(weighs)
-}
-
-/// Whether the data of a node come from the inputs through nodes that only move values.
-fn sees_inputs(graph: &Graph, id: NodeId) -> bool {
-    let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
-    while let Some(at) = stack.pop() {
-        match graph.kind(at) {
-            Kind::Input | Kind::Constant => {}
-            Kind::Structural => stack.extend(graph.node(at).inputs()),
-            _ => return false,
-        }
-    }
-    true
 }

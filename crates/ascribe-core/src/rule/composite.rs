@@ -17,8 +17,7 @@ pub enum Selector {
     Kind(Kind),
     /// The node with this name.
     Name(String),
-    /// Affine nodes with a weight whose data comes straight from a model input, through at most structural nodes: the
-    /// first layer.
+    /// The first layers: see [`is_first_affine`].
     FirstAffine,
     /// Nodes that satisfy a condition.
     Where(Predicate),
@@ -49,23 +48,28 @@ impl Selector {
 /// Whether a node is a first layer: it is affine with a weight, and between it and the inputs values are only moved, or scaled
 /// and shifted one by one, as in a normalisation of pictures that is part of the graph.
 pub fn is_first_affine(graph: &Graph, id: NodeId) -> bool {
-    let has_weight =
-        |id: NodeId| (0..graph.node(id).inputs().len()).any(|i| graph.slot(id, i) == Slot::Weight);
     let one_by_one = |id: NodeId| {
-        matches!(
-            graph.node(id).op(),
-            Some(Op::Binary(_) | Op::Pointwise(_) | Op::ScaleShift(_) | Op::BatchNorm(_))
-        )
+        let op = graph.node(id).op();
+        graph.kind(id) == Kind::Affine
+            && matches!(op, Some(Op::Binary(_) | Op::Pointwise(_) | Op::ScaleShift(_) | Op::BatchNorm(_)))
     };
-    if graph.kind(id) != Kind::Affine || !has_weight(id) || one_by_one(id) {
-        return false;
-    }
+    is_layer(graph, id) && !one_by_one(id) && comes_from_inputs(graph, id, one_by_one)
+}
+
+/// Whether a node is affine with a weight.
+pub(crate) fn is_layer(graph: &Graph, id: NodeId) -> bool {
+    let weighs = |slot| graph.slot(id, slot) == Slot::Weight;
+    graph.kind(id) == Kind::Affine && (0..graph.node(id).inputs().len()).any(weighs)
+}
+
+/// Whether the data of a node come from the inputs through nodes that only move values, and others that `through` allows.
+pub(crate) fn comes_from_inputs(graph: &Graph, id: NodeId, through: impl Fn(NodeId) -> bool) -> bool {
     let mut stack: Vec<NodeId> = graph.node(id).inputs().to_vec();
     while let Some(at) = stack.pop() {
         match graph.kind(at) {
             Kind::Input | Kind::Constant => {}
             Kind::Structural => stack.extend(graph.node(at).inputs()),
-            Kind::Affine if one_by_one(at) => stack.extend(graph.node(at).inputs()),
+            _ if through(at) => stack.extend(graph.node(at).inputs()),
             _ => return false,
         }
     }

@@ -12,6 +12,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::Grads;
 
 pub use composite::{Composite, Predicate, Selector, is_first_affine};
+pub(crate) use composite::{comes_from_inputs, is_layer};
 pub use site::Site;
 
 /// Maps the signal that arrives at a node's output to the signals that leave at its inputs.

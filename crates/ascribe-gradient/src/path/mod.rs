@@ -74,7 +74,7 @@ impl Path for Straight {
     }
 
     fn velocity(&self, sample: usize, _: f64) -> Result<Vec<Tensor>> {
-        self.ways.iter().map(|way| Ok(way.narrow(0, sample, 1)?)).collect()
+        row(&self.ways, sample)
     }
 
     fn is_straight(&self) -> bool {

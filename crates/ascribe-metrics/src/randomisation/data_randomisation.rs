@@ -16,8 +16,9 @@ use ascribe_core::{Boxed, Dataset, Error, Explainer, Inputs, Predictor, Reductio
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
+use super::SANITY_CHECKS;
 use super::similarity::Similarity;
-use crate::card::{Asks, Better, Group, MetricCard};
+use crate::card::{Asks, MetricCard};
 use crate::metric::MetricConfig;
 use crate::row::Row;
 use crate::statistics::Ssim;
@@ -70,13 +71,10 @@ impl MetricConfig for DataRandomisation {
         name: "Data randomisation",
         also: &["data randomization test", "label randomisation", "permuted labels"],
         summary: "rank correlation of the map with that of the same network trained on permuted labels",
-        paper: "Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim, Sanity Checks for Saliency Maps",
-        year: 2018,
-        range: [Some(-1.0), Some(1.0)],
         limits: "similarity is lowered by noise as well as by dependence on the labels; two trained networks differ even if \
                  their labels do not; maps that the input dominates stay similar through the input",
-        asks: Asks { method: true, training: true, ..Asks::NOTHING },
-        ..MetricCard::new(Group::Randomisation, Better::Lower)
+        asks: Asks { training: true, ..SANITY_CHECKS.asks },
+        ..SANITY_CHECKS
     };
 
     fn check(&self) -> Result<()> {

@@ -16,8 +16,9 @@ use ascribe_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::SANITY_CHECKS;
 use super::similarity::Similarity;
-use crate::card::{Asks, Better, Group, MetricCard};
+use crate::card::MetricCard;
 use crate::metric::{Case, Curve, Evaluation, Measure, Metric, MetricConfig};
 use crate::statistics::Ssim;
 
@@ -147,13 +148,9 @@ impl MetricConfig for ModelRandomisation {
         name: "Model parameter randomisation",
         also: &["MPRT", "sanity checks", "model parameter randomisation test"],
         summary: "rank correlation of the map with those of the model with random parameters, layer by layer",
-        paper: "Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim, Sanity Checks for Saliency Maps",
-        year: 2018,
-        range: [Some(-1.0), Some(1.0)],
         limits: "similarity is lowered by noise as well as by dependence on the parameters; maps that the input dominates \
                  stay similar through the input",
-        asks: Asks { method: true, ..Asks::NOTHING },
-        ..MetricCard::new(Group::Randomisation, Better::Lower)
+        ..SANITY_CHECKS
     };
 }
 

@@ -101,14 +101,9 @@ impl Fill for FittedGaussianCopula {
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
         let (mut row, positions) = self.layout.read(hidden)?;
-        let mut scores = vec![0.0; row.len()];
-        for at in (0..row.len()).filter(|&at| !positions[at]) {
-            scores[at] = self.marginals[at].score(row[at]);
-        }
-        self.correlated.draw(&mut scores, &positions, &normals(self.seed, hidden.draw, row.len()))?;
-        for at in (0..row.len()).filter(|&at| positions[at]) {
-            row[at] = self.marginals[at].value(scores[at]);
-        }
+        let noise = normals(self.seed, hidden.draw, row.len());
+        let score = |at: usize, value| self.marginals[at].score(value);
+        self.correlated.replace(&mut row, &positions, &noise, score, |at, z| self.marginals[at].value(z))?;
         Layout::write(&row, hidden.x)
     }
 }

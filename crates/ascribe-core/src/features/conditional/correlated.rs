@@ -116,6 +116,27 @@ impl Correlated {
         })
     }
 
+    /// Replaces the hidden values of a row by a draw given the kept ones: `standard` makes a kept value of a variable standard
+    /// normal, `restore` is its inverse.
+    pub fn replace(
+        &self,
+        row: &mut [f64],
+        hidden: &[bool],
+        noise: &[f64],
+        standard: impl Fn(usize, f64) -> f64,
+        restore: impl Fn(usize, f64) -> f64,
+    ) -> Result<()> {
+        let mut scores = vec![0.0; row.len()];
+        for at in kept(hidden) {
+            scores[at] = standard(at, row[at]);
+        }
+        self.draw(&mut scores, hidden, noise)?;
+        for at in (0..row.len()).filter(|&at| hidden[at]) {
+            row[at] = restore(at, scores[at]);
+        }
+        Ok(())
+    }
+
     /// Replaces hidden values of a standardised sample by a draw given the kept ones.
     ///
     /// With the kept variables first, the Cholesky factor of the correlations is `[A 0; B C]`: the hidden variables have the mean

@@ -99,11 +99,10 @@ impl Fill for FittedGaussian {
 
     fn fill(&self, hidden: &Hidden<'_>) -> Result<Vec<Tensor>> {
         let (mut row, positions) = self.layout.read(hidden)?;
-        let mut standard: Vec<f64> = (0..row.len()).map(|at| self.scales.standard(at, row[at])).collect();
-        self.correlated.draw(&mut standard, &positions, &normals(self.seed, hidden.draw, row.len()))?;
-        for at in (0..row.len()).filter(|&at| positions[at]) {
-            row[at] = self.scales.restore(at, standard[at]);
-        }
+        let noise = normals(self.seed, hidden.draw, row.len());
+        let standard = |at, value| self.scales.standard(at, value);
+        self.correlated
+            .replace(&mut row, &positions, &noise, standard, |at, z| self.scales.restore(at, z))?;
         Layout::write(&row, hidden.x)
     }
 }

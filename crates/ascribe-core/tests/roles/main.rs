@@ -1,91 +1,16 @@
 //! What axes of values count, family by family, and grids made of values that were moved around.
 
+mod moved;
+mod net;
+
 use ascribe_core::AxisRole::{self, Batch, Channel, Feature, Height, Time, Token, Unknown, Width};
 use ascribe_core::ops::{
-    Binary, Conv, Embedding, Gather, LayerNorm, Linear, MatMul, MaxPool, Op, Pad, PadMode, Pointwise, Reduce,
-    ReduceFn, Resize, ResizeMode, ResizeSize, Side, Softmax, Structure, Window,
+    Binary, Coordinates, Embedding, Gather, LayerNorm, MatMul, MaxPool, Pad, PadMode, Pointwise, Reduce,
+    ReduceFn, Resize, ResizeMode, ResizeSize, Softmax, Structure, Window,
 };
 use ascribe_core::{DType, Device, Graph, GraphBuilder, GraphRoles, Inputs, NodeId, Result, Roles, Tensor};
-use proptest::prelude::*;
 
-/// A graph under construction whose values are looked at one by one.
-struct Net {
-    b: GraphBuilder,
-    last: NodeId,
-    shape: Vec<usize>,
-}
-
-impl Net {
-    fn new(shape: &[usize]) -> Self {
-        let mut b = GraphBuilder::new();
-        let last = b.input("x", &shape[1..].iter().map(|&n| Some(n)).collect::<Vec<_>>());
-        Self { b, last, shape: shape.to_vec() }
-    }
-
-    fn op(&mut self, op: impl Into<Op>, inputs: &[NodeId]) -> NodeId {
-        self.last = self.b.op("", op, inputs).unwrap();
-        self.last
-    }
-
-    fn then(&mut self, op: impl Into<Op>) -> NodeId {
-        self.op(op, &[self.last])
-    }
-
-    fn constant(&mut self, shape: &[usize]) -> NodeId {
-        self.b.constant("", Tensor::ones(shape, DType::F64, &Device::Cpu).unwrap())
-    }
-
-    fn reshape(&mut self, shape: &[usize]) -> NodeId {
-        self.then(Structure::Reshape { shape: shape.iter().map(|&n| Side::Fixed(n)).collect() })
-    }
-
-    fn transpose(&mut self, order: &[usize]) -> NodeId {
-        self.then(Structure::Transpose { order: order.to_vec() })
-    }
-
-    fn conv(&mut self, channels: [usize; 2], side: usize) -> NodeId {
-        let weight = self.constant(&[channels[1], channels[0], side, side]);
-        let window = Window::new([side, side]).stride([side, side]);
-        self.op(Conv { window, groups: 1 }, &[self.last, weight])
-    }
-
-    fn linear(&mut self, [from, to]: [usize; 2]) -> NodeId {
-        let weight = self.constant(&[to, from]);
-        self.op(Linear, &[self.last, weight])
-    }
-
-    /// `torch.roll` by `-start` along an axis, as it is exported.
-    fn roll(&mut self, axis: usize, start: usize, side: usize) -> NodeId {
-        let x = self.last;
-        let head = self.op(Structure::Slice { axis, start, len: side - start, step: 1 }, &[x]);
-        let tail = self.op(Structure::Slice { axis, start: 0, len: start, step: 1 }, &[x]);
-        self.op(Structure::Concat { axis }, &[head, tail])
-    }
-
-    /// A class token in front of the tokens `[N, T, C]`.
-    fn class_token(&mut self, channels: usize) -> NodeId {
-        let class = self.constant(&[1, 1, channels]);
-        self.op(Structure::Concat { axis: 1 }, &[class, self.last])
-    }
-
-    fn finish(self) -> (Graph, Inputs, NodeId) {
-        let graph = self.b.finish(&[self.last]).unwrap().to_dtype(DType::F64).unwrap();
-        let count: usize = self.shape.iter().product();
-        let x = Tensor::arange(0.0, count as f64, &Device::Cpu).unwrap().reshape(self.shape).unwrap();
-        let last = graph.outputs()[0];
-        (graph, Inputs::single(x).unwrap(), last)
-    }
-
-    /// The roles of the last value.
-    fn roles(self) -> Roles {
-        let (graph, x, last) = self.finish();
-        graph.roles(&x).unwrap().of(last).clone()
-    }
-
-    fn axes(self) -> Vec<AxisRole> {
-        self.roles().axes()
-    }
-}
+use crate::net::Net;
 
 #[test]
 fn inputs_follow_conventions_or_the_convolution_behind_them() {
@@ -121,11 +46,7 @@ fn operators_of_images() {
     net.then(Pointwise::Relu);
     net.then(MaxPool { window: Window::new([2, 2]).stride([2, 2]) });
     let resize = ResizeSize::Sides(vec![4, 4]);
-    net.then(Resize {
-        size: resize,
-        mode: ResizeMode::Linear,
-        coordinates: ascribe_core::ops::Coordinates::HalfPixel,
-    });
+    net.then(Resize { size: resize, mode: ResizeMode::Linear, coordinates: Coordinates::HalfPixel });
     net.then(Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 1, 0], mode: PadMode::Constant(0.0) });
     let roles = net.roles();
     assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);
@@ -414,117 +335,4 @@ fn other_batches_and_wrong_shapes() -> Result<()> {
     assert!(view.to_grid(&wrong).unwrap_err().to_string().contains("any batch"));
     assert!(view.from_grid(&wrong).unwrap_err().to_string().contains("grid"));
     Ok(())
-}
-
-/// One random move of a value whose axes are products of these factors, which a reshape keeps apart.
-///
-/// With `splits`, the border of a reshape may go through a factor, and between them else.
-fn moved(net: &mut Net, axes: &mut Vec<Vec<usize>>, pick: (u8, u8, u8), splits: bool) {
-    let axis = usize::from(pick.1) % axes.len();
-    match pick.0 % 4 {
-        0 => {
-            let mut order: Vec<usize> = (0..axes.len()).collect();
-            order.rotate_left(axis);
-            order.swap(0, usize::from(pick.2) % axes.len());
-            net.transpose(&order);
-            *axes = order.iter().map(|&i| axes[i].clone()).collect();
-            return;
-        }
-        1 if !axes[axis].is_empty() => {
-            let mut left = axes[axis].clone();
-            let mut right = left.split_off(usize::from(pick.2) % left.len());
-            let inner = (2..=right[0])
-                .rev()
-                .filter(|f| right[0].is_multiple_of(*f))
-                .nth(usize::from(pick.2 / 16) % 2);
-            let inner = inner.filter(|_| splits).unwrap_or(right[0]);
-            left.push(right[0] / inner);
-            right[0] = inner;
-            axes.splice(axis..=axis, [left, right]);
-        }
-        2 if axis + 1 < axes.len() => {
-            let second = axes.remove(axis + 1);
-            axes[axis].extend(second);
-        }
-        _ => axes.insert(axis, Vec::new()),
-    }
-    net.reshape(&axes.iter().map(|factors| factors.iter().product()).collect::<Vec<_>>());
-}
-
-proptest! {
-    #![proptest_config(ascribe_proptest::config(256))]
-
-    /// Whatever way the values of an image are moved, the grid is the image, and the way back is the value.
-    #[test]
-    fn the_grid_of_a_moved_image_is_the_image(
-        samples in 1_usize..4,
-        sides in prop::collection::vec(prop::sample::select(vec![1_usize, 2, 3, 4, 6, 8]), 3),
-        shifts in any::<[u8; 2]>(),
-        picks in prop::collection::vec(any::<(u8, u8, u8)>(), 0..9),
-    ) {
-        let shape = [samples, sides[0], sides[1], sides[2]];
-        let mut axes: Vec<Vec<usize>> = shape.iter().map(|&side| vec![side]).collect();
-        let mut net = Net::new(&shape);
-        for (axis, shift) in shifts.into_iter().enumerate().map(|(i, s)| (i + 2, usize::from(s))) {
-            let start = shift % shape[axis];
-            if start > 0 {
-                net.roll(axis, start, shape[axis]);
-            }
-        }
-        for pick in picks {
-            moved(&mut net, &mut axes, pick, true);
-        }
-        let (graph, x, last) = net.finish();
-        let value = graph.forward(&x)?.primary().clone();
-        let view = graph.roles(&x)?.of(last).grid();
-        let view = view.ok_or_else(|| TestCaseError::fail("no grid was found"))?;
-        let image = x.iter().next().unwrap().value.clone();
-        let numbers = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f64>()).unwrap();
-        let grid = view.to_grid(&value)?;
-        prop_assert_eq!(grid.dims(), image.dims());
-        prop_assert_eq!(numbers(&grid), numbers(&image));
-        let back = view.from_grid(&grid)?;
-        prop_assert_eq!(back.dims(), value.dims());
-        prop_assert_eq!(numbers(&back), numbers(&value));
-    }
-
-    /// The same for tokens of an image between further tokens, of which the way back leaves zeros.
-    #[test]
-    fn the_grid_of_moved_tokens_is_the_image(
-        samples in 1_usize..4,
-        sides in prop::collection::vec(1_usize..5, 3),
-        around in (0_usize..3, 0_usize..3),
-        picks in prop::collection::vec(any::<(u8, u8, u8)>(), 0..9),
-    ) {
-        let [channels, height, width] = [sides[0], sides[1], sides[2]];
-        let mut net = Net::new(&[samples, channels, height, width]);
-        net.reshape(&[samples, channels, height * width]);
-        net.transpose(&[0, 2, 1]);
-        let further = [around.0, around.1].map(|count| (count > 0).then(|| net.constant(&[1, count, channels])));
-        let parts: Vec<NodeId> = [further[0], Some(net.last), further[1]].into_iter().flatten().collect();
-        net.op(Structure::Concat { axis: 1 }, &parts);
-        let tokens = around.0 + height * width + around.1;
-        let mut axes = vec![vec![samples], vec![tokens], vec![channels]];
-        for pick in picks {
-            moved(&mut net, &mut axes, pick, false);
-        }
-        let (graph, x, last) = net.finish();
-        let value = graph.forward(&x)?.primary().clone();
-        let view = graph.roles(&x)?.of(last).grid();
-        // Tokens that share an axis with samples or channels are not cut out.
-        let shared = around != (0, 0) && axes.iter().any(|axis| {
-            axis.contains(&tokens) && axis.iter().filter(|side| **side > 1).count() > 1
-        });
-        prop_assume!(!shared && height * width > 1);
-        let view = view.ok_or_else(|| TestCaseError::fail("no grid was found"))?;
-        let image = x.iter().next().unwrap().value.clone();
-        let numbers = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f64>()).unwrap();
-        let grid = view.to_grid(&value)?;
-        prop_assert_eq!(grid.dims(), image.dims());
-        prop_assert_eq!(numbers(&grid), numbers(&image));
-        let back = view.from_grid(&grid)?;
-        prop_assert_eq!(back.dims(), value.dims());
-        prop_assert_eq!(numbers(&view.to_grid(&back)?), numbers(&grid));
-        prop_assert_eq!(numbers(&back).iter().sum::<f64>(), numbers(&grid).iter().sum::<f64>());
-    }
 }
