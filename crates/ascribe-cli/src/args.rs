@@ -80,6 +80,19 @@ pub struct ModelArgs {
     /// Side of the centre crop, in pixels; or HEIGHT,WIDTH
     #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
     pub crop: Option<Vec<usize>>,
+    /// Order of the axes of an input, as letters: n batch, c channel, f feature, d depth, h height, w width, t time, l token
+    /// (nchw, nhwc, ntc, tnc, …); with several inputs NAME=LETTERS. Can be repeated
+    #[arg(long, value_name = "[NAME=]LETTERS")]
+    pub layout: Vec<String>,
+    /// Shape of an input whose sides the file leaves open, the batch included: NAME=1,15,128. Can be repeated
+    #[arg(long, value_name = "NAME=N,…")]
+    pub shape: Vec<String>,
+    /// What the output says: classes, labels (several may hold), binary (one logit), number, pixels, tokens, boxes, embedding
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// The output that is explained, if not the file's first one
+    #[arg(long, value_name = "NAME")]
+    pub model_output: Option<String>,
     /// Names of the classes: one per line, or JSON (a list, or an object with id2label)
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -116,7 +129,8 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct TargetArgs {
     /// What to explain: top1, top5 (one attribution for each class), a class number, a label, or the difference A-B of two
-    /// classes. The score of a class is its logit, for RISE its probability; logit:C, prob:C and logprob:C choose
+    /// classes. The score of a class is its logit, for RISE its probability; logit:C, prob:C and logprob:C choose.
+    /// segment:C (pixels of a class), output:NAME[i,j] (one value), mean:NAME, sum:NAME, similarity:FILE (with an embedding)
     #[arg(long, default_value = "top1", value_name = "T", conflicts_with = "neuron")]
     pub target: String,
     /// Explain at this node instead of at the input; for Grad-CAM, the layer whose channels are weighted

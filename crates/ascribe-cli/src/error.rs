@@ -38,13 +38,20 @@ impl fmt::Display for Failure {
 }
 
 /// What the library's messages suggest, and what a user of the command line does instead.
-const OPTIONS: [(&str, &str); 5] = [
+const OPTIONS: [(&str, &str); 9] = [
     ("`OpenOptions::architecture`", "--arch"),
     ("`OpenOptions::labels`", "--labels"),
     ("`Location::Layer`", "--layer"),
     (
         "the sizes of the axes after the batch axis in the load options (input_sides)",
-        "a file that was exported with fixed sizes",
+        "--shape NAME=N,N,… with the length of each axis",
+    ),
+    ("its shape in `OpenOptions::shapes`", "--shape NAME=N,N,… with the length of each axis"),
+    ("`OpenOptions::task`", "--task"),
+    ("use Target::Segment", "--target segment:C"),
+    (
+        "use Target::Output, Mean, Sum, Similarity or custom",
+        "--target output:NAME[i,j], mean:NAME, sum:NAME or similarity:FILE",
     ),
     (" (max_folded_values)", ""),
 ];

@@ -1,8 +1,9 @@
 //! From arguments to models, runs, targets and configurations.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ascribe::core::{Baseline, DType, Run, Target};
+use ascribe::core::{Arrangement, Baseline, DType, OutputKind, Run, Target};
 use ascribe::models::preprocess::{Preprocessing, Resize};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions};
@@ -12,8 +13,36 @@ use crate::args::{ModelArgs, Precision, RunArgs, TargetArgs};
 use crate::error::{Failure, Result};
 use crate::progress;
 
-/// Opens the model that the arguments name.
-pub fn model(args: &ModelArgs) -> Result<Model> {
+/// `NAME=VALUE`, or a value without a name.
+fn named(text: &str) -> (&str, &str) {
+    text.rsplit_once('=').map_or(("", text.trim()), |(name, value)| (name.trim(), value.trim()))
+}
+
+fn layouts(args: &ModelArgs) -> Result<BTreeMap<String, Arrangement>> {
+    let one = |text: &String| {
+        let (name, letters) = named(text);
+        Ok((name.to_string(), ascribe::core::layout(letters)?))
+    };
+    args.layout.iter().map(one).collect()
+}
+
+fn shapes(args: &ModelArgs) -> Result<BTreeMap<String, Vec<usize>>> {
+    let one = |text: &String| {
+        let (name, sides) = named(text);
+        let shape: Option<Vec<usize>> =
+            sides.split(',').map(|n| n.trim().parse().ok().filter(|&n| n > 0)).collect();
+        match shape {
+            Some(shape) if !name.is_empty() => Ok((name.to_string(), shape)),
+            _ => Err(Failure::request(format!(
+                "--shape '{text}': expected NAME=N,N,… with a length for each axis of the input, the batch included"
+            ))),
+        }
+    };
+    args.shape.iter().map(one).collect()
+}
+
+/// Opens the model that the arguments name, for an input if one is given.
+pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
     let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
     let parameters = Path::new(name).extension().is_some_and(|e| !e.eq_ignore_ascii_case("onnx"))
         && Path::new(name).exists();
@@ -27,9 +56,16 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
         architecture: args.arch.clone(),
         labels: args.labels.clone(),
         double: args.dtype == Precision::F64,
+        layouts: layouts(args)?,
+        shapes: shapes(args)?,
+        task: args.task.as_deref().map(str::parse::<OutputKind>).transpose()?,
+        output: args.model_output.clone(),
         ..OpenOptions::default()
     };
-    let mut model = Model::open(name, &options)?;
+    let mut model = match input {
+        Some(input) => Model::open_for(name, &options, input)?,
+        None => Model::open(name, &options)?,
+    };
     model.preprocessing = preprocessing(args, model.preprocessing)?;
     for note in &model.notes {
         progress::note(note);

@@ -4,8 +4,9 @@ use candle_core::{Tensor, Var};
 use candle_nn::Module;
 
 use crate::error::{Error, Result};
-use crate::inputs::{Inputs, Outputs, Role};
+use crate::inputs::{Inputs, Role};
 use crate::model::{Differentiable, Gradient, Predictor};
+use crate::outputs::Outputs;
 use crate::target::Target;
 
 /// A closure over candle tensors as a black box.

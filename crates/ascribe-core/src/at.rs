@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::{Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target};
+use crate::{
+    Arrangement, Attribution, Error, Explainer, Graph, Inputs, Keep, NodeId, Result, Role, Run, Target,
+};
 use serde::{Deserialize, Serialize};
 
 /// Where a method explains.
@@ -65,8 +67,16 @@ pub fn explain_at<E: Explainer<Graph> + ?Sized>(
                 let trace = graph.trace(x, Keep::Nodes(&crossing(graph, id)))?;
                 graph.from_node(id, &trace)
             })?;
+            let layout = layer_layout(graph, x, id)?;
+            let (tail, inputs) = match &layout {
+                Some(layout) => in_order(&tail, &inputs, graph.node(id).name(), layout)?,
+                None => (tail, inputs),
+            };
             let before = started.elapsed().as_secs_f64();
             let mut found = explainer.explain(&tail, &inputs, target, run)?;
+            if let (Some(layout), Some(part)) = (&layout, found.parts.first_mut()) {
+                *part = part.clone().restored(layout)?;
+            }
             found.provenance.cost.forward += x.batch()?;
             found.provenance.seconds += before;
             let fixed: Vec<&str> =
@@ -80,6 +90,20 @@ pub fn explain_at<E: Explainer<Graph> + ?Sized>(
             Ok(found)
         }
     }
+}
+
+/// The order of a layer's axes, where it is known and not `[N, C, positions…]`.
+fn layer_layout(graph: &Graph, x: &Inputs, id: NodeId) -> Result<Option<Arrangement>> {
+    let axes = graph.roles(x)?.of(id).axes();
+    // Windows and heads of attention are no layout of a grid: such values stay as they are.
+    Ok(Arrangement::new(&axes).ok().filter(|layout| !layout.is_plain()))
+}
+
+/// A tail whose first input has the order `[N, C, positions…]`, and its inputs.
+fn in_order(tail: &Graph, inputs: &Inputs, name: &str, layout: &Arrangement) -> Result<(Graph, Inputs)> {
+    let arranged = tail.arranged(&[(name, layout.clone())])?;
+    let values = inputs.explained().map(|input| layout.arranged(&input.value)).collect::<Result<Vec<_>>>()?;
+    Ok((arranged, inputs.with_explained(values)?))
 }
 
 /// The node, and the nodes whose values bypass it: the values of a trace that a cut needs.

@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::roles::Arrangement;
 use crate::values::signs;
 
 /// Number of rows that a model has evaluated.
@@ -89,6 +90,28 @@ pub struct Values {
     pub values: Tensor,
     /// Standard error of each value, for methods that estimate by sampling.
     pub spread: Option<Tensor>,
+    /// The order of the axes, where it is not `[N, C, positions…]`: at layers whose channels are last, for example.
+    pub layout: Option<Arrangement>,
+}
+
+impl Values {
+    /// The values in the order `[N, C, positions…]`.
+    ///
+    /// # Errors
+    /// If the values have another number of axes than the layout.
+    pub fn arranged(&self) -> Result<Tensor> {
+        self.layout.as_ref().map_or_else(|| Ok(self.values.clone()), |layout| layout.arranged(&self.values))
+    }
+
+    /// The same values, given in the order `[N, C, positions…]`, in another order of axes.
+    ///
+    /// # Errors
+    /// As [`Arrangement::restored`].
+    pub fn restored(self, layout: &Arrangement) -> Result<Self> {
+        let values = layout.restored(&self.values)?;
+        let spread = self.spread.as_ref().map(|spread| layout.restored(spread)).transpose()?;
+        Ok(Self { values, spread, layout: Some(layout.clone()), ..self })
+    }
 }
 
 /// An explanation: one tensor per explained input, signed and unnormalised, and how they were computed.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::outputs::OutputKind;
 use crate::target::Target;
 
 /// What the score of a class is, unless the target says so.
@@ -11,16 +12,16 @@ pub enum Score {
     /// The model's output before its softmax.
     #[default]
     Logit,
-    /// The softmax probability.
+    /// The probability: softmax, or sigmoid where several labels may hold.
     Probability,
 }
 
 impl Score {
-    /// The target, with this score if it names a class; other targets are returned unchanged.
-    pub fn of(self, target: Target) -> Target {
+    /// The target, with this score if it names a class of outputs of this kind; other targets are returned unchanged.
+    pub fn of(self, target: Target, kind: OutputKind) -> Target {
         match self {
             Self::Logit => target,
-            Self::Probability => target.probability(),
+            Self::Probability => target.probability(kind),
         }
     }
 }

@@ -142,7 +142,7 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
     run.install(|| {
         let run = &run.or_batch(|| model.preferred_batch(x));
         let mut task = Task::new(model, x, target.clone(), run);
-        if matches!(target, Target::Top1) {
+        if target.is_open() {
             task.target = target.resolve(&task.predict(x)?)?;
         }
         let found = method.find(&task)?;
@@ -212,7 +212,7 @@ fn parts(id: &str, x: &Inputs, values: Vec<Tensor>, spread: Option<Vec<Tensor>>)
         .zip(spread)
         .map(|((name, values), spread)| {
             check_finite(&format!("attribution by {id}"), &values)?;
-            Ok(Values { name: name.to_string(), values, spread })
+            Ok(Values { name: name.to_string(), values, spread, layout: None })
         })
         .collect()
 }

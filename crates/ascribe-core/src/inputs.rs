@@ -1,4 +1,4 @@
-//! Inputs and outputs of a model.
+//! Inputs of a model.
 
 use candle_core::Tensor;
 
@@ -245,38 +245,4 @@ pub fn check_finite(what: &str, value: &Tensor) -> Result<()> {
     }
     index.reverse();
     Err(Error::invalid(what, format!("is {found} at {index:?}"), "finite values"))
-}
-
-/// The named outputs of a model.
-#[derive(Clone, Debug)]
-pub struct Outputs {
-    values: Vec<(String, Tensor)>,
-}
-
-impl Outputs {
-    /// From name and value of each output.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn new(values: Vec<(String, Tensor)>) -> Result<Self> {
-        if values.is_empty() {
-            return Err(Error::invalid("outputs", "none given", "at least one"));
-        }
-        Ok(Self { values })
-    }
-
-    /// The first output, which class targets refer to.
-    pub fn primary(&self) -> &Tensor {
-        &self.values[0].1
-    }
-
-    /// The output of this name.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.values.iter().find(|(n, _)| n == name).map(|(_, v)| v)
-    }
-
-    /// Names and values of all outputs.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.values.iter().map(|(n, v)| (n.as_str(), v))
-    }
 }

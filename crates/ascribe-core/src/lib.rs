@@ -26,6 +26,7 @@ mod method;
 mod model;
 mod moments;
 pub mod ops;
+mod outputs;
 mod plan;
 pub mod random;
 mod reduction;
@@ -56,22 +57,23 @@ pub use explainer::{Explainer, Found};
 pub use fit::Fit;
 pub use gradient_sum::GradientSum;
 pub use graph::{Body, Graph, GraphBuilder, InputSpec, Keep, Node, NodeId, Parameter, Trace};
-pub use inputs::{Input, Inputs, Outputs, Role, check_finite};
+pub use inputs::{Input, Inputs, Role, check_finite};
 pub use line::Line;
 pub use method::{Configured, Method};
 pub use model::{Differentiable, Gradient, Predictor};
 pub use moments::Moments;
+pub use outputs::{OutputKind, Outputs};
 pub use plan::StepTime;
 pub use reduction::Reduction;
 pub use registry::{Boxed, Build, Entry, Registry, Spec};
-pub use roles::{AxisRole, GraphRoles, GridView, Roles, Tokens};
+pub use roles::{Arrangement, AxisRole, GraphRoles, GridView, Roles, Tokens, layout};
 pub use rule::{
     Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
     is_first_affine,
 };
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;
-pub use target::{ScoreFn, Target, to_f64};
+pub use target::{ScoreFn, Segments, Target, to_f64};
 pub use task::{Samples, Task};
 pub use truth::{Truth, TruthKind};
 pub use variations::{Rectangle, Variations};

@@ -1,7 +1,8 @@
 //! Variations of a sample that differ from it in a rectangle only.
 
 use crate::error::{Error, Result};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
+use crate::outputs::Outputs;
 
 /// A rectangle of an image, in rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

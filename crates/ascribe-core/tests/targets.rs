@@ -3,8 +3,8 @@
 mod common;
 
 use ascribe_core::{
-    Autograd, Baseline, BlackBox, DType, Device, Differentiable, Inputs, Outputs, Predictor, Role, Target,
-    Tensor, blur,
+    Autograd, Baseline, BlackBox, DType, Device, Differentiable, Inputs, OutputKind, Outputs, Predictor,
+    Role, Target, Tensor, blur,
 };
 use common::{distance, normal, numbers, pictures, residual, same};
 
@@ -292,7 +292,7 @@ fn class_targets_become_probabilities() {
         (Target::Top1, "top1", "top1"),
         (Target::Difference(0, 1), "0-1", "0-1"),
     ] {
-        let target = target.probability();
+        let target = target.probability(OutputKind::Classes);
         assert_eq!((target.describe().as_str(), target.describe_sample(1).as_str()), (words, of_second));
     }
     assert_eq!(Target::Probabilities(vec![2, 1]).class(1), Some(1));

@@ -1,8 +1,8 @@
 //! Checks the properties of metrics on random networks and constructed maps in f64.
 
 use ascribe_core::{
-    Attribution, Baseline, BlackBox, DType, Device, Differentiable, Explainer, Graph, Inputs, Reduction,
-    Result, Run, Target, Tensor, random,
+    Attribution, Baseline, BlackBox, DType, Device, Differentiable, Explainer, Graph, Inputs, OutputKind,
+    Reduction, Result, Run, Target, Tensor, random,
 };
 use ascribe_gradient::{InputXGradient, Saliency};
 use ascribe_metrics::localisation::{Object, Scene};
@@ -54,8 +54,8 @@ proptest! {
         let target = Target::Classes(vec![1, 2]);
         let map = normal(seed ^ 1, &[2, 3, 6, 6])?;
         let baseline = Baseline::Tensor(reference.clone());
-        let all = watched(&graph, &x, &target.clone().probability())?;
-        let none = watched(&graph, &Inputs::single(reference)?, &target.clone().probability())?;
+        let all = watched(&graph, &x, &target.clone().probability(OutputKind::Classes))?;
+        let none = watched(&graph, &Inputs::single(reference)?, &target.clone().probability(OutputKind::Classes))?;
         let curve = PixelCurve::default().step(step).baseline(baseline);
         let metrics: [(&dyn Metric<Graph>, _, _); 2] =
             [(&Insertion(curve.clone()), &none, &all), (&Deletion(curve), &all, &none)];

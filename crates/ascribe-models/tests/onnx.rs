@@ -48,7 +48,7 @@ fn check_operator(name: &str) -> Result<(), String> {
     let path = golden("onnx-ops").join(format!("{name}.onnx"));
     let mut data = tensors(&path.with_extension("safetensors"));
     let expected = data.remove("output").ok_or("no output")?;
-    let model = onnx::load(&path, &LoadOptions::default().peel_softmax(false)).map_err(|e| e.to_string())?;
+    let model = onnx::load(&path, &LoadOptions::default().peel(false)).map_err(|e| e.to_string())?;
     if let Some(batch) = model.fixed_batch {
         return Err(format!("batch fixed to {batch}"));
     }
@@ -187,7 +187,7 @@ fn method_networks_load_in_f64() {
 #[test]
 fn softmax_at_the_end_is_removed_and_said() {
     let path = golden("onnx-ops").join("tf_conv_relu6_9.onnx");
-    let with = onnx::load(&path, &LoadOptions::default().peel_softmax(false)).unwrap();
+    let with = onnx::load(&path, &LoadOptions::default().peel(false)).unwrap();
     let without = onnx::load(&path, &LoadOptions::default()).unwrap();
     assert!(with.notes.is_empty());
     assert!(without.notes[0].contains("softmax"), "{:?}", without.notes);

@@ -48,6 +48,6 @@ pub fn attribution(values: Tensor, targets: Vec<String>) -> Attribution {
         notes: Vec::new(),
         warnings: Vec::new(),
     };
-    let parts = vec![Values { name: String::new(), values, spread: None }];
+    let parts = vec![Values { name: String::new(), values, spread: None, layout: None }];
     Attribution { parts, extras: BTreeMap::new(), provenance }
 }

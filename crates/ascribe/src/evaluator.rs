@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ascribe_core::dataset::{Sample, like, stack};
-use ascribe_core::{Boxed, Dataset, Explainer, Graph, Inputs, Outputs, Run, Target, Tensor, Truth};
+use ascribe_core::{Boxed, Dataset, Explainer, Graph, Inputs, Outputs, Run, Segments, Target, Truth};
 use ascribe_metrics::{BoxedMetric, Case};
 pub use ascribe_metrics::{Overall, Row};
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub enum Asked {
 /// let w = b.constant("w", Tensor::new(&[[1_f32, 2.0], [0.0, 1.0]], &Device::Cpu)?);
 /// let y = b.op("fc", Linear, &[x, w])?;
 /// let (name, preprocessing) = ("linear".to_string(), Preprocessing::default());
-/// let model = Model { name, graph: b.finish(&[y])?, preprocessing, labels: None, notes: Vec::new() };
+/// let model = Model::new(name, b.finish(&[y])?, preprocessing);
 /// let data = InMemory::labelled(&Tensor::new(&[[1_f32, 1.0], [2.0, -1.0]], &Device::Cpu)?, &[0, 1])?;
 /// let methods = vec![catalogue::explainer("input-x-gradient", &json!({}))?];
 /// let evaluator = Evaluator::new(&model, methods, vec![catalogue::metric("completeness", &json!({}))?]);
@@ -177,9 +177,10 @@ impl<'a> Evaluator<'a> {
         let mut rows = vec![Vec::new(); samples.len()];
         for group in like(&inputs) {
             let x = stack(group.iter().map(|&place| &inputs[place]))?;
-            let outputs = run.install(|| self.model.graph.forward(&x))?;
+            let graph = self.model.graph_for(&x)?;
+            let outputs = run.install(|| graph.forward(&x))?;
             let samples = group.iter().map(|&place| &samples[place]).collect();
-            let batch = Batch { evaluator: self, samples, x, outputs, run };
+            let batch = Batch { evaluator: self, graph, samples, x, outputs, run };
             for (place, found) in group.into_iter().zip(batch.rows()?) {
                 rows[place] = found;
             }
@@ -191,6 +192,7 @@ impl<'a> Evaluator<'a> {
 /// Samples whose inputs have the same shape.
 struct Batch<'a> {
     evaluator: &'a Evaluator<'a>,
+    graph: Graph,
     samples: Vec<&'a Named>,
     x: Inputs,
     outputs: Outputs,
@@ -232,10 +234,10 @@ impl Batch<'_> {
     /// The requested targets.
     fn asked(&self, place: usize, method: &Boxed<Graph>) -> Result<Vec<Target>> {
         let Named { name, sample } = self.samples[place];
-        let outputs = of_sample(&self.outputs, place)?;
+        let outputs = self.outputs.sample(place)?;
         let targets = match (&self.evaluator.target, sample.label) {
             (Asked::Words(words), _) => target::parse(words, method.score(), self.evaluator.model, &outputs)?,
-            (Asked::Label, Some(label)) => vec![method.score().of(Target::Class(label))],
+            (Asked::Label, Some(label)) => vec![method.score().of(Target::Class(label), outputs.kind())],
             (Asked::Label, None) => {
                 let problem = format!("sample {name} has no label");
                 return Err(Error::request("evaluation", problem, "a label, or another target"));
@@ -255,7 +257,8 @@ impl Batch<'_> {
             }
             (classes, _) => classes,
         };
-        Ok(classes.into_iter().map(|class| method.score().of(Target::Class(class))).collect())
+        let kind = self.outputs.kind();
+        Ok(classes.into_iter().map(|class| method.score().of(Target::Class(class), kind)).collect())
     }
 
     /// The rows of each job.
@@ -271,12 +274,12 @@ impl Batch<'_> {
         for numbers in alike(jobs).iter().flat_map(|numbers| numbers.chunks(self.evaluator.batch)) {
             let places: Vec<usize> = numbers.iter().map(|&number| jobs[number].place).collect();
             let x = self.x.select(&places)?;
-            let target = joined(&numbers.iter().map(|&number| &jobs[number].target).collect::<Vec<_>>());
-            let attribution = method.explain(&model.graph, &x, &target, run)?;
+            let target = joined(&numbers.iter().map(|&number| &jobs[number].target).collect::<Vec<_>>())?;
+            let attribution = method.explain(&self.graph, &x, &target, run)?;
             let known =
                 places.iter().map(|&place| self.samples[place].sample.truth.clone().unwrap_or_default());
             let known: Vec<Truth> = known.collect();
-            let mut case = Case::new(&model.graph, &x, &target, &attribution, run).explained_by(&**method);
+            let mut case = Case::new(&self.graph, &x, &target, &attribution, run).explained_by(&**method);
             if truth {
                 case = case.showing(&known);
             }
@@ -301,17 +304,12 @@ impl Batch<'_> {
     }
 }
 
-/// The outputs of one sample of a batch.
-fn of_sample(outputs: &Outputs, place: usize) -> ascribe_core::Result<Outputs> {
-    let row = |(name, value): (&str, &Tensor)| Ok((name.to_string(), value.narrow(0, place, 1)?));
-    Outputs::new(outputs.iter().map(row).collect::<ascribe_core::Result<_>>()?)
-}
-
 /// The property that targets must share to be combined into one target of a batch.
 #[derive(PartialEq, Eq)]
 enum Kind {
     Class,
     Probability,
+    Segment,
     Same(String),
 }
 
@@ -319,6 +317,7 @@ fn kind(target: &Target) -> Kind {
     match target {
         Target::Class(_) | Target::Classes(_) => Kind::Class,
         Target::Probability(_) | Target::Probabilities(_) => Kind::Probability,
+        Target::Segments(_) => Kind::Segment,
         other => Kind::Same(other.describe()),
     }
 }
@@ -337,11 +336,21 @@ fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
 }
 
 /// Combines the targets of the samples of a batch, which must be alike, into one.
-fn joined(targets: &[&Target]) -> Target {
+fn joined(targets: &[&Target]) -> Result<Target> {
+    let segments: Option<Vec<&Segments>> = targets
+        .iter()
+        .map(|target| match target {
+            Target::Segments(segments) => Some(segments),
+            _ => None,
+        })
+        .collect();
+    if let Some(segments) = segments.filter(|all| !all.is_empty()) {
+        return Ok(Target::Segments(Segments::joined(&segments)?));
+    }
     let classes: Option<Vec<usize>> = targets.iter().map(|target| target.class(0)).collect();
-    match (targets.first().map(|target| kind(target)), classes) {
+    Ok(match (targets.first().map(|target| kind(target)), classes) {
         (Some(Kind::Class), Some(classes)) => Target::Classes(classes),
         (Some(Kind::Probability), Some(classes)) => Target::Probabilities(classes),
         _ => targets.first().map_or(Target::Top1, |first| (*first).clone()),
-    }
+    })
 }

@@ -18,7 +18,7 @@ use crate::model::Model;
 /// # Errors
 /// If the attribution is not one of images, `[N, C, H, W]`.
 pub fn heatmap(attribution: &Attribution, sample: usize) -> Result<Heatmap> {
-    let values = attribution.values();
+    let values = attribution.parts[0].arranged()?;
     if values.rank() != 4 {
         return Err(Error::request(
             "picture",

@@ -1,6 +1,7 @@
 //! Targets as text, such as `top1`, `281`, `tabby` or `prob:281`.
 
-use ascribe_core::{Outputs, Score, Target};
+use ascribe_core::{DType, Outputs, Score, Target};
+use ascribe_models::tensors;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -25,24 +26,41 @@ fn form(text: &str) -> (Form, &str) {
     }
 }
 
-/// Reads a target: `top1`; `top5` (several targets); a class number; a label, matched exactly; `A-B`, the
-/// difference of two logits. `score` is what scores a class, unless the text says it: `logit:C`, `prob:C` and
-/// `logprob:C`, where C is a class, a label, `top1` or `top5`. `outputs` are those of the input to be explained;
-/// `topN` counts for its first sample, `top1` for each.
+/// Reads a target:
+///
+/// - `top1`, `top5` (several targets, for each sample its own classes), a class number, a label, matched exactly; `A-B`, the
+///   difference of two logits. `score` is what scores a class, unless the text says it: `logit:C`, `prob:C` and
+///   `logprob:C`, where C is a class, a label, `top1` or `top5`.
+/// - `segment:C`, the mean logit of a class over the pixels that have it.
+/// - `output:NAME[i,j,…]`, one value of an output (the first without NAME); `mean:NAME` and `sum:NAME`.
+/// - `similarity:FILE`, cosine similarity of the first output with the vector in a `.safetensors` or `.npy` file.
+///
+/// `outputs` are those of the input to be explained.
 ///
 /// # Errors
 /// If the text is none of these; an unknown label suggests near ones.
 pub fn parse(text: &str, score: Score, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> {
+    if let Some(target) = other(text, model)? {
+        return Ok(vec![target]);
+    }
     let (form, of) = form(text);
     if form == Form::Plain
         && let Some((a, b)) = difference(of)
     {
         return Ok(vec![Target::Difference(a, b)]);
     }
+    let kind = outputs.kind();
     let targets = classes(of, model, outputs)?;
     let scored = |target: Target| {
         if form == Form::Logit || (form == Form::Plain && score == Score::Logit) {
             return Ok(target);
+        }
+        if form != Form::Plain && !kind.has_probabilities() {
+            return Err(Error::request(
+                "target",
+                format!("'{text}', but the model's output is taken as {kind}, which has no probabilities"),
+                "another target, or the task of the model (`OpenOptions::task`)",
+            ));
         }
         let target = target.resolve(outputs)?;
         match (form, target) {
@@ -55,10 +73,56 @@ pub fn parse(text: &str, score: Score, model: &Model, outputs: &Outputs) -> Resu
                     "prob:top1, or logprob: with a class",
                 )),
             },
-            (_, target) => Ok(target.probability()),
+            (_, target) => Ok(target.probability(kind)),
         }
     };
     targets.into_iter().map(scored).collect()
+}
+
+/// Targets that are not scores of classes of the whole input.
+fn other(text: &str, model: &Model) -> Result<Option<Target>> {
+    let text = text.trim();
+    let Some((prefix, of)) = text.split_once(':') else { return Ok(None) };
+    let of = of.trim();
+    let name = |name: &str| Some(name.trim().to_string()).filter(|name| !name.is_empty());
+    Ok(Some(match prefix {
+        "segment" => Target::Segment(class(of, model)?),
+        "mean" => Target::Mean(name(of)),
+        "sum" => Target::Sum(name(of)),
+        "output" => {
+            let parts = of.strip_suffix(']').and_then(|of| of.rsplit_once('['));
+            let index = parts.and_then(|(_, index)| {
+                let numbers = index.split(',').filter(|part| !part.trim().is_empty());
+                numbers.map(|part| part.trim().parse().ok()).collect::<Option<Vec<usize>>>()
+            });
+            let (Some((own, _)), Some(index)) = (parts, index) else {
+                let expected = "output:NAME[i,j,…], with an index for each axis after the batch";
+                return Err(Error::request("target", format!("'{text}'"), expected));
+            };
+            Target::Output(name(own), index)
+        }
+        "similarity" => Target::Similarity(vector(of)?),
+        "box" => {
+            return Err(Error::request(
+                "target",
+                format!("'{text}': boxes of detectors are no targets yet"),
+                "output:NAME[i,j,…] with the row and the column of the box's score",
+            ));
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// The values of the only tensor in a file.
+fn vector(path: &str) -> Result<Vec<f64>> {
+    let file = tensors::read(path)?;
+    let mut all = file.iter();
+    let (Some((_, tensor)), None) = (all.next(), all.next()) else {
+        let problem = format!("'{path}' holds {} tensors", file.len());
+        return Err(Error::request("similarity", problem, "one, the embedding to compare with"));
+    };
+    let read = || tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+    Ok(read().map_err(ascribe_core::Error::from)?)
 }
 
 /// One sample's target in words: label and class.
@@ -74,6 +138,10 @@ pub fn words(target: &Target, sample: usize, model: &Model) -> String {
             target.class(sample).map_or_else(|| target.describe(), |c| format!("probability of {}", name(c)))
         }
         Target::LogProbability(c) => format!("log-probability of {}", name(*c)),
+        Target::Segment(_) | Target::Segments(_) => match target.class(sample) {
+            Some(class) => format!("pixels of {}", name(class)),
+            None => target.describe(),
+        },
         other => other.class(sample).map_or_else(|| other.describe_sample(sample), name),
     }
 }
@@ -81,7 +149,9 @@ pub fn words(target: &Target, sample: usize, model: &Model) -> String {
 /// Whether a text leaves the choice of the score to the method.
 pub fn leaves_score(text: &str) -> bool {
     let (form, of) = form(text);
-    form == Form::Plain && difference(of).is_none()
+    let plain = ["segment", "output", "mean", "sum", "similarity"];
+    let other = text.trim().split_once(':').is_some_and(|(prefix, _)| plain.contains(&prefix));
+    form == Form::Plain && difference(of).is_none() && !other
 }
 
 /// The classes that `top1`, `topN`, a number or a label stand for.
@@ -93,10 +163,20 @@ fn classes(text: &str, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> 
         0 => Err(Error::request("target", "'top0'", "top1, top5, …")),
         1 => Ok(vec![Target::Top1]),
         _ => {
-            let best = model.predictions(outputs, 0, count)?.ok_or_else(|| {
-                Error::request("target", format!("'{text}' for a model that is not a classifier"), "a neuron")
-            })?;
-            Ok(best.into_iter().map(|p| Target::Class(p.class)).collect())
+            let samples = outputs.primary().dim(0).map_err(ascribe_core::Error::from)?;
+            let mut best = Vec::with_capacity(samples);
+            for sample in 0..samples {
+                best.push(model.predictions(outputs, sample, count)?.ok_or_else(|| {
+                    let problem = format!("'{text}', but the model's output is taken as {}", outputs.kind());
+                    Error::request("target", problem, "top1, or a target of another kind")
+                })?);
+            }
+            let rank = |rank: usize| match best.as_slice() {
+                [one] => Target::Class(one[rank].class),
+                all => Target::Classes(all.iter().map(|best| best[rank].class).collect()),
+            };
+            let shown = best.iter().map(Vec::len).min().unwrap_or(0);
+            Ok((0..shown).map(rank).collect())
         }
     }
 }
@@ -137,13 +217,9 @@ mod tests {
         let mut b = GraphBuilder::new();
         let x = b.input("x", &[Some(4)]);
         let y = b.op("y", Structure::Identity, &[x]).unwrap();
-        let model = Model {
-            name: "test".into(),
-            graph: b.finish(&[y]).unwrap(),
-            preprocessing: Preprocessing::imagenet(),
-            labels: Some(Labels::new(["tench", "goldfish", "great white shark", "tiger shark"])),
-            notes: Vec::new(),
-        };
+        let labels = Labels::new(["tench", "goldfish", "great white shark", "tiger shark"]);
+        let model =
+            Model::new("test", b.finish(&[y]).unwrap(), Preprocessing::imagenet()).with_labels(labels);
         let rows = Tensor::new(&[[0.0, 3.0, 1.0, 2.0], [5.0, 3.0, 1.0, 2.0]], &Device::Cpu).unwrap();
         (model, Outputs::new(vec![("y".into(), rows)]).unwrap())
     }
@@ -170,9 +246,20 @@ mod tests {
             assert_eq!(words(text, Score::Probability), [probability], "{text}");
             assert_eq!(leaves_score(text), logit != probability, "{text}");
         }
-        assert_eq!(words("top3", Score::Logit), ["1", "3", "2"]);
-        assert_eq!(words("top2", Score::Probability), ["prob:1", "prob:3"]);
-        assert_eq!(words("logprob:top2", Score::Probability), ["logprob:1", "logprob:3"]);
+        // Each sample has its own classes.
+        assert_eq!(words("top3", Score::Logit), ["[1, 0]", "[3, 1]", "[2, 3]"]);
+        assert_eq!(words("top2", Score::Probability), ["prob:[1, 0]", "prob:[3, 1]"]);
+        for (text, described) in [
+            ("segment:2", "segment:2"),
+            ("segment:tench", "segment:0"),
+            ("output:y[1]", "output:y[1]"),
+            ("output:[0, 3]", "output:[0, 3]"),
+            ("mean:", "mean:"),
+            ("sum:y", "sum:y"),
+        ] {
+            assert_eq!(words(text, Score::Probability), [described], "{text}");
+            assert!(!leaves_score(text), "{text}");
+        }
     }
 
     #[test]
@@ -184,6 +271,8 @@ mod tests {
             ("prob:", "label"),
             ("logprob:top1", "2 samples"),
             ("prob:7", "class 7"),
+            ("output:y", "output:NAME[i,j,…]"),
+            ("box:1", "boxes of detectors"),
         ] {
             let error = parse(text, Score::Logit, &model, &outputs).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

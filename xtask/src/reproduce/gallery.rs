@@ -53,7 +53,7 @@ pub fn run(setting: &Setting) -> anyhow::Result<Vec<Section>> {
         for id in METHODS {
             setting.bar.set_message(format!("gallery: {id}"));
             let explainer = catalogue::explainer(id, &config(id, setting.quick))?;
-            let target = explainer.score().of(target.clone());
+            let target = explainer.score().of(target.clone(), outputs.kind());
             let attribution = explainer.explain(&model.graph, &loaded.inputs, &target, &Run::new())?;
             let (map, _) = picture::smoothed(picture::heatmap(&attribution, 0)?, prepared, Some(2.0))?;
             row = row.map(map);

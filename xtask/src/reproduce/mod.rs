@@ -148,11 +148,7 @@ pub fn verdict(holds: bool) -> Verdict {
 pub fn network_of_shapes() -> anyhow::Result<Model> {
     let path = paths::root().join("fixtures/models/shapes.safetensors");
     let parameters = StateDict::load(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Model {
-        name: shapes::ARCHITECTURE.into(),
-        graph: zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?,
-        preprocessing: shapes::preprocessing(),
-        labels: Some(Labels::new(shapes::CLASSES)),
-        notes: Vec::new(),
-    })
+    let graph = zoo::build(shapes::ARCHITECTURE, &parameters, &zoo::BuildOptions::default())?;
+    let model = Model::new(shapes::ARCHITECTURE, graph, shapes::preprocessing());
+    Ok(model.with_labels(Labels::new(shapes::CLASSES)))
 }

@@ -46,7 +46,7 @@ pub fn run(args: &Compare) -> Result<String> {
     let known = args.methods.iter().map(|id| Ok(catalogue::explainer(id, &Value::Null)?.config()));
     let known = known.collect::<Result<Vec<Value>>>()?;
     let configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, &known)?;
-    let model = settings::model(&args.model)?;
+    let model = settings::model(&args.model, None)?;
     let baseline = args.target.baseline.as_ref().map(|text| settings::baseline(text, &model)).transpose()?;
     let mut methods = Vec::new();
     for (card, mut config) in cards.iter().zip(configs) {
@@ -105,7 +105,8 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
         let message = format!("INPUT {} is a tensor file; `compare` needs pictures", input.display());
         return Err(Failure::request(message));
     };
-    let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
+    let graph = model.graph_for(&loaded.inputs)?;
+    let outputs = run.install(|| graph.forward(&loaded.inputs))?;
     let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
     let target = |score: Score| target(args, score, model, &outputs);
     let photo = Photograph::read(input, prepared)?;
@@ -122,7 +123,7 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
         let id = explainer.id();
         bar.label(id);
         let target = target(explainer.score())?;
-        match explain_at(&**explainer, &model.graph, &loaded.inputs, &target, location, run) {
+        match explain_at(&**explainer, &graph, &loaded.inputs, &target, location, run) {
             Ok(mut attribution) => {
                 attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
                 for warning in &attribution.provenance.warnings {

@@ -26,7 +26,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     // A misspelt name is an error before a large model is read.
     args.methods.iter().try_for_each(|id| catalogue::method(id).map(drop))?;
     args.metrics.iter().try_for_each(|id| ascribe::metrics::find(id).map(drop))?;
-    let model = settings::model(&args.model)?;
+    let model = settings::model(&args.model, None)?;
     let (methods, metrics) = configured(args, &model)?;
     if !args.data.is_dir() {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));

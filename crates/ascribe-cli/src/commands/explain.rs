@@ -36,11 +36,11 @@ pub fn run(args: &Explain) -> Result<String> {
     let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
     let card = catalogue::method(&args.method)?.card;
     let mut config = settings::config(args.config.as_deref(), &args.set)?;
-    let location = location(&args.target, card, &mut config)?;
+    let location = set_location(&args.target, card, &mut config)?;
     if args.target.baseline.is_some() && !card.takes.baseline {
         return Err(Failure::request(format!("--baseline: method '{}' has no baseline", card.id)));
     }
-    let model = settings::model(&args.model)?;
+    let model = settings::model(&args.model, Some(&args.input))?;
     if let Some(text) = &args.target.baseline {
         settings::set_baseline(&mut config, &settings::baseline(text, &model)?)?;
     }
@@ -53,12 +53,12 @@ pub fn run(args: &Explain) -> Result<String> {
     }
     let bar = Bar::new(&args.method);
     let run = settings::run(&args.run, &bar)?;
-    let outputs = run.install(|| model.graph.forward(&loaded.inputs))?;
+    let graph = model.graph_for(&loaded.inputs)?;
+    let outputs = run.install(|| graph.forward(&loaded.inputs))?;
     let predictions = predictions(&model, &outputs)?;
     let mut all = Vec::new();
     for target in targets(args, &*explainer, &location, &model, &outputs)? {
-        let mut attribution =
-            explain_at(&*explainer, &model.graph, &loaded.inputs, &target, &location, &run)?;
+        let mut attribution = explain_at(&*explainer, &graph, &loaded.inputs, &target, &location, &run)?;
         attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
         attribution.provenance.warnings.iter().for_each(|warning| progress::warn(warning));
         let words = match &location {
@@ -70,8 +70,11 @@ pub fn run(args: &Explain) -> Result<String> {
     }
     bar.finish();
     let several = all.len() > 1;
-    for explained in &mut all {
-        let suffix = explained.target.class(0).filter(|_| several).map(|class| class.to_string());
+    for (rank, explained) in all.iter_mut().enumerate() {
+        // One class for a single sample; each sample of a batch has its own.
+        let one = explained.target.class(0).filter(|_| explained.attribution.provenance.targets.len() == 1);
+        let suffix = one.map_or_else(|| format!("top{}", rank + 1), |class| class.to_string());
+        let suffix = Some(suffix).filter(|_| several);
         let name =
             |path: &PathBuf| suffix.as_ref().map_or_else(|| path.clone(), |s| output::with_suffix(path, s));
         explained.files = args.output.iter().map(name).collect();
@@ -123,7 +126,7 @@ fn location_has_target(location: &Location) -> bool {
 }
 
 /// Where to explain. For methods that have a setting `layer`, like Grad-CAM, `--layer` is that setting.
-fn location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Location> {
+fn set_location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Location> {
     if let Some(neuron) = &args.neuron {
         return Ok(Location::neuron(neuron)?);
     }
@@ -152,8 +155,9 @@ fn prepare<'a>(
 ) -> Result<Ready<'a>> {
     Ok(match form {
         Form::Values => {
-            output::check_values(&explained.attribution, path)?;
-            Box::new(|| output::save_values(&explained.attribution, path))
+            let restored = model.in_file_order(&explained.attribution)?;
+            output::check_values(&restored, path)?;
+            Box::new(move || output::save_values(&restored, path))
         }
         Form::Json => {
             let summary = summary(model, args, predictions, std::slice::from_ref(explained));

@@ -2,7 +2,7 @@
 
 use ascribe::Model;
 use ascribe::core::ops::Slot;
-use ascribe::core::{DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
+use ascribe::core::{AxisRole, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
 use serde_json::json;
 
 use crate::args::Inspect;
@@ -11,19 +11,25 @@ use crate::output::{json_text, table};
 use crate::settings;
 
 pub fn run(args: &Inspect) -> Result<String> {
-    let model = settings::model(&args.model)?;
+    let model = settings::model(&args.model, None)?;
     let graph = &model.graph;
     let inputs = zeros(&model)?;
     let trace = graph.trace(&inputs, Keep::All)?;
+    let outputs = trace.outputs(graph)?;
     let nodes: Vec<NodeId> =
         graph.nodes().filter(|(_, n)| n.constant().is_none()).map(|(id, _)| id).collect();
     let total: usize = nodes.iter().map(|&id| parameters(graph, id)).sum();
     if args.json {
         let nodes: Vec<serde_json::Value> = nodes.iter().map(|&id| object(graph, id, &trace)).collect();
-        let outputs: Vec<&str> = graph.outputs().iter().map(|&id| graph.node(id).name()).collect();
+        let names: Vec<&str> = graph.output_names().collect();
+        let inputs: Vec<serde_json::Value> = interface(&model)
+            .into_iter()
+            .map(|(name, shape, roles)| json!({ "name": name, "shape": shape, "axes": roles }))
+            .collect();
         return json_text(&json!({
-            "model": model.name, "parameters": total, "nodes": nodes, "outputs": outputs,
-            "preprocessing": model.preprocessing, "notes": model.notes,
+            "model": model.name, "parameters": total, "nodes": nodes, "inputs": inputs, "outputs": names,
+            "task": outputs.kind(), "task_stated": outputs.stated_kind().is_some(),
+            "fixed_batch": graph.fixed_batch(), "preprocessing": model.preprocessing, "notes": model.notes,
         }));
     }
     let rows = nodes.iter().map(|&id| {
@@ -37,8 +43,41 @@ pub fn run(args: &Inspect) -> Result<String> {
             if count == 0 { String::new() } else { count.to_string() },
         ]
     });
-    let text = table(&["node", "operator", "kind", "output", "parameters"], rows);
-    Ok(format!("{text}\n{} nodes, {total} parameters\n", nodes.len()))
+    let mut text = table(&["node", "operator", "kind", "output", "parameters"], rows);
+    text.push('\n');
+    for (name, shape, roles) in interface(&model) {
+        text += &format!("input {name} {shape}: {}\n", roles.join(", "));
+    }
+    let names: Vec<&str> = graph.output_names().collect();
+    let how = if outputs.stated_kind().is_some() { "" } else { " (by its shape; --task states another)" };
+    text += &format!("output {}: {}{how}\n", names.join(", "), outputs.kind());
+    Ok(format!("{text}{} nodes, {total} parameters\n", nodes.len()))
+}
+
+/// Name, declared shape and roles of the axes of each input, in the order of the file.
+fn interface(model: &Model) -> Vec<(String, String, Vec<String>)> {
+    let graph = &model.graph;
+    let of = |name: &str| {
+        let spec = graph.find(name).ok().and_then(|id| graph.input_spec(id));
+        let rank = spec.map_or(0, |spec| spec.sides.len() + 1);
+        let roles = match model.layout(name) {
+            Some(layout) => layout.roles().to_vec(),
+            None if spec.is_some_and(|spec| spec.integer) => vec![AxisRole::Batch, AxisRole::Token],
+            None => AxisRole::conventional(rank),
+        };
+        roles.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let declared = model.declared_inputs();
+    if !declared.is_empty() {
+        return declared.iter().map(|d| (d.name.clone(), d.shape(), of(&d.name))).collect();
+    }
+    let own = graph.inputs().iter().filter_map(|&id| Some((graph.node(id).name(), graph.input_spec(id)?)));
+    own.map(|(name, spec)| {
+        let sides: Vec<String> =
+            spec.sides.iter().map(|side| side.map_or_else(|| "?".into(), |side| side.to_string())).collect();
+        (name.to_string(), format!("[N, {}]", sides.join(", ")), of(name))
+    })
+    .collect()
 }
 
 /// One sample of zeros. The sizes of dynamic axes come from the preprocessing.

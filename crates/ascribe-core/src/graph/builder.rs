@@ -23,6 +23,7 @@ use crate::ops::{Backend, Op};
 pub struct GraphBuilder {
     nodes: Vec<Node>,
     names: HashSet<String>,
+    aliases: Vec<(String, NodeId)>,
 }
 
 impl GraphBuilder {
@@ -84,6 +85,11 @@ impl GraphBuilder {
         Ok(self.push(name, Body::Op(op.into()), inputs))
     }
 
+    /// A further name by which a node is found, such as that of its value in the source model. Names of nodes come first.
+    pub fn alias(&mut self, name: &str, id: NodeId) {
+        self.aliases.push((name.into(), id));
+    }
+
     /// The node at a position.
     ///
     /// # Panics
@@ -114,6 +120,10 @@ impl GraphBuilder {
                 format!("one of the {} nodes", self.nodes.len()),
             ));
         }
-        Graph::assemble(self.nodes, outputs.to_vec(), &Vanished::default(), Backend::default())
+        let mut further = Vanished::default();
+        for (name, id) in self.aliases.into_iter().filter(|(_, id)| id.0 < self.nodes.len()) {
+            further.add_alias(name, id);
+        }
+        Graph::assemble(self.nodes, outputs.to_vec(), &further, Backend::default())
     }
 }

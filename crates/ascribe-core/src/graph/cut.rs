@@ -22,7 +22,9 @@ impl Graph {
             ));
         }
         let nodes = self.inner.nodes.clone();
-        Ok(Self::assemble(nodes, vec![id], self.vanished(), self.backend())?.typed_as(self))
+        let head = Self::assemble(nodes, vec![id], self.vanished(), self.backend())?.typed_as(self);
+        // The output is another one.
+        Ok(Self { output_names: None, kind: None, ..head })
     }
 
     /// The tail: the part of the graph that starts at `id`, and the inputs to run it with.

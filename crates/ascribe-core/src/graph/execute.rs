@@ -2,9 +2,11 @@
 
 use candle_core::Tensor;
 
+use super::fixed_batch::{joined_outputs, joined_traces};
 use super::{Body, Graph, NodeId, Trace};
 use crate::error::{Error, Result};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
+use crate::outputs::Outputs;
 use crate::plan::Backward;
 
 /// Which values a forward pass records.
@@ -22,6 +24,10 @@ impl Graph {
     /// # Errors
     /// If the inputs do not fit the graph, or an operator cannot compute; the message names the node.
     pub fn forward(&self, x: &Inputs) -> Result<Outputs> {
+        if let Some(parts) = self.parts(x)? {
+            let each = parts.into_iter().map(|(rows, x)| Ok((rows, self.forward(&x)?)));
+            return joined_outputs(&each.collect::<Result<Vec<_>>>()?);
+        }
         match self.plan(x, &[])? {
             Some(plan) => {
                 let outputs = |outputs: &Outputs| Ok((outputs.clone(), Vec::new()));
@@ -36,6 +42,10 @@ impl Graph {
     /// # Errors
     /// As [`Graph::forward`].
     pub fn trace(&self, x: &Inputs, keep: Keep<'_>) -> Result<Trace> {
+        if let (Some(parts), Some(size)) = (self.parts(x)?, self.fixed_batch()) {
+            let each = parts.into_iter().map(|(rows, x)| Ok((rows, self.trace(&x, keep)?)));
+            return joined_traces(size, &each.collect::<Result<Vec<_>>>()?);
+        }
         let mut values = vec![None; self.len()];
         for (id, value) in self.bind(x)? {
             values[id.0] = Some(value);

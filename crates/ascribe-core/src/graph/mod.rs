@@ -5,6 +5,7 @@ mod canonical;
 mod cut;
 mod execute;
 mod explained;
+pub(crate) mod fixed_batch;
 mod shapes;
 mod trace;
 mod vanished;
@@ -21,6 +22,7 @@ use vanished::Vanished;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Kind, Op, Slot};
+use crate::outputs::OutputKind;
 use crate::plan::Plans;
 
 /// Position of a node in its graph. Operands come before the nodes that use them.
@@ -133,6 +135,12 @@ pub struct Graph {
     dtype: Option<DType>,
     /// Whether this is the result of [`Graph::canonical`].
     is_canonical: bool,
+    /// The only batch size that the operators can compute, if they cannot compute any.
+    rows: Option<usize>,
+    /// What the first output says, if it was stated.
+    kind: Option<OutputKind>,
+    /// Names of the outputs, if they are not those of their nodes.
+    output_names: Option<Arc<[String]>>,
 }
 
 /// A trained parameter: a constant that an operator uses as weight or bias.
@@ -209,12 +217,73 @@ impl Graph {
             vanished,
             plans: Plans::default(),
         });
-        Ok(Self { inner, backend, dtype, is_canonical: false })
+        Ok(Self { inner, backend, dtype, is_canonical: false, rows: None, kind: None, output_names: None })
     }
 
-    /// Keeps the floating-point type of the graph that this one was made from, if no constant determines it.
+    /// A graph of other nodes that computes what this one does; `moved` says where the value of a node is now.
+    pub(crate) fn reassembled(
+        &self,
+        nodes: Vec<Node>,
+        outputs: Vec<NodeId>,
+        moved: impl Fn(NodeId) -> Option<NodeId>,
+    ) -> Result<Self> {
+        Ok(Self::assemble(nodes, outputs, &self.vanished().moved(moved), self.backend)?.typed_as(self))
+    }
+
+    /// Keeps the floating-point type of the graph that this one was made from, if no constant determines it, its fixed
+    /// batch size, and what its first output says.
     fn typed_as(self, other: &Self) -> Self {
-        Self { dtype: self.dtype.or(other.dtype), ..self }
+        Self {
+            dtype: self.dtype.or(other.dtype),
+            rows: other.rows,
+            kind: other.kind,
+            output_names: other.output_names.clone(),
+            ..self
+        }
+    }
+
+    /// The same graph, with a statement of what its first output says, which targets and metrics follow.
+    #[must_use]
+    pub fn with_output_kind(self, kind: Option<OutputKind>) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// The same graph with other names for its outputs than those of their nodes.
+    ///
+    /// # Errors
+    /// If there is not one name for each output.
+    pub fn with_output_names(self, names: impl IntoIterator<Item = String>) -> Result<Self> {
+        let names: Vec<String> = names.into_iter().collect();
+        if names.len() != self.outputs().len() {
+            let problem = format!("are {}", names.len());
+            return Err(Error::invalid("names of outputs", problem, self.outputs().len().to_string()));
+        }
+        Ok(Self { output_names: Some(names.into()), ..self })
+    }
+
+    /// The names of the outputs.
+    pub fn output_names(&self) -> impl Iterator<Item = &str> {
+        self.outputs().iter().enumerate().map(|(at, &id)| match &self.output_names {
+            Some(names) => names[at].as_str(),
+            None => self.node(id).name(),
+        })
+    }
+
+    /// What the first output says, if it was stated.
+    pub fn output_kind(&self) -> Option<OutputKind> {
+        self.kind
+    }
+
+    /// The same graph, whose operators can compute batches of this size only: a model that was exported for one sample, and
+    /// whose reshapes contain that number. Other batches are computed in parts; the last one is filled up.
+    #[must_use]
+    pub fn with_fixed_batch(self, rows: Option<usize>) -> Self {
+        Self { rows: rows.map(|rows| rows.max(1)), ..self }
+    }
+
+    /// The only batch size that the operators can compute; `None` if they can compute any.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.rows
     }
 
     /// All nodes with their positions, operands first.
@@ -372,7 +441,7 @@ impl Graph {
             }
         }
         let graph = Self::assemble(nodes, self.inner.outputs.clone(), self.vanished(), self.backend)?;
-        Ok(Self { dtype: Some(dtype), ..graph })
+        Ok(Self { dtype: Some(dtype), ..graph.typed_as(self) })
     }
 
     /// The floating-point type of the constants and inputs; f32 if there are no constants and

@@ -7,11 +7,13 @@ use crate::inputs::Inputs;
 impl Graph {
     /// The shape of each node's value for these inputs, by position, without computing any value.
     ///
+    /// If the batch size is fixed ([`Graph::fixed_batch`]), the shapes are those of such a batch.
+    ///
     /// # Errors
     /// If the inputs do not fit the graph, or an operator does not accept its operands' shapes; the message names the
     /// node.
     pub fn shapes(&self, x: &Inputs) -> Result<Vec<Vec<usize>>> {
-        let inputs = self.bind(x)?;
+        let inputs = self.bind(&*self.first_part(x)?)?;
         let shapes: Vec<_> = inputs.iter().map(|(id, value)| (*id, value.dims().to_vec())).collect();
         self.shapes_for(&shapes)
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{Graph, NodeId};
 use crate::error::{Error, Result};
-use crate::inputs::Outputs;
+use crate::outputs::Outputs;
 
 /// The values of a forward pass, for all nodes or for selected ones.
 #[derive(Clone, Debug)]
@@ -43,10 +43,8 @@ impl Trace {
     /// # Errors
     /// If they were not recorded.
     pub fn outputs(&self, graph: &Graph) -> Result<Outputs> {
-        let named = graph
-            .outputs()
-            .iter()
-            .map(|&id| Ok((graph.node(id).name().to_string(), self.value(id)?.clone())));
-        Outputs::new(named.collect::<Result<_>>()?)
+        let values = graph.outputs().iter().zip(graph.output_names());
+        let named = values.map(|(&id, name)| Ok((name.to_string(), self.value(id)?.clone())));
+        Ok(Outputs::new(named.collect::<Result<_>>()?)?.with_kind(graph.output_kind()))
     }
 }

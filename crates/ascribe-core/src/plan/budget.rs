@@ -35,6 +35,9 @@ impl Graph {
     /// The preferred batch size for inputs like these: that of the plan, or else one whose values fit the memory for
     /// node-by-node execution.
     pub(crate) fn suitable_batch(&self, x: &Inputs) -> Option<usize> {
+        if let Some(rows) = self.fixed_batch() {
+            return Some(rows);
+        }
         self.planned_batch(x).or_else(|| {
             let shapes = self.shapes(x).ok()?;
             let values = shapes.iter().enumerate().filter(|(at, _)| self.is_dynamic(NodeId(*at)));

@@ -41,8 +41,9 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 use crate::graph::{Graph, NodeId};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
 use crate::ops::Backend;
+use crate::outputs::Outputs;
 use crate::rule::Planned;
 use arena::Placement;
 use packs::Packs;
@@ -230,8 +231,8 @@ impl Plan {
     /// The graph's outputs, after the forward half has run.
     fn outputs(&self, graph: &Graph, workspace: &Workspace) -> Result<Outputs> {
         let outputs = workspace.tensors(&self.program.outputs)?;
-        let named = graph.outputs().iter().map(|&id| graph.node(id).name().to_string()).zip(outputs);
-        Outputs::new(named.collect())
+        let named = graph.output_names().map(str::to_string).zip(outputs);
+        Ok(Outputs::new(named.collect())?.with_kind(graph.output_kind()))
     }
 
     fn runner<'a>(&'a self, graph: &'a Graph, batch: usize) -> Runner<'a> {

@@ -15,12 +15,18 @@ pub(super) fn conventions(graph: &Graph, shapes: &[Vec<usize>]) -> Vec<Vec<Axis>
         let roles = if integer {
             [Batch, Token].into_iter().chain(std::iter::repeat(Unknown)).take(shape.len()).collect()
         } else {
-            let order: Vec<usize> = (0..shape.len()).collect();
-            convolved(graph, id, &order).map_or_else(|| image(shape.len()), |order| arranged(&order))
+            evidence(graph, id, shape.len()).unwrap_or_else(|| image(shape.len()))
         };
         found[id.index()] = roles.iter().zip(shape).map(|(&role, &len)| Axis::whole(role, len)).collect();
     }
     found
+}
+
+/// The roles of an input's axes, if the first operator behind it that tells channels from positions says so: a convolution,
+/// or a linear layer along the last of three axes.
+pub(super) fn evidence(graph: &Graph, id: NodeId, rank: usize) -> Option<Vec<AxisRole>> {
+    let order: Vec<usize> = (0..rank).collect();
+    mixing(graph, id, &order)
 }
 
 /// The roles of a value that convolutions work on.
@@ -34,31 +40,32 @@ pub(super) fn image(rank: usize) -> Vec<AxisRole> {
     }
 }
 
-/// The roles of axes that come to a convolution in this order.
-fn arranged(order: &[usize]) -> Vec<AxisRole> {
+/// The roles of an input whose axes come to an operator in this order, where they have these roles.
+fn reordered(order: &[usize], there: &[AxisRole]) -> Vec<AxisRole> {
     let mut roles = vec![Unknown; order.len()];
-    for (&axis, role) in order.iter().zip(image(order.len())) {
-        roles[axis] = role;
+    for (&axis, role) in order.iter().zip(there) {
+        roles[axis] = *role;
     }
     roles
 }
 
-/// In which order a value's axes come to the first convolution behind it, where only operators that keep the axes apart lie
-/// between. `order` is that of the input's axes in this value.
-fn convolved(graph: &Graph, id: NodeId, order: &[usize]) -> Option<Vec<usize>> {
+/// The roles of an input's axes by the first operator behind a value that mixes channels, where only operators that keep
+/// the axes apart lie between. `order` is that of the input's axes in this value.
+fn mixing(graph: &Graph, id: NodeId, order: &[usize]) -> Option<Vec<AxisRole>> {
     graph.users(id).find_map(|user| {
         let node = graph.node(user);
         let first = node.inputs().first() == Some(&id);
         match node.op()? {
-            Op::Conv(_) => first.then(|| order.to_vec()),
+            Op::Conv(_) if first => Some(reordered(order, &image(order.len()))),
+            Op::Linear(_) if first && order.len() == 3 => Some(reordered(order, &[Batch, Time, Channel])),
             Op::Structure(Structure::Transpose { order: next }) => {
                 let order = next.iter().map(|&axis| order.get(axis).copied()).collect::<Option<Vec<_>>>()?;
-                convolved(graph, user, &order)
+                mixing(graph, user, &order)
             }
             Op::Structure(Structure::Identity) | Op::Cast(_) | Op::Pad(_) if first => {
-                convolved(graph, user, order)
+                mixing(graph, user, order)
             }
-            Op::Binary(_) if graph.kind(user) == Kind::Affine => convolved(graph, user, order),
+            Op::Binary(_) if graph.kind(user) == Kind::Affine => mixing(graph, user, order),
             _ => None,
         }
     })

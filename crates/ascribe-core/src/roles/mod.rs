@@ -4,6 +4,7 @@
 //! parts, so that height and width merged to tokens, cut into windows, rolled or moved are still known to be height and
 //! width, and any value can be made a grid again ([`Roles::grid`]).
 
+mod arrangement;
 mod axis;
 mod grid;
 mod infer;
@@ -13,6 +14,7 @@ mod transfer;
 
 use std::fmt;
 
+pub use arrangement::Arrangement;
 pub use grid::GridView;
 
 use crate::error::{Error, Result};
@@ -49,6 +51,12 @@ impl AxisRole {
     /// The roles that tell positions apart, in the order of a grid's axes.
     const SPATIAL: [Self; 5] = [Self::Token, Self::Time, Self::Depth, Self::Height, Self::Width];
 
+    /// The roles of the axes of a floating-point input with this many, where nothing else is known: `[N, F]`, `[N, C, T]`,
+    /// `[N, C, H, W]`, `[N, C, D, H, W]`.
+    pub fn conventional(rank: usize) -> Vec<Self> {
+        inputs::image(rank)
+    }
+
     /// Whether such an axis counts positions.
     pub fn is_spatial(self) -> bool {
         Self::SPATIAL.contains(&self)
@@ -57,6 +65,32 @@ impl AxisRole {
     fn is_channel(self) -> bool {
         matches!(self, Self::Channel | Self::Feature)
     }
+}
+
+/// Reads the letters of a layout, such as `nchw`, `nhwc`, `ntc`: n batch, c channel, f feature, d depth, h height, w width,
+/// t time, l token, ? unknown.
+///
+/// # Errors
+/// If a letter is none of these, or the axes cannot be arranged ([`Arrangement::new`]).
+pub fn layout(letters: &str) -> Result<Arrangement> {
+    let role = |letter: char| match letter.to_ascii_lowercase() {
+        'n' | 'b' => Ok(AxisRole::Batch),
+        'c' => Ok(AxisRole::Channel),
+        'f' => Ok(AxisRole::Feature),
+        'd' => Ok(AxisRole::Depth),
+        'h' => Ok(AxisRole::Height),
+        'w' => Ok(AxisRole::Width),
+        't' => Ok(AxisRole::Time),
+        'l' => Ok(AxisRole::Token),
+        '?' => Ok(AxisRole::Unknown),
+        other => Err(Error::invalid(
+            "layout",
+            format!("'{letters}' contains '{other}'"),
+            "letters of axes in the model's order: n batch, c channel, f feature, d depth, h height, w width, t time, \
+             l token, ? unknown",
+        )),
+    };
+    Arrangement::new(&letters.chars().map(role).collect::<Result<Vec<_>>>()?)
 }
 
 impl fmt::Display for AxisRole {
@@ -149,6 +183,16 @@ impl GraphRoles {
 }
 
 impl Graph {
+    /// The roles of an input's axes, where the operators behind it say which axis is that of the channels: a convolution, or a
+    /// linear layer along the last of three axes; `None` if they do not.
+    ///
+    /// # Errors
+    /// If the name is not a node's.
+    pub fn evident_roles(&self, input: &str) -> Result<Option<Vec<AxisRole>>> {
+        let id = self.find(input)?;
+        Ok(self.input_spec(id).and_then(|spec| inputs::evidence(self, id, spec.sides.len() + 1)))
+    }
+
     /// The role of each axis of each value, for inputs of these shapes. Nothing is computed.
     ///
     /// Inputs are taken as `[N, C, H, W]`, `[N, C, D, H, W]`, `[N, C, time]` and `[N, feature]`, integers as `[N, token]`;
@@ -208,7 +252,7 @@ impl Graph {
         }
         let values = infer::infer(self, &shapes, sources);
         let reach = reach::reach(self, &values);
-        let batch = x.batch()?;
+        let batch = self.fixed_batch().map_or_else(|| x.batch(), Ok)?;
         let values = values.into_iter().map(|value| Roles { axes: value.axes, batch }).collect();
         Ok(GraphRoles { values, reach })
     }

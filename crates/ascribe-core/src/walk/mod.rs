@@ -6,12 +6,16 @@
 
 mod backward;
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::graph::fixed_batch::{joined, joined_outputs};
 use crate::graph::{Graph, Keep, NodeId, Trace};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
 use crate::model::Gradient;
+use crate::outputs::Outputs;
 use crate::plan::{Backward, Rules};
 use crate::rule::{Composite, Rule};
 use crate::target::Target;
@@ -72,6 +76,18 @@ impl<'a> Walk<'a> {
         x: &Inputs,
         start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
+        match self.graph.parts(x)? {
+            Some(parts) => self.run_in_parts(x, &parts, start),
+            None => self.run_whole(x, start),
+        }
+    }
+
+    /// [`Walk::run`] for a batch that the graph can compute at once.
+    fn run_whole<T>(
+        &self,
+        x: &Inputs,
+        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
         let graph = self.graph;
         let rules = Rules::of(graph, self.composite, self.wanted);
         let compared = self.reference.map(|reference| self.compare(reference, x, &rules)).transpose()?;
@@ -104,6 +120,44 @@ impl<'a> Walk<'a> {
             self.wanted.iter().map(|&id| signals.get_or_zeros(id, &own)).collect();
         let kept: Result<Vec<Tensor>> = self.keep.iter().map(|&id| own.value(id).cloned()).collect();
         Ok((found, Walked { kept: kept?, signals: signals?, reference }))
+    }
+
+    /// [`Walk::run`] for a graph that cannot compute the whole batch at once: the outputs of all parts first, then the signals
+    /// of each part.
+    fn run_in_parts<T>(
+        &self,
+        x: &Inputs,
+        parts: &[(Range<usize>, Inputs)],
+        start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
+    ) -> Result<(T, Walked)> {
+        let (found, seeds) = start(&self.graph.forward(x)?)?;
+        let references = self.reference.map(|reference| self.graph.parts(reference)).transpose()?.flatten();
+        let mut walked: Vec<(Range<usize>, Walked)> = Vec::with_capacity(parts.len());
+        for (number, (rows, part)) in parts.iter().enumerate() {
+            let size = part.batch()?;
+            let seed = |seed: &Tensor| -> Result<Tensor> {
+                let own = seed.narrow(0, rows.start, rows.len())?;
+                Ok(own.pad_with_zeros(0, 0, size - rows.len())?.contiguous()?)
+            };
+            let seeds = seeds.iter().map(seed).collect::<Result<Vec<_>>>()?;
+            let reference =
+                references.as_ref().and_then(|all| all.get(number)).map(|(_, reference)| reference);
+            let walk = Walk { reference: reference.or(self.reference), ..*self };
+            walked.push((rows.clone(), walk.run_whole(part, |_| Ok(((), seeds)))?.1));
+        }
+        let column = |of: &dyn Fn(&Walked) -> &Vec<Tensor>, count: usize| -> Result<Vec<Tensor>> {
+            let one = |at: usize| {
+                let values: Vec<_> =
+                    walked.iter().map(|(rows, w)| (rows.clone(), of(w)[at].clone())).collect();
+                joined(&values)
+            };
+            (0..count).map(one).collect()
+        };
+        let outputs: Option<Vec<_>> =
+            walked.iter().map(|(rows, w)| Some((rows.clone(), w.reference.clone()?))).collect();
+        let reference = outputs.map(|outputs| joined_outputs(&outputs)).transpose()?;
+        let kept = column(&|w| &w.kept, self.keep.len())?;
+        Ok((found, Walked { kept, signals: column(&|w| &w.signals, self.wanted.len())?, reference }))
     }
 
     /// Runs the reference and keeps the values that rules compare with.

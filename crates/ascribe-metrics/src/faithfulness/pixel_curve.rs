@@ -27,7 +27,8 @@ pub struct PixelCurve {
     pub baseline: Baseline,
     /// Number of pixels replaced per step; 0 for the number of pixels in a row of the image, as in the paper.
     pub step: usize,
-    /// Whether the score is the class's softmax probability, as in the paper, or the target's own score.
+    /// Whether the score is the class's probability, as in the paper, or the target's own score. Targets and outputs
+    /// without probabilities (regression, segments) keep their score.
     pub probability: bool,
     /// How the channels of the attribution are reduced to one map.
     pub reduction: Reduction,
@@ -136,8 +137,9 @@ impl PixelCurve {
         case: &Case<'_, M>,
         insertion: bool,
     ) -> Result<Evaluation> {
-        let target = case.target.resolve(&case.model.predict(case.x)?)?;
-        let target = if self.probability { target.probability() } else { target };
+        let outputs = case.model.predict(case.x)?;
+        let target = case.target.resolve(&outputs)?;
+        let target = if self.probability { target.probability(outputs.kind()) } else { target };
         let task = Task::new(case.model, case.x, target, case.run);
         let (images, [height, width]) = task.images()?;
         let batch = images.dim(0)?;

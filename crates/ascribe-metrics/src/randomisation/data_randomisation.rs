@@ -12,7 +12,9 @@
 //! labels do not; maps that are dominated by the input stay similar because of it.
 
 use ascribe_core::dataset::{ShuffledLabels, like, stack};
-use ascribe_core::{Boxed, Dataset, Error, Explainer, Inputs, Predictor, Reduction, Result, Run, Target};
+use ascribe_core::{
+    Boxed, Dataset, Error, Explainer, Inputs, OutputKind, Predictor, Reduction, Result, Run, Target,
+};
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +138,7 @@ impl DataRandomisation {
     ) -> Result<Vec<Row>> {
         let x = stack(samples.iter().map(|sample| &sample.inputs))?;
         let target = Target::Classes(samples.iter().map(|sample| sample.label).collect());
-        let target = method.score().of(target);
+        let target = method.score().of(target, OutputKind::Classes);
         let similarity = Similarity { absolute: self.absolute, reduction: self.reduction, ssim: self.ssim };
         let maps = |network: &Trained<M>| {
             similarity.maps(method.explain(&network.model, &x, &target, &run.quiet())?.values())

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use ascribe_core::ops::{Side, Structure};
-use ascribe_core::{DType, GraphBuilder, NodeId};
+use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
 
 use super::context::Context;
-use super::peel::peel;
+use super::declared::{self, DeclaredInput};
+use super::interface;
 use super::proto::{self, data_type};
-use super::tensors::{Store, elem_of};
+use super::tensors::Store;
 use super::translate::{Scope, Translator, default_opset};
-use super::value::{Elem, Res, Signal, Value};
+use super::value::{Elem, Fault, Known, Value};
 use super::{LoadOptions, LoadedModel, ModelInput, NodeProblem};
 use crate::error::{Error, Result};
 
@@ -20,10 +20,10 @@ const BATCHES: [usize; 2] = [7, 11];
 /// Versions of the default operator set that are supported.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 
-/// An input as the file declares it.
+/// An input with the lengths of its axes, and its data type.
 struct Declared {
     input: ModelInput,
-    /// Its data type, a value of `TensorProto.DataType`.
+    /// A value of `TensorProto.DataType`.
     code: i32,
 }
 
@@ -69,7 +69,16 @@ pub(super) fn build(
     if !graph.sparse_initializer.is_empty() {
         return Err(malformed("it holds sparse initialisers, which are not supported".into()));
     }
-    let inputs = declared(graph, options, path)?;
+    let inputs = declared::inputs(graph, path)?;
+    let given = |declared: &DeclaredInput| options.constants.contains_key(&declared.name);
+    let inputs = inputs
+        .iter()
+        .filter(|declared| !given(declared))
+        .map(|declared| Ok(Declared { input: declared.input(options)?, code: declared.code }))
+        .collect::<Result<Vec<_>>>()?;
+    if inputs.is_empty() {
+        return Err(malformed("all of its inputs are given as constants".into()));
+    }
     let dtype = match options.dtype {
         Some(dtype @ (DType::F32 | DType::F64)) => dtype,
         Some(other) => return Err(Error::invalid("data type", format!("{other:?}"), "f32 or f64")),
@@ -90,106 +99,24 @@ pub(super) fn build(
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
     };
-    let result = match (attempt(None), baked) {
-        (Ok(loaded), _) => Ok(loaded),
-        (Err(first), None) => Err(first),
-        // If the batch cannot be made variable, try the batch size that the file fixes.
-        (Err(first), Some(batch)) => match attempt(Some(batch)) {
-            Ok(mut loaded) => {
-                if let Failure::Nodes(problems) = &first {
-                    let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    loaded.notes.push(format!(
-                        "the batch size stays fixed at {batch}, as in the file: {}",
-                        why.join("; ")
-                    ));
-                }
-                Ok(loaded)
-            }
-            Err(_) => Err(first),
-        },
-    };
+    let result = attempt(None).or_else(|first| {
+        // If the batch cannot be made variable, the graph is that of the file's batch size, or of one sample.
+        let Failure::Nodes(problems) = first else { return Err(first) };
+        let batch = baked.unwrap_or(1);
+        let Ok(mut loaded) = attempt(Some(batch)) else { return Err(Failure::Nodes(problems)) };
+        let names: Vec<String> = problems.iter().take(3).map(|p| format!("'{}'", p.name)).collect();
+        let more = if problems.len() > 3 { ", …" } else { "" };
+        let each = if batch == 1 { "one at a time".into() } else { format!("{batch} at a time") };
+        loaded.notes.push(format!(
+            "samples are computed {each}: the file fixes the batch size in {}{more}",
+            names.join(", ")
+        ));
+        Ok(loaded)
+    });
     result.map_err(|failure| match failure {
         Failure::Whole(error) => error,
         Failure::Nodes(nodes) => Error::Nodes { path: path.to_owned(), nodes },
     })
-}
-
-/// The inputs of the graph, without initialisers, which old files list among the inputs.
-fn declared(graph: &proto::Graph, options: &LoadOptions, path: &Path) -> Result<Vec<Declared>> {
-    let malformed = |problem: String| Error::malformed(path, "ONNX model", problem);
-    let stored: std::collections::HashSet<&str> =
-        graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
-    let mut inputs: Vec<Declared> = Vec::new();
-    for info in &graph.input {
-        let name = info.name.as_deref().unwrap_or_default();
-        if stored.contains(name) {
-            continue;
-        }
-        if name.is_empty() || inputs.iter().any(|d| d.input.name == name) {
-            return Err(malformed(format!("the input name '{name}' is empty or used twice")));
-        }
-        let tensor = info.r#type.as_ref().and_then(|t| t.tensor.as_ref());
-        let tensor = tensor.ok_or_else(|| malformed(format!("input '{name}' is not a tensor")))?;
-        let code = tensor.elem_type.unwrap_or(0);
-        let elem = elem_of(code)
-            .map_err(|_| malformed(format!("input '{name}' is of type {}", data_type::name(code))))?;
-        let dims = tensor.shape.as_ref().map_or(&[][..], |s| s.dim.as_slice());
-        let side = |d: &proto::Dimension| d.value.and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0);
-        let given = options.input_sides.get(name).cloned();
-        let own: Option<Vec<usize>> = dims.get(1..).and_then(|rest| rest.iter().map(side).collect());
-        let sides = match (given, own) {
-            (Some(given), _) => {
-                let fits = dims.is_empty()
-                    || dims.len() == given.len() + 1
-                        && dims.iter().skip(1).zip(&given).all(|(d, &g)| side(d).is_none_or(|s| s == g));
-                if !fits {
-                    let text: Vec<String> = dims.iter().skip(1).map(show).collect();
-                    let expected = format!("sides that fit [{}]", text.join(", "));
-                    return Err(Error::invalid(
-                        format!("sides of input '{name}'"),
-                        format!("{given:?}"),
-                        expected,
-                    ));
-                }
-                given
-            }
-            (None, Some(own)) => own,
-            (None, None) => {
-                let text: Vec<String> = dims.iter().map(show).collect();
-                let problem = if dims.is_empty() {
-                    "the file does not state its shape, or it is a scalar".to_string()
-                } else {
-                    format!("it has dynamic axes: [{}]", text.join(", "))
-                };
-                let expected = "the sizes of the axes after the batch axis in the load options (input_sides)";
-                return Err(Error::invalid(format!("input '{name}'"), problem, expected));
-            }
-        };
-        let total = sides.iter().try_fold(1_usize, |n, &s| n.checked_mul(s));
-        if total.is_none_or(|n| n == 0 || n > 1 << 32) {
-            return Err(Error::invalid(
-                format!("input '{name}'"),
-                format!("sides {sides:?}"),
-                "a size that fits memory",
-            ));
-        }
-        let stated_batch = dims.first().and_then(side);
-        let integer = elem != Elem::Float;
-        inputs.push(Declared { input: ModelInput { name: name.into(), sides, integer, stated_batch }, code });
-    }
-    if inputs.is_empty() {
-        return Err(malformed("it has no inputs".into()));
-    }
-    Ok(inputs)
-}
-
-/// A dimension for error messages: its size or name, or `?`.
-fn show(dimension: &proto::Dimension) -> String {
-    match (&dimension.value, &dimension.param) {
-        (Some(value), _) => value.to_string(),
-        (None, Some(name)) if !name.is_empty() => name.clone(),
-        _ => "?".into(),
-    }
 }
 
 /// Translates all nodes. `fixed` is the batch size if it is to be fixed.
@@ -205,50 +132,79 @@ fn assemble(
     let mut notes = Vec::new();
     let mut scope = Scope::new(opset);
     scope.store(&graph.initializer);
-    for declared in inputs {
-        let value = input(&mut cx, declared, fixed)?;
-        if matches!(declared.code, data_type::FLOAT16 | data_type::BFLOAT16) {
-            let name = &declared.input.name;
+    for (name, value) in &options.constants {
+        scope.set(name, constant(name, value, cx.dtype)?);
+    }
+    for Declared { input, code } in inputs {
+        let value =
+            interface::input(&mut cx, input, *code).map_err(|fault| fault_of(&input.name, "input", fault))?;
+        if matches!(*code, data_type::FLOAT16 | data_type::BFLOAT16) {
+            let name = &input.name;
             notes.push(format!(
                 "input '{name}' is half precision in the file; it is computed in {:?}",
                 cx.dtype
             ));
         }
-        scope.set(&declared.input.name, value);
+        if input.batch_axis.is_none() {
+            notes.push(format!(
+                "input '{}' is a single number: all samples of a batch share the first",
+                input.name
+            ));
+        }
+        scope.set(&input.name, value);
     }
     let mut translator = Translator::new(cx, &model.functions);
-    let names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
-    translator.run(&mut scope, &graph.node, &names);
-    let mut outputs = Vec::new();
+    let mut names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
+    if let Some(wanted) = &options.output {
+        let Some(at) = names.iter().position(|name| name == wanted) else {
+            let expected = format!("one of {}", names.join(", "));
+            return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected).into());
+        };
+        names[..=at].rotate_right(1);
+    }
+    let (mut outputs, mut kind) = (Vec::new(), None);
+    let mut done = vec![false; graph.node.len()];
     for (i, name) in names.iter().enumerate() {
-        let value = translator.resolve(&mut scope, name);
-        match value.and_then(|value| output(&translator.cx, &value)) {
-            Ok(id) => outputs.push(id),
-            Err(super::value::Fault::Reported) => {}
-            Err(super::value::Fault::Why(why)) if i > 0 => {
-                notes.push(format!("output '{name}' is left out: {why}"));
+        translator.run(&mut scope, &graph.node, &[name], &mut done);
+        let mut value = translator.resolve(&mut scope, name);
+        // An output that is not explained may have operators that are not supported.
+        let problems = if i > 0 { std::mem::take(&mut translator.problems) } else { Vec::new() };
+        if let Some(problem) = problems.first() {
+            value = Err(format!("{} '{}': {}", problem.op, problem.name, problem.why).into());
+        }
+        match value.and_then(|value| {
+            interface::output(&mut translator.cx, name, &value, fixed).map(|id| (id, value))
+        }) {
+            Ok((id, value)) => {
+                let (peeled, of) = peeled(&mut translator.cx, id, &value, options, &mut notes)?;
+                if i == 0 {
+                    kind = of;
+                }
+                outputs.push((peeled, *name));
             }
-            Err(super::value::Fault::Why(why)) => {
+            Err(Fault::Why(why)) if i > 0 => notes.push(format!("output '{name}' is left out: {why}")),
+            Err(Fault::Why(why)) => {
                 translator.problems.push(NodeProblem { name: (*name).into(), op: "output".into(), why });
             }
+            Err(Fault::Reported) if i > 0 => {
+                notes.push(format!("output '{name}' is left out: it uses what cannot be loaded"));
+            }
+            Err(Fault::Reported) => {}
         }
-    }
-    if !translator.problems.is_empty() {
-        return Err(Failure::Nodes(translator.problems));
+        if !translator.problems.is_empty() {
+            return Err(Failure::Nodes(translator.problems));
+        }
     }
     let mut builder = translator.cx.builder;
-    if options.peel_softmax {
-        for id in &mut outputs {
-            if let Ok(Some((peeled, name))) = peel(&mut builder, *id) {
-                *id = peeled;
-                notes.push(format!("the softmax '{name}' at the end was removed: the output is the logits"));
-            }
-        }
+    for (name, id) in scope.nodes() {
+        builder.alias(name, id);
     }
     let producer =
         [&model.producer_name, &model.producer_version].map(|p| p.clone().unwrap_or_default()).join(" ");
+    let ids: Vec<NodeId> = outputs.iter().map(|(id, _)| *id).collect();
+    let graph = builder.finish(&ids)?.with_fixed_batch(fixed).with_output_kind(kind);
     Ok(LoadedModel {
-        graph: builder.finish(&outputs)?,
+        graph: graph.with_output_names(outputs.iter().map(|(_, name)| (*name).to_string()))?,
         opset,
         producer: producer.trim().to_string(),
         inputs: inputs.iter().map(|d| d.input.clone()).collect(),
@@ -257,33 +213,48 @@ fn assemble(
     })
 }
 
-/// Adds an input. If the batch size is fixed, a reshape after it checks the batch size.
-fn input(cx: &mut Context, declared: &Declared, fixed: Option<usize>) -> std::result::Result<Value, Failure> {
-    let ModelInput { name, sides, integer, .. } = &declared.input;
-    let open: Vec<Option<usize>> = sides.iter().copied().map(Some).collect();
-    let mut id: NodeId =
-        if *integer { cx.builder.integer_input(name, &open) } else { cx.builder.input(name, &open) };
-    if let Some(batch) = fixed {
-        let shape = std::iter::once(&batch).chain(sides).map(|&s| Side::Fixed(s)).collect();
-        id = cx.builder.op(&format!("{name}/batch of {batch}"), Structure::Reshape { shape }, &[id])?;
-    }
-    cx.anchor.get_or_insert(id);
-    let shape = cx.worlds.map(|batch| [&[batch], sides.as_slice()].concat());
-    let elem = elem_of(declared.code).unwrap_or(Elem::Float);
-    Ok(Value::Node(Signal { id, shape, elem, outer: 1 }))
+/// The problem of a node as a reason why the graph cannot be built.
+fn fault_of(name: &str, op: &str, fault: Fault) -> Failure {
+    let why = match fault {
+        Fault::Why(why) => why,
+        Fault::Reported => "uses what cannot be loaded".into(),
+    };
+    Failure::Nodes(vec![NodeProblem { name: name.into(), op: op.into(), why }])
 }
 
-/// The node of an output. Its first axis must be the batch, with one row per sample.
-fn output(cx: &Context, value: &Value) -> Res<NodeId> {
-    let shapes = value.shapes()?;
-    let Value::Node(signal) = value else { return Err("does not depend on any input".into()) };
-    let rows = shapes.iter().zip(cx.worlds).all(|(shape, batch)| shape.first() == Some(&batch));
-    if !rows {
-        return Err(format!(
-            "has shape {:?} for a batch of {}; expected one row per sample",
-            shapes[0], cx.worlds[0]
-        )
-        .into());
+/// An input that is given as a constant.
+fn constant(name: &str, value: &Tensor, dtype: DType) -> Result<Value> {
+    let (value, elem) = if value.dtype().is_float() {
+        (value.to_dtype(dtype)?, Elem::Float)
+    } else {
+        (value.to_dtype(DType::I64)?, Elem::Int)
+    };
+    Ok(Known::value(value, elem, name))
+}
+
+/// An output without the softmax or sigmoid at its end, and what it says.
+fn peeled(
+    cx: &mut Context,
+    id: NodeId,
+    value: &Value,
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> std::result::Result<(NodeId, Option<OutputKind>), Failure> {
+    let whole = matches!(value, Value::Node(signal) if signal.id == id);
+    if !options.peel || !whole {
+        return Ok((id, None));
     }
-    Ok(signal.id)
+    let shape = value.shapes().map_err(|fault| fault_of("output", "output", fault))?[0].clone();
+    let found = interface::peel(&mut cx.builder, id, &shape);
+    let Some(peeled) = found.map_err(|fault| fault_of("output", "output", fault))? else {
+        return Ok((id, None));
+    };
+    let names: Vec<String> = peeled.names.iter().map(|name| format!("'{name}'")).collect();
+    let what = match peeled.kind {
+        Some(OutputKind::Labels | OutputKind::Binary) => "sigmoid",
+        _ if names.len() > 1 => "logarithm of the softmax",
+        _ => "softmax or sigmoid",
+    };
+    notes.push(format!("the {what} {} at the end was removed: the output is the logits", names.join(", ")));
+    Ok((peeled.id, peeled.kind))
 }

@@ -18,9 +18,10 @@ mod attributes;
 mod build;
 mod census;
 mod context;
+mod declared;
 mod fold;
+mod interface;
 mod ops;
-mod peel;
 mod proto;
 mod supported;
 mod tensors;
@@ -31,26 +32,34 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ascribe_core::{DType, Graph};
+use ascribe_core::{DType, Graph, Tensor};
 use bytes::Bytes;
 use prost::Message;
 
+pub use declared::{AxisLength, DeclaredInput};
 pub use supported::{SUPPORTED, SupportedOperator, supported};
 
 use crate::error::{Error, Result};
 
 /// Options for loading a file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Whether a softmax (or log-softmax) at the end is removed, so that the output is the logits. Default: true.
-    pub peel_softmax: bool,
+    /// Whether a softmax, log-softmax or sigmoid at the end is removed, so that the output is the logits. Default: true.
+    pub peel: bool,
     /// Type to compute in: f32 or f64. Default: f64 if an input of the file is f64, f32 otherwise. Half-precision
     /// models are computed in f32.
     pub dtype: Option<DType>,
     /// For inputs with dynamic axes, the sizes of the axes after the batch axis, by the name of the input. (The batch
     /// axis is always dynamic.)
     pub input_sides: BTreeMap<String, Vec<usize>>,
+    /// Which axis of an input counts the samples, by the name of the input. Default: the first, or one that the file names
+    /// so.
+    pub batch_axes: BTreeMap<String, usize>,
+    /// Inputs that are constants instead, such as the sampling rate of a speech model, by their names.
+    pub constants: BTreeMap<String, Tensor>,
+    /// The output that comes first, and that class targets refer to. Default: the file's first one.
+    pub output: Option<String>,
     /// Most values that the constants computed at load time may have in total. Default: 2²⁸, which is 1 GiB in f32.
     pub max_folded_values: usize,
     /// Most values that the result of a node may have per sample. Default: 2²⁸, which is 1 GiB in f32.
@@ -60,9 +69,12 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
-            peel_softmax: true,
+            peel: true,
             dtype: None,
             input_sides: BTreeMap::new(),
+            batch_axes: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            output: None,
             max_folded_values: 1 << 28,
             max_values_per_sample: 1 << 28,
         }
@@ -70,9 +82,14 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// Sets whether a softmax at the end is removed.
-    pub fn peel_softmax(self, peel_softmax: bool) -> Self {
-        Self { peel_softmax, ..self }
+    /// Sets whether a softmax or sigmoid at the end is removed.
+    pub fn peel(self, peel: bool) -> Self {
+        Self { peel, ..self }
+    }
+
+    /// Sets the output that comes first.
+    pub fn output(self, name: impl Into<String>) -> Self {
+        Self { output: Some(name.into()), ..self }
     }
 
     /// Sets the type to compute in.
@@ -108,6 +125,9 @@ pub struct ModelInput {
     pub integer: bool,
     /// The batch size that the file fixes, if it fixes one.
     pub stated_batch: Option<usize>,
+    /// Which axis of the file's input counts the samples, which the graph has along the first; `None` for a scalar, which
+    /// all samples share.
+    pub batch_axis: Option<usize>,
 }
 
 /// A model read from a file.
@@ -121,7 +141,7 @@ pub struct LoadedModel {
     pub producer: String,
     /// The inputs.
     pub inputs: Vec<ModelInput>,
-    /// The batch size of the file, if it could not be made variable: inputs must then have this many samples.
+    /// The batch size of the file, if it could not be made variable: the graph computes other batches in parts.
     pub fixed_batch: Option<usize>,
     /// Messages for the user: what was changed, and other things worth knowing.
     pub notes: Vec<String>,
@@ -153,10 +173,26 @@ impl std::fmt::Display for NodeProblem {
 /// nodes that cannot be loaded, [`Error::Invalid`] if an option does not fit the file.
 pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<LoadedModel> {
     let path = path.as_ref();
+    read(bytes(path)?, path, Some(path), options)
+}
+
+/// The contents of a file.
+fn bytes(path: &Path) -> Result<Bytes> {
     let (file, length) = crate::files::open(path)?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    read(bytes.into(), path, Some(path), options)
+    Ok(bytes.into())
+}
+
+/// The inputs of a file, as it declares them.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model.
+pub fn declared_inputs(path: impl AsRef<Path>) -> Result<Vec<DeclaredInput>> {
+    let path = path.as_ref();
+    let model = decode(bytes(path)?, path)?;
+    let malformed = || Error::malformed(path, "ONNX model", "it holds no graph");
+    declared::inputs(model.graph.as_ref().ok_or_else(malformed)?, path)
 }
 
 /// Loads a model from memory. `folder` is where its external data is; without a folder, external data is an error.
@@ -169,15 +205,19 @@ pub fn from_bytes(bytes: Vec<u8>, folder: Option<&Path>, options: &LoadOptions) 
 }
 
 fn read(bytes: Bytes, path: &Path, beside: Option<&Path>, options: &LoadOptions) -> Result<LoadedModel> {
+    let model = decode(bytes, path)?;
+    build::build(&model, path, beside, options).map_err(|e| match e {
+        // If the graph cannot be built, the file is wrong: report it with the path of the file.
+        Error::Graph(error) => Error::malformed(path, "ONNX model", error.to_string()),
+        other => other,
+    })
+}
+
+fn decode(bytes: Bytes, path: &Path) -> Result<proto::Model> {
     let malformed = |problem: String| Error::malformed(path, "ONNX model", problem);
     if bytes.is_empty() {
         return Err(malformed("it is empty".into()));
     }
     census::check(&bytes).map_err(malformed)?;
-    let model = proto::Model::decode(bytes).map_err(|e| malformed(e.to_string()))?;
-    build::build(&model, path, beside, options).map_err(|e| match e {
-        // If the graph cannot be built, the file is wrong: report it with the path of the file.
-        Error::Graph(error) => malformed(error.to_string()),
-        other => other,
-    })
+    proto::Model::decode(bytes).map_err(|e| malformed(e.to_string()))
 }

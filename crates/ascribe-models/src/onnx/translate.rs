@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ascribe_core::NodeId;
+
 use super::NodeProblem;
 use super::array::Array;
 use super::attributes::Attributes;
@@ -63,6 +65,14 @@ impl<'a> Scope<'a> {
     pub fn set(&mut self, name: &str, value: Value) {
         self.values.insert(name.into(), value);
     }
+
+    /// The names of values that nodes of the graph compute.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, NodeId)> {
+        self.values.iter().filter_map(|(name, value)| match value {
+            Value::Node(signal) => Some((name.as_str(), signal.id)),
+            _ => None,
+        })
+    }
 }
 
 impl<'a> Translator<'a> {
@@ -103,8 +113,14 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Translates nodes in order, without those on which no output depends.
-    pub fn run(&mut self, scope: &mut Scope<'a>, nodes: &'a [proto::Node], outputs: &[&str]) {
+    /// Translates nodes in order, without those on which no output depends and those that are done.
+    pub fn run(
+        &mut self,
+        scope: &mut Scope<'a>,
+        nodes: &'a [proto::Node],
+        outputs: &[&str],
+        done: &mut [bool],
+    ) {
         let mut needed: HashSet<&str> = outputs.iter().copied().collect();
         let mut wanted = vec![false; nodes.len()];
         for (node, wanted) in nodes.iter().zip(&mut wanted).rev() {
@@ -114,8 +130,11 @@ impl<'a> Translator<'a> {
                 node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|g| captured(g, &mut needed));
             }
         }
-        for (node, _) in nodes.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
+        for ((node, _), done) in
+            nodes.iter().zip(wanted).zip(done).filter(|((_, wanted), done)| *wanted && !**done)
+        {
             self.node(scope, node);
+            *done = true;
         }
     }
 
@@ -217,7 +236,7 @@ impl<'a> Translator<'a> {
         scope.depth += 1;
         scope.store(&branch.initializer);
         let outputs: Vec<&str> = branch.output.iter().filter_map(|o| o.name.as_deref()).collect();
-        self.run(scope, &branch.node, &outputs);
+        self.run(scope, &branch.node, &outputs, &mut vec![false; branch.node.len()]);
         scope.depth -= 1;
         outputs.iter().map(|o| self.resolve(scope, o)).collect()
     }
@@ -255,7 +274,7 @@ impl<'a> Translator<'a> {
             inner.set(formal, value);
         }
         let outputs: Vec<&str> = function.output.iter().map(String::as_str).collect();
-        self.run(&mut inner, &function.node, &outputs);
+        self.run(&mut inner, &function.node, &outputs, &mut vec![false; function.node.len()]);
         outputs.iter().map(|o| self.resolve(&mut inner, o)).collect()
     }
 }

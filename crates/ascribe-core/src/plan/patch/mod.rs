@@ -32,8 +32,9 @@ use super::run::{Runner, Workspace};
 use super::{Plan, Rules};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
 use crate::ops::fast;
+use crate::outputs::Outputs;
 use crate::variations::{Rectangle, Variations};
 use layout::Layout;
 use region::{Region, grouped};
@@ -103,6 +104,9 @@ impl Graph {
             || base.explained().count() != 1
             || inputs.iter().any(|(_, value)| value.dtype() != DType::F32)
         {
+            return Ok(None);
+        }
+        if self.fixed_batch().is_some() {
             return Ok(None);
         }
         let picture = self.explained_nodes(base)?;
@@ -224,14 +228,14 @@ impl Patched<'_> {
             return Ok(parts.remove(0));
         }
         let mut joined = Vec::new();
-        for (at, &id) in self.graph.outputs().iter().enumerate() {
+        for (at, (&id, name)) in self.graph.outputs().iter().zip(self.graph.output_names()).enumerate() {
             let of_part: Vec<&Tensor> =
                 parts.iter().filter_map(|part| part.iter().nth(at)).map(|(_, value)| value).collect();
             // An output that depends on no input has no rows.
             let value =
                 if self.graph.is_dynamic(id) { Tensor::cat(&of_part, 0)? } else { of_part[0].clone() };
-            joined.push((self.graph.node(id).name().to_string(), value));
+            joined.push((name.to_string(), value));
         }
-        Outputs::new(joined)
+        parts[0].like(joined)
     }
 }

@@ -8,11 +8,12 @@ use rand::Rng;
 use super::layout::{Action, Source, State, Work};
 use super::{Patched, Region};
 use crate::graph::{Graph, GraphBuilder, NodeId};
-use crate::inputs::{Inputs, Outputs};
+use crate::inputs::Inputs;
 use crate::model::Predictor;
 use crate::ops::{
     AveragePool, Backend, Binary, Linear, MaxPool, Pointwise, Reduce, ReduceFn, Structure, Window,
 };
+use crate::outputs::Outputs;
 use crate::plan::tests::Net;
 use crate::random;
 use crate::run::Run;

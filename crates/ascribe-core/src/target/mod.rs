@@ -6,15 +6,20 @@ use std::sync::Arc;
 use candle_core::{D, Device, Tensor, Var};
 
 use crate::error::{Error, Result};
-use crate::inputs::Outputs;
+use crate::outputs::{OutputKind, Outputs};
 use crate::values;
+
+mod segment;
+
+pub use segment::Segments;
 
 /// A function from the outputs and the samples' positions in the original batch to one score per row.
 pub type ScoreFn = Arc<dyn Fn(&Outputs, &[usize]) -> Result<Tensor> + Send + Sync>;
 
 /// One score per sample, computed from a model's outputs.
 ///
-/// Class targets refer to the last axis of the first output, which must be `[N, classes]`.
+/// Class targets refer to the columns of the first output `[N, classes]`; what their probabilities are follows from
+/// [`Outputs::kind`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Target {
@@ -22,18 +27,32 @@ pub enum Target {
     Class(usize),
     /// The output of one class per sample.
     Classes(Vec<usize>),
-    /// For each sample the class with the highest output; resolved once, on the input itself.
+    /// For each sample the class with the highest output; resolved once, on the input itself. For classes of pixels, the
+    /// class that most pixels have; for a model with a single output, that output.
     Top1,
     /// The output of the first class minus that of the second: why the first and not the second?
     Difference(usize, usize),
-    /// Softmax probability of a class.
+    /// Probability of a class: softmax, or sigmoid where several labels may hold ([`Outputs::probabilities`]).
     Probability(usize),
-    /// Softmax probability of one class per sample.
+    /// Probability of one class per sample.
     Probabilities(Vec<usize>),
-    /// Logarithm of the softmax probability of a class.
+    /// Logarithm of the probability of a class.
     LogProbability(usize),
     /// One value of the first output: index of the axes after the batch.
     Neuron(Vec<usize>),
+    /// For classes of pixels `[N, C, H, W]`: the mean logit of a class over the pixels that have this class; resolved once,
+    /// on the input itself.
+    Segment(usize),
+    /// As [`Target::Segment`], over given pixels.
+    Segments(Segments),
+    /// One value of an output: its name (the first output without), and an index for each axis after the batch.
+    Output(Option<String>, Vec<usize>),
+    /// The mean of an output.
+    Mean(Option<String>),
+    /// The sum of an output.
+    Sum(Option<String>),
+    /// Cosine similarity of the first output, an embedding, with this vector.
+    Similarity(Vec<f64>),
     /// Any differentiable candle function of the outputs (segmentation masks, boxes, similarities), with a
     /// name for the record.
     Custom(String, ScoreFn),
@@ -65,6 +84,12 @@ impl Target {
             Self::Probabilities(all) => format!("prob:{all:?}"),
             Self::LogProbability(c) => format!("logprob:{c}"),
             Self::Neuron(index) => format!("neuron:{index:?}"),
+            Self::Segment(c) => format!("segment:{c}"),
+            Self::Segments(segments) => format!("segment:{:?}", segments.classes()),
+            Self::Output(name, index) => format!("output:{}{index:?}", name.as_deref().unwrap_or_default()),
+            Self::Mean(name) => format!("mean:{}", name.as_deref().unwrap_or_default()),
+            Self::Sum(name) => format!("sum:{}", name.as_deref().unwrap_or_default()),
+            Self::Similarity(with) => format!("similarity with a vector of {} values", with.len()),
             Self::Custom(name, _) => name.clone(),
         }
     }
@@ -76,15 +101,25 @@ impl Target {
             Self::Probabilities(all) => {
                 all.get(sample).map_or_else(|| self.describe(), |&c| Self::Probability(c).describe())
             }
+            Self::Segments(segments) => segments
+                .classes()
+                .get(sample)
+                .map_or_else(|| self.describe(), |&class| Self::Segment(class).describe()),
             other => other.describe(),
         }
+    }
+
+    /// Whether the target depends on the outputs for the input itself, and has to be resolved ([`Target::resolve`]).
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Top1 | Self::Segment(_))
     }
 
     /// The class that a sample's score belongs to, if the target is a class.
     pub fn class(&self, sample: usize) -> Option<usize> {
         match self {
-            Self::Class(c) | Self::Probability(c) | Self::LogProbability(c) => Some(*c),
+            Self::Class(c) | Self::Probability(c) | Self::LogProbability(c) | Self::Segment(c) => Some(*c),
             Self::Classes(all) | Self::Probabilities(all) => all.get(sample).copied(),
+            Self::Segments(segments) => segments.classes().get(sample).copied(),
             _ => None,
         }
     }
@@ -97,6 +132,7 @@ impl Target {
         match self {
             Self::Classes(all) => Ok(Self::Classes(classes_of(all, samples)?)),
             Self::Probabilities(all) => Ok(Self::Probabilities(classes_of(all, samples)?)),
+            Self::Segments(segments) => Ok(Self::Segments(segments.for_rows(samples)?)),
             Self::Custom(name, score) => {
                 let (score, samples) = (score.clone(), samples.to_vec());
                 Ok(Self::custom(name.clone(), move |outputs: &Outputs, rows: &[usize]| {
@@ -112,28 +148,44 @@ impl Target {
         }
     }
 
-    /// The softmax probability of the class that this target names. Targets that do not name a class, among them
-    /// [`Target::Top1`] before it is resolved, are returned unchanged.
+    /// The probability of the class that this target names, where outputs of this kind have probabilities. Other targets,
+    /// among them [`Target::Top1`] before it is resolved, are returned unchanged.
     #[must_use]
-    pub fn probability(self) -> Self {
+    pub fn probability(self, kind: OutputKind) -> Self {
         match self {
+            target if !kind.has_probabilities() => target,
             Self::Class(c) | Self::LogProbability(c) => Self::Probability(c),
             Self::Classes(all) => Self::Probabilities(all),
             other => other,
         }
     }
 
-    /// Replaces [`Target::Top1`] by the classes it stands for; other targets are checked and returned.
+    /// Replaces [`Target::Top1`] by the classes it stands for, and [`Target::Segment`] by its pixels; other targets are
+    /// checked and returned.
     ///
     /// # Errors
     /// If the target does not fit the outputs.
     pub fn resolve(&self, outputs: &Outputs) -> Result<Self> {
         let resolved = match self {
+            Self::Top1 if outputs.kind() == OutputKind::Pixels => Self::Segments(Segments::largest(outputs)?),
+            Self::Top1
+                if matches!(
+                    outputs.kind(),
+                    OutputKind::Tokens | OutputKind::Boxes | OutputKind::Embedding
+                ) =>
+            {
+                return Err(Error::invalid(
+                    "target",
+                    format!("is a class, but the model's output is taken as {}", outputs.kind()),
+                    "one value (Target::Output), Target::Mean, Target::Sum, or Target::Similarity with an embedding",
+                ));
+            }
             Self::Top1 => {
-                let scores = class_scores(outputs)?;
+                let scores = outputs.scores()?;
                 let best = scores.argmax(D::Minus1)?.to_device(&Device::Cpu)?.to_vec1::<u32>()?;
                 Self::Classes(best.into_iter().map(|c| c as usize).collect())
             }
+            Self::Segment(class) => Self::Segments(Segments::of_class(outputs, *class)?),
             other => other.clone(),
         };
         let batch = outputs.primary().dim(0)?;
@@ -159,33 +211,26 @@ impl Target {
             ));
         }
         match self {
-            Self::Class(c) => column(&class_scores(outputs)?, *c),
-            Self::Classes(all) => column_per_sample(&class_scores(outputs)?, all, samples),
-            Self::Top1 => Err(Error::invalid("target", "top1 is not resolved", "a call of Target::resolve")),
+            Self::Class(c) => column(&outputs.scores()?, *c),
+            Self::Classes(all) => column_per_sample(&outputs.scores()?, all, samples),
+            Self::Top1 | Self::Segment(_) => Err(Error::invalid(
+                "target",
+                format!("{} is not resolved", self.describe()),
+                "a call of Target::resolve",
+            )),
             Self::Difference(a, b) => {
-                let scores = class_scores(outputs)?;
+                let scores = outputs.scores()?;
                 Ok((column(&scores, *a)? - column(&scores, *b)?)?)
             }
-            Self::Probability(c) => column(&candle_nn::ops::softmax(&class_scores(outputs)?, 1)?, *c),
-            Self::Probabilities(all) => {
-                column_per_sample(&candle_nn::ops::softmax(&class_scores(outputs)?, 1)?, all, samples)
-            }
-            Self::LogProbability(c) => column(&candle_nn::ops::log_softmax(&class_scores(outputs)?, 1)?, *c),
-            Self::Neuron(index) => {
-                let mut value = outputs.primary().clone();
-                let sides = value.dims()[1..].to_vec();
-                if index.len() != sides.len() || index.iter().zip(&sides).any(|(i, side)| i >= side) {
-                    return Err(Error::invalid(
-                        "neuron",
-                        format!("index {index:?}"),
-                        format!("one index per axis, below {sides:?}"),
-                    ));
-                }
-                for &i in index {
-                    value = value.narrow(1, i, 1)?.squeeze(1)?;
-                }
-                Ok(value)
-            }
+            Self::Probability(c) => column(&outputs.probabilities()?, *c),
+            Self::Probabilities(all) => column_per_sample(&outputs.probabilities()?, all, samples),
+            Self::LogProbability(c) => column(&outputs.log_probabilities()?, *c),
+            Self::Neuron(index) => entry(outputs.primary(), index, "neuron"),
+            Self::Segments(segments) => segments.score(outputs.primary(), samples),
+            Self::Output(name, index) => entry(outputs.named(name.as_deref())?, index, "output"),
+            Self::Mean(name) => Ok(flat(outputs.named(name.as_deref())?)?.mean(1)?),
+            Self::Sum(name) => Ok(flat(outputs.named(name.as_deref())?)?.sum(1)?),
+            Self::Similarity(with) => similarity(outputs.primary(), with),
             Self::Custom(name, score) => {
                 let scores = score(outputs, samples)?;
                 if scores.dims() != [rows] {
@@ -207,7 +252,7 @@ impl Target {
             .map(|(name, value)| Ok((name.to_string(), Var::from_tensor(&value.detach())?)))
             .collect();
         let vars = vars?;
-        let free = Outputs::new(vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect())?;
+        let free = outputs.like(vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect())?;
         let scores = self.score(&free, samples)?;
         let grads = scores.sum_all()?.backward()?;
         let seeds: Result<Vec<Tensor>> = vars
@@ -221,16 +266,43 @@ impl Target {
     }
 }
 
-fn class_scores(outputs: &Outputs) -> Result<Tensor> {
-    let scores = outputs.primary();
-    if scores.rank() == 2 {
-        return Ok(scores.clone());
+/// One value of each row: an index for each axis after the batch.
+fn entry(value: &Tensor, index: &[usize], what: &str) -> Result<Tensor> {
+    let sides = value.dims().get(1..).unwrap_or_default();
+    if index.len() != sides.len() || index.iter().zip(sides).any(|(i, side)| i >= side) {
+        return Err(Error::invalid(
+            what,
+            format!("index {index:?}"),
+            format!("one index per axis, below {sides:?}"),
+        ));
     }
-    Err(Error::invalid(
-        "target",
-        format!("is a class, but the model's output has shape {:?}", scores.dims()),
-        "an output [N, classes]; for other outputs use Target::custom or Target::Neuron",
-    ))
+    let mut value = value.clone();
+    for &i in index {
+        value = value.narrow(1, i, 1)?.squeeze(1)?;
+    }
+    Ok(value)
+}
+
+/// The values of each row: `[rows, values]`.
+fn flat(value: &Tensor) -> Result<Tensor> {
+    Ok(value.reshape((value.dim(0)?, ()))?)
+}
+
+/// Cosine similarity of each row with a vector: e · v / (‖e‖ ‖v‖).
+fn similarity(value: &Tensor, with: &[f64]) -> Result<Tensor> {
+    let value = flat(value)?;
+    let length = with.iter().map(|v| v * v).sum::<f64>().sqrt();
+    if value.dim(1)? != with.len() || length == 0.0 || !length.is_finite() {
+        return Err(Error::invalid(
+            "similarity",
+            format!("a vector of {} values with length {length}", with.len()),
+            format!("{} finite values, not all zero, as the embedding", value.dim(1)?),
+        ));
+    }
+    let unit: Vec<f64> = with.iter().map(|v| v / length).collect();
+    let unit = Tensor::from_vec(unit, with.len(), value.device())?.to_dtype(value.dtype())?;
+    let own = value.sqr()?.sum(1)?.sqrt()?;
+    Ok((value.broadcast_mul(&unit)?.sum(1)? / own)?)
 }
 
 fn check_class(class: usize, scores: &Tensor) -> Result<()> {

@@ -1,0 +1,341 @@
+//! A model with its graph, preprocessing and labels.
+
+mod predictions;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ascribe_core::{Arrangement, Attribution, DType, Device, Graph, Inputs, OutputKind, Tensor};
+use ascribe_models::labels::Labels;
+use ascribe_models::preprocess::{Layout, Prepared, Preprocessing};
+use ascribe_models::registry::Registry;
+use ascribe_models::weights::StateDict;
+use ascribe_models::{fetch, onnx, tensors, zoo};
+
+pub use predictions::Prediction;
+use source::{Layouts, Source};
+
+use crate::error::{Error, Result};
+
+/// The model that is used if none is named.
+pub const DEFAULT_MODEL: &str = "efficientnet-lite0";
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Architecture, for parameter files.
+    pub architecture: Option<String>,
+    /// Preprocessing instead of the model's own.
+    pub preprocessing: Option<Preprocessing>,
+    /// Labels instead of the model's own.
+    pub labels: Option<PathBuf>,
+    /// Whether to compute in f64 instead of f32.
+    pub double: bool,
+    /// Folder for downloaded weights instead of the default.
+    pub cache: Option<PathBuf>,
+    /// The order of axes of inputs, by their names; without a name, of the only floating-point input. By default, what the
+    /// preprocessing says, or what the graph does with the input, or `[N, C, positions…]`.
+    pub layouts: BTreeMap<String, Arrangement>,
+    /// Shapes of inputs whose sides the file leaves open, the batch included, by their names. By default, pictures have
+    /// the size of the preprocessing's crop, and [`Model::graph_for`] fits the graph to an input.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are constants, such as a sampling rate, by their names.
+    pub constants: BTreeMap<String, Tensor>,
+    /// What the first output says, if the file does not.
+    pub task: Option<OutputKind>,
+    /// The output that comes first, instead of the file's first one.
+    pub output: Option<String>,
+}
+
+/// A model, ready to be explained.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its name or path.
+    pub name: String,
+    /// Its graph in canonical form. Its inputs have the axes `[N, C, positions…]`, whatever the order in the file
+    /// ([`Model::layout`]).
+    pub graph: Graph,
+    /// How pictures become inputs.
+    pub preprocessing: Preprocessing,
+    /// Names of its classes, if known.
+    pub labels: Option<Labels>,
+    /// Notes of the loader.
+    pub notes: Vec<String>,
+    /// The order of axes in the file, for inputs where it matters.
+    layouts: Layouts,
+    /// The file, if it can be read again for inputs of other sizes.
+    source: Option<Arc<Source>>,
+}
+
+/// An input, read from a file.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The tensors.
+    pub inputs: Inputs,
+    /// The picture that they were made from, as the network sees it.
+    pub picture: Option<Prepared>,
+}
+
+impl Model {
+    /// Opens a model by its name in the registry, or from a file: `.onnx`; `.safetensors` or `.pth` with an
+    /// architecture.
+    ///
+    /// # Errors
+    /// If there is no such model or file, it cannot be read, or the architecture is missing or does not fit.
+    pub fn open(name: &str, options: &OpenOptions) -> Result<Self> {
+        let path = Path::new(name);
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
+        let dtype = if options.double { DType::F64 } else { DType::F32 };
+        let mut model = match ending.as_str() {
+            "onnx" => Self::from_onnx(path, options, dtype)?,
+            "safetensors" | "pth" | "pt" | "bin" => Self::from_parameters(path, options)?,
+            _ => Self::from_registry(name, options)?,
+        };
+        if model.source.is_none() {
+            model.arrange(options, dtype)?;
+        }
+        if let Some(preprocessing) = &options.preprocessing {
+            preprocessing.validate()?;
+            model.preprocessing = Preprocessing { layout: Layout::Nchw, ..preprocessing.clone() };
+        }
+        if let Some(path) = &options.labels {
+            model.labels = Some(Labels::load(path)?);
+        }
+        Ok(model)
+    }
+
+    /// As [`Model::open`], for an input: sides that the file leaves open are those of its tensors.
+    ///
+    /// # Errors
+    /// As [`Model::open`], or if the input cannot be read.
+    pub fn open_for(name: &str, options: &OpenOptions, input: impl AsRef<Path>) -> Result<Self> {
+        let (path, input) = (Path::new(name), input.as_ref());
+        let is_onnx = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+        if !is_onnx || !tensors::is_tensor_file(input) {
+            return Self::open(name, options);
+        }
+        let declared = onnx::declared_inputs(path)?;
+        let given = tensors::read(input)?;
+        let find = |name: &str| {
+            let own = if given.contains(name) { name } else { "input" };
+            let alone = given.iter().next().filter(|_| given.len() == 1 && declared.len() == 1);
+            alone.map(|(_, tensor)| tensor).or_else(|| given.get(own).ok())
+        };
+        Self::open(name, &Source::options_for(&declared, find, options))
+    }
+
+    /// A model from a graph whose inputs have the axes `[N, C, positions…]`.
+    pub fn new(name: impl Into<String>, graph: Graph, preprocessing: Preprocessing) -> Self {
+        Self {
+            name: name.into(),
+            graph,
+            preprocessing,
+            labels: None,
+            notes: Vec::new(),
+            layouts: Layouts::new(),
+            source: None,
+        }
+    }
+
+    /// With these names of its classes.
+    #[must_use]
+    pub fn with_labels(self, labels: Labels) -> Self {
+        Self { labels: Some(labels), ..self }
+    }
+
+    /// Brings a network of the zoo to the canonical form, with the order of axes and the task that the options state.
+    fn arrange(&mut self, options: &OpenOptions, dtype: DType) -> Result<()> {
+        let only = self.graph.inputs().first().map(|&id| self.graph.node(id).name().to_string());
+        let stated: Vec<(String, Arrangement)> = options
+            .layouts
+            .iter()
+            .map(|(name, layout)| {
+                let name = if name.is_empty() { only.clone().unwrap_or_default() } else { name.clone() };
+                (name, layout.clone())
+            })
+            .collect();
+        let arranged: Vec<(&str, Arrangement)> =
+            stated.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
+        let graph = self.graph.to_dtype(dtype)?.arranged(&arranged)?.canonical()?;
+        self.graph = graph.clone().with_output_kind(options.task.or(graph.output_kind()));
+        self.layouts.extend(stated);
+        Ok(())
+    }
+
+    fn from_onnx(path: &Path, options: &OpenOptions, dtype: DType) -> Result<Self> {
+        let own =
+            options.preprocessing.clone().map_or_else(|| Preprocessing::sidecar(path), |p| Ok(Some(p)))?;
+        let mut preprocessing = own.unwrap_or_else(Preprocessing::imagenet);
+        let source = Source::new(path.to_path_buf(), options, &preprocessing, dtype)?;
+        let built = source.open(&preprocessing)?;
+        // Pictures become [N, C, H, W]; the graph restores the order of the file.
+        preprocessing.layout = Layout::Nchw;
+        let classes = class_count(&built.graph);
+        Ok(Self {
+            labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
+            notes: built.notes,
+            layouts: built.layouts,
+            source: Some(Arc::new(source)),
+            ..Self::new(path.display().to_string(), built.graph, preprocessing)
+        })
+    }
+
+    fn from_parameters(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let architecture = options.architecture.as_deref().ok_or_else(|| {
+            Error::request(
+                format!("model '{}'", path.display()),
+                "a parameter file does not say which network it belongs to",
+                "`OpenOptions::architecture`, such as resnet50",
+            )
+        })?;
+        let parameters = StateDict::load(path)?;
+        let graph = zoo::build(architecture, &parameters, &zoo::BuildOptions::default())?;
+        let own = Registry::builtin().models().iter().find(|m| m.architecture == architecture);
+        let sidecar = Preprocessing::sidecar(path)?;
+        let known = own.map(|m| m.preprocessing.clone());
+        let preprocessing = sidecar.or(known).unwrap_or_else(Preprocessing::imagenet);
+        Ok(Self {
+            labels: class_count(&graph).filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
+            ..Self::new(path.display().to_string(), graph, preprocessing)
+        })
+    }
+
+    fn from_registry(name: &str, options: &OpenOptions) -> Result<Self> {
+        let entry = Registry::builtin().get(name)?;
+        let parameters = fetch::load(entry, options.cache.as_deref())?;
+        let graph = zoo::build(&entry.architecture, &parameters, &zoo::BuildOptions::default())?;
+        let labels = Labels::builtin(&entry.labels)?;
+        Ok(Self::new(&*entry.name, graph, entry.preprocessing.clone()).with_labels(labels))
+    }
+
+    /// The lowest and the highest values of each channel of a preprocessed picture: those of black and white.
+    pub fn range(&self) -> [Vec<f64>; 2] {
+        let Preprocessing { mean, std, .. } = &self.preprocessing;
+        [0.0, 1.0].map(|level| mean.iter().zip(std).map(|(mean, std)| (level - mean) / std).collect())
+    }
+
+    /// The type of the model's numbers.
+    pub fn dtype(&self) -> DType {
+        self.graph.dtype()
+    }
+
+    /// The order of an input's axes in the model's file; `None` if it is `[N, C, positions…]`, as in [`Model::graph`].
+    pub fn layout(&self, input: &str) -> Option<&Arrangement> {
+        self.layouts.get(input).filter(|arrangement| !arrangement.is_plain())
+    }
+
+    /// The graph for these inputs: [`Model::graph`], or, if the file leaves sides open and they are other ones, the graph for
+    /// them.
+    ///
+    /// # Errors
+    /// If the file cannot be read any more, or these sizes do not fit it.
+    pub fn graph_for(&self, x: &Inputs) -> Result<Graph> {
+        let fitted = self.source.as_ref().map(|source| source.fit(&self.graph, &self.layouts, x));
+        Ok(fitted.transpose()?.flatten().unwrap_or_else(|| self.graph.clone()))
+    }
+
+    /// The shapes of the inputs as the file declares them, open sides by their names; empty for networks of the zoo.
+    pub fn declared_inputs(&self) -> &[onnx::DeclaredInput] {
+        self.source.as_ref().map_or(&[], |source| source.declared())
+    }
+
+    /// An attribution of inputs in the order of axes that the file has, to be written for other programs.
+    ///
+    /// # Errors
+    /// If a part of it has another number of axes than its input.
+    pub fn in_file_order(&self, attribution: &Attribution) -> Result<Attribution> {
+        let mut restored = attribution.clone();
+        let only = self.graph.inputs().first().map(|&id| self.graph.node(id).name()).unwrap_or_default();
+        for part in &mut restored.parts {
+            let name = if part.name.is_empty() { only } else { part.name.as_str() };
+            let Some(arrangement) = self.layout(name) else { continue };
+            *part = part.clone().restored(arrangement)?;
+        }
+        Ok(restored)
+    }
+
+    /// Reads an input: a picture, which is preprocessed, or tensors that are already
+    /// preprocessed (`.safetensors`, `.npy`).
+    ///
+    /// # Errors
+    /// If the file cannot be read or does not fit the model.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Loaded> {
+        let path = path.as_ref();
+        if tensors::is_tensor_file(path) {
+            return Ok(Loaded { inputs: self.tensors(path, &tensors::read(path)?)?, picture: None });
+        }
+        let prepared = self.preprocessing.load(path)?;
+        let inputs =
+            Inputs::single(prepared.tensor.to_dtype(self.dtype()).map_err(ascribe_core::Error::from)?)?;
+        Ok(Loaded { inputs, picture: Some(prepared) })
+    }
+
+    /// Matches tensors with the model's inputs: a single one may be called `input`, several are matched by name.
+    fn tensors(&self, path: &Path, given: &StateDict) -> Result<Inputs> {
+        let own: Vec<&str> = self.graph.inputs().iter().map(|&id| self.graph.node(id).name()).collect();
+        let shared =
+            |name: &str| self.declared_inputs().iter().any(|d| d.name == name && d.batch_axis.is_none());
+        let convert = |name: &str, t: &Tensor| -> Result<Tensor> {
+            let dtype = if t.dtype().is_float() { self.dtype() } else { DType::I64 };
+            let value = t.to_dtype(dtype).and_then(|t| t.to_device(&Device::Cpu));
+            let value =
+                value.and_then(|t| if shared(name) && t.rank() == 0 { t.unsqueeze(0) } else { Ok(t) });
+            let value = value.map_err(ascribe_core::Error::from)?;
+            match self.layout(name) {
+                Some(arrangement) => Ok(arrangement.arranged(&value).map_err(|error| match error {
+                    ascribe_core::Error::Invalid { problem, expected, .. } => {
+                        ascribe_core::Error::invalid(format!("input '{name}'"), problem, expected)
+                    }
+                    other => other,
+                })?),
+                None => Ok(value),
+            }
+        };
+        let find = |name: &str| {
+            given.get(name).map_err(|_| {
+                let names: Vec<&str> = given.iter().map(|(name, _)| name).collect();
+                let problem = format!("holds no tensor '{name}', but {}", names.join(", "));
+                let expected = format!("a tensor for each input of the model: {}", own.join(", "));
+                Error::request(format!("input '{}'", path.display()), problem, expected)
+            })
+        };
+        let found: Result<Vec<(String, Tensor)>> = match own.as_slice() {
+            [only] => {
+                let alone = given.iter().next().filter(|_| given.len() == 1);
+                let name = if given.contains(only) { only } else { "input" };
+                let tensor = alone.map_or_else(|| find(name), |(_, tensor)| Ok(tensor))?;
+                Ok(vec![((*only).to_string(), convert(only, tensor)?)])
+            }
+            several => {
+                several.iter().map(|name| Ok(((*name).to_string(), convert(name, find(name)?)?))).collect()
+            }
+        };
+        let mut found = found?;
+        // A number that all samples share is repeated for each of them.
+        let samples =
+            found.iter().filter(|(name, _)| !shared(name)).find_map(|(_, t)| t.dims().first().copied());
+        for (_, value) in found.iter_mut().filter(|(name, t)| shared(name) && t.dims().first() == Some(&1)) {
+            let rows = samples.unwrap_or(1);
+            let mut shape = value.dims().to_vec();
+            shape[0] = rows;
+            *value =
+                value.broadcast_as(shape).and_then(|t| t.contiguous()).map_err(ascribe_core::Error::from)?;
+        }
+        Ok(Inputs::named(found)?)
+    }
+
+    /// The label of a class, if known.
+    pub fn label(&self, class: usize) -> Option<&str> {
+        self.labels.as_ref().and_then(|l| l.get(class))
+    }
+}
+
+/// Number of classes, from the size of the bias or the weight of the last linear layer.
+fn class_count(graph: &Graph) -> Option<usize> {
+    let output = *graph.outputs().first()?;
+    let user = graph.parameters().into_iter().rev().find(|p| p.user <= output)?;
+    let value = graph.node(user.constant).constant()?;
+    value.dims().first().copied()
+}

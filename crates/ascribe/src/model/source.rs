@@ -1,0 +1,310 @@
+//! From a file to a graph: the order of axes, and the sides that a file leaves open.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use ascribe_core::{Arrangement, AxisRole, DType, Graph, Inputs, OutputKind, Tensor};
+use ascribe_models::onnx::{self, AxisLength, DeclaredInput, LoadOptions};
+use ascribe_models::preprocess::{Layout, Preprocessing};
+
+use super::OpenOptions;
+use crate::error::{Error, Result};
+
+/// The order of the axes of each input, by its name.
+pub(super) type Layouts = BTreeMap<String, Arrangement>;
+
+/// Lengths that are tried for open axes of inputs that are no pictures, until the graph can be built.
+const TRIED: [usize; 9] = [64, 16, 128, 256, 512, 1024, 8, 1, 16_000];
+/// Side of a picture where neither the file nor the preprocessing says one.
+const SIDE: usize = 224;
+
+/// An ONNX file, which is read again for inputs of other sizes if it leaves sides open.
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    declared: Vec<DeclaredInput>,
+    options: OpenOptions,
+    dtype: DType,
+    /// Whether the preprocessing says that channels are last.
+    channels_last: bool,
+    /// Graphs by the sides of their inputs.
+    fitted: Mutex<HashMap<Vec<Vec<usize>>, Graph>>,
+}
+
+/// A graph with the order of axes of its inputs, and notes.
+pub(super) struct Built {
+    pub graph: Graph,
+    pub layouts: Layouts,
+    pub notes: Vec<String>,
+}
+
+impl Source {
+    pub fn new(
+        path: PathBuf,
+        options: &OpenOptions,
+        preprocessing: &Preprocessing,
+        dtype: DType,
+    ) -> Result<Self> {
+        let declared = onnx::declared_inputs(&path)?;
+        let known = |name: &String| {
+            if declared.iter().any(|d| d.name == *name) {
+                return Ok(());
+            }
+            let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
+            let expected = format!("one of the inputs {}", names.join(", "));
+            Err(Error::request(format!("shape of '{name}'"), "there is no such input", expected))
+        };
+        options.shapes.keys().try_for_each(known)?;
+        Ok(Self {
+            path,
+            declared,
+            options: options.clone(),
+            dtype,
+            channels_last: preprocessing.layout == Layout::Nhwc,
+            fitted: Mutex::default(),
+        })
+    }
+
+    /// The order of axes that the options state for an input.
+    fn stated(&self, name: &str) -> Option<&Arrangement> {
+        let alone = self.declared.iter().filter(|d| !d.integer).count() == 1;
+        let whole = || self.options.layouts.get("").filter(|_| alone);
+        self.options.layouts.get(name).or_else(whole)
+    }
+
+    /// Which axis of an input counts the samples.
+    fn batch_axis(&self, declared: &DeclaredInput) -> Option<usize> {
+        let stated = self.stated(&declared.name);
+        let axis = stated.and_then(|a| a.roles().iter().position(|role| *role == AxisRole::Batch));
+        axis.or(declared.batch_axis)
+    }
+
+    /// The lengths of the axes of an input, with those that the options state.
+    fn axes(&self, declared: &DeclaredInput) -> Option<Vec<AxisLength>> {
+        let stated = self.options.shapes.get(&declared.name);
+        match (stated, &declared.axes) {
+            (Some(shape), _) => Some(shape.iter().map(|&side| AxisLength::Fixed(side)).collect()),
+            (None, axes) => axes.clone(),
+        }
+    }
+
+    /// Builds the graph, with the sides that the options leave open as small as works.
+    pub fn open(&self, preprocessing: &Preprocessing) -> Result<Built> {
+        let mut named: HashMap<&str, usize> = HashMap::new();
+        for (name, shape) in &self.options.shapes {
+            let axes = self.declared.iter().find(|d| d.name == *name).and_then(|d| d.axes.as_ref());
+            for (axis, &side) in axes.into_iter().flatten().zip(shape) {
+                if let AxisLength::Named(symbol) = axis {
+                    named.insert(symbol, side);
+                }
+            }
+        }
+        let mut open = Vec::new();
+        let mut first = None;
+        for length in TRIED {
+            let mut sides = BTreeMap::new();
+            for declared in self.declared.iter().filter(|d| !self.options.constants.contains_key(&d.name)) {
+                let Some(axes) = self.axes(declared) else {
+                    let expected = "its shape in `OpenOptions::shapes`";
+                    let what = format!("input '{}'", declared.name);
+                    return Err(Error::request(what, "the file does not state its shape", expected));
+                };
+                let picture = self.picture(declared, &axes, preprocessing);
+                let batch = self.batch_axis(declared);
+                let side = |(at, axis): (usize, &AxisLength)| match axis {
+                    AxisLength::Fixed(side) => *side,
+                    AxisLength::Named(symbol) if named.contains_key(symbol.as_str()) => {
+                        named[symbol.as_str()]
+                    }
+                    _ => {
+                        let side = picture.as_ref().and_then(|sides| sides.get(at).copied().flatten());
+                        if batch != Some(at) {
+                            open.push((declared.name.clone(), at, axis.to_string(), side.unwrap_or(length)));
+                        }
+                        side.unwrap_or(length)
+                    }
+                };
+                let mut all: Vec<usize> = axes.iter().enumerate().map(side).collect();
+                if let Some(batch) = batch.filter(|&batch| batch < all.len()) {
+                    all.remove(batch);
+                }
+                sides.insert(declared.name.clone(), all);
+            }
+            match self.build(&sides) {
+                Ok(mut built) => {
+                    built.notes.extend(open_note(&open));
+                    return Ok(built);
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+            open.clear();
+        }
+        let unknown = || Error::request(self.path.display().to_string(), "cannot be opened", "a model");
+        Err(first.unwrap_or_else(unknown))
+    }
+
+    /// Guesses for the open sides of a picture, by axis; `None` if the input does not look like one.
+    fn picture(
+        &self,
+        declared: &DeclaredInput,
+        axes: &[AxisLength],
+        preprocessing: &Preprocessing,
+    ) -> Option<Vec<Option<usize>>> {
+        let [_, second, _, last] = axes else { return None };
+        if declared.integer {
+            return None;
+        }
+        let roles = self.stated(&declared.name).map(|arrangement| arrangement.roles().to_vec());
+        let channels = |axis: &AxisLength| axis.fixed().is_some_and(|n| matches!(n, 1 | 3 | 4));
+        let last = self.channels_last || (!channels(second) && channels(last));
+        let roles = roles.unwrap_or_else(|| {
+            use AxisRole::{Batch, Channel, Height, Width};
+            if last { vec![Batch, Height, Width, Channel] } else { vec![Batch, Channel, Height, Width] }
+        });
+        let crop = preprocessing.crop.unwrap_or([SIDE, SIDE]);
+        let guess = |role: &AxisRole| match role {
+            AxisRole::Channel => Some(preprocessing.channels.count()),
+            AxisRole::Height => Some(crop[0]),
+            AxisRole::Width => Some(crop[1]),
+            _ => None,
+        };
+        Some(roles.iter().map(guess).collect())
+    }
+
+    /// Builds the graph for inputs with these sides after the batch.
+    fn build(&self, sides: &BTreeMap<String, Vec<usize>>) -> Result<Built> {
+        let mut options = LoadOptions::default().dtype(self.dtype);
+        options.input_sides.clone_from(sides);
+        options.constants.clone_from(&self.options.constants);
+        options.output.clone_from(&self.options.output);
+        options.peel = self.options.task != Some(OutputKind::Number);
+        for declared in &self.declared {
+            if let Some(axis) = self.batch_axis(declared) {
+                options.batch_axes.insert(declared.name.clone(), axis);
+            }
+        }
+        let loaded = onnx::load(&self.path, &options)?;
+        let graph = loaded.graph.to_dtype(self.dtype)?;
+        let kind = self.options.task.or(graph.output_kind());
+        let mut layouts = Layouts::new();
+        for input in &loaded.inputs {
+            if let Some(arrangement) = self.layout(&graph, input)? {
+                layouts.insert(input.name.clone(), arrangement);
+            }
+        }
+        let first =
+            |(name, arrangement): (&String, &Arrangement)| Ok((name.clone(), arrangement.batch_first()?));
+        let arranged = layouts.iter().map(first).collect::<Result<Vec<_>>>()?;
+        let arranged: Vec<(&str, Arrangement)> =
+            arranged.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
+        let graph = graph.arranged(&arranged)?.canonical()?.with_output_kind(kind);
+        let mut notes = loaded.notes;
+        for (name, arrangement) in layouts.iter().filter(|(_, a)| !a.is_plain()) {
+            let roles: Vec<String> = arrangement.roles().iter().map(ToString::to_string).collect();
+            notes.push(format!("input '{name}' has the axes [{}]", roles.join(", ")));
+        }
+        Ok(Built { graph, layouts, notes })
+    }
+
+    /// The order of an input's axes: as stated, or as the graph or the place of the samples makes it.
+    fn layout(&self, graph: &Graph, input: &onnx::ModelInput) -> Result<Option<Arrangement>> {
+        let Some(batch) = input.batch_axis else { return Ok(None) };
+        let rank = input.sides.len() + 1;
+        let unknown = || {
+            let role = |axis| if axis == batch { AxisRole::Batch } else { AxisRole::Unknown };
+            Arrangement::new(&(0..rank).map(role).collect::<Vec<_>>())
+        };
+        if let (Some(stated), false) = (self.stated(&input.name), input.integer) {
+            return Ok(Some(stated.clone()));
+        }
+        if input.integer {
+            return Ok(if batch == 0 { None } else { Some(unknown()?) });
+        }
+        if self.channels_last && rank == 4 && batch == 0 {
+            return Ok(Some(ascribe_core::layout("nhwc")?));
+        }
+        let evident = graph.evident_roles(&input.name)?;
+        let Some(mut roles) = evident else {
+            return Ok(if batch == 0 { None } else { Some(unknown()?) });
+        };
+        // The graph's input has the samples first.
+        roles.retain(|role| *role != AxisRole::Batch);
+        roles.insert(batch, AxisRole::Batch);
+        Ok(Some(Arrangement::new(&roles)?).filter(|arrangement| !arrangement.is_plain()))
+    }
+
+    /// The graph for inputs of these sizes, from the file again if `graph` was made for others.
+    pub fn fit(&self, graph: &Graph, layouts: &Layouts, x: &Inputs) -> Result<Option<Graph>> {
+        let mut sides = BTreeMap::new();
+        let mut differs = false;
+        for &id in graph.inputs() {
+            let name = graph.node(id).name();
+            let (Some(spec), Some(value)) = (graph.input_spec(id), x.find(name)) else { return Ok(None) };
+            let declared = self.declared.iter().find(|d| d.name == *name);
+            let own: Vec<Option<usize>> = value.dims().iter().skip(1).copied().map(Some).collect();
+            if own.len() != spec.sides.len() {
+                return Ok(None);
+            }
+            differs |= own != spec.sides && declared.is_some_and(DeclaredInput::is_open);
+            let shape = match layouts.get(name) {
+                Some(arrangement) => arrangement.own_shape(value.dims()),
+                None => value.dims().to_vec(),
+            };
+            let batch = layouts.get(name).and_then(|a| a.roles().iter().position(|r| *r == AxisRole::Batch));
+            let mut shape = shape;
+            shape.remove(batch.unwrap_or(0));
+            sides.insert(name.to_string(), shape);
+        }
+        if !differs {
+            return Ok(None);
+        }
+        let key: Vec<Vec<usize>> = sides.values().cloned().collect();
+        let cached = || self.fitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(graph) = cached().get(&key) {
+            return Ok(Some(graph.clone()));
+        }
+        let built = self.build(&sides)?;
+        cached().insert(key, built.graph.clone());
+        Ok(Some(built.graph))
+    }
+
+    /// The shapes and the constants that tensors decide: of inputs with open sides, and integers that all samples share.
+    pub fn options_for<'a>(
+        declared: &[DeclaredInput],
+        tensors: impl Fn(&str) -> Option<&'a Tensor>,
+        options: &OpenOptions,
+    ) -> OpenOptions {
+        let mut options = options.clone();
+        for input in declared {
+            let Some(tensor) = tensors(&input.name) else { continue };
+            if input.integer && (input.batch_axis.is_none() || tensor.rank() == 0) {
+                options.constants.entry(input.name.clone()).or_insert_with(|| tensor.clone());
+            } else if input.is_open() && !options.shapes.contains_key(&input.name) {
+                options.shapes.insert(input.name.clone(), tensor.dims().to_vec());
+            }
+        }
+        options
+    }
+
+    pub fn declared(&self) -> &[DeclaredInput] {
+        &self.declared
+    }
+}
+
+/// A note on the open sides, and what they are taken as.
+fn open_note(open: &[(String, usize, String, usize)]) -> Option<String> {
+    if open.is_empty() {
+        return None;
+    }
+    let one = |(name, axis, symbol, side): &(String, usize, String, usize)| {
+        format!("axis {axis} ({symbol}) of '{name}' as {side}")
+    };
+    let list: Vec<String> = open.iter().map(one).collect();
+    Some(format!("the file leaves sides open; until an input is given, {}", list.join(", ")))
+}
