@@ -6,6 +6,7 @@ mod docs;
 mod features;
 mod fetch;
 mod golden;
+mod models;
 mod paths;
 mod python;
 mod reproduce;
@@ -43,6 +44,8 @@ enum Task {
     /// Measure one workload, for `bench --peers`
     #[command(hide = true)]
     BenchWorker,
+    /// Print whether ONNX files load, agree with onnxruntime, and can be explained
+    Models(models::Models),
     /// Rewrite the generated parts of the book: tables of methods, metrics and settings, and the list of pages of methods
     Docs(docs::Docs),
     /// Check that each crate builds without default features, and with each of its features alone
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         Task::Profile(args) => bench::profile(&args),
         Task::Accuracy(args) => bench::accuracy(&args),
         Task::BenchWorker => bench::worker(),
+        Task::Models(args) => models::run(&args),
         Task::Docs(args) => docs::run(&args),
         Task::Features => features::run(),
         Task::Ci => ci::run(),

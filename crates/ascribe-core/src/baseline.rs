@@ -19,7 +19,7 @@ pub enum Baseline {
     Constant(f64),
     /// One value per channel, for inputs `[N, C, …]`.
     Channels(Vec<f64>),
-    /// The input, blurred over its last two axes by a Gaussian with this standard deviation in pixels.
+    /// The input, blurred over its positions (the axes after the channels) by a Gaussian with this standard deviation in pixels.
     Blurred {
         /// Standard deviation in pixels.
         sigma: f64,
@@ -156,7 +156,8 @@ impl Baseline {
 /// time.
 const MAX_SIGMA: f64 = 10_000.0;
 
-/// Gaussian blur over the last two axes with reflected borders; the kernel is cut off at 4 standard deviations.
+/// Gaussian blur over the positions of `[N, C, positions…]` with reflected borders; the kernel is cut off at 4 standard
+/// deviations.
 ///
 /// # Errors
 /// If the input has fewer than three axes or `sigma` is not a positive number.
@@ -169,11 +170,10 @@ pub fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
         return Err(Error::invalid(
             "input",
             format!("has shape {:?}", x.dims()),
-            "[N, …, H, W] to be blurred",
+            "[N, C, positions…] to be blurred",
         ));
     }
-    let axes = [x.rank() - 2, x.rank() - 1];
-    axes.into_iter().try_fold(x.clone(), |x, axis| {
+    (2..x.rank()).try_fold(x.clone(), |x, axis| {
         let matrix = blur_matrix(x.dim(axis)?, sigma);
         let side = x.dim(axis)?;
         let matrix = Tensor::from_vec(matrix, (side, side), x.device())?.to_dtype(x.dtype())?;

@@ -67,19 +67,24 @@ impl<'a, M: ?Sized> Task<'a, M> {
         Ok((0..self.x.batch()?).collect())
     }
 
-    /// The only explained input, which must be a batch of images, with its height and width.
+    /// The only explained input, with the sides of its positions: height and width of images `[N, C, H, W]`, the length of
+    /// series `[N, C, T]`, three sides of volumes `[N, C, D, H, W]`, the columns of tables `[N, F]`.
     ///
     /// # Errors
-    /// If there are several explained inputs, or the shape is not `[N, C, H, W]`.
-    pub fn images(&self) -> Result<(&'a Tensor, [usize; 2])> {
+    /// If there are several explained inputs, or the shape is none of these.
+    pub fn positions(&self) -> Result<(&'a Tensor, Vec<usize>)> {
         let mut explained = self.x.explained();
         let (Some(one), None) = (explained.next(), explained.next()) else {
             let problem = format!("{} are explained", self.x.explained().count());
-            return Err(Error::invalid("inputs", problem, "one batch of images"));
+            return Err(Error::invalid("inputs", problem, "one, with positions"));
         };
-        match *one.value.dims() {
-            [_, _, height, width] => Ok((&one.value, [height, width])),
-            ref other => Err(Error::invalid("input", format!("has shape {other:?}"), "images [N, C, H, W]")),
+        match one.value.dims() {
+            [_, columns] => Ok((&one.value, vec![*columns])),
+            [_, _, sides @ ..] if (1..=3).contains(&sides.len()) => Ok((&one.value, sides.to_vec())),
+            other => {
+                let expected = "[N, F], [N, C, T], [N, C, H, W] or [N, C, D, H, W]";
+                Err(Error::invalid("input", format!("has shape {other:?}"), expected))
+            }
         }
     }
 

@@ -18,7 +18,8 @@ use ascribe_core::{
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-/// Configuration of RISE. The attribution is `[N, 1, H, W]`: one map for all channels.
+/// Configuration of RISE. The attribution is `[N, 1, H, W]`: one map for all channels; `[N, 1, T]` for time series,
+/// `[N, 1, D, H, W]` for volumes, `[N, F]` for tables.
 ///
 /// ```
 /// use ascribe_core::{BlackBox, DType, Device, Explainer, Inputs, Run, Target, Tensor};
@@ -42,7 +43,7 @@ pub struct Rise {
     pub probability: f64,
     /// The replacement of the input where a mask is 0.
     pub baseline: Baseline,
-    /// Masks `[n, H, W]` to use instead of random ones.
+    /// Masks `[n, H, W]` (in general `[n, positions…]`) to use instead of random ones.
     #[serde(serialize_with = "config::optional_shape", deserialize_with = "config::optional_tensor")]
     #[setters(strip_option)]
     pub given: Option<Tensor>,
@@ -101,19 +102,24 @@ impl Configured for Rise {
 
 impl<M: Predictor + ?Sized> Explainer<M> for Rise {
     fn find(&self, task: &Task<'_, M>) -> Result<Found> {
-        let ((images, sides), seed) = (task.images()?, task.run.get_seed());
+        let ((inputs, sides), seed) = (task.positions()?, task.run.get_seed());
+        // A table has no axis of channels.
+        let fits = |mask: Tensor| if inputs.rank() == 2 { mask.squeeze(1) } else { Ok(mask) };
         let fill = References::new(&self.baseline, task.x, seed)?;
         let points = sweep::every(&task.samples()?, self.count());
-        let mut moments = vec![Moments::default(); images.dim(0)?];
+        let mut moments = vec![Moments::default(); inputs.dim(0)?];
         let mask = |point: sweep::Point| match &self.given {
-            Some(given) => Mask::row(given, point.index, sides),
-            None => Ok(Mask::Soft(vec![self.grid().draw(point.index, sides, seed)?])),
+            Some(given) => match Mask::row(given, point.index, &sides)? {
+                Mask::Soft(rows) => Ok(Mask::Soft(rows.into_iter().map(fits).collect::<Result<_, _>>()?)),
+                other => Ok(other),
+            },
+            None => Ok(Mask::Soft(vec![fits(self.grid().draw(point.index, &sides, seed)?)?])),
         };
         task.masked(&Features::positions(task.x)?, &fill, &points, mask, |point, mask, score| {
             let Mask::Soft(masks) = mask else { return Ok(()) };
             moments[point.sample].push(&(&masks[0] * (score[0] / self.probability))?)
         })?;
-        Found::means(&moments, images)
+        Found::means(&moments, inputs)
     }
 }
 

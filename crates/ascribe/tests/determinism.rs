@@ -2,7 +2,7 @@
 //! budget, and that a batch gives the same bits as its samples one by one.
 
 use ascribe::catalogue;
-use ascribe::core::{Attribution, DType, Device, Graph, Inputs, Run, Target, Tensor, random};
+use ascribe::core::{Attribution, DType, Device, Graph, Inputs, OutputKind, Run, Target, Tensor, random};
 use ascribe::metrics::localisation::{Object, Scene};
 use ascribe::metrics::{Case, Evaluation};
 use ascribe::models::{onnx, weights::StateDict, zoo};
@@ -66,7 +66,7 @@ fn methods() -> Result<(), Failure> {
         let summed = ("smooth-grad", json!({ "samples": 5, "spread": false }));
         for (id, config) in plain.chain([summed]) {
             let method = catalogue::explainer(id, &config)?;
-            let target = method.score().of(Target::Classes(vec![1, 3]));
+            let target = method.score().of(Target::Classes(vec![1, 3]), OutputKind::Classes);
             let explain = |x: &Inputs, target: &Target, run: &Run| method.explain(&graph, x, target, run);
             let run = Run::new().seed(11);
             let expected = record(&explain(&x, &target, &run)?)?;
@@ -82,7 +82,7 @@ fn methods() -> Result<(), Failure> {
             }
             let mut alone = Vec::new();
             for (sample, class) in [1, 3].into_iter().enumerate() {
-                let target = method.score().of(Target::Class(class));
+                let target = method.score().of(Target::Class(class), OutputKind::Classes);
                 alone.push(explain(&x.select(&[sample])?, &target, &run)?);
             }
             let (first, second) = (&alone[0].parts[0], &alone[1].parts[0]);

@@ -53,8 +53,8 @@ pub struct Features {
 
 impl Features {
     /// Windows that slide over each explained input, one input after the other. `window` and `stride` apply to the
-    /// last axes of the input; the axes before them are covered completely. A single number applies to the last two
-    /// axes of inputs with three or more axes after the batch, and to the last axis of other inputs. Windows start at
+    /// last axes of the input; the axes before them are covered completely. A single number applies to all axes of
+    /// positions: both of images `[N, C, H, W]`, all three of volumes, the only one of series and tables. Windows start at
     /// multiples of the stride; the last one along an axis is cut off at the end of the axis.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Features {
         let sides = sides(x);
         let mut cover = Cover::default();
         for (input, sides) in sides.iter().enumerate() {
-            let axes = if sides.len() >= 3 { 2 } else { 1 };
+            let axes = sides.len().saturating_sub(1).max(1);
             let each_axis = |sizes: &[usize]| match *sizes {
                 [one] => vec![one; axes],
                 _ => sizes.to_vec(),

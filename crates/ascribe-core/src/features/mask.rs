@@ -19,17 +19,16 @@ pub enum Mask {
 }
 
 impl Mask {
-    /// Row `index` of soft masks `[n, H, W]` for images of this height and width.
+    /// Row `index` of soft masks `[n, sides…]` for positions with these sides: `[n, H, W]` for images.
     ///
     /// # Errors
     /// If the masks have a different shape, or there is no such row.
-    pub fn row(masks: &Tensor, index: usize, [height, width]: [usize; 2]) -> Result<Self> {
-        match *masks.dims() {
-            [n, h, w] if (h, w) == (height, width) && index < n => {}
-            ref other => {
-                let expected = format!("[n, {height}, {width}], with more than {index} rows");
-                return Err(Error::invalid("masks", format!("have shape {other:?}"), expected));
-            }
+    pub fn row(masks: &Tensor, index: usize, sides: &[usize]) -> Result<Self> {
+        let fits = |dims: &[usize]| dims.split_first().is_some_and(|(&n, rest)| rest == sides && index < n);
+        if !fits(masks.dims()) {
+            let sides: Vec<String> = sides.iter().map(ToString::to_string).collect();
+            let expected = format!("[n, {}], with more than {index} rows", sides.join(", "));
+            return Err(Error::invalid("masks", format!("have shape {:?}", masks.dims()), expected));
         }
         let row = masks.narrow(0, index, 1)?.unsqueeze(0)?.to_dtype(DType::F64)?;
         Ok(Self::Soft(vec![row.to_device(&Device::Cpu)?]))

@@ -25,7 +25,8 @@ use crate::statistics::area;
 pub struct PixelCurve {
     /// The replacement of missing pixels.
     pub baseline: Baseline,
-    /// Number of pixels replaced per step; 0 for the number of pixels in a row of the image, as in the paper.
+    /// Number of pixels replaced per step; 0 for the number of pixels in a row of the image, as in the paper. Of series and
+    /// tables, which have no rows, 0 replaces a hundredth.
     pub step: usize,
     /// Whether the score is the class's probability, as in the paper, or the target's own score. Targets and outputs
     /// without probabilities (regression, segments) keep their score.
@@ -122,6 +123,9 @@ impl<M: Predictor + ?Sized> Metric<M> for Deletion {
     }
 }
 
+/// Number of steps for inputs without rows.
+const STEPS: usize = 100;
+
 /// Positions by descending value; ties stay in row-major order.
 fn order(map: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..map.len()).collect();
@@ -141,19 +145,20 @@ impl PixelCurve {
         let target = case.target.resolve(&outputs)?;
         let target = if self.probability { target.probability(outputs.kind()) } else { target };
         let task = Task::new(case.model, case.x, target, case.run);
-        let (images, [height, width]) = task.images()?;
-        let batch = images.dim(0)?;
+        let (inputs, sides) = task.positions()?;
+        let batch = inputs.dim(0)?;
         let maps = self.reduction.reduce(case.attribution.values())?;
-        if maps.dims() != [batch, height, width] {
+        let expected: Vec<usize> = std::iter::once(batch).chain(sides.iter().copied()).collect();
+        if maps.dims() != expected {
             let problem = format!("attribution maps have shape {:?}", maps.dims());
-            return Err(Error::invalid(
-                metric.id(),
-                problem,
-                format!("[{batch}, {height}, {width}], as the input"),
-            ));
+            return Err(Error::invalid(metric.id(), problem, format!("{expected:?}, as the input")));
         }
-        let area_of_map = height * width;
-        let step = if self.step == 0 { width } else { self.step };
+        let area_of_map: usize = sides.iter().product();
+        let step = match (self.step, sides.as_slice()) {
+            (0, [one]) => one.div_ceil(STEPS),
+            (0, [.., width]) => *width,
+            (step, _) => step,
+        };
         let counts: Vec<usize> =
             (0..area_of_map.div_ceil(step)).map(|i| i * step).chain([area_of_map]).collect();
         let fractions: Vec<f64> = counts.iter().map(|&c| c as f64 / area_of_map as f64).collect();

@@ -121,6 +121,14 @@ impl<M: Predictor + ?Sized> Metric<M> for PointingGame {
                 )
             })?;
             let (row, column) = maximum(map);
+            // The centre of a cell of a coarse map, in pixels of the input.
+            let pixel = |at: usize, cells: usize, pixels: usize| (2 * at + 1) * pixels / (2 * cells);
+            let (row, column) = match case.x.explained().next().map(|input| input.value.dims()) {
+                Some(&[_, _, height, width]) if !map.is_empty() && !map[0].is_empty() => {
+                    (pixel(row, map.len(), height), pixel(column, map[0].len(), width))
+                }
+                _ => (row, column),
+            };
             let distance = truth.distance(class, row, column);
             let counts = distance.filter(|_| !truth.all_difficult(class));
             let missing = format!("the picture shows no object of class {class} that counts");

@@ -38,6 +38,8 @@ impl Similarity {
         let size = match *maps.dims() {
             [_, h, w] => [h, w],
             [_, l] => [1, l],
+            // Structural similarity is defined for images; its window does not fit this.
+            [_, d, h, w] => [1, d * h * w],
             _ => {
                 return Err(Error::invalid(
                     "attribution",

@@ -1,0 +1,207 @@
+//! Whether ONNX files load, compute what onnxruntime computes, and can be explained.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use ascribe::core::{DType, Device, Inputs, Run, Target, Tensor};
+use ascribe::models::tensors;
+use ascribe::{Model, OpenOptions, catalogue};
+use clap::Args;
+
+/// Arguments of `cargo xtask models`.
+#[derive(Debug, Args)]
+pub struct Models {
+    /// Folder with .onnx files
+    folder: PathBuf,
+    /// Folder with what `benches/peers/references.py` wrote for them
+    references: PathBuf,
+    /// Only files whose path contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Print the whole message of a file that does not load
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// What was found about one file.
+#[derive(Debug, Default)]
+struct Found {
+    task: String,
+    /// Largest relative error of an output.
+    outputs: Option<f64>,
+    /// Relative error of the gradient beside a central difference along a random direction.
+    gradient: Option<f64>,
+    /// Methods that explain it.
+    methods: Vec<&'static str>,
+    /// What went wrong.
+    problems: Vec<String>,
+}
+
+/// Prints a line for each file, in Markdown.
+pub fn run(args: &Models) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    onnx_files(&args.folder, &mut files)?;
+    files.sort();
+    println!("| file | task | outputs | gradient | methods | problems |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let (mut good, mut all) = (0, 0);
+    for path in files {
+        let name = path.strip_prefix(&args.folder)?.with_extension("");
+        let name = name.to_string_lossy().into_owned();
+        if args.only.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
+            continue;
+        }
+        let flat = name.replace('/', "__");
+        let of = |kind: &str| args.references.join(format!("{flat}.{kind}.safetensors"));
+        let found = one(&path, &of("in"), &of("out"))
+            .unwrap_or_else(|error| Found { problems: vec![format!("{error:#}")], ..Found::default() });
+        let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.1e}"));
+        let problems: Vec<String> = found.problems.iter().map(|p| short(p, args.verbose)).collect();
+        all += 1;
+        good += usize::from(found.outputs.is_some_and(|error| error < 1e-5));
+        println!(
+            "| {name} | {} | {} | {} | {} | {} |",
+            found.task,
+            number(found.outputs),
+            number(found.gradient),
+            found.methods.len(),
+            problems.join("; ")
+        );
+    }
+    println!("\n{good} of {all} load and agree within 1e-5");
+    Ok(())
+}
+
+fn short(problem: &str, whole: bool) -> String {
+    let line = problem.replace('\n', " ");
+    let cut: String = line.chars().take(300).collect();
+    if whole || cut.len() == line.len() { line } else { format!("{cut}…") }
+}
+
+fn onnx_files(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            onnx_files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "onnx") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn one(path: &Path, given: &Path, expected: &Path) -> anyhow::Result<Found> {
+    let path = path.to_string_lossy();
+    // Without a task, a softmax at the end would be removed, and the outputs could not be compared.
+    let raw = OpenOptions { task: Some(ascribe::core::OutputKind::Number), ..OpenOptions::default() };
+    let model = Model::open_for(&path, &raw, given)?;
+    let x = model.read(given)?.inputs;
+    let graph = model.graph_for(&x)?;
+    let outputs = graph.forward(&x)?;
+    let references = tensors::read(expected)?;
+    let mut found = Found::default();
+    let mut worst: Option<f64> = None;
+    for (name, value) in outputs.iter() {
+        let Ok(reference) = references.get(name) else {
+            found.problems.push(format!("onnxruntime has no output '{name}'"));
+            continue;
+        };
+        match error(value, reference)? {
+            Some(error) => worst = Some(worst.unwrap_or(0.0).max(error)),
+            None => found.problems.push(format!(
+                "output '{name}' has shape {:?}, onnxruntime {:?}",
+                value.dims(),
+                reference.dims()
+            )),
+        }
+    }
+    found.outputs = worst;
+    let model = Model::open_for(&path, &OpenOptions { double: true, ..OpenOptions::default() }, given)?;
+    let x = model.read(given)?.inputs.select(&[0])?;
+    let graph = model.graph_for(&x)?;
+    found.task = graph.forward(&x)?.kind().to_string();
+    if x.explained().count() == 0 {
+        found.problems.push("has integer inputs only".into());
+        return Ok(found);
+    }
+    match gradient(&graph, &x) {
+        Ok(error) => found.gradient = Some(error),
+        Err(error) => found.problems.push(format!("gradient: {error:#}")),
+    }
+    for entry in catalogue::METHODS.entries() {
+        let id = entry.card.id;
+        let config = match id {
+            "rise" => serde_json::json!({ "masks": 2 }),
+            "occlusion" => serde_json::json!({ "window": [64], "stride": [64] }),
+            "integrated-gradients" => serde_json::json!({ "steps": 2, "tolerance": null }),
+            _ if entry.card.takes.method => serde_json::json!({ "samples": 2 }),
+            _ => serde_json::Value::Null,
+        };
+        let explained = catalogue::explainer_for(id, &config, &model)
+            .and_then(|method| Ok(method.explain(&graph, &x, &any_target(&graph, &x)?, &Run::new())?));
+        match explained {
+            Ok(_) => found.methods.push(id),
+            Err(error) => found.problems.push(format!("{id}: {error}")),
+        }
+    }
+    Ok(found)
+}
+
+/// The most probable class, or else the mean of the first output.
+fn any_target(graph: &ascribe::core::Graph, x: &Inputs) -> ascribe::core::Result<Target> {
+    let outputs = graph.forward(x)?;
+    Target::Top1.resolve(&outputs).or_else(|_| Target::Mean(None).resolve(&outputs))
+}
+
+/// Relative L2 distance; `None` if the shapes cannot be matched.
+fn error(value: &Tensor, reference: &Tensor) -> anyhow::Result<Option<f64>> {
+    let value = value.to_dtype(DType::F64)?;
+    let mut reference = reference.to_dtype(DType::F64)?.to_device(&Device::Cpu)?;
+    if value.dims() != reference.dims() {
+        // The samples may have been moved to the front.
+        let long = |dims: &[usize]| dims.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+        let moved = (0..reference.rank()).find_map(|axis| {
+            let order = std::iter::once(axis).chain((0..reference.rank()).filter(|at| *at != axis));
+            let moved = reference.permute(order.collect::<Vec<_>>()).ok()?;
+            (long(moved.dims()) == long(value.dims())).then_some(moved)
+        });
+        let Some(moved) = moved else { return Ok(None) };
+        reference = moved.contiguous()?.reshape(value.shape())?;
+    }
+    let norm = |t: &Tensor| -> anyhow::Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt()) };
+    let (distance, size) = (norm(&(&value - &reference)?)?, norm(&reference)?);
+    Ok(Some(if distance == 0.0 { 0.0 } else { distance / size }))
+}
+
+/// The gradient along its own direction beside a central difference.
+fn gradient(graph: &ascribe::core::Graph, x: &Inputs) -> anyhow::Result<f64> {
+    use ascribe::core::Differentiable;
+    let target = any_target(graph, x)?;
+    let found = graph.gradient(x, &target, &[0])?;
+    let mut slope = 0.0;
+    for value in &found.values {
+        slope += value.sqr()?.sum_all()?.to_scalar::<f64>()?;
+    }
+    let length = slope.sqrt();
+    if length == 0.0 {
+        anyhow::bail!("is zero");
+    }
+    let at = |step: f64| -> anyhow::Result<f64> {
+        let moved: Vec<Tensor> = x
+            .explained()
+            .zip(&found.values)
+            .map(|(input, direction)| Ok((&input.value + (direction * (step / length))?)?))
+            .collect::<anyhow::Result<_>>()?;
+        let outputs = graph.forward(&x.with_explained(moved)?)?;
+        Ok(target.score(&outputs, &[0])?.to_vec1::<f64>()?[0])
+    };
+    let best = [1e-3, 1e-4, 1e-5, 1e-6].map(|step| -> anyhow::Result<f64> {
+        let numeric = (at(step)? - at(-step)?) / (2.0 * step);
+        Ok((numeric - length).abs() / length)
+    });
+    let mut smallest = f64::INFINITY;
+    for error in best {
+        smallest = smallest.min(error?);
+    }
+    Ok(smallest)
+}
