@@ -210,7 +210,14 @@ impl Task<'_, Graph> {
     /// # Errors
     /// As [`Graph::propagate`]; if a score is not finite, or the run is cancelled.
     pub fn propagate(&self, composite: &Composite) -> Result<Samples> {
-        let graph = self.model.canonical()?;
+        self.propagate_over(&self.model.canonical()?, composite)
+    }
+
+    /// [`Task::propagate`] over a graph that computes the same function as the model, such as its canonical form.
+    ///
+    /// # Errors
+    /// As [`Task::propagate`].
+    pub fn propagate_over(&self, graph: &Graph, composite: &Composite) -> Result<Samples> {
         self.by_samples(|x, samples| {
             self.count(Cost { forward: samples.len(), backward: samples.len() });
             graph.propagate(x, &self.target, samples, composite)
