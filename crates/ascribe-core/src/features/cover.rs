@@ -53,9 +53,10 @@ pub struct Features {
 
 impl Features {
     /// Windows that slide over each explained input, one input after the other. `window` and `stride` apply to the
-    /// last axes of the input; the axes before them are covered completely. A single number applies to the last two
-    /// axes of inputs with three or more axes after the batch, and to the last axis of other inputs. Windows start at
-    /// multiples of the stride; the last one along an axis is cut off at the end of the axis.
+    /// last axes of the input; the axes before them are covered completely. A single number applies to all
+    /// axes after the batch and the channels: a square on images `[N, C, H, W]`, a cube on volumes `[N, C, D, H, W]`, an
+    /// interval on time series `[N, C, T]` and tables `[N, F]`. Windows start at multiples of the stride; the last one along
+    /// an axis is cut off at the end of the axis.
     ///
     /// # Errors
     /// If a size is 0, there are more sizes than axes, or the numbers of sizes and strides differ.
@@ -63,7 +64,7 @@ impl Features {
         let sides = sides(x);
         let mut cover = Cover::default();
         for (input, sides) in sides.iter().enumerate() {
-            let axes = if sides.len() >= 3 { 2 } else { 1 };
+            let axes = sides.len().saturating_sub(1).max(1);
             let each_axis = |sizes: &[usize]| match *sizes {
                 [one] => vec![one; axes],
                 _ => sizes.to_vec(),
