@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use ascribe::core::{Baseline, DType, Run, Target};
-use ascribe::models::preprocess::{Preprocessing, Resize};
+use ascribe::models::preprocess::{Channels, Preprocessing, Resize};
 use ascribe::models::tensors;
-use ascribe::{Model, OpenOptions};
+use ascribe::{Loaded, Model, OpenOptions};
 use serde_json::{Map, Value, json};
 
-use crate::args::{ModelArgs, Precision, RunArgs, TargetArgs};
+use crate::args::{ChannelOrder, ModelArgs, Precision, RunArgs, TargetArgs};
 use crate::error::{Failure, Result};
 use crate::progress;
 
@@ -19,7 +19,7 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
         && Path::new(name).exists();
     if let Some(architecture) = args.arch.as_deref().filter(|_| !parameters) {
         return Err(Failure::request(format!(
-            "--arch {architecture}: only parameter files (.safetensors, .pth) need an architecture; \
+            "--arch {architecture}: only parameter files (.safetensors, .pth, .ckpt, …) need an architecture; \
              '{name}' has its own"
         )));
     }
@@ -30,21 +30,39 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
         ..OpenOptions::default()
     };
     let mut model = Model::open(name, &options)?;
-    model.preprocessing = preprocessing(args, model.preprocessing)?;
+    model.preprocessing = preprocessing(args, &model)?;
     for note in &model.notes {
         progress::note(note);
     }
     Ok(model)
 }
 
-fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> {
-    let mut changed = own;
-    if let Some(mean) = &args.mean {
-        changed.mean.clone_from(mean);
+fn preprocessing(args: &ModelArgs, model: &Model) -> Result<Preprocessing> {
+    let mut changed = model.preprocessing.clone();
+    let asked = args.channels.map(|channels| match channels {
+        ChannelOrder::Rgb => Channels::Rgb,
+        ChannelOrder::Bgr => Channels::Bgr,
+        ChannelOrder::Grey => Channels::Grey,
+    });
+    let given = [&args.mean, &args.std];
+    let one_each = given.iter().all(|values| values.as_ref().is_some_and(|values| values.len() == 1));
+    let count = match (asked, model.channels()) {
+        (Some(channels), _) => Some(channels.count()),
+        (None, Some(count)) => given.iter().any(|values| values.is_some()).then_some(count),
+        (None, None) => one_each.then_some(1),
+    };
+    if let Some(count) = count {
+        changed = changed.for_channels(count);
     }
-    if let Some(std) = &args.std {
-        changed.std.clone_from(std);
-    }
+    changed.channels = asked.unwrap_or(changed.channels);
+    let every = |values: &[f64]| match *values {
+        [one] => vec![one; changed.channels.count()],
+        _ => values.to_vec(),
+    };
+    let (mean, std) = (args.mean.as_deref().map(every), args.std.as_deref().map(every));
+    changed.mean = mean.unwrap_or(changed.mean);
+    changed.std = std.unwrap_or(changed.std);
+    changed.exif_orientation &= !args.no_exif;
     let pair = |sides: &[usize], name: &str| match *sides {
         [one] => Ok([one, one]),
         [height, width] => Ok([height, width]),
@@ -63,6 +81,13 @@ fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> 
     }
     changed.validate()?;
     Ok(changed)
+}
+
+/// What was done to a picture before it was preprocessed, if anything.
+pub fn picture_note(loaded: &Loaded) -> Option<String> {
+    loaded.picture.as_ref().filter(|picture| picture.turned).map(|_| {
+        "the picture was turned as its EXIF orientation says; --no-exif leaves it as it is stored".to_string()
+    })
 }
 
 /// The run that the arguments describe, which reports its progress to a bar.

@@ -67,8 +67,8 @@ pub struct Prediction {
 }
 
 impl Model {
-    /// Opens a model by its name in the registry, or from a file: `.onnx`; `.safetensors` or `.pth` with an
-    /// architecture.
+    /// Opens a model by its name in the registry, or from a file: `.onnx`; `.safetensors`, `.pth`, `.pth.tar`, `.pt`, `.bin` or
+    /// `.ckpt` with an architecture.
     ///
     /// # Errors
     /// If there is no such model or file, it cannot be read, or the architecture is missing or does not fit.
@@ -78,7 +78,7 @@ impl Model {
         let dtype = if options.double { DType::F64 } else { DType::F32 };
         let mut model = match ending.as_str() {
             "onnx" => Self::from_onnx(path)?,
-            "safetensors" | "pth" | "pt" | "bin" => Self::from_parameters(path, options)?,
+            "safetensors" | "pth" | "pt" | "bin" | "ckpt" | "tar" => Self::from_parameters(path, options)?,
             _ => Self::from_registry(name, options)?,
         };
         model.graph = model.graph.to_dtype(dtype)?.canonical()?;
@@ -94,7 +94,10 @@ impl Model {
 
     fn from_onnx(path: &Path) -> Result<Self> {
         let loaded = onnx::load(path, &onnx::LoadOptions::default())?;
-        let preprocessing = Preprocessing::sidecar(path)?.unwrap_or_else(Preprocessing::imagenet);
+        let preprocessing = Preprocessing::sidecar(path)?.unwrap_or_else(|| {
+            let channels = channel_count(&loaded.graph).filter(|&count| count == 1);
+            channels.map_or_else(Preprocessing::imagenet, |one| Preprocessing::imagenet().for_channels(one))
+        });
         let classes = class_count(&loaded.graph);
         Ok(Self {
             name: path.display().to_string(),
@@ -144,6 +147,11 @@ impl Model {
     pub fn range(&self) -> [Vec<f64>; 2] {
         let Preprocessing { mean, std, .. } = &self.preprocessing;
         [0.0, 1.0].map(|level| mean.iter().zip(std).map(|(mean, std)| (level - mean) / std).collect())
+    }
+
+    /// The number of channels of the model's first input, if it takes pictures with the channels first.
+    pub fn channels(&self) -> Option<usize> {
+        channel_count(&self.graph)
     }
 
     /// The type of the model's numbers.
@@ -236,6 +244,15 @@ impl Model {
     /// The label of a class, if known.
     pub fn label(&self, class: usize) -> Option<&str> {
         self.labels.as_ref().and_then(|l| l.get(class))
+    }
+}
+
+/// Number of channels of the first input, if that is `[N, C, H, W]`.
+fn channel_count(graph: &Graph) -> Option<usize> {
+    let spec = graph.input_spec(*graph.inputs().first()?)?;
+    match spec.sides.as_slice() {
+        [channels, _, _] => channels.filter(|count| [1, 3].contains(count)),
+        _ => None,
     }
 }
 
