@@ -99,7 +99,7 @@ fn prefixes_in_safetensors_files_are_removed() {
 fn networks_are_built_from_parameters_with_any_prefix() {
     let path = golden("../../models/shapes.safetensors");
     let plain = StateDict::load(path).unwrap();
-    let build = |dict: &StateDict| zoo::build("shapes", dict, &BuildOptions::default());
+    let build = |dict: &StateDict| zoo::build("shapes-cnn", dict, &BuildOptions::default());
     let size = build(&plain).unwrap().len();
     let with = |prefixes: &[&str]| -> StateDict {
         let named = |prefix: &str| {

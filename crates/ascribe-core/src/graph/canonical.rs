@@ -48,7 +48,7 @@ impl Graph {
     /// - what does not depend on an input is a constant;
     /// - identities (dropout at inference among them) are gone;
     /// - activations and layer norms that an exporter or author wrote as arithmetic are one node each, rectifiers also
-    ///   if they were written with comparisons, masks or maxima (`x · σ(c x)` is SiLU and two scalings);
+    ///   if they were written with comparisons, masks or maxima (`x · σ(c x)` is `SiLU` and two scalings);
     /// - a matrix product with a constant right side is a linear layer;
     /// - batch norms, and products and sums with one constant per channel, are part of the convolution or linear
     ///   layer before them or, where that is exact, after them, and [`crate::ops::ScaleShift`] elsewhere;

@@ -4,7 +4,7 @@ mod spellings;
 
 use ascribe_core::ops::{Binary, Compare, Linear, Op, Pointwise, Where};
 use ascribe_core::{DType, Device, Explainer, Graph, GraphBuilder, Inputs, NodeId, Run, Target, Tensor};
-use ascribe_gradient::{DeconvNet, GuidedBackprop};
+use ascribe_gradient::{DeconvNet, GuidedBackprop, NoiseTunnel, Saliency};
 use spellings::{Net, OTHERS, RELU, RELUS, Spelling};
 
 const OFFSETS: [f64; 5] = [0.1, -0.4, 0.2, 0.3, -0.1];
@@ -105,8 +105,10 @@ fn the_quick_gelu_is_a_rectifier() {
     }
 }
 
-/// The warnings of guided backpropagation on a network with these operators between two layers; the last one is named `suspect`.
-fn warnings(last: fn(&mut Net, NodeId) -> (Op, Vec<NodeId>)) -> Vec<String> {
+type Suspect = fn(&mut Net, NodeId) -> (Op, Vec<NodeId>);
+
+/// A network with these operators between two layers; the last one is named `suspect`.
+fn suspicious(last: Suspect) -> Graph {
     let mut net = Net(GraphBuilder::new());
     let x = net.0.input("x", &[Some(3)]);
     let w = net.0.constant("", Tensor::ones((4, 3), DType::F64, &Device::Cpu).unwrap());
@@ -115,14 +117,33 @@ fn warnings(last: fn(&mut Net, NodeId) -> (Op, Vec<NodeId>)) -> Vec<String> {
     let y = net.0.op("suspect", op, &operands).unwrap();
     let v = net.0.constant("", Tensor::ones((1, 4), DType::F64, &Device::Cpu).unwrap());
     let y = net.op(Linear, &[y, v]);
-    let graph = net.0.finish(&[y]).unwrap();
-    let found = GuidedBackprop::default().explain(&graph, &inputs(), &Target::Class(0), &Run::new()).unwrap();
+    net.0.finish(&[y]).unwrap()
+}
+
+fn warnings_of(method: &impl Explainer<Graph>, last: Suspect) -> Vec<String> {
+    let found = method.explain(&suspicious(last), &inputs(), &Target::Class(0), &Run::new()).unwrap();
     found.provenance.warnings
+}
+
+fn warnings(last: Suspect) -> Vec<String> {
+    warnings_of(&GuidedBackprop::default(), last)
+}
+
+#[test]
+fn methods_on_the_rules_of_rectifiers_warn_and_others_do_not() {
+    let threshold: Suspect = |n, v| {
+        let (open, zero) = (n.compare(Compare::Greater, v, 0.5), n.number(0.0));
+        (Where.into(), vec![open, v, zero])
+    };
+    let named = |warnings: Vec<String>| warnings.len() == 1 && warnings[0].contains("'suspect' (Where)");
+    assert!(named(warnings_of(&DeconvNet::default(), threshold)));
+    assert!(named(warnings_of(&NoiseTunnel::smooth_grad(GuidedBackprop::default()).samples(3), threshold)));
+    assert!(warnings_of(&Saliency::default(), threshold).is_empty());
 }
 
 #[test]
 fn what_may_be_a_rectifier_and_is_not_recognised_is_named() {
-    let suspects: [(&str, fn(&mut Net, NodeId) -> (Op, Vec<NodeId>)); 9] = [
+    let suspects: [(&str, Suspect); 9] = [
         ("where(v > 0.5, v, 0)", |n, v| {
             let (open, zero) = (n.compare(Compare::Greater, v, 0.5), n.number(0.0));
             (Where.into(), vec![open, v, zero])
@@ -170,7 +191,7 @@ fn what_may_be_a_rectifier_and_is_not_recognised_is_named() {
 
 #[test]
 fn gates_of_other_values_and_bounded_functions_are_no_suspects() {
-    let others: [(&str, fn(&mut Net, NodeId) -> (Op, Vec<NodeId>)); 5] = [
+    let others: [(&str, Suspect); 5] = [
         ("sigmoid", |_, v| (Pointwise::Sigmoid.into(), vec![v])),
         ("clip to [-1, 1]", |_, v| (Pointwise::Clip { low: Some(-1.0), high: Some(1.0) }.into(), vec![v])),
         ("gate from a layer", |n, v| {

@@ -1,6 +1,6 @@
 //! Activations that exporters and authors write as arithmetic.
 //!
-//! Smooth ones, SiLU (also as the quick GELU `x · σ(1.702 x)`), hard swish, Mish and both forms of GELU, are
+//! Smooth ones, `SiLU` (also as the quick GELU `x · σ(1.702 x)`), hard swish, Mish and both forms of GELU, are
 //! `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, but products may be
 //! grouped differently and constants be in different places. So the arithmetic around `a` is evaluated symbolically and
 //! compared with that form. Rectifiers with a kink ([`piecewise`]) are evaluated so on both sides of 0 and at 0.
@@ -60,7 +60,7 @@ fn silu_over(view: &View<'_>, id: NodeId, argument: Operand, rate: f64) -> Optio
     Some(Rewrite::op(Binary::Mul, vec![silu, Operand::new(name, rate)]))
 }
 
-/// The logistic function, SiLU and softplus with the exponential function written out: `1 / (1 + e⁻ˣ)`,
+/// The logistic function, `SiLU` and softplus with the exponential function written out: `1 / (1 + e⁻ˣ)`,
 /// `x / (1 + e^(−c x))` and `ln(1 + eˣ)`.
 fn logistic(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
     // The exponent of `1 + eᵗ`.
