@@ -68,10 +68,10 @@ pub struct ModelArgs {
     /// Architecture of a parameter file, such as resnet50
     #[arg(long, value_name = "NAME")]
     pub arch: Option<String>,
-    /// Mean of each channel, or of all channels, for pixel values in [0, 1]: subtracted from pictures
+    /// Mean of each channel, for pixel values in [0, 1]: subtracted from pictures
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     pub mean: Option<Vec<f64>>,
-    /// Standard deviation of each channel, or of all channels, for pixel values in [0, 1]: pictures are divided by it
+    /// Standard deviation of each channel, for pixel values in [0, 1]: pictures are divided by it
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     pub std: Option<Vec<f64>>,
     /// Channels of the network's input; by default grey (luminance) for networks with one input channel

@@ -55,13 +55,12 @@ fn preprocessing(args: &ModelArgs, model: &Model) -> Result<Preprocessing> {
         changed = changed.for_channels(count);
     }
     changed.channels = asked.unwrap_or(changed.channels);
-    let every = |values: &[f64]| match *values {
-        [one] => vec![one; changed.channels.count()],
-        _ => values.to_vec(),
-    };
-    let (mean, std) = (args.mean.as_deref().map(every), args.std.as_deref().map(every));
-    changed.mean = mean.unwrap_or(changed.mean);
-    changed.std = std.unwrap_or(changed.std);
+    if let Some(mean) = &args.mean {
+        changed.mean.clone_from(mean);
+    }
+    if let Some(std) = &args.std {
+        changed.std.clone_from(std);
+    }
     changed.exif_orientation &= !args.no_exif;
     let pair = |sides: &[usize], name: &str| match *sides {
         [one] => Ok([one, one]),
@@ -304,7 +303,48 @@ pub fn score_note(args: &TargetArgs, target: &Target) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ascribe::core::{GraphBuilder, ops::Pointwise};
+
     use super::*;
+
+    #[test]
+    fn preprocessing_follows_the_channels_of_the_network() {
+        let model = |channels: Option<usize>| {
+            let mut b = GraphBuilder::new();
+            let x = b.input("x", &[channels, None, None]);
+            let y = b.op("y", Pointwise::Relu, &[x]).unwrap();
+            Model {
+                name: "net".into(),
+                graph: b.finish(&[y]).unwrap(),
+                preprocessing: Preprocessing::imagenet(),
+                labels: None,
+                notes: Vec::new(),
+            }
+        };
+        let numbers = |value: f64, count: usize| Some(vec![value; count]);
+        let args = |count| ModelArgs {
+            mean: numbers(0.1307, count),
+            std: numbers(0.3081, count),
+            ..ModelArgs::default()
+        };
+        for channels in [Some(1), None] {
+            let found = preprocessing(&args(1), &model(channels)).unwrap();
+            assert_eq!((found.channels, found.mean, found.std), (Channels::Grey, vec![0.1307], vec![0.3081]));
+            assert!(found.exif_orientation);
+        }
+        let error = preprocessing(&args(1), &model(Some(3))).unwrap_err().to_string();
+        assert!(error.contains("'mean'") && error.contains("1 values"), "{error}");
+        let error = preprocessing(&args(3), &model(Some(1))).unwrap_err().to_string();
+        assert!(error.contains("'mean'") && error.contains("3 values"), "{error}");
+        let asked = |channels| ModelArgs { channels: Some(channels), no_exif: true, ..ModelArgs::default() };
+        let found = preprocessing(&asked(ChannelOrder::Grey), &model(None)).unwrap();
+        assert_eq!((found.channels, found.mean.len(), found.exif_orientation), (Channels::Grey, 1, false));
+        let found = preprocessing(&asked(ChannelOrder::Bgr), &model(Some(3))).unwrap();
+        assert_eq!((found.channels, found.mean), (Channels::Bgr, Preprocessing::imagenet().mean));
+        // Without arguments, the model's own preprocessing stays.
+        let own = preprocessing(&ModelArgs::default(), &model(Some(3))).unwrap();
+        assert_eq!(own, Preprocessing::imagenet());
+    }
 
     #[test]
     fn values_are_json_or_text_and_dots_are_objects() {

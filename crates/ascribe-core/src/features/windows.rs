@@ -48,8 +48,8 @@ pub(super) fn slide(sides: &[usize], window: &[usize], stride: &[usize]) -> Resu
     if window.len() != stride.len() {
         return Err(Error::invalid(
             "stride",
-            format!("has {} strides for a window of {} sides", stride.len(), window.len()),
-            "one for each side, or a single number",
+            format!("is for another window: {} sides and {} strides", window.len(), stride.len()),
+            "the same number of both, or a single number",
         ));
     }
     for (field, sizes) in [("window", window), ("stride", stride)] {
