@@ -18,6 +18,9 @@ pub struct Models {
     /// Only files whose path contains this
     #[arg(long)]
     only: Option<String>,
+    /// Also run every method of the catalogue on each file
+    #[arg(long)]
+    methods: bool,
     /// Print the whole message of a file that does not load
     #[arg(long)]
     verbose: bool,
@@ -53,7 +56,7 @@ pub fn run(args: &Models) -> anyhow::Result<()> {
         }
         let flat = name.replace('/', "__");
         let of = |kind: &str| args.references.join(format!("{flat}.{kind}.safetensors"));
-        let found = one(&path, &of("in"), &of("out"))
+        let found = one(&path, &of("in"), &of("out"), args.methods)
             .unwrap_or_else(|error| Found { problems: vec![format!("{error:#}")], ..Found::default() });
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.1e}"));
         let problems: Vec<String> = found.problems.iter().map(|p| short(p, args.verbose)).collect();
@@ -90,7 +93,7 @@ fn onnx_files(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(path: &Path, given: &Path, expected: &Path) -> anyhow::Result<Found> {
+fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Result<Found> {
     let path = path.to_string_lossy();
     // Without a task, a softmax at the end would be removed, and the outputs could not be compared.
     let raw = OpenOptions { task: Some(ascribe::core::OutputKind::Number), ..OpenOptions::default() };
@@ -128,7 +131,7 @@ fn one(path: &Path, given: &Path, expected: &Path) -> anyhow::Result<Found> {
         Ok(error) => found.gradient = Some(error),
         Err(error) => found.problems.push(format!("gradient: {error:#}")),
     }
-    for entry in catalogue::METHODS.entries() {
+    for entry in catalogue::METHODS.entries().filter(|_| methods) {
         let id = entry.card.id;
         let config = match id {
             "rise" => serde_json::json!({ "masks": 2 }),
@@ -195,7 +198,7 @@ fn gradient(graph: &ascribe::core::Graph, x: &Inputs) -> anyhow::Result<f64> {
         let outputs = graph.forward(&x.with_explained(moved)?)?;
         Ok(target.score(&outputs, &[0])?.to_vec1::<f64>()?[0])
     };
-    let best = [1e-3, 1e-4, 1e-5, 1e-6].map(|step| -> anyhow::Result<f64> {
+    let best = [1e-4, 1e-6].map(|step| -> anyhow::Result<f64> {
         let numeric = (at(step)? - at(-step)?) / (2.0 * step);
         Ok((numeric - length).abs() / length)
     });

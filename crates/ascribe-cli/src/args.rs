@@ -62,7 +62,7 @@ pub enum Command {
 /// Which model, and how its inputs are preprocessed.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct ModelArgs {
-    /// Name of a known model, or a file: .onnx; .safetensors or .pth with --arch
+    /// Name of a known model, or a file: .onnx; .safetensors, .pth, .pth.tar, .pt, .bin or .ckpt with --arch
     #[arg(long, value_name = "M")]
     pub model: Option<String>,
     /// Architecture of a parameter file, such as resnet50
@@ -74,6 +74,12 @@ pub struct ModelArgs {
     /// Standard deviation of each channel, for pixel values in [0, 1]: pictures are divided by it
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     pub std: Option<Vec<f64>>,
+    /// Channels of the network's input; by default grey (luminance) for networks with one input channel
+    #[arg(long, value_enum, value_name = "CHANNELS")]
+    pub channels: Option<ChannelOrder>,
+    /// Leave pictures as they are stored, as torchvision does, instead of turning them as their EXIF orientation says
+    #[arg(long)]
+    pub no_exif: bool,
     /// Shorter side after resizing, in pixels; or HEIGHT,WIDTH
     #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
     pub resize: Option<Vec<usize>>,
@@ -99,6 +105,17 @@ pub struct ModelArgs {
     /// Precision of all computations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub dtype: Precision,
+}
+
+/// Channels of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChannelOrder {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Luminance.
+    Grey,
 }
 
 /// Precision of the arithmetic.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ascribe::core::{Arrangement, Baseline, DType, OutputKind, Run, Target};
-use ascribe::models::preprocess::{Preprocessing, Resize};
+use ascribe::models::preprocess::{Channels, Preprocessing, Resize};
 use ascribe::models::tensors;
-use ascribe::{Model, OpenOptions};
+use ascribe::{Loaded, Model, OpenOptions};
 use serde_json::{Map, Value, json};
 
-use crate::args::{ModelArgs, Precision, RunArgs, TargetArgs};
+use crate::args::{ChannelOrder, ModelArgs, Precision, RunArgs, TargetArgs};
 use crate::error::{Failure, Result};
 use crate::progress;
 
@@ -48,7 +48,7 @@ pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
         && Path::new(name).exists();
     if let Some(architecture) = args.arch.as_deref().filter(|_| !parameters) {
         return Err(Failure::request(format!(
-            "--arch {architecture}: only parameter files (.safetensors, .pth) need an architecture; \
+            "--arch {architecture}: only parameter files (.safetensors, .pth, .ckpt, …) need an architecture; \
              '{name}' has its own"
         )));
     }
@@ -66,21 +66,38 @@ pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
         Some(input) => Model::open_for(name, &options, input)?,
         None => Model::open(name, &options)?,
     };
-    model.preprocessing = preprocessing(args, model.preprocessing)?;
+    model.preprocessing = preprocessing(args, &model)?;
     for note in &model.notes {
         progress::note(note);
     }
     Ok(model)
 }
 
-fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> {
-    let mut changed = own;
+fn preprocessing(args: &ModelArgs, model: &Model) -> Result<Preprocessing> {
+    let mut changed = model.preprocessing.clone();
+    let asked = args.channels.map(|channels| match channels {
+        ChannelOrder::Rgb => Channels::Rgb,
+        ChannelOrder::Bgr => Channels::Bgr,
+        ChannelOrder::Grey => Channels::Grey,
+    });
+    let given = [&args.mean, &args.std];
+    let one_each = given.iter().all(|values| values.as_ref().is_some_and(|values| values.len() == 1));
+    let count = match (asked, model.channels()) {
+        (Some(channels), _) => Some(channels.count()),
+        (None, Some(count)) => given.iter().any(|values| values.is_some()).then_some(count),
+        (None, None) => one_each.then_some(1),
+    };
+    if let Some(count) = count {
+        changed = changed.for_channels(count);
+    }
+    changed.channels = asked.unwrap_or(changed.channels);
     if let Some(mean) = &args.mean {
         changed.mean.clone_from(mean);
     }
     if let Some(std) = &args.std {
         changed.std.clone_from(std);
     }
+    changed.exif_orientation &= !args.no_exif;
     let pair = |sides: &[usize], name: &str| match *sides {
         [one] => Ok([one, one]),
         [height, width] => Ok([height, width]),
@@ -99,6 +116,13 @@ fn preprocessing(args: &ModelArgs, own: Preprocessing) -> Result<Preprocessing> 
     }
     changed.validate()?;
     Ok(changed)
+}
+
+/// What was done to a picture before it was preprocessed, if anything.
+pub fn picture_note(loaded: &Loaded) -> Option<String> {
+    loaded.picture.as_ref().filter(|picture| picture.turned).map(|_| {
+        "the picture was turned as its EXIF orientation says; --no-exif leaves it as it is stored".to_string()
+    })
 }
 
 /// The run that the arguments describe, which reports its progress to a bar.
@@ -315,7 +339,42 @@ pub fn score_note(args: &TargetArgs, target: &Target) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ascribe::core::{GraphBuilder, ops::Pointwise};
+
     use super::*;
+
+    #[test]
+    fn preprocessing_follows_the_channels_of_the_network() {
+        let model = |channels: Option<usize>| {
+            let mut b = GraphBuilder::new();
+            let x = b.input("x", &[channels, None, None]);
+            let y = b.op("y", Pointwise::Relu, &[x]).unwrap();
+            Model::new("net", b.finish(&[y]).unwrap(), Preprocessing::imagenet())
+        };
+        let numbers = |value: f64, count: usize| Some(vec![value; count]);
+        let args = |count| ModelArgs {
+            mean: numbers(0.1307, count),
+            std: numbers(0.3081, count),
+            ..ModelArgs::default()
+        };
+        for channels in [Some(1), None] {
+            let found = preprocessing(&args(1), &model(channels)).unwrap();
+            assert_eq!((found.channels, found.mean, found.std), (Channels::Grey, vec![0.1307], vec![0.3081]));
+            assert!(found.exif_orientation);
+        }
+        let error = preprocessing(&args(1), &model(Some(3))).unwrap_err().to_string();
+        assert!(error.contains("'mean'") && error.contains("1 values"), "{error}");
+        let error = preprocessing(&args(3), &model(Some(1))).unwrap_err().to_string();
+        assert!(error.contains("'mean'") && error.contains("3 values"), "{error}");
+        let asked = |channels| ModelArgs { channels: Some(channels), no_exif: true, ..ModelArgs::default() };
+        let found = preprocessing(&asked(ChannelOrder::Grey), &model(None)).unwrap();
+        assert_eq!((found.channels, found.mean.len(), found.exif_orientation), (Channels::Grey, 1, false));
+        let found = preprocessing(&asked(ChannelOrder::Bgr), &model(Some(3))).unwrap();
+        assert_eq!((found.channels, found.mean), (Channels::Bgr, Preprocessing::imagenet().mean));
+        // Without arguments, the model's own preprocessing stays.
+        let own = preprocessing(&ModelArgs::default(), &model(Some(3))).unwrap();
+        assert_eq!(own, Preprocessing::imagenet());
+    }
 
     #[test]
     fn values_are_json_or_text_and_dots_are_objects() {

@@ -39,6 +39,15 @@ pub trait Explainer<M: Predictor + ?Sized>: Method {
         explain(self, model, x, target, run)
     }
 
+    /// Checks, without computing anything, that the method is defined for this model and inputs.
+    ///
+    /// # Errors
+    /// If it is not; the message names the node, where there is one.
+    fn check_model(&self, model: &M, x: &Inputs) -> Result<()> {
+        let _ = (model, x);
+        Ok(())
+    }
+
     /// How many rows this model evaluates for an explanation of these inputs, if that depends on the model.
     ///
     /// # Errors
@@ -131,6 +140,7 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
     let started = Instant::now();
     method.check()?;
     x.check_finite()?;
+    method.check_model(model, x)?;
     let cost = method.cost_of(model, x)?;
     if cost.forward.max(cost.backward) > MAX_ROWS {
         return Err(Error::invalid(
@@ -143,7 +153,7 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
         let run = &run.or_batch(|| model.preferred_batch(x));
         let mut task = Task::new(model, x, target.clone(), run);
         if target.is_open() {
-            task.target = target.resolve(&task.predict(x)?)?;
+            task.target = target.resolve(&task.outputs()?)?;
         }
         let found = method.find(&task)?;
         let batch = x.batch()?;

@@ -69,7 +69,7 @@ pub use registry::{Boxed, Build, Entry, Registry, Spec};
 pub use roles::{Arrangement, AxisRole, GraphRoles, GridView, Roles, Tokens, layout};
 pub use rule::{
     Composite, Contributions, Gradient as GradientRule, Planned, Predicate, Rule, Selector, Site,
-    is_first_affine,
+    is_first_affine, undefined_rule,
 };
 pub use run::{Progress, ProgressFn, Run};
 pub use suggest::nearest;

@@ -82,6 +82,10 @@ impl<M: Predictor + ?Sized> Explainer<M> for Boxed<M> {
         self.0.find(task)
     }
 
+    fn check_model(&self, model: &M, x: &Inputs) -> Result<()> {
+        self.0.check_model(model, x)
+    }
+
     fn cost_of(&self, model: &M, x: &Inputs) -> Result<Cost> {
         self.0.cost_of(model, x)
     }

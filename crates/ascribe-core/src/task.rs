@@ -9,6 +9,7 @@ use crate::attribution::Cost;
 use crate::error::{Error, Result};
 use crate::gradient_sum::GradientSum;
 use crate::graph::Graph;
+use crate::graph::fixed_batch::joined_outputs;
 use crate::inputs::{Inputs, check_finite};
 use crate::line::Line;
 use crate::model::{Differentiable, Gradient, Predictor};
@@ -136,6 +137,21 @@ impl<M: Predictor + ?Sized> Task<'_, M> {
         self.model.predict(x)
     }
 
+    /// The model's outputs for the samples, evaluated in batches as large as the run's budget allows.
+    ///
+    /// # Errors
+    /// Errors of the model.
+    pub fn outputs(&self) -> Result<Outputs> {
+        let samples: Vec<usize> = (0..self.x.batch()?).collect();
+        let part =
+            |chunk: &[usize]| Ok((chunk[0]..chunk[0] + chunk.len(), self.predict(&self.x.select(chunk)?)?));
+        let parts = samples.chunks(self.run.get_batch()).map(part).collect::<Result<Vec<_>>>()?;
+        match parts.as_slice() {
+            [(_, whole)] => Ok(whole.clone()),
+            several => joined_outputs(several),
+        }
+    }
+
     /// The target's score of each row; `samples` as in [`Target::score`]. Evaluates at most as many rows at a time as
     /// the run's batch budget allows.
     ///
@@ -216,7 +232,14 @@ impl Task<'_, Graph> {
     /// # Errors
     /// As [`Graph::propagate`]; if a score is not finite, or the run is cancelled.
     pub fn propagate(&self, composite: &Composite) -> Result<Samples> {
-        let graph = self.model.canonical()?;
+        self.propagate_over(&self.model.canonical()?, composite)
+    }
+
+    /// [`Task::propagate`] over a graph that computes the same function as the model, such as its canonical form.
+    ///
+    /// # Errors
+    /// As [`Task::propagate`].
+    pub fn propagate_over(&self, graph: &Graph, composite: &Composite) -> Result<Samples> {
         self.by_samples(|x, samples| {
             self.count(Cost { forward: samples.len(), backward: samples.len() });
             graph.propagate(x, &self.target, samples, composite)

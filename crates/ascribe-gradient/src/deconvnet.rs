@@ -5,19 +5,20 @@
 //! R_x = max(R_y, 0)
 //!
 //! Convolutions pass the signal through their transpose, max-pooling through its switches (to the first maximum of
-//! each window). The ReLU may be written as ReLU, Clip(0, ·) or Max(x, 0). Other activations are an error, since the
-//! method is not defined for them; guided backpropagation supports them.
+//! each window). The ReLU may be written as ReLU, Clip(0, ·), Max(x, 0) or with a comparison or mask. Other activations
+//! are an error, since the method is not defined for them; guided backpropagation supports them. Where other arithmetic may
+//! be a rectifier, a warning names it.
 //!
 //! Cost: one evaluation and one backward walk.
 
 use ascribe_core::ops::{Grads, Kind};
 use ascribe_core::{
-    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, NodeId, Planned, Result, Rule,
-    Site, Task, Tensor,
+    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, Inputs, NodeId, Planned, Result,
+    Rule, Site, Task, Tensor, undefined_rule,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::rectifier::is_relu;
+use crate::rectifier::{is_relu, unrecognised};
 
 /// Configuration of DeconvNet, which has no settings. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +41,16 @@ impl Rule for Rectified {
         "deconvnet".into()
     }
 
-    fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
-        if !is_relu(site.graph(), site.id()) {
-            return Err(site.undefined(
-                self,
-                "it is an activation other than ReLU; guided-backprop is defined for all activations",
-            ));
+    fn check(&self, graph: &Graph, id: NodeId) -> Result<()> {
+        if is_relu(graph, id) {
+            return Ok(());
         }
+        let why = "it is an activation other than ReLU; guided-backprop is defined for all activations";
+        Err(undefined_rule(self, graph, id, why))
+    }
+
+    fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
+        self.check(site.graph(), site.id())?;
         let positive = signal.relu()?;
         let signals = site.inputs().iter().zip(site.needs()).map(|(input, &needed)| {
             if needed && input.dims() != signal.dims() {
@@ -77,15 +81,22 @@ impl Configured for DeconvNet {
 }
 
 impl Explainer<Graph> for DeconvNet {
+    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<()> {
+        let graph = model.canonical()?;
+        Self::composite().check(&graph, &graph.explained_nodes(x)?)
+    }
+
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
-        Ok(task.propagate(&Self::composite())?.into())
+        let graph = task.model.canonical()?;
+        let warnings = unrecognised(&graph, "DeconvNet").into_iter().collect();
+        Ok(Found { warnings, ..task.propagate_over(&graph, &Self::composite())?.into() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ascribe_core::ops::{Linear, Pointwise};
-    use ascribe_core::{Device, GraphBuilder, Inputs, Run, Target};
+    use ascribe_core::{Device, GraphBuilder, Run, Target};
 
     use super::*;
 

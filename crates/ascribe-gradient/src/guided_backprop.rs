@@ -5,9 +5,10 @@
 //!
 //! R_x = max(R_y, 0) · [x > 0]
 //!
-//! This implementation does the same at every rectifier f, including leaky and smooth ones: R_x = max(R_y, 0) ·
-//! f′(x). Other activations (sigmoid and tanh, also as gates) pass their true gradient; max-pooling passes the signal
-//! to its maximum.
+//! This implementation does the same at every rectifier f, including leaky and smooth ones, also if the model has them as
+//! arithmetic: R_x = max(R_y, 0) · f′(x). Other activations (sigmoid and tanh, also as gates) pass their true gradient;
+//! max-pooling passes the signal to its maximum. Where a node may be a rectifier but is not recognised as one, a warning
+//! names it.
 //!
 //! The map hardly depends on the upper layers or on the class (Adebayo et al. 2018; Nie et al. 2018): it shows
 //! structure of the input that the lower layers detect.
@@ -19,11 +20,11 @@ use std::sync::Arc;
 use ascribe_core::ops::Grads;
 use ascribe_core::{
     Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, NodeId, Planned, Result, Rule,
-    Selector, Site, Task, Tensor,
+    Samples, Selector, Site, Task, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::rectifier::is_rectifier;
+use crate::rectifier::{is_rectifier, unrecognised};
 
 /// Configuration of guided backpropagation, which has no settings. The attribution has the input's shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,13 @@ impl GuidedBackprop {
     /// The rules of the method.
     pub fn composite() -> Composite {
         Composite::gradient().with(Selector::Where(Arc::new(is_rectifier)), Guided)
+    }
+
+    /// The signals at the inputs, and a warning about nodes that may be rectifiers that the rule misses.
+    pub(crate) fn run(task: &Task<'_, Graph>) -> Result<(Samples, Vec<String>)> {
+        let graph = task.model.canonical()?;
+        let warnings = unrecognised(&graph, "guided backpropagation").into_iter().collect();
+        Ok((task.propagate_over(&graph, &Self::composite())?, warnings))
     }
 }
 
@@ -71,7 +79,8 @@ impl Configured for GuidedBackprop {
 
 impl Explainer<Graph> for GuidedBackprop {
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
-        Ok(task.propagate(&Self::composite())?.into())
+        let (samples, warnings) = Self::run(task)?;
+        Ok(Found { warnings, ..samples.into() })
     }
 }
 

@@ -58,11 +58,11 @@ impl Explainer<Graph> for GuidedGradCam {
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
         let cam = self.cam();
         let maps = cam.maps(task)?;
-        let guided = task.propagate(&GuidedBackprop::composite())?;
+        let (guided, warnings) = GuidedBackprop::run(task)?;
         let weights = cam.at_inputs(task, &maps)?;
         let values: Result<Vec<Tensor>> =
             guided.values.iter().zip(&weights).map(|(g, map)| Ok(g.broadcast_mul(map)?)).collect();
         let notes = vec![format!("Grad-CAM of {}", GradCam::describe(task, &maps))];
-        Ok(Found { notes, ..Found::new(values?, maps.samples.scores) })
+        Ok(Found { notes, warnings, ..Found::new(values?, maps.samples.scores) })
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ascribe_models::weights::StateDict;
+use ascribe_models::zoo::{self, BuildOptions};
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 
@@ -31,8 +32,21 @@ fn assert_as_expected(checkpoint: &str, expected: &str) {
 
 #[test]
 fn every_form_of_checkpoint_gives_the_same_parameters() {
-    for name in ["zip", "legacy", "protocol-4", "nested", "nested-legacy", "parameters"] {
-        assert_as_expected(&format!("{name}.pth"), "expected-plain.safetensors");
+    for name in [
+        "zip.pth",
+        "legacy.pth",
+        "protocol-4.pth",
+        "nested.pth",
+        "nested-legacy.pth",
+        "parameters.pth",
+        "lightning.ckpt",
+        "lightning-parallel.ckpt",
+        "training.pth.tar",
+        "twice.pth",
+        "average.pth",
+        "other-key.pth",
+    ] {
+        assert_as_expected(name, "expected-plain.safetensors");
     }
 }
 
@@ -59,10 +73,53 @@ fn other_contents_are_errors_that_say_what_they_are() {
         ("module.pth", "torch.nn.modules.linear.Linear"),
         ("quantised.pth", "'q'"),
         ("no-tensors.pth", "epoch"),
+        ("two-dicts.pth", "'model', 'model_ema'"),
     ] {
         let message = StateDict::load(golden(name)).unwrap_err().to_string();
         assert!(message.contains(part) && message.contains(name), "{message}");
     }
+}
+
+#[test]
+fn prefixes_in_safetensors_files_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parallel.safetensors");
+    let plain = StateDict::load(golden("zip.pth")).unwrap();
+    plain.clone().rename(|name| format!("module.{name}")).unwrap().save(&path, None).unwrap();
+    let read = StateDict::load(&path).unwrap();
+    let sorted = |dict: &StateDict| {
+        let mut names: Vec<String> = dict.names().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(&read), sorted(&plain));
+}
+
+#[test]
+fn networks_are_built_from_parameters_with_any_prefix() {
+    let path = golden("../../models/shapes.safetensors");
+    let plain = StateDict::load(path).unwrap();
+    let build = |dict: &StateDict| zoo::build("shapes-cnn", dict, &BuildOptions::default());
+    let size = build(&plain).unwrap().len();
+    let with = |prefixes: &[&str]| -> StateDict {
+        let named = |prefix: &str| {
+            plain.iter().map(|(name, t)| (format!("{prefix}{name}"), t.clone())).collect::<Vec<_>>()
+        };
+        prefixes.iter().flat_map(|prefix| named(prefix)).collect()
+    };
+    for prefix in ["model.", "net.backbone.", "student.module."] {
+        let mut dict = with(&[prefix]);
+        // Parameters of a loss beside them.
+        dict.insert("criterion.weight", Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+        assert_eq!(build(&dict).unwrap().len(), size, "{prefix}");
+    }
+    let message = build(&with(&["model.", "ema_model.module."])).unwrap_err().to_string();
+    assert!(message.contains("'ema_model.module.'") && message.contains("'model.'"), "{message}");
+    // Names that do not fit are listed as they are in the file.
+    let mut dict = with(&["model."]);
+    dict.insert("model.other", Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+    let message = build(&dict).unwrap_err().to_string();
+    assert!(message.contains("unexpected: model.other [3]"), "{message}");
 }
 
 #[test]

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 /// Configuration of occlusion.
 ///
 /// `window` and `stride` apply to the last axes of the input; the axes before them are covered completely: on an
-/// image `[N, C, H, W]`, `[16, 16]` covers 16 × 16 pixels in all channels. A single number applies to the last two
-/// axes of images, and to the last axis of other inputs.
+/// image `[N, C, H, W]`, `[16, 16]` covers 16 × 16 pixels in all channels. A single number applies to all
+/// axes after the channels: a square on images, a cube on volumes `[N, C, D, H, W]`, an interval on time series `[N, C, T]` and
+/// tables `[N, F]`.
 #[derive(Clone, Debug, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 pub struct Occlusion {

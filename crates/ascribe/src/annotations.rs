@@ -6,18 +6,24 @@
 //! {"cat.png": {"size": [451, 300], "objects": [{"class": 285, "box": [10, 20, 400, 300], "difficult": false}]}}
 //! ```
 //!
-//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. Instead of a box, or in
-//! addition to it, an object may have a mask: a picture of the same size, given by its path below the folder, whose
-//! pixels are not black where the object is. If an object has both, the mask is used, since it is more precise.
+//! Boxes are left, top, right, bottom in pixels of the picture, the last two exclusive. `size` (or `width` and `height`, as in
+//! COCO) is the width and height of the picture that they were made for. If the picture at hand has another size, but the same
+//! aspect, boxes are scaled; another aspect is an error. Without it, boxes are those of the picture at hand.
+//!
+//! Instead of a box, or in addition to it, an object may have a mask: a picture of the same size or aspect, given by its path
+//! below the folder, whose pixels are not black where the object is. If an object has both, the mask is used, since it is more
+//! precise.
 //!
 //! ```json
 //! {"cat.png": {"objects": [{"label": "Egyptian cat", "mask": "masks/cat.png"}]}}
 //! ```
 //!
 //! Pascal-VOC files have the name of the picture, and are in the same folder or in a folder `voc` or `Annotations`.
-//! They name classes by label; their boxes are inclusive and count from 1.
+//! They name classes by label; their boxes are inclusive and count from 1. Their `<size>` counts as that of `boxes.json`.
 
 mod mask;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +43,15 @@ const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", 
 /// The objects in the pictures of a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Annotations {
-    by_name: BTreeMap<String, Vec<Annotated>>,
+    by_name: BTreeMap<String, Scenery>,
+}
+
+/// The objects of a picture.
+#[derive(Clone, Debug)]
+struct Scenery {
+    /// Width and height of the picture that they were made for, if known.
+    size: Option<[f64; 2]>,
+    objects: Vec<Annotated>,
 }
 
 /// An object, in pixels of its picture.
@@ -59,6 +73,9 @@ enum Place {
 
 #[derive(Deserialize)]
 struct JsonPicture {
+    size: Option<[f64; 2]>,
+    width: Option<f64>,
+    height: Option<f64>,
     objects: Vec<JsonObject>,
 }
 
@@ -75,8 +92,15 @@ struct JsonObject {
 
 #[derive(Deserialize)]
 struct VocFile {
+    size: Option<VocSize>,
     #[serde(default)]
     object: Vec<VocObject>,
+}
+
+#[derive(Deserialize)]
+struct VocSize {
+    width: f64,
+    height: f64,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +180,9 @@ impl Annotations {
         for (name, picture) in pictures {
             let objects = picture.objects.into_iter().map(|object| json_object(object, &name, path, labels));
             let objects: Result<Vec<Annotated>> = objects.collect();
-            self.by_name.insert(name, objects?);
+            let size = picture.size.or_else(|| Some([picture.width?, picture.height?]));
+            let size = size.map(|size| checked_size(size, path)).transpose()?;
+            self.by_name.insert(name, Scenery { size, objects: objects? });
         }
         Ok(())
     }
@@ -165,7 +191,8 @@ impl Annotations {
     /// changed the picture. `None` if the picture has no annotations.
     ///
     /// # Errors
-    /// If a mask cannot be read, is entirely black, or differs in size from the picture.
+    /// If a mask cannot be read or is entirely black, or the aspect of a mask, or that for which boxes were made, is not that of
+    /// the picture.
     pub fn truth(
         &self,
         picture: &Path,
@@ -173,7 +200,11 @@ impl Annotations {
         preprocessing: &Preprocessing,
     ) -> Result<Option<Truth>> {
         let name = picture.file_name().unwrap_or_default().to_string_lossy();
-        let Some(objects) = self.by_name.get(name.as_ref()) else { return Ok(None) };
+        let Some(Scenery { size, objects }) = self.by_name.get(name.as_ref()) else { return Ok(None) };
+        let scale = match *size {
+            Some(size) => scale(size, geometry.original, &name)?,
+            None => [1.0; 2],
+        };
         let one = BoundingBox { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
         let pixel = geometry.to_original(one);
         let pixel = [pixel.x1 - pixel.x0, pixel.y1 - pixel.y0];
@@ -181,7 +212,9 @@ impl Annotations {
         for &Annotated { class, difficult, ref place } in objects {
             match place {
                 &Place::Box([x0, y0, x1, y1]) => {
-                    let b = geometry.to_input(BoundingBox { x0, y0, x1, y1 });
+                    let [sx, sy] = scale;
+                    let scaled = BoundingBox { x0: x0 * sx, y0: y0 * sy, x1: x1 * sx, y1: y1 * sy };
+                    let b = geometry.to_input(scaled);
                     boxes.push(Object { class, bounds: [b.x0, b.y0, b.x1, b.y1], difficult });
                 }
                 Place::Mask(path) => {
@@ -204,7 +237,7 @@ impl Annotations {
     pub fn classes(&self, picture: &Path) -> Vec<usize> {
         let mut classes = Vec::new();
         let name = picture.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        for object in self.by_name.get(&name).into_iter().flatten() {
+        for object in self.by_name.get(&name).into_iter().flat_map(|scenery| &scenery.objects) {
             if !classes.contains(&object.class) {
                 classes.push(object.class);
             }
@@ -221,6 +254,39 @@ impl Annotations {
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// Whether two sizes, height and width, have the same aspect: whether one is the other after scaling, up to the rounding of
+/// sides to pixels.
+fn same_aspect([h, w]: [usize; 2], [other_h, other_w]: [usize; 2]) -> bool {
+    let [h, w, other_h, other_w] = [h, w, other_h, other_w].map(|side| side as f64);
+    let [sy, sx] = [other_h / h, other_w / w];
+    (w * sy - other_w).abs() <= 1.0 || (h * sx - other_h).abs() <= 1.0
+}
+
+/// The factors from pixels of the picture that boxes were made for, of this width and height, to those of the picture.
+fn scale([width, height]: [f64; 2], original: [usize; 2], picture: &str) -> Result<[f64; 2]> {
+    let [own_height, own_width] = original;
+    if same_aspect([height as usize, width as usize], original) {
+        return Ok([own_width as f64 / width, own_height as f64 / height]);
+    }
+    let turned = if same_aspect([width as usize, height as usize], original) {
+        "; the picture may have been turned as its EXIF orientation says, which can be switched off"
+    } else {
+        ""
+    };
+    Err(Error::request(
+        format!("annotations of '{picture}'"),
+        format!("are for a picture of {width} × {height} pixels, but it has {own_width} × {own_height}"),
+        format!("the same size, or the same aspect{turned}"),
+    ))
+}
+
+fn checked_size(size: [f64; 2], path: &Path) -> Result<[f64; 2]> {
+    if size.iter().all(|side| *side >= 1.0 && side.fract() == 0.0 && *side <= f64::from(1 << 20)) {
+        return Ok(size);
+    }
+    Err(malformed(path, &format!("size {size:?} is not a width and a height in pixels")))
 }
 
 fn read_text(path: &Path) -> Result<String> {
@@ -263,9 +329,13 @@ fn checked(bounds: [f64; 4], path: &Path) -> Result<[f64; 4]> {
     Err(malformed(path, &format!("box {bounds:?} is not left < right, top < bottom")))
 }
 
-fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Vec<Annotated>> {
+fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Scenery> {
     let file: VocFile = from_str(&read_text(path)?).map_err(|e| malformed(path, &e))?;
-    file.object
+    // Some tools write 0 × 0 where they do not know the size.
+    let size = file.size.map(|s| [s.width, s.height]).filter(|size| *size != [0.0; 2]);
+    let size = size.map(|size| checked_size(size, path)).transpose()?;
+    let objects: Result<Vec<Annotated>> = file
+        .object
         .into_iter()
         .map(|o| {
             let class = match o.name.trim().parse() {
@@ -276,87 +346,6 @@ fn read_voc(path: &Path, labels: Option<&Labels>) -> Result<Vec<Annotated>> {
             let bounds = checked([b.xmin - 1.0, b.ymin - 1.0, b.xmax, b.ymax], path)?;
             Ok(Annotated { class, difficult: o.difficult != 0, place: Place::Box(bounds) })
         })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        folder
-    }
-
-    const VOC: &str = "<annotation><object><name>tabby</name><difficult>1</difficult><bndbox><xmin>11</xmin>\
-        <ymin>21</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>";
-
-    #[test]
-    fn both_forms_are_read() {
-        let json = r#"{"a.png": {"objects": [{"class": 3, "box": [1, 2, 5, 6]}]}}"#;
-        let folder = folder(&[("a.png", ""), ("b.jpg", ""), ("boxes.json", json), ("voc/b.xml", VOC)]);
-        let labels = Labels::imagenet_1k();
-        let all = Annotations::beside(folder.path(), Some(&labels)).unwrap();
-        assert_eq!(all.len(), 2);
-        assert_eq!(all.classes(Path::new("x/a.png")), [3]);
-        assert_eq!(all.classes(Path::new("b.jpg")), [281]);
-        let geometry =
-            Geometry { original: [100, 50], resized: [200, 100], offset: [10, 20], output: [80, 80] };
-        let truth = all.truth(Path::new("b.jpg"), &geometry, &Preprocessing::imagenet()).unwrap().unwrap();
-        let scene = truth.boxes().unwrap();
-        assert_eq!(scene.objects[0].bounds, [0.0, 30.0, 40.0, 70.0]);
-        assert!(scene.objects[0].difficult);
-        assert_eq!(scene.pixel, [0.5, 0.5]);
-    }
-
-    #[test]
-    fn objects_are_boxes_or_masks() {
-        let json = r#"{"a.png": {"objects": [
-            {"class": 3, "box": [0, 0, 1, 1], "mask": "m/a.png", "difficult": true}, {"class": 4, "box": [1, 0, 3, 2]}
-        ]}, "b.png": {"objects": []}}"#;
-        let folder = folder(&[("a.png", ""), ("b.png", ""), ("m/a.png", ""), ("boxes.json", json)]);
-        let picture = image::RgbImage::from_fn(4, 2, |x, _| image::Rgb([0, u8::from(x == 2), 0]));
-        picture.save(folder.path().join("m/a.png")).unwrap();
-        let all = Annotations::beside(folder.path(), None).unwrap();
-        assert_eq!(all.classes(Path::new("a.png")), [3, 4]);
-        let geometry = Geometry { original: [2, 4], resized: [2, 4], offset: [0, 0], output: [2, 4] };
-        let preprocessing = Preprocessing::default();
-        let of = |name: &str| all.truth(Path::new(name), &geometry, &preprocessing).unwrap();
-        let truth = of("a.png").unwrap();
-        // The object of class 3 is given by its mask, not by its box.
-        assert_eq!((truth.distance(3, 0, 0), truth.distance(4, 1, 0)), (Some(2.0), Some(1.0)));
-        assert!(truth.all_difficult(3) && !truth.all_difficult(4));
-        assert_eq!(of("b.png").unwrap().distance(3, 0, 0), None);
-        assert!(of("c.png").is_none());
-        let other = Geometry { original: [4, 2], ..geometry };
-        assert!(all.truth(Path::new("a.png"), &other, &preprocessing).is_err());
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        for (json, word) in [
-            ("{", "boxes.json"),
-            (r#"{"a.png": {"objects": [{"box": [1, 2, 5, 6]}]}}"#, "neither class nor label"),
-            (r#"{"a.png": {"objects": [{"class": 1, "box": [5, 2, 1, 6]}]}}"#, "left < right"),
-            (r#"{"a.png": {"objects": [{"class": 1}]}}"#, "neither box nor mask"),
-            (
-                r#"{"a.png": {"objects": [{"class": 1, "mask": "b.png"}]}}"#,
-                "mask 'b.png': there is no such file",
-            ),
-            (r#"{"a.png": {"objects": [{"class": 1, "mask": "../a.png"}]}}"#, "relative path"),
-            (r#"{"a.png": {"objects": [{"label": "taby", "box": [1, 2, 5, 6]}]}}"#, "tabby"),
-        ] {
-            let folder = folder(&[("a.png", ""), ("boxes.json", json)]);
-            let error =
-                Annotations::beside(folder.path(), Some(&Labels::imagenet_1k())).unwrap_err().to_string();
-            assert!(error.contains(word), "{error}");
-        }
-        let folder = folder(&[("notes.txt", "")]);
-        assert!(pictures(folder.path()).unwrap_err().to_string().contains("no pictures"));
-    }
+        .collect();
+    Ok(Scenery { size, objects: objects? })
 }

@@ -49,7 +49,7 @@ fn sigma(map: &Heatmap, input: &Prepared, smoothing: Option<f64>) -> f64 {
 /// A photograph, and the part of it that the network saw.
 #[derive(Clone, Debug)]
 pub struct Photograph {
-    /// The photograph, or the network's input if that reaches beyond the photograph or is rotated.
+    /// The photograph, or the network's input if that reaches beyond the photograph.
     pub image: RgbImage,
     /// The part that the network saw; `None` for all of it.
     pub region: Option<Region>,
@@ -61,7 +61,8 @@ impl Photograph {
     /// # Errors
     /// If the file cannot be decoded.
     pub fn read(path: impl AsRef<Path>, prepared: &Prepared) -> Result<Self> {
-        let photo = decode(path.as_ref(), DecodeOptions::default())?;
+        let options = DecodeOptions::default().with_exif_orientation(prepared.turned);
+        let photo = decode(path.as_ref(), options)?;
         let geometry = &prepared.geometry;
         let [height, width] = geometry.output.map(|n| n as f64);
         let seen = geometry.to_original(BoundingBox { x0: 0.0, y0: 0.0, x1: width, y1: height });

@@ -25,13 +25,10 @@ fn fixture(name: &str) -> PathBuf {
 
 fn model() -> Result<Model, Failure> {
     let parameters = StateDict::load(fixture("models/shapes.safetensors"))?;
-    Ok(Model {
-        name: "shapes".into(),
-        graph: zoo::build("shapes-cnn", &parameters, &zoo::BuildOptions::default())?,
-        preprocessing: Preprocessing { mean: vec![0.5; 3], std: vec![1.0; 3], ..Preprocessing::default() },
-        labels: Some(Labels::new(["circle", "square", "triangle", "cross"])),
-        notes: Vec::new(),
-    })
+    let graph = zoo::build("shapes-cnn", &parameters, &zoo::BuildOptions::default())?;
+    let preprocessing = Preprocessing { mean: vec![0.5; 3], std: vec![1.0; 3], ..Preprocessing::default() };
+    let labels = Labels::new(["circle", "square", "triangle", "cross"]);
+    Ok(Model::new("shapes", graph, preprocessing).with_labels(labels))
 }
 
 /// Seven samples of alternating sizes, with all kinds of ground truth: boxes, masks, both, a mask for any class,

@@ -109,6 +109,9 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
     let outputs = run.install(|| graph.forward(&loaded.inputs))?;
     let predictions = model.predictions(&outputs, 0, 3)?.unwrap_or_default();
     let target = |score: Score| target(args, score, model, &outputs);
+    if let Some(text) = settings::picture_note(&loaded) {
+        note(&format!("{}: {text}", input.display()));
+    }
     let photo = Photograph::read(input, prepared)?;
     let mut picture = GridRow::new(photo.image);
     if let Some(region) = photo.region {

@@ -51,6 +51,9 @@ pub fn run(args: &Explain) -> Result<String> {
             "--output: pictures and reports need a picture as INPUT, which is a tensor file",
         ));
     }
+    if location == Location::Input {
+        explainer.check_model(&model.graph, &loaded.inputs)?;
+    }
     let bar = Bar::new(&args.method);
     let run = settings::run(&args.run, &bar)?;
     let graph = model.graph_for(&loaded.inputs)?;
@@ -60,6 +63,7 @@ pub fn run(args: &Explain) -> Result<String> {
     for target in targets(args, &*explainer, &location, &model, &outputs)? {
         let mut attribution = explain_at(&*explainer, &graph, &loaded.inputs, &target, &location, &run)?;
         attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
+        attribution.provenance.notes.extend(settings::picture_note(&loaded));
         attribution.provenance.warnings.iter().for_each(|warning| progress::warn(warning));
         let words = match &location {
             Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),

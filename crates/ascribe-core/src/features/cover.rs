@@ -53,9 +53,10 @@ pub struct Features {
 
 impl Features {
     /// Windows that slide over each explained input, one input after the other. `window` and `stride` apply to the
-    /// last axes of the input; the axes before them are covered completely. A single number applies to all axes of
-    /// positions: both of images `[N, C, H, W]`, all three of volumes, the only one of series and tables. Windows start at
-    /// multiples of the stride; the last one along an axis is cut off at the end of the axis.
+    /// last axes of the input; the axes before them are covered completely. A single number applies to all
+    /// axes after the batch and the channels: a square on images `[N, C, H, W]`, a cube on volumes `[N, C, D, H, W]`, an
+    /// interval on time series `[N, C, T]` and tables `[N, F]`. Windows start at multiples of the stride; the last one along
+    /// an axis is cut off at the end of the axis.
     ///
     /// # Errors
     /// If a size is 0, there are more sizes than axes, or the numbers of sizes and strides differ.

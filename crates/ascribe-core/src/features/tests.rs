@@ -62,6 +62,27 @@ fn overlapping_features_are_averaged() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_single_size_is_that_of_all_spatial_axes() -> Result<()> {
+    // Windows of 2 with stride 2: along each axis of 4 there are 2.
+    for (shape, expected, covered) in [
+        (vec![1, 4], 2, 2),
+        (vec![1, 3, 4], 2, 3 * 2),
+        (vec![1, 3, 4, 4], 4, 3 * 2 * 2),
+        (vec![1, 3, 4, 4, 4], 8, 3 * 2 * 2 * 2),
+    ] {
+        let count: usize = shape.iter().product();
+        let x = Inputs::single(tensor(&vec![0.0; count], &shape))?;
+        let windows = Features::windows(&x, &[2], &[2])?;
+        assert_eq!(windows.count(0), expected, "{shape:?}");
+        assert_eq!(windows.coverage(0), [vec![1; count]], "{shape:?}");
+        assert_eq!(count / expected, covered);
+        let sizes = vec![2; (shape.len() - 2).max(1)];
+        assert_eq!(Features::windows(&x, &sizes, &sizes)?.count(0), expected, "{shape:?}");
+    }
+    Ok(())
+}
+
 /// Scores of masks over two samples; each of four values has a decimal digit of the score.
 fn decimals() -> (BlackBox<impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync>, Inputs) {
     let model = BlackBox::new(|x: &Tensor| {

@@ -38,23 +38,24 @@ impl Window {
 /// one is cut off at the end of the axis. If there are fewer sizes than axes, the leading axes are covered
 /// completely.
 pub(super) fn slide(sides: &[usize], window: &[usize], stride: &[usize]) -> Result<Vec<Window>> {
-    let missing = sides.len().checked_sub(window.len());
-    let (Some(missing), true) = (missing, window.len() == stride.len() && !window.is_empty()) else {
+    let Some(missing) = sides.len().checked_sub(window.len()).filter(|_| !window.is_empty()) else {
         return Err(Error::invalid(
             "window",
-            format!("has {} sides and {} strides", window.len(), stride.len()),
-            format!(
-                "the same number of both, from 1 to the {} axes of the input after the batch",
-                sides.len()
-            ),
+            format!("has {} sides", window.len()),
+            format!("1 to {}, the axes of the input after the batch, or a single number", sides.len()),
         ));
     };
-    if window.iter().chain(stride).any(|&s| s == 0) {
+    if window.len() != stride.len() {
         return Err(Error::invalid(
-            "window",
-            format!("sides {window:?}, strides {stride:?}"),
-            "at least 1 each",
+            "stride",
+            format!("is for another window: {} sides and {} strides", window.len(), stride.len()),
+            "the same number of both, or a single number",
         ));
+    }
+    for (field, sizes) in [("window", window), ("stride", stride)] {
+        if sizes.contains(&0) {
+            return Err(Error::invalid(field, format!("{sizes:?}"), "at least 1 each"));
+        }
     }
     let axes: Vec<Vec<(usize, usize)>> = sides
         .iter()
@@ -120,7 +121,16 @@ mod tests {
     #[test]
     fn wrong_windows_are_refused() {
         assert!(slide(&[3, 4, 4], &[2, 2], &[1]).unwrap_err().to_string().contains("strides"));
-        assert!(slide(&[4], &[2, 2], &[1, 1]).is_err());
-        assert!(slide(&[4, 4], &[0, 2], &[1, 1]).unwrap_err().to_string().contains("at least 1"));
+        let message =
+            |window: &[usize], stride: &[usize]| slide(&[4, 4], window, stride).unwrap_err().to_string();
+        for (field, wrong) in [
+            ("window", message(&[2, 2, 2], &[1, 1, 1])),
+            ("window", message(&[], &[])),
+            ("window", message(&[0, 2], &[1, 1])),
+            ("stride", message(&[2, 2], &[1, 0])),
+            ("stride", message(&[2, 2], &[1])),
+        ] {
+            assert!(wrong.starts_with(field), "{wrong}");
+        }
     }
 }

@@ -47,14 +47,16 @@ impl Graph {
     ///
     /// - what does not depend on an input is a constant;
     /// - identities (dropout at inference among them) are gone;
-    /// - activations and layer norms that an exporter wrote as arithmetic are one node each;
+    /// - activations and layer norms that an exporter or author wrote as arithmetic are one node each, rectifiers also
+    ///   if they were written with comparisons, masks or maxima (`x · σ(c x)` is `SiLU` and two scalings);
     /// - a matrix product with a constant right side is a linear layer;
     /// - batch norms, and products and sums with one constant per channel, are part of the convolution or linear
     ///   layer before them or, where that is exact, after them, and [`crate::ops::ScaleShift`] elsewhere;
     /// - zero padding is part of the convolution or pooling after it.
     ///
     /// Values are the same up to rounding: parameters are combined in f64, and written-out constants such as √2
-    /// are recognised if they are right to f32 precision.
+    /// are recognised if they are right to f32 precision. Where a function has a kink, its derivative is that of the
+    /// operator that is recognised: `where(x >= 0, x, 0)` is ReLU, whose derivative at 0 is 0.
     ///
     /// A node keeps its name as long as its value is computed: a folded pair has the name of its last node. Names
     /// of removed identities resolve to the node with the same value ([`Graph::find`]); for names whose value is

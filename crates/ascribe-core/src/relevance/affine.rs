@@ -5,6 +5,7 @@ use candle_core::Tensor;
 
 use super::terms::{Term, Weights};
 use crate::error::Result;
+use crate::graph::{Graph, NodeId};
 use crate::ops::{Backend, Binary, Op, Operator, Pointwise, Slot, Vjp};
 use crate::rule::{Rule, Site};
 
@@ -29,16 +30,35 @@ pub(super) enum Modified {
     Elementwise { weight: Tensor, bias: Option<Tensor> },
 }
 
+/// The index of the only operand that depends on the input.
+///
+/// # Errors
+/// The reason why no rule for affine nodes is defined for this node.
+pub(super) fn operand(graph: &Graph, id: NodeId) -> Result<usize, &'static str> {
+    let node = graph.node(id);
+    let mut dynamic = (0..node.inputs().len()).filter(|&i| graph.is_dynamic(node.inputs()[i]));
+    let (Some(data), None) = (dynamic.next(), dynamic.next()) else {
+        return Err("it does not have exactly one operand that depends on the input");
+    };
+    let elementwise = matches!(
+        node.op(),
+        Some(
+            Op::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div) | Op::Pointwise(Pointwise::Neg)
+        )
+    );
+    let is_known = |i: usize| i == data || matches!(graph.slot(id, i), Slot::Weight | Slot::Bias);
+    if elementwise || (0..node.inputs().len()).all(is_known) {
+        Ok(data)
+    } else {
+        Err("it has parameters other than a weight and a bias; in the graph's canonical form it has not")
+    }
+}
+
 impl<'a> Affine<'a> {
     /// # Errors
     /// If the node is not affine in exactly one dynamic operand, or has parameters that no rule may modify.
     pub(super) fn new(site: &'a Site<'a>, rule: &dyn Rule) -> Result<Self> {
-        let mut dynamic = (0..site.inputs().len()).filter(|&i| site.is_dynamic(i));
-        let (Some(data), None) = (dynamic.next(), dynamic.next()) else {
-            return Err(
-                site.undefined(rule, "it does not have exactly one operand that depends on the input")
-            );
-        };
+        let data = operand(site.graph(), site.id()).map_err(|why| site.undefined(rule, why))?;
         let x = site.inputs()[data];
         let other = site.inputs().iter().enumerate().find(|(i, _)| *i != data).map(|(_, value)| *value);
         let scalar =
@@ -61,15 +81,6 @@ impl<'a> Affine<'a> {
             _ => {
                 let slots: Vec<(Slot, &Tensor)> =
                     site.inputs().iter().enumerate().map(|(i, value)| (site.slot(i), *value)).collect();
-                let known = |(i, (slot, _)): (usize, &(Slot, &Tensor))| {
-                    i == data || matches!(slot, Slot::Weight | Slot::Bias)
-                };
-                if !slots.iter().enumerate().all(known) {
-                    return Err(site.undefined(
-                        rule,
-                        "it has parameters other than a weight and a bias; in the graph's canonical form it has not",
-                    ));
-                }
                 Form::Parameters(slots)
             }
         };

@@ -7,7 +7,7 @@ use super::quotient;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Grads, Kind};
-use crate::rule::{Planned, Rule, Site};
+use crate::rule::{Planned, Rule, Site, undefined_rule};
 
 /// The ε-rule for linear nodes without parameters: sums, differences, averages.
 /// R_i = x_i [Jᵀ (R / stab(y))]_i with the node's Jacobian J.
@@ -66,8 +66,8 @@ impl Rule for Undefined {
         "relevance propagation".into()
     }
 
-    fn apply(&self, site: &Site<'_>, _: &Tensor) -> Result<Grads> {
-        let why = match site.kind() {
+    fn check(&self, graph: &Graph, id: NodeId) -> Result<()> {
+        let why = match graph.kind(id) {
             Kind::Product => {
                 "it multiplies values that both depend on the input; a method of gradients is defined for it"
             }
@@ -80,6 +80,11 @@ impl Rule for Undefined {
             }
             _ => "no rule is set for it",
         };
-        Err(site.undefined(self, why))
+        Err(undefined_rule(self, graph, id, why))
+    }
+
+    fn apply(&self, site: &Site<'_>, _: &Tensor) -> Result<Grads> {
+        self.check(site.graph(), site.id())?;
+        Err(site.undefined(self, "no rule is set for it"))
     }
 }

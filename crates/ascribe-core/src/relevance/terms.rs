@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::affine::Affine;
+use super::affine::{self, Affine};
 use super::bound::Bound;
 use super::quotient;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::Grads;
-use crate::rule::{Contributions, Planned, Rule, Site};
+use crate::rule::{Contributions, Planned, Rule, Site, undefined_rule};
 
 /// What a term uses as x.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +188,7 @@ impl AffineRule {
     fn part(&self, part: Part, x: &Tensor) -> Result<Tensor> {
         let bound = |bound: &Option<Bound>, name: &str| match bound {
             Some(bound) => bound.like(x),
-            None => Err(Error::invalid(name, "is not set", "the range of the inputs, which this rule needs")),
+            None => Err(missing(name)),
         };
         match part {
             Part::All => Ok(x.clone()),
@@ -204,6 +204,19 @@ impl AffineRule {
 impl Rule for AffineRule {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn check(&self, graph: &Graph, id: NodeId) -> Result<()> {
+        if let Err(why) = affine::operand(graph, id) {
+            return Err(undefined_rule(self, graph, id, why));
+        }
+        let parts = || self.shares.iter().flat_map(|share| &share.terms).map(|term| term.input);
+        for (part, bound, name) in [(Part::Low, &self.low, "low"), (Part::High, &self.high, "high")] {
+            if bound.is_none() && parts().any(|needed| needed == part) {
+                return Err(missing(name).at(graph.node(id).name(), graph.node(id).op_name()));
+            }
+        }
+        Ok(())
     }
 
     fn apply(&self, site: &Site<'_>, signal: &Tensor) -> Result<Grads> {
@@ -246,6 +259,11 @@ impl Rule for AffineRule {
         };
         Planned::Affine { contributions, epsilon: self.epsilon, absorb: self.absorb }
     }
+}
+
+/// The error of a rule that needs the range of the inputs.
+fn missing(bound: &str) -> Error {
+    Error::invalid(bound, "is not set", "the range of the inputs, which this rule needs")
 }
 
 /// Adds `value` to a sum, or subtracts it if `minus`.

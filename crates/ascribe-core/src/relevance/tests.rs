@@ -63,7 +63,8 @@ fn the_rules_of_the_family_by_hand() -> Result<()> {
     // 2 − 0, 2 + 0 and −3 + 4: the bounds of each channel.
     close(&of_rule(bounds)?, &[0.8, 0.8, 0.4]);
     assert!(of_rule(AffineRule::z_box(0.0)).unwrap_err().to_string().contains("low"));
-    let wrong = AffineRule { low: Some(Bound::Channels(vec![0.0])), ..AffineRule::z_box(0.0) };
+    let (low, high) = (Some(Bound::Channels(vec![0.0])), Some(Bound::Value(1.0)));
+    let wrong = AffineRule { low, high, ..AffineRule::z_box(0.0) };
     assert!(of_rule(wrong).unwrap_err().to_string().contains("1 channels"));
     Ok(())
 }

@@ -23,10 +23,12 @@ pub(super) fn conventions(graph: &Graph, shapes: &[Vec<usize>]) -> Vec<Vec<Axis>
 }
 
 /// The roles of an input's axes, if the first operator behind it that tells channels from positions says so: a convolution,
-/// or a linear layer along the last of three axes.
+/// or a linear layer along the last of three axes; or if the last of three axes has a single value.
 pub(super) fn evidence(graph: &Graph, id: NodeId, rank: usize) -> Option<Vec<AxisRole>> {
     let order: Vec<usize> = (0..rank).collect();
-    mixing(graph, id, &order)
+    // A series of single numbers.
+    let single = graph.input_spec(id).is_some_and(|spec| matches!(*spec.sides, [Some(2..), Some(1)]));
+    mixing(graph, id, &order).or_else(|| single.then(|| vec![Batch, Time, Channel]))
 }
 
 /// The roles of a value that convolutions work on.

@@ -4,6 +4,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use super::{Gradient, Rule};
+use crate::error::Result;
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Kind, Op, Slot};
 
@@ -118,6 +119,43 @@ impl Composite {
         self.fallback = Arc::new(rule);
         self.plain = false;
         self
+    }
+
+    /// Checks, without computing anything, that a rule is defined for each node between the outputs and the nodes `wanted`
+    /// that a signal may arrive at.
+    ///
+    /// # Errors
+    /// That of the first such node, from the output on, for which its rule is not defined.
+    pub fn check(&self, graph: &Graph, wanted: &[NodeId]) -> Result<()> {
+        if self.is_gradient() {
+            return Ok(());
+        }
+        let mut above = vec![false; graph.len()];
+        for id in wanted {
+            above[id.index()] = true;
+        }
+        let mut visited = vec![false; graph.len()];
+        for (id, node) in graph.nodes() {
+            visited[id.index()] = node.inputs().iter().any(|i| above[i.index()]);
+            above[id.index()] |= visited[id.index()];
+        }
+        let mut arrives = vec![false; graph.len()];
+        for id in graph.outputs() {
+            arrives[id.index()] = true;
+        }
+        for (id, node) in graph.nodes().rev() {
+            if !arrives[id.index()] || graph.kind(id) == Kind::Blocking {
+                continue;
+            }
+            if visited[id.index()] {
+                self.rule_for(graph, id).check(graph, id)?;
+            }
+            let passed = node.inputs().iter().enumerate();
+            for (_, operand) in passed.filter(|(slot, _)| graph.slot(id, *slot) != Slot::Other) {
+                arrives[operand.index()] = true;
+            }
+        }
+        Ok(())
     }
 
     /// The rule for a node.

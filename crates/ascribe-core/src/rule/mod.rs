@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::ops::Grads;
 
@@ -21,6 +21,14 @@ pub use site::Site;
 pub trait Rule: Debug + Send + Sync {
     /// The rule's name, for messages and provenance.
     fn name(&self) -> String;
+
+    /// Whether the rule is defined for a node, as far as that can be said before anything is computed.
+    ///
+    /// # Errors
+    /// If it is not defined for the node.
+    fn check(&self, _graph: &Graph, _id: NodeId) -> Result<()> {
+        Ok(())
+    }
 
     /// The signals for the operands: `None` for those that [`Site::needs`] does not request, or if the signal is
     /// identically zero.
@@ -40,6 +48,17 @@ pub trait Rule: Debug + Send + Sync {
     /// Whether the rule uses the values of a reference run ([`Site::reference`]).
     fn compares(&self) -> bool {
         false
+    }
+}
+
+/// The error of a rule that is not defined for a node, for [`Rule::check`].
+pub fn undefined_rule(rule: &dyn Rule, graph: &Graph, id: NodeId, why: impl Into<String>) -> Error {
+    let node = graph.node(id);
+    Error::UndefinedRule {
+        rule: rule.name(),
+        node: node.name().into(),
+        op: node.op_name().into(),
+        why: why.into(),
     }
 }
 

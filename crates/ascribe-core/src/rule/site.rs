@@ -120,11 +120,6 @@ impl<'a> Site<'a> {
 
     /// The error of a rule that is not defined for this node.
     pub fn undefined(&self, rule: &dyn Rule, why: impl Into<String>) -> Error {
-        Error::UndefinedRule {
-            rule: rule.name(),
-            node: self.node_name().into(),
-            op: self.op.operator().name().into(),
-            why: why.into(),
-        }
+        super::undefined_rule(rule, self.graph, self.id, why)
     }
 }

@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// If the inputs do not fit the graph, or the reference has a different number of rows; if a rule is not defined
-    /// for a node or lacks the reference; errors of `start`.
+    /// for a node, which is known before anything is computed, or lacks the reference; errors of `start`.
     pub fn run<T>(
         &self,
         x: &Inputs,
@@ -89,6 +89,7 @@ impl<'a> Walk<'a> {
         start: impl FnOnce(&Outputs) -> Result<(T, Vec<Tensor>)>,
     ) -> Result<(T, Walked)> {
         let graph = self.graph;
+        self.composite.check(graph, self.wanted)?;
         let rules = Rules::of(graph, self.composite, self.wanted);
         let compared = self.reference.map(|reference| self.compare(reference, x, &rules)).transpose()?;
         let trace = compared.as_ref().map(|(trace, _)| trace);

@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ascribe_core::relevance::{At, Bound, CompositeSpec, Entry, Numbers};
 use ascribe_core::{
-    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, Graph, NodeId, Result, Task,
-    Tensor, Walk, to_f64,
+    Card, Composite, Configured, Error, Explainer, Family, Found, Gradient, Graph, Inputs, NodeId, Result,
+    Task, Tensor, Walk, to_f64,
 };
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,12 @@ impl Configured for Lrp {
 }
 
 impl Explainer<Graph> for Lrp {
+    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<()> {
+        let graph = model.canonical()?;
+        let wanted = [graph.explained_nodes(x)?, self.collected(&graph)?].concat();
+        self.rules(&graph)?.check(&graph, &wanted)
+    }
+
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
         let graph = task.model.canonical()?;
         let explained = graph.explained_nodes(task.x)?;

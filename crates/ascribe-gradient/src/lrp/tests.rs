@@ -1,4 +1,9 @@
-use ascribe_core::ops::{Binary, Linear, MatMul, Pointwise, Structure};
+use std::sync::Arc;
+
+use ascribe_core::ops::{
+    Backend, Binary, Compare, Grads, Kind, Linear, MatMul, Op, Operator, Pointwise, Softmax, Structure, Vjp,
+    Where,
+};
 use ascribe_core::{Device, Error, GraphBuilder, Inputs, Method, NodeId, Run, Target};
 
 use super::*;
@@ -56,6 +61,30 @@ fn rules_by_hand() -> Result<()> {
     // z = 0 passes nothing.
     close(&relevance(&exact(LrpComposite::Gamma), &linear(-1.0)?)?, &[0.0; 3]);
     close(&relevance(&exact(LrpComposite::Epsilon), &linear(-1.0)?)?, &[0.0; 3]);
+    Ok(())
+}
+
+#[test]
+fn gamma_without_the_relevance_of_biases_still_gates_by_outputs_with_bias() -> Result<()> {
+    // W x = (−1, 4), z = (2, −1): both outputs have another sign than without their bias. zennit 0.5.1 gives the same,
+    // `Gamma(1.0, stabilizer=0.0, zero_params="bias")`.
+    let graph = |dtype| {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(2)]);
+        let w = b.constant("w", tensor([[1.0, -1.0], [-1.0, 2.0]])?);
+        let c = b.constant("b", Tensor::new(&[3.0, -5.0], &Device::Cpu)?);
+        let y = b.op("fc", Linear, &[x, w, c])?;
+        b.finish(&[y])?.to_dtype(dtype)
+    };
+    let method = exact(LrpComposite::Gamma).bias(Bias::Zero);
+    for dtype in [ascribe_core::DType::F64, ascribe_core::DType::F32] {
+        let x = Inputs::single(tensor([[2.0, 3.0]])?.to_dtype(dtype)?)?;
+        // z₀ = 2 > 0: contributions 2 · 2 · 1 and −3, their sum is 1. z₁ = −1 < 0: −2 · 2 and 6, their sum is 2.
+        for (class, expected) in [(0, [8.0, -6.0]), (1, [2.0, -3.0])] {
+            let found = method.explain(&graph(dtype)?, &x, &Target::Class(class), &Run::new())?;
+            close(&flat(&found.values().to_dtype(ascribe_core::DType::F64)?)?, &expected);
+        }
+    }
     Ok(())
 }
 
@@ -216,5 +245,60 @@ fn relevance_of_layers_is_collected_on_the_way() -> Result<()> {
     let wrong = Lrp { collect: vec!["no*".into()], ..Lrp::default() };
     let error = wrong.explain(&graph, &x, &Target::Class(0), &Run::new()).unwrap_err().to_string();
     assert!(error.contains("'no*'"), "{error}");
+    Ok(())
+}
+
+/// An operator that cannot be computed.
+#[derive(Debug)]
+struct Incomputable;
+
+impl Operator for Incomputable {
+    fn name(&self) -> &'static str {
+        "Incomputable"
+    }
+
+    fn kind(&self, _: &[bool]) -> Kind {
+        Kind::Activation
+    }
+
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        Ok(inputs[0].to_vec())
+    }
+
+    fn forward(&self, _: &[&Tensor], _: Backend) -> Result<Tensor> {
+        Err(Error::invalid("Incomputable", "was computed", "nothing"))
+    }
+
+    fn vjp(&self, _: &Vjp<'_>) -> Result<Grads> {
+        Err(Error::invalid("Incomputable", "was differentiated", "nothing"))
+    }
+}
+
+#[test]
+fn nodes_without_a_rule_are_an_error_before_anything_is_computed() -> Result<()> {
+    let explain = |build: &dyn Fn(&mut GraphBuilder, NodeId) -> Result<NodeId>| -> Result<String> {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", &[Some(3)]);
+        let h = b.op("slow", Op::Custom(Arc::new(Incomputable)), &[x])?;
+        let y = build(&mut b, h)?;
+        let (graph, x) = (b.finish(&[y])?, Inputs::single(tensor([X])?)?);
+        let error = Lrp::default().explain(&graph, &x, &Target::Top1, &Run::new()).err();
+        Ok(error.map(|e| e.to_string()).unwrap_or_default())
+    };
+    let squared = explain(&|b, h| b.op("square", Binary::Mul, &[h, h]))?;
+    assert!(squared.contains("'square'") && squared.contains("multiplies"), "{squared}");
+    let softmax = explain(&|b, h| {
+        let p = b.op("attention", Softmax { axis: 1, log: false }, &[h])?;
+        b.op("y", Pointwise::Relu, &[p])
+    })?;
+    assert!(softmax.contains("'attention'"), "{softmax}");
+    // No signal passes a comparison, so that what is before it needs no rule.
+    let masked = explain(&|b, h| {
+        let p = b.op("probabilities", Softmax { axis: 1, log: false }, &[h])?;
+        let third = b.constant("third", Tensor::new(&[1.0 / 3.0], &Device::Cpu)?);
+        let mask = b.op("mask", Compare::Greater, &[p, third])?;
+        b.op("y", Where, &[mask, h, third])
+    })?;
+    assert!(masked.contains("was computed"), "{masked}");
     Ok(())
 }

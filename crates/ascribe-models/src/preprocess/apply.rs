@@ -5,8 +5,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
+use super::decode::decode_and_turn;
 use super::resample::{Window, resize_window};
-use super::{Channels, DecodeOptions, Geometry, Layout, MAX_PIXELS, Preprocessing, decode};
+use super::{Channels, DecodeOptions, Geometry, Layout, MAX_PIXELS, Preprocessing};
 use crate::error::{Error, Result};
 
 /// An image, ready for a network.
@@ -18,15 +19,19 @@ pub struct Prepared {
     pub image: RgbImage,
     /// How to map positions between the original picture and the input.
     pub geometry: Geometry,
+    /// Whether the picture was turned or mirrored as its EXIF orientation says. The geometry is that of the turned picture.
+    pub turned: bool,
 }
 
 impl Preprocessing {
     /// Reads an image file and prepares it.
     ///
     /// # Errors
-    /// Those of [`decode`] and [`Preprocessing::apply`].
+    /// Those of [`super::decode`] and [`Preprocessing::apply`].
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Prepared> {
-        self.apply(&decode(path, DecodeOptions::default().with_exif_orientation(self.exif_orientation))?)
+        let options = DecodeOptions::default().with_exif_orientation(self.exif_orientation);
+        let (picture, turned) = decode_and_turn(path.as_ref(), options)?;
+        Ok(Prepared { turned, ..self.apply(&picture)? })
     }
 
     /// Prepares an image.
@@ -42,7 +47,7 @@ impl Preprocessing {
         let geometry = Geometry::new(self, original)?;
         let image = self.cropped(picture, &geometry)?;
         let tensor = self.normalise(&image)?;
-        Ok(Prepared { tensor, image, geometry })
+        Ok(Prepared { tensor, image, geometry, turned: false })
     }
 
     /// Resizes, crops and pads.
@@ -217,6 +222,27 @@ mod tests {
         assert_eq!(prepared.tensor.dims(), [1, 1, 2, 3]);
         assert_eq!(prepared.tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0; 6]);
         assert_eq!([luma([255, 0, 0]), luma([0, 255, 0]), luma([0, 0, 255])], [76, 150, 29]);
+    }
+
+    #[test]
+    fn networks_of_one_channel_get_luminance() {
+        let one = Preprocessing { mean: vec![0.1307], std: vec![0.3081], ..Preprocessing::default() };
+        let one = one.for_channels(1);
+        assert_eq!((one.channels, one.mean.as_slice()), (Channels::Grey, &[0.1307][..]));
+        let prepared = one.apply(&RgbImage::from_pixel(2, 2, image::Rgb([10, 200, 30]))).unwrap();
+        assert_eq!(prepared.tensor.dims(), [1, 1, 2, 2]);
+        // 0.299 · 10 + 0.587 · 200 + 0.114 · 30 = 123.81, rounded to 124.
+        let values = prepared.tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(values.iter().all(|v| (v - (124.0 / 255.0 - 0.1307) / 0.3081).abs() < 1e-6), "{values:?}");
+        // Means of three colours are not those of luminance.
+        let imagenet = Preprocessing::imagenet().for_channels(1);
+        assert_eq!((imagenet.mean, imagenet.std), (vec![0.0], vec![1.0]));
+        let half = Preprocessing::inception_v3().for_channels(1);
+        assert_eq!((half.mean, half.std), (vec![0.5], vec![0.5]));
+        let three = Preprocessing { mean: vec![0.5], std: vec![0.25], ..Preprocessing::default() };
+        assert_eq!(three.for_channels(3).mean, [0.5; 3]);
+        assert_eq!(Preprocessing::imagenet().for_channels(3), Preprocessing::imagenet());
+        assert_eq!(Preprocessing::imagenet().for_channels(4), Preprocessing::imagenet());
     }
 
     #[test]

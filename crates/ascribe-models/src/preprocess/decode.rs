@@ -22,7 +22,7 @@ pub struct DecodeOptions {
 }
 
 impl Default for DecodeOptions {
-    /// Ignores the EXIF orientation and allows at most 128 megapixels.
+    /// Ignores the EXIF orientation, as torchvision does, and allows at most 128 megapixels.
     fn default() -> Self {
         Self { exif_orientation: false, max_pixels: 128_000_000 }
     }
@@ -47,7 +47,11 @@ impl DecodeOptions {
 /// [`Error::Io`] when the file cannot be read; [`Error::Malformed`] when it has none of these formats, is corrupt, or
 /// has more than `max_pixels` pixels.
 pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage> {
-    let path = path.as_ref();
+    Ok(decode_and_turn(path.as_ref(), options)?.0)
+}
+
+/// [`decode`], and whether the image was turned or mirrored.
+pub(super) fn decode_and_turn(path: &Path, options: DecodeOptions) -> Result<(RgbImage, bool)> {
     let (mut file, _) = files::open(path)?;
     let bad = |problem: String| Error::malformed(path, FORMAT, problem);
     let io = |e: io::Error| Error::io("read", path)(e);
@@ -95,7 +99,7 @@ pub fn decode(path: impl AsRef<Path>, options: DecodeOptions) -> Result<RgbImage
     };
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| bad(e.to_string()))?;
     image.apply_orientation(orientation);
-    Ok(to_rgb8(image))
+    Ok((to_rgb8(image), orientation != Orientation::NoTransforms))
 }
 
 /// Whether a JPEG file contains the marker for the end of the image. Goes through all segments from the start, since a

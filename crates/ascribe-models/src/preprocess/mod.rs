@@ -2,7 +2,7 @@
 //!
 //! The steps are: decode, resize, crop the centre, scale to [0, 1], and normalise each channel: x ← (pixel / 255 −
 //! mean) / std. Sizes, offsets and pixels are rounded as torchvision 0.29 and Pillow round them, so that the tensor is
-//! bit-identical.
+//! bit-identical. Only the EXIF orientation, which torchvision ignores, is applied unless `exif_orientation` is false.
 //!
 //! ```
 //! use ascribe_models::preprocess::Preprocessing;
@@ -56,7 +56,7 @@ pub enum Interpolation {
 ///
 /// In JSON and TOML a number is the shorter side, and an array is height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
+#[serde(untagged, expecting = "`resize`: expected a number of pixels, the shorter side, or [height, width]")]
 pub enum Resize {
     /// The shorter side gets this length; the longer side keeps the aspect ratio, rounded down.
     Shorter(usize),
@@ -108,7 +108,7 @@ pub enum Layout {
 /// let json = r#"{
 ///     "resize": 256, "interpolation": "bilinear", "crop": [224, 224],
 ///     "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
-///     "channels": "rgb", "layout": "nchw", "exif_orientation": false
+///     "channels": "rgb", "layout": "nchw", "exif_orientation": true
 /// }"#;
 /// let read: Preprocessing = serde_json::from_str(json).unwrap();
 /// assert_eq!(read, Preprocessing::imagenet());
@@ -133,7 +133,7 @@ pub struct Preprocessing {
     pub channels: Channels,
     /// Order of the tensor's dimensions.
     pub layout: Layout,
-    /// Whether to rotate the image as its EXIF orientation says. torchvision does not do this.
+    /// Whether to turn the image as its EXIF orientation says (default). torchvision does not do this.
     pub exif_orientation: bool,
 }
 
@@ -142,7 +142,7 @@ fn square_or_sides<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<[usize; 2]>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
+    #[serde(untagged, expecting = "`crop`: expected a number of pixels or [height, width]")]
     enum Crop {
         Square(usize),
         Sides([usize; 2]),
@@ -154,7 +154,7 @@ fn square_or_sides<'de, D: serde::Deserializer<'de>>(
 }
 
 impl Default for Preprocessing {
-    /// No resizing, no crop, RGB in [0, 1].
+    /// No resizing, no crop, RGB in [0, 1], upright.
     fn default() -> Self {
         Self {
             resize: None,
@@ -164,7 +164,7 @@ impl Default for Preprocessing {
             std: vec![1.0; 3],
             channels: Channels::Rgb,
             layout: Layout::Nchw,
-            exif_orientation: false,
+            exif_orientation: true,
         }
     }
 }
@@ -206,6 +206,27 @@ impl Preprocessing {
             std: vec![128.0 / 255.0; 3],
             ..Self::default()
         }
+    }
+
+    /// The preprocessing for a network with this number of input channels. With one channel, colours become luminance; a mean
+    /// and a standard deviation for each colour, if they differ, are replaced by 0 and 1. With several, a single mean or
+    /// standard deviation is that of all of them. Other numbers than 1 and 3 change nothing.
+    #[must_use]
+    pub fn for_channels(mut self, count: usize) -> Self {
+        match (count, self.channels) {
+            (1, _) => self.channels = Channels::Grey,
+            (3, Channels::Grey) => self.channels = Channels::Rgb,
+            (3, _) => {}
+            _ => return self,
+        }
+        let fit = |values: &mut Vec<f64>, neutral: f64| match values.first() {
+            Some(&first) if values.iter().all(|v| *v == first) => *values = vec![first; count],
+            Some(_) if values.len() != count => *values = vec![neutral; count],
+            _ => {}
+        };
+        fit(&mut self.mean, 0.0);
+        fit(&mut self.std, 1.0);
+        self
     }
 
     /// Checks that all fields are valid and consistent.

@@ -78,7 +78,8 @@ mod tests {
     fn a_wrong_sidecar_is_an_error_that_names_file_and_field() {
         let folder = tempfile::tempdir().unwrap();
         for (text, what) in [
-            (r#"{"crop": "all"}"#, "[height, width]"),
+            (r#"{"crop": "all"}"#, "`crop`: expected a number of pixels or [height, width]"),
+            (r#"{"resize": [1, 2, 3]}"#, "`resize`"),
             (r#"{"std": [0, 0, 0]}"#, "std"),
             ("[", "EOF"),
             ("", "EOF"),

@@ -21,13 +21,13 @@ pub(super) fn load(path: &Path) -> Result<StateDict> {
     } else if start.starts_with(LEGACY_MAGIC) {
         torch::read_legacy(path, file, length)?
     } else if start.get(8) == Some(&b'{') || has_extension(path, &["safetensors"]) {
-        return safetensors::read(path, file, length);
+        safetensors::read(path, file, length)?
     } else {
         return Err(Error::malformed(path, "parameter file", unknown(path, &start)));
     };
     // PyTorch's wrappers for parallel training and for compilation put the name of their attribute in front of every
     // name.
-    Ok(dict.strip_common_prefix("module.").strip_common_prefix("_orig_mod."))
+    Ok(dict.strip_prefixes(&["module.", "_orig_mod."]))
 }
 
 /// The message for a file of unknown format.

@@ -22,6 +22,7 @@
 mod check;
 pub(crate) mod element;
 mod load;
+mod nesting;
 mod pickle;
 pub(crate) mod safetensors;
 mod state_dict;

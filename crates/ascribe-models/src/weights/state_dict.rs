@@ -9,6 +9,9 @@ use indexmap::IndexMap;
 use super::check::{self, ParameterMismatch};
 use crate::error::{Error, Result, nearest};
 
+/// The name under which PyTorch's `AveragedModel` counts the models that it has averaged.
+const COUNTER: &str = "n_averaged";
+
 /// The parameters of a network by name, in the order of the file, each with the type it has in the file.
 ///
 /// Tensors are on the CPU. Types that candle does not support are widened without loss: `bool` to `u8`,
@@ -26,16 +29,16 @@ impl StateDict {
         Self::default()
     }
 
-    /// Reads a `.safetensors` file or a PyTorch checkpoint (`.pth`, `.pt`, `.bin`).
+    /// Reads a `.safetensors` file or a PyTorch checkpoint (`.pth`, `.pt`, `.pth.tar`, `.bin`, `.ckpt`).
     ///
     /// The format is detected from the contents, not from the name. All formats that `torch.save` has written since
     /// 2016 are supported (zip archives and the older format). A state dict that is nested under `state_dict`,
-    /// `model_state_dict`, `model` or `net` is found, and a prefix `module.` or `_orig_mod.` that all names have is
-    /// removed. No code in the checkpoint is executed.
+    /// `model_state_dict`, `model`, `net` and the like is found, and prefixes `module.` and `_orig_mod.` that all names
+    /// have are removed; in checkpoints of Lightning, `model.`, too. No code in the checkpoint is executed.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is truncated, corrupt, inconsistent, or
-    /// not a parameter file. Sizes are checked against the size of the file before memory is allocated.
+    /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] when it is truncated, corrupt, inconsistent, not
+    /// a parameter file, or holds several state dicts, such as the parameters and their running averages. Sizes are checked against the size of the file before memory is allocated.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         super::load::load(path.as_ref())
     }
@@ -154,14 +157,30 @@ impl StateDict {
         Ok(Self { tensors, ..self })
     }
 
-    /// Removes `prefix` from all names if every name starts with it and is longer.
-    pub(super) fn strip_common_prefix(self, prefix: &str) -> Self {
-        let all = self.names().all(|n| n.len() > prefix.len() && n.starts_with(prefix));
-        if self.is_empty() || !all {
-            return self;
+    /// Removes these prefixes, in any order and repeatedly, each from all names if every name starts with it and is longer.
+    /// `n_averaged`, the counter of PyTorch's `AveragedModel`, does not have the prefix and is left out then.
+    pub(super) fn strip_prefixes(mut self, prefixes: &[&str]) -> Self {
+        let parameters = |name: &&str| *name != COUNTER;
+        while let Some(prefix) = prefixes.iter().find(|prefix| {
+            let has = |name: &str| name.len() > prefix.len() && name.starts_with(**prefix);
+            self.names().any(|n| parameters(&n)) && self.names().filter(parameters).all(has)
+        }) {
+            if self.tensors.shift_remove(COUNTER).is_some() {
+                self.ignored.push(COUNTER.into());
+            }
+            let tensors = self.tensors.into_iter().map(|(name, t)| (name[prefix.len()..].to_owned(), t));
+            self = Self { tensors: tensors.collect(), ..self };
         }
-        let tensors = self.tensors.into_iter().map(|(name, t)| (name[prefix.len()..].to_owned(), t));
-        Self { tensors: tensors.collect(), ..self }
+        self
+    }
+
+    /// The parameters whose names start with `prefix`, without it.
+    pub(crate) fn below(&self, prefix: &str) -> Self {
+        let below = self.tensors.iter().filter_map(|(name, tensor)| {
+            let name = name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
+            Some((name.to_owned(), tensor.clone()))
+        });
+        Self { tensors: below.collect(), metadata: self.metadata.clone(), ignored: self.ignored.clone() }
     }
 
     /// Converts all floating-point tensors to `dtype`; integers are not changed.
@@ -261,10 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_removed_only_when_all_names_have_it() {
-        let dict: StateDict = [("module.a", scalar(1.)), ("module.b", scalar(2.))].into_iter().collect();
-        assert_eq!(dict.strip_common_prefix("module.").names().collect::<Vec<_>>(), ["a", "b"]);
-        let dict: StateDict = [("module.a", scalar(1.)), ("b", scalar(2.))].into_iter().collect();
-        assert_eq!(dict.strip_common_prefix("module.").names().collect::<Vec<_>>(), ["module.a", "b"]);
+    fn prefixes_are_removed_only_when_all_names_have_them() {
+        let stripped = |names: &[&str]| {
+            let dict: StateDict = names.iter().map(|name| (*name, scalar(1.))).collect();
+            let dict = dict.strip_prefixes(&["module.", "_orig_mod."]);
+            dict.names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(stripped(&["module.a", "module.b"]), ["a", "b"]);
+        assert_eq!(stripped(&["module.a", "b"]), ["module.a", "b"]);
+        assert_eq!(stripped(&["_orig_mod.module.a", "_orig_mod.module.module.b"]), ["a", "module.b"]);
+        assert_eq!(stripped(&["module.module.a"]), ["a"]);
+        assert_eq!(stripped(&["n_averaged", "module.a"]), ["a"]);
+        assert_eq!(stripped(&["n_averaged", "a"]), ["n_averaged", "a"]);
+        assert_eq!(stripped(&["module."]), ["module."]);
     }
 }

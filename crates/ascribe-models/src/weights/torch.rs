@@ -186,6 +186,11 @@ impl Made {
             dict.insert(name, tensor.clone());
         }
         dict.set_ignored(entries.ignored);
-        Ok(dict)
+        // Lightning puts the name of the module's attribute in front of every name.
+        Ok(if entries.is_lightning {
+            dict.strip_prefixes(&["module.", "_orig_mod.", "model."])
+        } else {
+            dict
+        })
     }
 }

@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 
 use super::element::{Element, checked_count};
+use super::nesting;
 use super::pickle::{Id, Node, Pickle};
-
-/// Keys under which training scripts store the state dict, next to the state of the optimiser and other values.
-const NESTED: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
 
 /// A tensor as a view of a storage. Offset and strides are in elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,28 +86,18 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
 pub(super) struct Entries {
     pub(super) tensors: Vec<(String, View)>,
     pub(super) ignored: Vec<String>,
+    /// Whether PyTorch Lightning wrote the checkpoint.
+    pub(super) is_lightning: bool,
 }
 
 /// Finds the state dict in a checkpoint and describes its tensors.
 pub(super) fn entries(pickle: &Pickle) -> Result<Entries, String> {
-    let mut node = pickle.root();
-    // State dicts are nested once or twice (`{'model': {'state_dict': …}}`). The limit is for references in a cycle.
-    for _ in 0..4 {
-        let Node::Dict(items) = node else { break };
-        let inner = NESTED.iter().find_map(|wanted| {
-            let (_, value) = items.iter().find(|(key, _)| pickle.text(*key) == Some(wanted))?;
-            Some(pickle.get(*value))
-                .filter(|v| matches!(v, Node::Dict(_) | Node::Call { .. }) && !is_tensor(pickle, v))
-        });
-        match inner {
-            Some(inner) => node = inner,
-            None => break,
-        }
-    }
+    let node = nesting::state_dict(pickle)?;
     let Node::Dict(items) = node else {
         return Err(format!(
-            "it contains {}, not a state dict; in Python, save `model.state_dict()` instead of the model",
-            pickle.describe(node)
+            "it contains {}, not a state dict{}; in Python, save `model.state_dict()` instead of the model",
+            pickle.describe(node),
+            nesting::keys(pickle)
         ));
     };
     let (mut tensors, mut ignored) = (Vec::new(), Vec::new());
@@ -125,11 +113,11 @@ pub(super) fn entries(pickle: &Pickle) -> Result<Entries, String> {
         let keys: Vec<_> = ignored.iter().take(8).map(String::as_str).collect();
         return Err(format!("it contains no tensors (its entries are: {})", keys.join(", ")));
     }
-    Ok(Entries { tensors, ignored })
+    Ok(Entries { tensors, ignored, is_lightning: nesting::is_lightning(pickle) })
 }
 
 /// Whether a value is a call that creates a tensor.
-fn is_tensor(pickle: &Pickle, node: &Node) -> bool {
+pub(super) fn is_tensor(pickle: &Pickle, node: &Node) -> bool {
     matches!(node, Node::Call { callable, .. }
         if matches!(pickle.global(*callable), Some(("torch._utils" | "torch._tensor", _))))
 }

@@ -39,6 +39,8 @@ mod shapes;
 mod squeezenet;
 mod vgg;
 
+use std::collections::BTreeMap;
+
 use ascribe_core::{Body, DType, Graph};
 
 pub use architecture::{Architecture, architecture, architectures};
@@ -97,10 +99,12 @@ impl BuildOptions {
 /// Builds a network from its parameters. Its input is `input` `[N, 3, H, W]`, its output the logits `[N, classes]`; the
 /// number of classes is that of the classifier's parameters.
 ///
-/// Parameters of the auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, are ignored.
+/// Parameters of the auxiliary classifiers of GoogLeNet and Inception-v3, and `num_batches_tracked`, are ignored. If the
+/// parameters fit only without a prefix such as `model.`, which wrappers for training add, those with the prefix are used.
 ///
 /// # Errors
 /// - [`Error::UnknownArchitecture`], with similar names.
+/// - [`Error::Invalid`] if parameters with several prefixes fit, such as `model.` and `ema_model.`
 /// - [`Error::Parameters`], which lists all parameters that are missing, of the wrong shape, or unknown.
 /// - [`Error::Graph`], which names a parameter that contains NaN, infinite values, integers or negative variances.
 /// - [`Error::Invalid`] if the data type is neither f32 nor f64, the input is too small for the architecture, or
@@ -114,6 +118,40 @@ pub fn build(architecture: &str, weights: &StateDict, options: &BuildOptions) ->
             "googlenet or inception-v3",
         ));
     }
+    let problem = match network(architecture, weights, options) {
+        Ok(graph) => return Ok(graph),
+        Err(problem) => problem,
+    };
+    let mut fitting = Vec::new();
+    for prefix in prefixes(weights) {
+        if let Ok(graph) = network(architecture, &weights.below(&prefix), options) {
+            fitting.push((prefix, graph));
+        }
+    }
+    if let [(a, _), (b, _), ..] = fitting.as_slice() {
+        return Err(Error::invalid(
+            "parameters",
+            format!("those with prefix '{a}' and those with prefix '{b}' fit {}", architecture.name),
+            "a file with one of them",
+        ));
+    }
+    fitting.pop().map(|(_, graph)| graph).ok_or(problem)
+}
+
+/// The prefixes, ending with a dot, that at least a quarter of the names have.
+fn prefixes(weights: &StateDict) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in weights.names() {
+        for (dot, _) in name.match_indices('.') {
+            *counts.entry(&name[..=dot]).or_default() += 1;
+        }
+    }
+    let common = counts.into_iter().filter(|(_, count)| count * 4 >= weights.len());
+    common.map(|(prefix, _)| prefix.to_owned()).collect()
+}
+
+/// Builds a network from parameters that have its names, or those of [`names`].
+fn network(architecture: &Architecture, weights: &StateDict, options: &BuildOptions) -> Result<Graph> {
     let weights = names::canonical(architecture.family(), weights)?;
     let default = [architecture.side; 2];
     let sides = options.input.or(architecture.needs_sides().then_some(default));

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use ascribe_metrics::localisation::Mask;
-use ascribe_models::preprocess::{DecodeOptions, Interpolation, Preprocessing, decode};
+use ascribe_models::preprocess::{DecodeOptions, Interpolation, Preprocessing, Resize, decode};
 
 use crate::error::{Error, Result};
 
@@ -25,21 +25,29 @@ pub fn beside(folder: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// Reads the mask of an object in a picture of this height and width. The mask is resized and cropped like the
-/// picture, by nearest-neighbour interpolation. Pixels that are not black belong to the object.
+/// picture, by nearest-neighbour interpolation. Pixels that are not black belong to the object. A mask of another size, but
+/// the same aspect, is scaled to that of the picture first.
 ///
 /// # Errors
-/// If the file cannot be read, differs in size from the picture, or is entirely black.
+/// If the file cannot be read, differs in aspect from the picture, or is entirely black.
 pub fn read(path: &Path, original: [usize; 2], preprocessing: &Preprocessing) -> Result<Mask> {
-    let picture = decode(path, DecodeOptions::default())?;
+    let mut picture = decode(path, DecodeOptions::default())?;
     let found = [picture.height() as usize, picture.width() as usize];
     let fail = |problem: String, expected: String| {
         Err(Error::request(format!("mask '{}'", path.display()), problem, expected))
     };
-    if found != original {
+    if found != original && super::same_aspect(found, original) {
+        let scaled = Preprocessing {
+            resize: Some(Resize::Exact(original)),
+            interpolation: Interpolation::Nearest,
+            ..Preprocessing::default()
+        };
+        picture = scaled.apply(&picture)?.image;
+    } else if found != original {
         let [height, width] = original;
         return fail(
             format!("is {} × {} pixels wide and high", found[1], found[0]),
-            format!("{width} × {height}, as the picture"),
+            format!("{width} × {height}, as the picture, or the same aspect"),
         );
     }
     if picture.as_raw().iter().all(|byte| *byte == 0) {
@@ -67,7 +75,7 @@ mod tests {
         picture.save(&path).unwrap();
         // Resized to 16 × 8, of which the middle 8 columns remain: columns 2 to 5 of the file, twice each.
         let preprocessing = Preprocessing {
-            resize: Some(ascribe_models::preprocess::Resize::Exact([8, 16])),
+            resize: Some(Resize::Exact([8, 16])),
             crop: Some([8, 8]),
             ..Preprocessing::imagenet()
         };
@@ -76,6 +84,10 @@ mod tests {
         assert_eq!((mask.size(), mask.inside()), ([8, 8], &*expected));
         let message = read(&path, [8, 4], &preprocessing).unwrap_err().to_string();
         assert!(message.contains("8 × 4") && message.contains("expected 4 × 8"), "{message}");
+        // The mask of a picture that is twice as large.
+        let scaled = read(&path, [8, 16], &Preprocessing::default()).unwrap();
+        let expected: Vec<bool> = (0..128).map(|place| place / 16 >= 4 && place % 16 < 6).collect();
+        assert_eq!((scaled.size(), scaled.inside()), ([8, 16], &*expected));
         RgbImage::new(8, 4).save(&path).unwrap();
         let message = read(&path, [4, 8], &preprocessing).unwrap_err().to_string();
         assert!(message.contains("is black"), "{message}");

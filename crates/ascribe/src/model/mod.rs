@@ -79,8 +79,8 @@ pub struct Loaded {
 }
 
 impl Model {
-    /// Opens a model by its name in the registry, or from a file: `.onnx`; `.safetensors` or `.pth` with an
-    /// architecture.
+    /// Opens a model by its name in the registry, or from a file: `.onnx`; `.safetensors`, `.pth`, `.pth.tar`, `.pt`, `.bin` or
+    /// `.ckpt` with an architecture.
     ///
     /// # Errors
     /// If there is no such model or file, it cannot be read, or the architecture is missing or does not fit.
@@ -90,7 +90,7 @@ impl Model {
         let dtype = if options.double { DType::F64 } else { DType::F32 };
         let mut model = match ending.as_str() {
             "onnx" => Self::from_onnx(path, options, dtype)?,
-            "safetensors" | "pth" | "pt" | "bin" => Self::from_parameters(path, options)?,
+            "safetensors" | "pth" | "pt" | "bin" | "ckpt" | "tar" => Self::from_parameters(path, options)?,
             _ => Self::from_registry(name, options)?,
         };
         if model.source.is_none() {
@@ -167,11 +167,15 @@ impl Model {
     fn from_onnx(path: &Path, options: &OpenOptions, dtype: DType) -> Result<Self> {
         let own =
             options.preprocessing.clone().map_or_else(|| Preprocessing::sidecar(path), |p| Ok(Some(p)))?;
+        let assumed = own.is_none();
         let mut preprocessing = own.unwrap_or_else(Preprocessing::imagenet);
         let source = Source::new(path.to_path_buf(), options, &preprocessing, dtype)?;
         let built = source.open(&preprocessing)?;
         // Pictures become [N, C, H, W]; the graph restores the order of the file.
         preprocessing.layout = Layout::Nchw;
+        if let (true, Some(one)) = (assumed, channel_count(&built.graph).filter(|&count| count == 1)) {
+            preprocessing = preprocessing.for_channels(one);
+        }
         let classes = class_count(&built.graph);
         Ok(Self {
             labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
@@ -214,6 +218,11 @@ impl Model {
     pub fn range(&self) -> [Vec<f64>; 2] {
         let Preprocessing { mean, std, .. } = &self.preprocessing;
         [0.0, 1.0].map(|level| mean.iter().zip(std).map(|(mean, std)| (level - mean) / std).collect())
+    }
+
+    /// The number of channels of the model's first input, if it takes pictures.
+    pub fn channels(&self) -> Option<usize> {
+        channel_count(&self.graph)
     }
 
     /// The type of the model's numbers.
@@ -329,6 +338,15 @@ impl Model {
     /// The label of a class, if known.
     pub fn label(&self, class: usize) -> Option<&str> {
         self.labels.as_ref().and_then(|l| l.get(class))
+    }
+}
+
+/// Number of channels of the first input, if that is `[N, C, H, W]`.
+fn channel_count(graph: &Graph) -> Option<usize> {
+    let spec = graph.input_spec(*graph.inputs().first()?)?;
+    match spec.sides.as_slice() {
+        [channels, _, _] => channels.filter(|count| [1, 3].contains(count)),
+        _ => None,
     }
 }
 

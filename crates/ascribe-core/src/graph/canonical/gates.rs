@@ -1,8 +1,14 @@
-//! Activations that exporters write as arithmetic: `SiLU`, hard swish, Mish and both forms of GELU.
+//! Activations that exporters and authors write as arithmetic.
 //!
-//! Each is `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, but products may be
+//! Smooth ones, `SiLU` (also as the quick GELU `x · σ(1.702 x)`), hard swish, Mish and both forms of GELU, are
+//! `p(x) + q(x) · a(x)` with polynomials `p`, `q` and one transcendental or clipped factor `a`, but products may be
 //! grouped differently and constants be in different places. So the arithmetic around `a` is evaluated symbolically and
-//! compared with that form.
+//! compared with that form. Rectifiers with a kink ([`piecewise`]) are evaluated so on both sides of 0 and at 0.
+
+mod form;
+mod piecewise;
+
+use form::{HALF_X, Polynomial, Terms, X, ZERO, close};
 
 use super::rewrite::{Operand, Rewrite};
 use super::view::View;
@@ -16,27 +22,81 @@ const DEPTH: usize = 6;
 /// Relative deviation of a written-out constant: that of f32 rounding.
 const TOLERANCE: f64 = 3e-7;
 
-/// Coefficients of a polynomial in `x`, of degree 0 to 4.
-type Polynomial = [f64; 5];
-
-const ZERO: Polynomial = [0.0; 5];
-const X: Polynomial = [0.0, 1.0, 0.0, 0.0, 0.0];
-const HALF_X: Polynomial = [0.0, 0.5, 0.0, 0.0, 0.0];
-
 /// Replaces the last operator of a written-out activation by the activation.
 #[allow(clippy::unnecessary_wraps, reason = "the signature of all passes")]
 pub(super) fn fuse(view: &View<'_>, id: NodeId) -> Result<Option<Rewrite>> {
-    if !matches!(view.op(id), Some(Op::Binary(Binary::Mul | Binary::Div | Binary::Add))) {
-        return Ok(None);
+    Ok(smooth(view, id).or_else(|| logistic(view, id)).or_else(|| piecewise::fuse(view, id)))
+}
+
+fn smooth(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
+    if !matches!(view.op(id)?, Op::Binary(Binary::Mul | Binary::Div | Binary::Add)) {
+        return None;
     }
     let mut factors = Vec::new();
     arithmetic(view, id, DEPTH, &mut factors);
-    for factor in factors {
-        if let Some((activation, x)) = recognise(view, id, factor) {
-            return Ok(Some(Rewrite::op(activation, vec![Operand::Node(x)])));
-        }
+    let recognised = factors.iter().find_map(|&factor| recognise(view, id, factor));
+    match recognised {
+        Some((activation, x)) => Some(Rewrite::op(activation, vec![Operand::Node(x)])),
+        None => factors.iter().find_map(|&factor| scaled_silu(view, id, factor, &factors)),
     }
-    Ok(None)
+}
+
+/// `x · σ(c x)` with `c > 0`, the quick GELU among them, as `silu(c x) / c`.
+fn scaled_silu(view: &View<'_>, id: NodeId, factor: NodeId, values: &[NodeId]) -> Option<Rewrite> {
+    let (Pointwise::Sigmoid, argument) = view.pointwise(factor)? else { return None };
+    values.iter().skip(1).find_map(|&x| {
+        let rate = Terms::new(view, x, None).form(argument)?.slope().filter(|&rate| rate > 0.0)?;
+        let outer = Terms::new(view, x, Some(factor)).form(id)?;
+        let fits = outer.plain == ZERO && close(&outer.gated, &X);
+        fits.then(|| silu_over(view, id, Operand::Node(argument), rate)).flatten()
+    })
+}
+
+/// `silu(argument) / rate`, as the operator of node `id`.
+fn silu_over(view: &View<'_>, id: NodeId, argument: Operand, rate: f64) -> Option<Rewrite> {
+    let name = view.name(id);
+    let silu = Operand::Computed { from: name.into(), op: Pointwise::Silu.into(), operands: vec![argument] };
+    let rate = view.number(rate.recip()).ok()?;
+    Some(Rewrite::op(Binary::Mul, vec![silu, Operand::new(name, rate)]))
+}
+
+/// The logistic function, `SiLU` and softplus with the exponential function written out: `1 / (1 + e⁻ˣ)`,
+/// `x / (1 + e^(−c x))` and `ln(1 + eˣ)`.
+fn logistic(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
+    // The exponent of `1 + eᵗ`.
+    let exponent = |id: NodeId| -> Option<NodeId> {
+        let sum = view.with_constant(id)?;
+        let is_one = sum.op == Binary::Add && view.scalar(sum.constant)? == 1.0;
+        let (function, t) = view.pointwise(sum.x)?;
+        (is_one && function == Pointwise::Exp).then_some(t)
+    };
+    let negated = |t: NodeId| match view.pointwise(t)? {
+        (Pointwise::Neg, x) => Some(x),
+        _ => None,
+    };
+    match (view.op(id)?, view.operands(id)) {
+        (Op::Pointwise(Pointwise::Log), &[sum]) => {
+            Some(Rewrite::op(Pointwise::Softplus, vec![Operand::Node(exponent(sum)?)]))
+        }
+        (Op::Pointwise(Pointwise::Reciprocal), &[sum]) => {
+            Some(Rewrite::op(Pointwise::Sigmoid, vec![Operand::Node(negated(exponent(sum)?)?)]))
+        }
+        (Op::Binary(Binary::Div), &[one, sum]) if view.scalar(one) == Some(1.0) => {
+            Some(Rewrite::op(Pointwise::Sigmoid, vec![Operand::Node(negated(exponent(sum)?)?)]))
+        }
+        (Op::Binary(Binary::Div), &[x, sum]) if view.constant(x).is_none() => {
+            let t = exponent(sum)?;
+            let rate = -Terms::new(view, x, None).form(t)?.slope()?;
+            if near(rate, 1.0) {
+                return Some(Rewrite::op(Pointwise::Silu, vec![Operand::Node(x)]));
+            }
+            let operands = vec![Operand::Node(t)];
+            let argument =
+                Operand::Computed { from: view.name(t).into(), op: Pointwise::Neg.into(), operands };
+            (rate > 0.0).then(|| silu_over(view, id, argument, rate)).flatten()
+        }
+        _ => None,
+    }
 }
 
 /// All dynamic values that the arithmetic which ends at `id` reads, and its intermediate values.
@@ -56,8 +116,8 @@ fn arithmetic(view: &View<'_>, id: NodeId, depth: usize, found: &mut Vec<NodeId>
 fn recognise(view: &View<'_>, id: NodeId, factor: NodeId) -> Option<(Pointwise, NodeId)> {
     let (function, argument) = view.pointwise(factor)?;
     let is = |activation: Pointwise, x: NodeId, inner: Polynomial, plain: Polynomial, gated: Polynomial| {
-        let argument = Form::of(view, argument, x, None, DEPTH)?;
-        let outer = Form::of(view, id, x, Some(factor), DEPTH)?;
+        let argument = Terms::new(view, x, None).form(argument)?;
+        let outer = Terms::new(view, x, Some(factor)).form(id)?;
         let fits =
             close(&argument.plain, &inner) && close(&outer.plain, &plain) && close(&outer.gated, &gated);
         fits.then_some((activation, x))
@@ -79,12 +139,15 @@ fn recognise(view: &View<'_>, id: NodeId, factor: NodeId) -> Option<(Pointwise, 
         }),
         Pointwise::Tanh => {
             if let Some((Pointwise::Softplus, x)) = view.pointwise(argument) {
-                let outer = Form::of(view, id, x, Some(factor), DEPTH)?;
+                let outer = Terms::new(view, x, Some(factor)).form(id)?;
                 return (outer.plain == ZERO && outer.gated == X).then_some((Pointwise::Mish, x));
             }
             let slope = (2.0 / std::f64::consts::PI).sqrt();
             let inner = [0.0, slope, 0.0, 0.044_715 * slope, 0.0];
-            some_operand(&|x| is(Pointwise::GeluTanh, x, inner, HALF_X, HALF_X))
+            some_operand(&|x| {
+                is(Pointwise::GeluTanh, x, inner, HALF_X, HALF_X)
+                    .or_else(|| is(Pointwise::Silu, x, HALF_X, HALF_X, HALF_X))
+            })
         }
         Pointwise::Erf => {
             let inner = [0.0, std::f64::consts::FRAC_1_SQRT_2, 0.0, 0.0, 0.0];
@@ -96,80 +159,4 @@ fn recognise(view: &View<'_>, id: NodeId, factor: NodeId) -> Option<(Pointwise, 
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= TOLERANCE * b.abs()
-}
-
-fn close(a: &Polynomial, b: &Polynomial) -> bool {
-    a.iter().zip(b).all(|(&a, &b)| near(a, b))
-}
-
-/// `plain(x) + gated(x) · factor`.
-#[derive(Clone, Copy)]
-struct Form {
-    plain: Polynomial,
-    gated: Polynomial,
-}
-
-impl Form {
-    const ONE: Self = Self { plain: [1.0, 0.0, 0.0, 0.0, 0.0], gated: ZERO };
-
-    /// The value of `id` in terms of `x` and `factor`, if it has this form.
-    fn of(view: &View<'_>, id: NodeId, x: NodeId, factor: Option<NodeId>, depth: usize) -> Option<Self> {
-        if id == x {
-            return Some(Self { plain: X, gated: ZERO });
-        }
-        if Some(id) == factor {
-            return Some(Self { plain: ZERO, gated: Self::ONE.plain });
-        }
-        if let Some(value) = view.scalar(id) {
-            return Some(Self::ONE.scaled(value));
-        }
-        let depth = depth.checked_sub(1)?;
-        let of = |id| Self::of(view, id, x, factor, depth);
-        if let Some((base, exponent)) = view.power(id) {
-            let base = of(base)?;
-            return [2.0, 3.0, 4.0]
-                .contains(&exponent)
-                .then(|| (0..exponent as usize).try_fold(Self::ONE, |power, _| power.times(base)))?;
-        }
-        if let Some((Pointwise::Neg, operand)) = view.pointwise(id) {
-            return Some(of(operand)?.scaled(-1.0));
-        }
-        let (op, a, b) = view.binary(id)?;
-        match op {
-            Binary::Add => Some(of(a)?.plus(of(b)?)),
-            Binary::Sub => Some(of(a)?.plus(of(b)?.scaled(-1.0))),
-            Binary::Mul => of(a)?.times(of(b)?),
-            Binary::Div => Some(of(a)?.scaled(view.scalar(b)?.recip())),
-            Binary::Max | Binary::Min | Binary::Pow => None,
-        }
-    }
-
-    fn scaled(self, factor: f64) -> Self {
-        Self { plain: self.plain.map(|c| c * factor), gated: self.gated.map(|c| c * factor) }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        let sum = |a: Polynomial, b: Polynomial| std::array::from_fn(|i| a[i] + b[i]);
-        Self { plain: sum(self.plain, other.plain), gated: sum(self.gated, other.gated) }
-    }
-
-    fn times(self, other: Self) -> Option<Self> {
-        if self.gated != ZERO && other.gated != ZERO {
-            return None;
-        }
-        let crossed = Self { plain: product(self.plain, other.gated)?, gated: ZERO };
-        let gated = Self { plain: product(self.gated, other.plain)?, gated: ZERO }.plus(crossed).plain;
-        Some(Self { plain: product(self.plain, other.plain)?, gated })
-    }
-}
-
-/// The product, if its degree is at most 4.
-fn product(a: Polynomial, b: Polynomial) -> Option<Polynomial> {
-    let mut c = ZERO;
-    for (i, a) in a.into_iter().enumerate().filter(|(_, a)| *a != 0.0) {
-        for (j, b) in b.into_iter().enumerate().filter(|(_, b)| *b != 0.0) {
-            *c.get_mut(i + j)? += a * b;
-        }
-    }
-    Some(c)
 }

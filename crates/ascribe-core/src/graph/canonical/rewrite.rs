@@ -38,6 +38,13 @@ pub(super) enum Operand {
         /// The constant that it is a function of, so that operators that share that constant share this one, too.
         shared: Option<NodeId>,
     },
+    /// A new value, computed before the node.
+    Computed {
+        /// The node that its name is derived from.
+        from: String,
+        op: Op,
+        operands: Vec<Operand>,
+    },
 }
 
 impl Operand {
@@ -81,7 +88,7 @@ struct Draft {
     place: Vec<NodeId>,
     /// New constants that are functions of an old one.
     shared: HashMap<NodeId, NodeId>,
-    /// New constants, whose names are provisional.
+    /// New constants and values, whose names are provisional.
     unnamed: Vec<NodeId>,
     /// Names of removed nodes, with the node that has their value.
     aliases: Vec<(String, NodeId)>,
@@ -107,6 +114,12 @@ impl Draft {
                 if let Some(key) = shared {
                     self.shared.insert(key, id);
                 }
+                id
+            }
+            Operand::Computed { from, op, operands } => {
+                let inputs = operands.into_iter().map(|operand| self.operand(operand)).collect();
+                let id = self.push(&from, Body::Op(op), inputs);
+                self.unnamed.push(id);
                 id
             }
         }

@@ -1,19 +1,21 @@
 //! A graph with the information that rewriting passes need.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::shapes::{self, Sides};
 use crate::error::Result;
-use crate::graph::{Graph, NodeId};
-use crate::ops::{Binary, Op, Pointwise};
+use crate::graph::{Body, Graph, NodeId};
+use crate::ops::{Binary, Op, Pointwise, Structure};
 
 /// A graph, with how often each value is used and what is known of its shape.
 pub(super) struct View<'a> {
     graph: &'a Graph,
     uses: Vec<usize>,
     shapes: OnceCell<Vec<Option<Sides>>>,
+    uniform: RefCell<HashMap<NodeId, Option<f64>>>,
 }
 
 /// A binary operator of which one operand is a constant.
@@ -40,7 +42,7 @@ impl<'a> View<'a> {
         for output in graph.outputs() {
             uses[output.index()] += 1;
         }
-        Self { graph, uses, shapes: OnceCell::new() }
+        Self { graph, uses, shapes: OnceCell::new(), uniform: RefCell::default() }
     }
 
     pub(super) fn graph(&self) -> &'a Graph {
@@ -81,6 +83,39 @@ impl<'a> View<'a> {
     pub(super) fn scalar(&self, id: NodeId) -> Option<f64> {
         let value = self.constant(id).filter(|v| v.elem_count() == 1 && v.rank() <= 1)?;
         wide_values(value).ok()?.first().copied()
+    }
+
+    /// The value of a constant, also behind operators that only move or repeat values, if it is the same everywhere.
+    pub(super) fn uniform(&self, id: NodeId) -> Option<f64> {
+        match (self.graph.node(id).body(), self.operands(id)) {
+            (Body::Constant(value), _) => {
+                *self.uniform.borrow_mut().entry(id).or_insert_with(|| uniform(value).ok().flatten())
+            }
+            (Body::Op(Op::Structure(Structure::Concat { .. })), _) => None,
+            (Body::Op(Op::Structure(_)), &[first, ..]) => self.uniform(first),
+            _ => None,
+        }
+    }
+
+    /// Whether a value can be broadcast to the shape of `x`, as far as shapes are known.
+    pub(super) fn adds_no_axes(&self, id: NodeId, x: NodeId) -> bool {
+        let (Some(sides), Some(wanted)) = (self.sides(id), self.sides(x)) else { return false };
+        sides.len() <= wanted.len()
+            && sides
+                .iter()
+                .rev()
+                .zip(wanted.iter().rev())
+                .all(|(side, wanted)| *side == Some(1) || side == wanted)
+    }
+
+    /// A number in the type and on the device of the graph's constants.
+    pub(super) fn number(&self, value: f64) -> Result<Tensor> {
+        let like = self.graph.nodes().find_map(|(_, node)| node.constant().filter(|c| c.dtype().is_float()));
+        let value = Tensor::new(value, &Device::Cpu)?;
+        match like {
+            Some(like) => narrow(&value, like),
+            None => Ok(value.to_dtype(self.graph.dtype())?),
+        }
     }
 
     pub(super) fn pointwise(&self, id: NodeId) -> Option<(Pointwise, NodeId)> {
@@ -131,6 +166,16 @@ pub(super) fn wide(value: &Tensor) -> Result<Tensor> {
 /// The values of a tensor in f64.
 pub(super) fn wide_values(value: &Tensor) -> Result<Vec<f64>> {
     Ok(wide(value)?.flatten_all()?.to_vec1()?)
+}
+
+/// The value of a tensor all of whose values are equal.
+fn uniform(value: &Tensor) -> Result<Option<f64>> {
+    const SAMPLE: usize = 16;
+    let flat = value.flatten_all()?;
+    let start = wide_values(&flat.narrow(0, 0, flat.elem_count().min(SAMPLE))?)?;
+    let Some(&first) = start.first() else { return Ok(None) };
+    let all = |values: &[f64]| values.iter().all(|v| v.to_bits() == first.to_bits());
+    Ok((all(&start) && all(&wide_values(&flat)?)).then_some(first))
 }
 
 /// Brings a combined parameter to the type and device of the one it replaces.

@@ -1,7 +1,9 @@
 //! Operators that exporters write as arithmetic.
 
+use candle_core::{DType, Device, Tensor};
+
 use super::{Net, check, images, listing, uniform};
-use crate::ops::{Binary, Pointwise, Reduce, ReduceFn};
+use crate::ops::{Binary, Compare, Pointwise, Reduce, ReduceFn, Where};
 use crate::{Inputs, NodeId};
 
 /// Builds `f(x)` with the given closure and returns the listing of its canonical form.
@@ -105,12 +107,20 @@ fn written_out_activations_are_recognised() {
 #[test]
 fn look_alikes_of_activations_are_left_alone() {
     let left = canonical_of(|net, x| {
-        let factor = net.scalar(1.702);
+        let (factor, one) = (net.scalar(1.702), net.scalar(1.0));
+        let scaled = net.op("scaled", Binary::Mul, &[x, factor]);
+        let shifted = net.op("shifted", Binary::Add, &[scaled, one]);
+        let s = net.op("s", Pointwise::Sigmoid, &[shifted]);
+        net.op("y", Binary::Mul, &[x, s])
+    });
+    assert!(left.iter().any(|n| n == "s: Sigmoid"), "{left:?}");
+    let left = canonical_of(|net, x| {
+        let factor = net.scalar(-1.702);
         let scaled = net.op("scaled", Binary::Mul, &[x, factor]);
         let s = net.op("s", Pointwise::Sigmoid, &[scaled]);
         net.op("y", Binary::Mul, &[x, s])
     });
-    assert_eq!(left.len(), 5);
+    assert!(left.iter().any(|n| n == "s: Sigmoid"), "{left:?}");
     let left = canonical_of(|net, x| {
         let (half, one, root) = (net.scalar(0.5), net.scalar(1.0), net.scalar(1.4));
         let scaled = net.op("scaled", Binary::Div, &[x, root]);
@@ -120,6 +130,78 @@ fn look_alikes_of_activations_are_left_alone() {
         net.op("y", Binary::Mul, &[own, sum])
     });
     assert!(left.iter().any(|n| n == "erf: Erf"), "{left:?}");
+}
+
+#[test]
+fn the_quick_gelu_is_a_scaled_silu() {
+    let listing = canonical_of(|net, x| {
+        let factor = net.scalar(1.702);
+        let scaled = net.op("scaled", Binary::Mul, &[x, factor]);
+        let s = net.op("s", Pointwise::Sigmoid, &[scaled]);
+        net.op("y", Binary::Mul, &[x, s])
+    });
+    assert!(listing.iter().any(|n| n.ends_with(": Silu")), "{listing:?}");
+    assert!(!listing.iter().any(|n| n.ends_with(": Sigmoid")), "{listing:?}");
+}
+
+#[test]
+fn rectifiers_with_a_kink_are_recognised_only_if_they_are_exact() {
+    // where(compare(x, threshold), a x + b, c x + d), and whether that is ReLU.
+    let zero = [0.0, 0.0];
+    for (op, threshold, chosen, other, expected) in [
+        (Compare::Greater, 0.0, [1.0, 0.0], zero, "Relu"),
+        (Compare::GreaterOrEqual, 0.0, [1.0, 0.0], zero, "Relu"),
+        (Compare::Less, 0.0, zero, [1.0, 0.0], "Relu"),
+        (Compare::LessOrEqual, 0.0, [0.25, 0.0], [1.0, 0.0], "LeakyRelu"),
+        (Compare::Greater, 0.5, [1.0, 0.0], zero, "Where"),
+        (Compare::Greater, 0.0, [2.0, 0.0], zero, "Where"),
+        (Compare::Greater, 0.0, [1.0, 1.0], zero, "Where"),
+        (Compare::Greater, 0.0, [1.0, 0.0], [0.0, 1.0], "Where"),
+        (Compare::Less, 0.0, [1.0, 0.0], zero, "Where"),
+        (Compare::Equal, 0.0, [1.0, 0.0], zero, "Where"),
+        (Compare::Greater, 0.0, [1.0, 0.0], [-1.0, 0.0], "Where"),
+    ] {
+        let listing = canonical_of(|net, x| {
+            let bound = net.scalar(threshold);
+            let condition = net.op("condition", op, &[x, bound]);
+            let line = |net: &mut Net, [slope, offset]: [f64; 2], name: &str| {
+                let [slope, offset] = [slope, offset].map(|value| net.scalar(value));
+                let product = net.op(&format!("{name}.product"), Binary::Mul, &[x, slope]);
+                net.op(name, Binary::Add, &[product, offset])
+            };
+            let (chosen, other) = (line(net, chosen, "chosen"), line(net, other, "other"));
+            net.op("y", Where, &[condition, chosen, other])
+        });
+        assert_eq!(
+            listing.last().unwrap(),
+            &format!("y: {expected}"),
+            "{op:?} {threshold} {chosen:?} {other:?}"
+        );
+        assert_eq!(listing.len() == 3, expected != "Where", "{listing:?}");
+    }
+    // The value at 0 counts as well.
+    let listing = canonical_of(|net, x| {
+        let (zero, five) = (net.scalar(0.0), net.scalar(5.0));
+        let relu = net.op("relu", Pointwise::Relu, &[x]);
+        let condition = net.op("condition", Compare::Equal, &[x, zero]);
+        net.op("y", Where, &[condition, five, relu])
+    });
+    assert_eq!(listing.last().unwrap(), "y: Where");
+}
+
+#[test]
+fn constants_that_add_axes_are_no_zeros_of_a_rectifier() {
+    // max(x, 0) with zeros of shape [2, 3, 6, 5] has a batch of its own.
+    let listing = canonical_of(|net, x| {
+        let zeros = net.b.constant("zeros", Tensor::zeros((2, 3, 6, 5), DType::F64, &Device::Cpu).unwrap());
+        net.op("y", Binary::Max, &[x, zeros])
+    });
+    assert_eq!(listing.last().unwrap(), "y: Max");
+    let listing = canonical_of(|net, x| {
+        let zeros = net.b.constant("zeros", Tensor::zeros((1, 3, 6, 5), DType::F64, &Device::Cpu).unwrap());
+        net.op("y", Binary::Max, &[x, zeros])
+    });
+    assert_eq!(listing.last().unwrap(), "y: Relu");
 }
 
 #[test]
