@@ -140,7 +140,7 @@ impl Form {
             Binary::Sub => Some(of(a)?.plus(of(b)?.scaled(-1.0))),
             Binary::Mul => of(a)?.times(of(b)?),
             Binary::Div => Some(of(a)?.scaled(view.scalar(b)?.recip())),
-            Binary::Max | Binary::Min | Binary::Pow => None,
+            Binary::Max | Binary::Min | Binary::Pow | Binary::Mod | Binary::Remainder => None,
         }
     }
 
