@@ -1,5 +1,6 @@
 //! Builds the graph from a decoded file.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use ascribe_core::ops::{Side, Structure};
@@ -87,6 +88,8 @@ pub(super) fn build(
             store: Store::new(beside, dtype),
             budget: options.max_folded_values,
             largest: options.max_values_per_sample,
+            quantized: HashMap::new(),
+            quantized_weights: false,
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
     };
@@ -223,7 +226,14 @@ fn assemble(
     for (i, name) in names.iter().enumerate() {
         let value = translator.resolve(&mut scope, name);
         match value.and_then(|value| output(&translator.cx, &value)) {
-            Ok(id) => outputs.push(id),
+            Ok(id) => {
+                if translator.cx.quantized.contains_key(&id) {
+                    notes.push(format!(
+                        "output '{name}' is quantised; it is returned as the numbers that its levels stand for"
+                    ));
+                }
+                outputs.push(id);
+            }
             Err(super::value::Fault::Reported) => {}
             Err(super::value::Fault::Why(why)) if i > 0 => {
                 notes.push(format!("output '{name}' is left out: {why}"));
@@ -235,6 +245,13 @@ fn assemble(
     }
     if !translator.problems.is_empty() {
         return Err(Failure::Nodes(translator.problems));
+    }
+    if !translator.cx.quantized.is_empty() || translator.cx.quantized_weights {
+        notes.push(format!(
+            "the model is quantised: its values are rounded to its levels, but computed in {:?}, and gradients pass \
+             through the rounding unchanged within its range",
+            translator.cx.dtype
+        ));
     }
     let mut builder = translator.cx.builder;
     if options.peel_softmax {
