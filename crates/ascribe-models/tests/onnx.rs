@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ascribe_core::{DType, Device, Inputs, Tensor};
+use ascribe_core::{Composite, DType, Device, Inputs, Keep, Tensor};
 use ascribe_models::Error;
 use ascribe_models::onnx::{self, LoadOptions, LoadedModel};
 
@@ -69,8 +69,8 @@ fn check_operator(name: &str) -> Result<(), String> {
     close(&run(&canonical, &data, 0..2), &expected, "in f64")
 }
 
-#[test]
-fn operators_agree_with_onnxruntime() {
+/// The names of all files of single operators.
+fn operator_names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(golden("onnx-ops"))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -78,9 +78,15 @@ fn operators_agree_with_onnxruntime() {
         .map(|p| p.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert!(names.len() > 150);
+    assert!(names.len() > 250);
     // Its output has the batch on the second axis, which is an error (see below).
     names.retain(|n| n != "transpose_default_9");
+    names
+}
+
+#[test]
+fn operators_agree_with_onnxruntime() {
+    let names = operator_names();
     let failures: Vec<String> =
         names.iter().filter_map(|n| check_operator(n).err().map(|e| format!("{n}: {e}"))).collect();
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), names.len(), failures.join("\n"));
@@ -218,4 +224,111 @@ fn samples_of_an_output_come_first() {
     let model = onnx::load(&path, &LoadOptions::default()).unwrap();
     let expected = data["output"].permute((1, 0, 2)).unwrap();
     assert_eq!(distance(&run(&model, &data, 0..2), &expected), 0.0);
+}
+
+/// Numbers between −1 and 1 that look random.
+fn direction(shape: &[usize], seed: usize) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    let value = |i: usize| ((i + 1) as f64 * 12.9898 + seed as f64 * 78.233).sin() * 43_758.547 % 1.0;
+    Tensor::from_vec((0..count).map(value).collect::<Vec<f64>>(), shape, &Device::Cpu).unwrap()
+}
+
+fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    (a * b).unwrap().sum_all().unwrap().to_scalar().unwrap()
+}
+
+/// Compares the derivative along a direction of the inputs with central differences, in f64.
+fn check_gradient(name: &str) -> Result<(), String> {
+    let path = golden("onnx-ops").join(format!("{name}.onnx"));
+    let data = tensors(&path.with_extension("safetensors"));
+    let options = LoadOptions::default().peel(false).dtype(DType::F64);
+    let graph = onnx::load(&path, &options).map_err(|e| e.to_string())?.graph;
+    if graph.dtype() != DType::F64 {
+        // Without any constant, the graph has no type of its own.
+        return Ok(());
+    }
+    let named: Vec<(String, Tensor)> = graph
+        .inputs()
+        .iter()
+        .map(|&id| {
+            let x = &data[graph.node(id).name()];
+            let x = if x.dtype().is_float() { x.to_dtype(DType::F64).unwrap() } else { x.clone() };
+            (graph.node(id).name().to_string(), x)
+        })
+        .collect();
+    let moved = |step: f64| {
+        let moved = named.iter().enumerate().map(|(i, (name, x))| {
+            let x = if x.dtype().is_float() {
+                (x + (direction(x.dims(), i) * step).unwrap()).unwrap()
+            } else {
+                x.clone()
+            };
+            (name.clone(), x)
+        });
+        Inputs::named(moved).unwrap()
+    };
+    let trace = graph.trace(&moved(0.0), Keep::All).map_err(|e| e.to_string())?;
+    let output = graph.outputs()[0];
+    let seed = direction(trace.value(output).unwrap().dims(), 7);
+    let wanted = graph.inputs().to_vec();
+    let signals = graph
+        .backward(&trace, None, &[(output, seed.clone())], &wanted, &Composite::gradient())
+        .map_err(|e| e.to_string())?;
+    let mut found = 0.0;
+    for (i, (&id, (_, x))) in wanted.iter().zip(&named).enumerate() {
+        if x.dtype().is_float() {
+            found += dot(&signals.get_or_zeros(id, &trace).unwrap(), &direction(x.dims(), i));
+        }
+    }
+    let at = |step: f64| dot(graph.forward(&moved(step)).unwrap().primary(), &seed);
+    let expected = (at(1e-6) - at(-1e-6)) / 2e-6;
+    let error = (found - expected).abs() / (1.0 + expected.abs());
+    if error < 1e-5 { Ok(()) } else { Err(format!("derivative {found}, central difference {expected}")) }
+}
+
+#[test]
+fn gradients_agree_with_central_differences() {
+    let mut names = operator_names();
+    // Rounding has no derivative; the gradient passes through it.
+    names.retain(|n| !n.starts_with("quantize_") && !n.starts_with("qlinear_"));
+    // Infinities and NaN have none either.
+    names.retain(|n| !n.starts_with("is_"));
+    let failures: Vec<String> =
+        names.iter().filter_map(|n| check_gradient(n).err().map(|e| format!("{n}: {e}"))).collect();
+    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), names.len(), failures.join("\n"));
+}
+
+fn load(name: &str) -> LoadedModel {
+    let path = golden("onnx-ops").join(format!("{name}.onnx"));
+    onnx::load(&path, &LoadOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Every rule sees the gates of a recurrent layer, and its weights are those of affine nodes.
+#[test]
+fn recurrent_layers_are_unrolled_into_named_nodes() {
+    use ascribe_core::ops::Kind;
+    let model = load("lstm_bidirectional_hidden_14");
+    let kind = |part: &str| {
+        let suffix = format!("/{part}");
+        let (id, _) = model
+            .graph
+            .nodes()
+            .find(|(_, node)| node.name().ends_with(&suffix))
+            .unwrap_or_else(|| panic!("no node {part}"));
+        model.graph.kind(id)
+    };
+    assert_eq!(kind("forward/input"), Kind::Affine);
+    assert_eq!(kind("reverse/t1/recurrent"), Kind::Affine);
+    for gate in ["input gate", "output gate", "forget gate", "candidate"] {
+        assert_eq!(kind(&format!("forward/t3/{gate}")), Kind::Activation);
+    }
+    assert_eq!(kind("forward/t2/cell"), Kind::Sum);
+    assert_eq!(kind("reverse/t2/hidden"), Kind::Product);
+}
+
+#[test]
+fn quantised_models_say_so() {
+    let model = load("qlinear_conv_13");
+    assert!(model.notes.iter().any(|note| note.contains("quantised")), "{:?}", model.notes);
+    assert!(load("conv_3d_13").notes.is_empty());
 }

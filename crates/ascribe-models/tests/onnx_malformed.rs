@@ -44,7 +44,7 @@ fn malformed_files_say_what_is_wrong() {
 }
 
 /// Small models that are damaged and loaded thousands of times.
-const VICTIMS: [&str; 8] = [
+const VICTIMS: [&str; 16] = [
     "golden/methods/mlp/model.onnx",
     "golden/methods/depthwise/model.onnx",
     "golden/onnx-ops/expand_by_equal_where_13.onnx",
@@ -53,6 +53,14 @@ const VICTIMS: [&str; 8] = [
     "golden/onnx-ops/conv_transpose_11.onnx",
     "golden/onnx-ops/slice_inputs_10.onnx",
     "golden/onnx-ops/split_heads_13.onnx",
+    "golden/onnx-ops/lstm_states_peepholes_14.onnx",
+    "golden/onnx-ops/gru_lengths_14.onnx",
+    "golden/onnx-ops/scatter_nd_rows_16.onnx",
+    "golden/onnx-ops/einsum_three_dynamic_13.onnx",
+    "golden/onnx-ops/conv_transpose_3d_13.onnx",
+    "golden/onnx-ops/fused_attention_mask_13.onnx",
+    "golden/onnx-ops/rotary_embedding_interleaved_23.onnx",
+    "golden/onnx-ops/qlinear_conv_13.onnx",
 ];
 
 fn load(bytes: Vec<u8>) {

@@ -27,6 +27,10 @@ pub enum Binary {
     Min,
     /// `aᵇ`; NaN for negative `a` unless `b` is an integer.
     Pow,
+    /// Remainder `a − b ⌊a/b⌋`, with the sign of `b`, as in Python. Its derivative is 1 for `a` and `−⌊a/b⌋` for `b`.
+    Mod,
+    /// Remainder `a − b trunc(a/b)`, with the sign of `a`, as in C.
+    Remainder,
 }
 
 /// The shape that two shapes broadcast to.
@@ -96,6 +100,24 @@ fn pow<T: Float>(a: T, b: T) -> T {
     T::from_f64(a.to_f64().powf(b.to_f64()))
 }
 
+/// The remainder with the sign of the divisor.
+fn floored(a: f64, b: f64) -> f64 {
+    let r = a % b;
+    if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+}
+
+/// A function of two numbers by itself, on the CPU; the result is on the device of `a`.
+fn on_host(a: &Tensor, b: &Tensor, f: impl Fn(f64, f64) -> f64) -> Result<Tensor> {
+    let shape = broadcast_shape(a.dims(), b.dims())?;
+    let numbers = |t: &Tensor| -> Result<Vec<f64>> {
+        let t = t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.broadcast_as(shape.as_slice())?;
+        Ok(t.flatten_all()?.to_vec1()?)
+    };
+    let values: Vec<f64> = numbers(a)?.into_iter().zip(numbers(b)?).map(|(a, b)| f(a, b)).collect();
+    let y = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
+    Ok(y.to_dtype(a.dtype())?.to_device(a.device())?)
+}
+
 impl Binary {
     fn apply(self, a: &Tensor, b: &Tensor, backend: Backend) -> Result<Tensor> {
         fast::dispatch!(backend, [a, b], T => {
@@ -107,6 +129,8 @@ impl Binary {
                 Self::Max => zip::<T>(a, b, |a, b| if a < b { b } else { a }),
                 Self::Min => zip::<T>(a, b, |a, b| if a > b { b } else { a }),
                 Self::Pow => zip::<T>(a, b, pow),
+                Self::Mod => zip::<T>(a, b, |a, b| T::from_f64(floored(a.to_f64(), b.to_f64()))),
+                Self::Remainder => zip::<T>(a, b, |a, b| T::from_f64(a.to_f64() % b.to_f64())),
             };
         });
         Ok(match self {
@@ -117,6 +141,8 @@ impl Binary {
             Self::Max => a.broadcast_maximum(b)?,
             Self::Min => a.broadcast_minimum(b)?,
             Self::Pow => power(a, b)?,
+            Self::Mod => on_host(a, b, floored)?,
+            Self::Remainder => on_host(a, b, |a, b| a % b)?,
         })
     }
 
@@ -132,7 +158,14 @@ impl Binary {
             Self::Add => Ok(a.wrapping_add(b)),
             Self::Sub => Ok(a.wrapping_sub(b)),
             Self::Mul => Ok(a.wrapping_mul(b)),
-            Self::Div if b == 0 => Err(Error::invalid("divisor", "is 0", "another integer")),
+            Self::Div | Self::Mod | Self::Remainder if b == 0 => {
+                Err(Error::invalid("divisor", "is 0", "another integer"))
+            }
+            Self::Remainder => Ok(a.wrapping_rem(b)),
+            Self::Mod => {
+                let r = a.wrapping_rem(b);
+                Ok(if r != 0 && (r < 0) != (b < 0) { r.wrapping_add(b) } else { r })
+            }
             Self::Div => Ok(a.wrapping_div(b)),
             Self::Max => Ok(a.max(b)),
             Self::Min => Ok(a.min(b)),
@@ -150,7 +183,7 @@ impl Binary {
     /// Gradient for the first operand, in the shape of the output.
     fn grad_a(self, a: &Tensor, b: &Tensor, grad: &Tensor, backend: Backend) -> Result<Tensor> {
         Ok(match self {
-            Self::Add | Self::Sub => grad.clone(),
+            Self::Add | Self::Sub | Self::Mod | Self::Remainder => grad.clone(),
             Self::Mul => Self::Mul.apply(grad, b, backend)?,
             Self::Div => Self::Div.apply(grad, b, backend)?,
             Self::Max | Self::Min => (grad * preference(a, b, self == Self::Max)?)?,
@@ -176,6 +209,8 @@ impl Binary {
             Self::Sub => grad.neg()?,
             Self::Mul => Self::Mul.apply(grad, a, backend)?,
             Self::Div => Self::Div.apply(&(grad * output)?, b, backend)?.neg()?,
+            Self::Mod => (grad * on_host(a, b, |a, b| -((a - floored(a, b)) / b).round())?)?,
+            Self::Remainder => (grad * on_host(a, b, |a, b| -(a / b).trunc())?)?,
             Self::Max | Self::Min => {
                 let shape = output.dims();
                 (grad * preference(&b.broadcast_as(shape)?, a, self == Self::Max)?)?
@@ -201,13 +236,14 @@ impl Operator for Binary {
             Self::Max => "Max",
             Self::Min => "Min",
             Self::Pow => "Pow",
+            Self::Mod | Self::Remainder => "Mod",
         }
     }
 
     fn kind(&self, dynamic: &[bool]) -> Kind {
         match (self, dynamic) {
             (Self::Add | Self::Sub, [true, true]) => Kind::Sum,
-            (Self::Mul | Self::Div | Self::Pow, [true, true]) => Kind::Product,
+            (Self::Mul | Self::Div | Self::Pow | Self::Mod | Self::Remainder, [true, true]) => Kind::Product,
             (Self::Max | Self::Min, [true, true]) => Kind::MaxPool,
             (Self::Add | Self::Sub | Self::Mul, _) | (Self::Div, [true, false]) => Kind::Affine,
             _ => Kind::Activation,

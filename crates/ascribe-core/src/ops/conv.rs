@@ -1,10 +1,12 @@
-//! Convolution and transposed convolution, one- and two-dimensional.
+//! Convolution and transposed convolution, of one and two dimensions; `volume` has those of three.
 
 mod geometry;
+mod volume;
 
 use candle_core::Tensor;
 
 use self::geometry::{Geometry, add_bias};
+pub use self::volume::{Conv3d, ConvTranspose3d, Line};
 use super::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input};
 use super::window::{Window, image_shape};
 use crate::error::{Error, Result};

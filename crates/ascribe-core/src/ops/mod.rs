@@ -3,18 +3,23 @@
 mod binary;
 mod broadcast;
 mod conv;
+mod cumulative;
 mod depth_to_space;
+mod elements;
 pub(crate) mod fast;
 mod gather;
+mod grid_sample;
 mod lanes;
 mod linear;
 mod logic;
 mod norm;
 mod operator;
+mod order;
 mod pad;
 mod pointwise;
 mod pool;
 mod prelu;
+mod quantize;
 mod reduce;
 mod resize;
 mod single;
@@ -28,18 +33,23 @@ use std::sync::Arc;
 
 pub use binary::Binary;
 
-pub use conv::{Conv, ConvTranspose};
+pub use conv::{Conv, Conv3d, ConvTranspose, ConvTranspose3d, Line};
+pub use cumulative::CumSum;
 pub use depth_to_space::DepthToSpace;
+pub use elements::{GatherElements, GatherNd, ScatterElements, ScatterNd};
 pub use gather::{Embedding, Gather};
+pub use grid_sample::{GridSample, SampleMode, SamplePadding};
 pub use linear::{Linear, MatMul};
 pub use logic::{Cast, Compare, Where};
 pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, ScaleShift};
 pub use operator::{Backend, Grads, Kind, Operator, Slot, Vjp};
+pub use order::{ArgExtreme, TopIndices};
 pub use pad::{Pad, PadMode};
 pub use pointwise::Pointwise;
 pub(crate) use pool::pool_shape;
 pub use pool::{AdaptiveAveragePool, AveragePool, MaxPool};
 pub use prelu::PRelu;
+pub use quantize::FakeQuantize;
 pub use reduce::{Reduce, ReduceFn};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding};
 pub use softmax::Softmax;
@@ -83,6 +93,10 @@ ops! {
     Conv,
     /// Transposed convolution.
     ConvTranspose,
+    /// Convolution of volumes.
+    Conv3d,
+    /// Transposed convolution of volumes.
+    ConvTranspose3d,
     /// Linear layer.
     Linear,
     /// Matrix product.
@@ -123,6 +137,24 @@ ops! {
     Gather,
     /// Rows of a table by index.
     Embedding,
+    /// Sampling at the places of a grid.
+    GridSample,
+    /// Rounding to the levels of a quantisation.
+    FakeQuantize,
+    /// Elements along an axis by index.
+    GatherElements,
+    /// Elements written along an axis by index.
+    ScatterElements,
+    /// Slices by position.
+    GatherNd,
+    /// Slices written by position.
+    ScatterNd,
+    /// Running sums.
+    CumSum,
+    /// Index of the largest or smallest value.
+    ArgExtreme,
+    /// Indices of the largest or smallest values.
+    TopIndices,
     /// Interpolation of spatial axes.
     Resize,
     /// Channels into space.

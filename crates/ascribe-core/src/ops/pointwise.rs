@@ -1,5 +1,6 @@
 //! Functions of one value: activations and elementary functions.
 
+mod elementary;
 mod fast;
 mod portable;
 #[cfg(test)]
@@ -93,6 +94,31 @@ pub enum Pointwise {
     Sin,
     /// Cosine.
     Cos,
+    /// Tangent.
+    Tan,
+    /// Inverse sine.
+    Asin,
+    /// Inverse cosine.
+    Acos,
+    /// Inverse tangent.
+    Atan,
+    /// Hyperbolic sine.
+    Sinh,
+    /// Hyperbolic cosine.
+    Cosh,
+    /// Inverse hyperbolic sine.
+    Asinh,
+    /// Inverse hyperbolic cosine.
+    Acosh,
+    /// Inverse hyperbolic tangent.
+    Atanh,
+    /// `x + bias` below `−threshold`, `x − bias` above `threshold`, 0 between them.
+    Shrink {
+        /// Half the width of the interval that becomes 0.
+        threshold: f64,
+        /// What moves the other values towards 0.
+        bias: f64,
+    },
     /// −1, 0 or 1.
     Sign,
     /// Largest integer not above `x`.
@@ -158,6 +184,16 @@ impl Operator for Pointwise {
             Self::Reciprocal => "Reciprocal",
             Self::Sin => "Sin",
             Self::Cos => "Cos",
+            Self::Tan => "Tan",
+            Self::Asin => "Asin",
+            Self::Acos => "Acos",
+            Self::Atan => "Atan",
+            Self::Sinh => "Sinh",
+            Self::Cosh => "Cosh",
+            Self::Asinh => "Asinh",
+            Self::Acosh => "Acosh",
+            Self::Atanh => "Atanh",
+            Self::Shrink { .. } => "Shrink",
             Self::Sign => "Sign",
             Self::Floor => "Floor",
             Self::Ceil => "Ceil",

@@ -1,7 +1,7 @@
 //! Reductions over axes.
 
 use ascribe_kernels::Float;
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::fast;
@@ -22,6 +22,10 @@ pub enum ReduceFn {
     Min,
     /// `√Σ xᵢ²`; derivative 0 at 0.
     L2,
+    /// `Π xᵢ`.
+    Prod,
+    /// `ln Σ e^{xᵢ}`, without overflow; its derivative is the softmax.
+    LogSumExp,
 }
 
 /// Reduces axes to one value each. Global average pooling of `[N, C, H, W]` is the mean over axes 2 and 3.
@@ -67,6 +71,22 @@ impl Reduce {
         let (reduced, kept): (Vec<usize>, Vec<usize>) =
             (0..x.rank()).partition(|axis| self.axes.contains(axis));
         Ok(x.permute([kept, reduced].concat())?.contiguous()?.reshape(((), group))?)
+    }
+
+    /// The inverse of [`Reduce::rows`]: values in the shape of the input.
+    fn unrows(&self, rows: &Tensor, shape: &[usize]) -> Result<Tensor> {
+        if self.is_suffix(shape.len()) {
+            return Ok(rows.reshape(shape)?);
+        }
+        let (reduced, kept): (Vec<usize>, Vec<usize>) =
+            (0..shape.len()).partition(|axis| self.axes.contains(axis));
+        let order = [kept, reduced].concat();
+        let moved: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+        let mut inverse = vec![0; order.len()];
+        for (to, &from) in order.iter().enumerate() {
+            inverse[from] = to;
+        }
+        Ok(rows.reshape(moved)?.permute(inverse)?.contiguous()?)
     }
 
     /// Repeats one value per group (axes kept) for every value of the group.
@@ -122,6 +142,16 @@ impl ReduceFn {
             Self::Max => extreme(x, |a, b| a > b),
             Self::Min => extreme(x, |a, b| a < b),
             Self::L2 => T::from_f64(sum(x, |v| v * v).sqrt()),
+            Self::Prod => T::from_f64(x.iter().map(|v| v.to_f64()).product()),
+            Self::LogSumExp => {
+                let most = extreme(x, |a, b| a > b).to_f64();
+                // Infinite and undefined maxima are the result.
+                if most.is_finite() {
+                    T::from_f64(most + sum(x, |v| (v - most).exp()).ln())
+                } else {
+                    T::from_f64(most)
+                }
+            }
         }
     }
 
@@ -143,8 +173,39 @@ impl ReduceFn {
             Self::Max => x.max(1)?,
             Self::Min => x.min(1)?,
             Self::L2 => x.sqr()?.sum(1)?.sqrt()?,
+            Self::Prod => {
+                let rows = host_rows(x)?;
+                let products: Vec<f64> = rows.iter().map(|row| row.iter().product()).collect();
+                Tensor::new(products, x.device())?.to_dtype(x.dtype())?
+            }
+            Self::LogSumExp => {
+                let most = x.max_keepdim(1)?;
+                let finite = (most.abs()?.lt(f64::INFINITY))?;
+                let shift = finite.where_cond(&most, &most.zeros_like()?)?;
+                let sum = (x.broadcast_sub(&shift)?.exp()?.sum_keepdim(1)?.log()? + shift)?;
+                finite.where_cond(&sum, &most)?.squeeze(1)?
+            }
         })
     }
+}
+
+/// The rows of a matrix, on the CPU.
+fn host_rows(x: &Tensor) -> Result<Vec<Vec<f64>>> {
+    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2::<f64>()?)
+}
+
+/// For each value of a row, the product of the others.
+fn products_of_others(row: &[f64]) -> Vec<f64> {
+    let mut products = vec![1.0; row.len()];
+    let (mut before, mut after) = (1.0, 1.0);
+    for i in 0..row.len() {
+        let j = row.len() - 1 - i;
+        products[i] *= before;
+        products[j] *= after;
+        before *= row[i];
+        after *= row[j];
+    }
+    products
 }
 
 /// Sum over axes, which stay with length 1.
@@ -160,6 +221,8 @@ impl Operator for Reduce {
             ReduceFn::Max => "ReduceMax",
             ReduceFn::Min => "ReduceMin",
             ReduceFn::L2 => "ReduceL2",
+            ReduceFn::Prod => "ReduceProd",
+            ReduceFn::LogSumExp => "ReduceLogSumExp",
         }
     }
 
@@ -169,6 +232,8 @@ impl Operator for Reduce {
             ReduceFn::Mean => Kind::Average,
             ReduceFn::Max | ReduceFn::Min => Kind::MaxPool,
             ReduceFn::L2 => Kind::Normalisation,
+            ReduceFn::Prod => Kind::Product,
+            ReduceFn::LogSumExp => Kind::Softmax,
         }
     }
 
@@ -194,7 +259,7 @@ impl Operator for Reduce {
 
     fn forward(&self, inputs: &[&Tensor], backend: Backend) -> Result<Tensor> {
         let x = input(inputs, 0)?;
-        if x.dtype().is_int() && matches!(self.function, ReduceFn::Mean | ReduceFn::L2) {
+        if x.dtype().is_int() && !matches!(self.function, ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min) {
             return Err(Error::invalid("input", format!("holds {:?}", x.dtype()), "floating point"));
         }
         let y = self.function.of_rows(&self.rows(x)?, backend)?;
@@ -221,82 +286,22 @@ impl Operator for Reduce {
                 let scale = y.ne(0.0)?.where_cond(&(&grad / &y)?, &zeros)?;
                 x.broadcast_mul(&scale)?
             }
+            ReduceFn::Prod => {
+                let others: Vec<f64> =
+                    host_rows(&self.rows(x)?)?.iter().flat_map(|row| products_of_others(row)).collect();
+                let others = Tensor::new(others, x.device())?.to_dtype(x.dtype())?;
+                self.unrows(&others, x.dims())?.broadcast_mul(&grad)?
+            }
+            ReduceFn::LogSumExp => {
+                let share = x.broadcast_sub(&y)?.exp()?;
+                // Where all values are −∞, the result does not change with any of them.
+                let empty = y.eq(f64::NEG_INFINITY)?.broadcast_as(x.shape())?;
+                empty.where_cond(&x.zeros_like()?, &share)?.broadcast_mul(&grad)?
+            }
         };
         Ok(vec![Some(dx)])
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use candle_core::Device;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ops::testing::{check, random};
-
-    const ALL: [ReduceFn; 5] = [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::Min, ReduceFn::L2];
-
-    proptest! {
-        #![proptest_config(ascribe_proptest::config(48))]
-        #[test]
-        fn derivatives(
-            shape in prop::collection::vec(1_usize..5, 1..5),
-            mask in any::<u8>(),
-            keep in any::<bool>(),
-            seed in any::<u64>(),
-        ) {
-            let axes: Vec<usize> = (0..shape.len()).filter(|i| mask >> i & 1 == 1).rev().collect();
-            for function in ALL {
-                check(&Reduce { function, axes: axes.clone(), keep }, &[random(&shape, 0.1, 2.0, seed)], &[true], seed);
-            }
-        }
-    }
-
-    fn gradient(function: ReduceFn, values: &[f64]) -> Vec<f64> {
-        let op = Reduce { function, axes: vec![1], keep: false };
-        let x = Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
-        let y = op.forward(&[&x], Backend::Auto).unwrap();
-        let grad = y.ones_like().unwrap();
-        let args = Vjp { inputs: &[&x], output: &y, grad: &grad, needs: &[true], backend: Backend::Auto };
-        op.vjp(&args).unwrap()[0].clone().unwrap().flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    #[test]
-    fn ties_share_the_gradient() {
-        assert_eq!(gradient(ReduceFn::Max, &[1.0, 3.0, 3.0]), [0.0, 0.5, 0.5]);
-        assert_eq!(gradient(ReduceFn::Min, &[1.0, 3.0, 1.0]), [0.5, 0.0, 0.5]);
-    }
-
-    #[test]
-    fn the_norm_has_gradient_zero_at_zero() {
-        assert_eq!(gradient(ReduceFn::L2, &[0.0, 0.0]), [0.0, 0.0]);
-        let unit = gradient(ReduceFn::L2, &[3.0, 4.0]);
-        assert!((unit[0] - 0.6).abs() < 1e-15 && (unit[1] - 0.8).abs() < 1e-15);
-    }
-
-    #[test]
-    fn many_values_sum_accurately_in_f32() {
-        let x = Tensor::full(0.1_f32, (1, 1 << 20), &Device::Cpu).unwrap();
-        let op = Reduce { function: ReduceFn::Sum, axes: vec![1], keep: false };
-        let sum = op.forward(&[&x], Backend::Auto).unwrap().to_vec1::<f32>().unwrap()[0];
-        assert!((f64::from(sum) - f64::from(0.1_f32) * f64::from(1 << 20)).abs() < 0.01, "{sum}");
-    }
-
-    #[test]
-    fn integers_have_no_mean() {
-        let x = Tensor::new(&[[3_i64, 4]], &Device::Cpu).unwrap();
-        let of = |function| Reduce { function, axes: vec![1], keep: false }.forward(&[&x], Backend::Auto);
-        assert_eq!(of(ReduceFn::Max).unwrap().to_vec1::<i64>().unwrap(), [4]);
-        assert_eq!(of(ReduceFn::Sum).unwrap().to_vec1::<i64>().unwrap(), [7]);
-        assert!(of(ReduceFn::Mean).unwrap_err().to_string().contains("I64"));
-    }
-
-    #[test]
-    fn wrong_axes_are_named() {
-        let op = Reduce { function: ReduceFn::Mean, axes: vec![0, 4], keep: true };
-        let message = op.output_shape(&[&[1, 2, 3]]).unwrap_err().to_string();
-        assert!(message.contains("axes: [0, 4]"), "{message}");
-        let op = Reduce { function: ReduceFn::Mean, axes: vec![1, 1], keep: true };
-        assert!(op.output_shape(&[&[1, 2, 3]]).is_err());
-    }
-}
+mod tests;

@@ -68,7 +68,9 @@ impl Operator for Softmax {
         } else {
             (y * grad.broadcast_sub(&(grad * y)?.sum_keepdim(self.axis)?)?)?
         };
-        Ok(vec![Some(dx)])
+        // Where the gradient is zero so is the result, also if all values are masked and the softmax is not defined.
+        let asked = grad.ne(0.0)?.max_keepdim(self.axis)?.broadcast_as(dx.shape())?;
+        Ok(vec![Some(asked.where_cond(&dx, &dx.zeros_like()?)?)])
     }
 }
 
@@ -111,7 +113,7 @@ fn rows<T: Exponential>(x: &Tensor) -> Result<Tensor> {
     fast::tensor(y, x.dims())
 }
 
-/// `dx = y (g − Σ g y)` along the last axis.
+/// `dx = y (g − Σ g y)` along the last axis; zero where `g` is, also if all values are masked and `y` is not defined.
 fn rows_grad<T: Element>(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (values, grads) = (fast::slice::<T>(y)?, fast::slice::<T>(grad)?);
     let (values, grads, len): (&[T], &[T], usize) = (&values, &grads, y.dims()[y.rank() - 1]);
@@ -119,6 +121,9 @@ fn rows_grad<T: Element>(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let rows = dx.par_chunks_mut(len).zip(values.par_chunks(len)).zip(grads.par_chunks(len));
     rows.with_min_len(TASK.div_ceil(len)).for_each(|((dx, y), g)| {
         let along = sum_pairs(g, y, |g, y| g * y);
+        if <T as Float>::to_f64(along).is_nan() && g.iter().all(|&g| g == T::zero_()) {
+            return;
+        }
         dx.iter_mut().zip(y.iter().zip(g)).for_each(|(dx, (&y, &g))| *dx = y * (g - along));
     });
     fast::tensor(dx, y.dims())
@@ -161,6 +166,24 @@ mod tests {
                 for (found, exact) in run(dtype, Backend::Auto).iter().zip(&exact) {
                     prop_assert!(distance(found, exact) < tolerance, "{dtype:?}: {}", distance(found, exact));
                 }
+            }
+        }
+    }
+
+    /// Attention that masks a whole row is not defined there; networks replace the result, so that nothing is asked of it.
+    #[test]
+    fn rows_that_are_masked_altogether_get_no_gradient() {
+        let low = f64::NEG_INFINITY;
+        let x = Tensor::new(&[[low, low], [0.0, 0.0]], &candle_core::Device::Cpu).unwrap();
+        let grad = Tensor::new(&[[0.0, 0.0], [1.0, 0.0]], &candle_core::Device::Cpu).unwrap();
+        for (log, expected) in [(false, [0.25, -0.25]), (true, [0.5, -0.5])] {
+            let op = Softmax { axis: 1, log };
+            for backend in [Backend::Auto, Backend::Portable] {
+                let y = op.forward(&[&x], backend).unwrap();
+                let args = Vjp { inputs: &[&x], output: &y, grad: &grad, needs: &[true], backend };
+                let dx = op.vjp(&args).unwrap().remove(0).unwrap().to_vec2::<f64>().unwrap();
+                assert_eq!(dx[0], [0.0, 0.0], "{backend:?}");
+                assert!(dx[1].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{dx:?}");
             }
         }
     }

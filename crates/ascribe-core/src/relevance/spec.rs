@@ -411,5 +411,9 @@ impl CompositeSpec {
 }
 
 fn is_convolution(graph: &Graph, id: NodeId) -> bool {
-    graph.kind(id) == Kind::Affine && matches!(graph.node(id).op(), Some(Op::Conv(_) | Op::ConvTranspose(_)))
+    graph.kind(id) == Kind::Affine
+        && matches!(
+            graph.node(id).op(),
+            Some(Op::Conv(_) | Op::ConvTranspose(_) | Op::Conv3d(_) | Op::ConvTranspose3d(_))
+        )
 }

@@ -25,7 +25,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub fn transfer(&self, op: &Op) -> Transferred {
         match op {
-            Op::Conv(_) | Op::ConvTranspose(_) | Op::DepthToSpace(_) => self.windowed(true),
+            Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::Conv3d(_)
+            | Op::ConvTranspose3d(_)
+            | Op::DepthToSpace(_) => self.windowed(true),
             Op::MaxPool(_) | Op::AveragePool(_) | Op::AdaptiveAveragePool(_) | Op::Resize(_) => {
                 self.windowed(false)
             }
@@ -46,10 +50,19 @@ impl Context<'_> {
             | Op::LocalResponseNorm(_)
             | Op::Softmax(_)
             | Op::PRelu(_)
+            | Op::CumSum(_)
+            | Op::FakeQuantize(_)
+            | Op::ScatterElements(_)
+            | Op::ScatterNd(_)
             | Op::Cast(_) => self.same(),
             // An activation is a function of single values, whoever wrote it.
             Op::Custom(_) if self.graph.kind(self.id) == Kind::Activation => self.same(),
-            Op::Custom(_) => Transferred::default(),
+            Op::GatherElements(_)
+            | Op::GatherNd(_)
+            | Op::GridSample(_)
+            | Op::ArgExtreme(_)
+            | Op::TopIndices(_)
+            | Op::Custom(_) => Transferred::default(),
         }
     }
 

@@ -85,6 +85,13 @@ impl Attributes {
         self.find(name).map(|a| a.floats.as_slice())
     }
 
+    /// A list of strings; empty if it is absent.
+    pub fn strings(&self, name: &str) -> Res<Vec<&str>> {
+        let list = self.find(name).map_or(&[][..], |a| a.strings.as_slice());
+        let text = list.iter().map(|s| std::str::from_utf8(s).ok()).collect::<Option<Vec<&str>>>();
+        text.ok_or_else(|| format!("attribute '{name}' does not hold text").into())
+    }
+
     pub fn tensor(&self, name: &str) -> Res<Option<&proto::Tensor>> {
         match self.find(name) {
             None => Ok(None),

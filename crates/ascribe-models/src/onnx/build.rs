@@ -1,5 +1,6 @@
 //! Builds the graph from a decoded file.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
@@ -96,6 +97,8 @@ pub(super) fn build(
             store: Store::new(beside, dtype),
             budget: options.max_folded_values,
             largest: options.max_values_per_sample,
+            quantized: HashMap::new(),
+            quantized_weights: false,
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
     };
@@ -176,6 +179,11 @@ fn assemble(
             interface::output(&mut translator.cx, name, &value, fixed).map(|id| (id, value))
         }) {
             Ok((id, value)) => {
+                if translator.cx.quantized.contains_key(&id) {
+                    notes.push(format!(
+                        "output '{name}' is quantised; it is returned as the numbers that its levels stand for"
+                    ));
+                }
                 let (peeled, of) = peeled(&mut translator.cx, id, &value, options, &mut notes)?;
                 if i == 0 {
                     kind = of;
@@ -194,6 +202,13 @@ fn assemble(
         if !translator.problems.is_empty() {
             return Err(Failure::Nodes(translator.problems));
         }
+    }
+    if !translator.cx.quantized.is_empty() || translator.cx.quantized_weights {
+        notes.push(format!(
+            "the model is quantised: its values are rounded to its levels, but computed in {:?}, and gradients pass \
+             through the rounding unchanged within its range",
+            translator.cx.dtype
+        ));
     }
     let mut builder = translator.cx.builder;
     for (name, id) in scope.nodes() {

@@ -4,10 +4,13 @@
 //! them contains the batch; all other axes have a fixed size. So shape arithmetic can be folded to constants at load
 //! time although the batch size stays variable.
 
+use std::collections::HashMap;
+
 use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
 
 use super::array::{Array, count};
+use super::ops::Quantization;
 use super::tensors::Store;
 use super::value::{Elem, Known, Res, Shapes, Signal, Value};
 
@@ -29,6 +32,10 @@ pub(super) struct Context {
     pub budget: usize,
     /// Most values that a node may have per sample.
     pub largest: usize,
+    /// How the values of nodes are quantised.
+    pub quantized: HashMap<NodeId, Quantization>,
+    /// Whether constants have been de-quantised.
+    pub quantized_weights: bool,
 }
 
 /// The axis that contains the batch: the one whose size depends on the batch size.
@@ -290,6 +297,16 @@ impl Context {
     pub fn number(&self, name: &str, value: f64) -> Res<Value> {
         let array = Array { shape: vec![], data: super::array::Data::Float(vec![value]) };
         Value::from_array(array, self.dtype, name)
+    }
+
+    /// Converts integers, which an input may hold in fewer bits, to 64 bits; other values stay as they are.
+    pub fn as_long(&mut self, name: &str, value: &Value) -> Res<Value> {
+        match value {
+            Value::Node(signal) if signal.elem == Elem::Int => {
+                self.apply(name, ascribe_core::ops::Cast { to: DType::I64 }, &[value], Elem::Int)
+            }
+            _ => Ok(value.clone()),
+        }
     }
 
     /// Converts a value to the floating-point type of the graph.

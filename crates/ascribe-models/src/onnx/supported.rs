@@ -5,7 +5,9 @@ use super::attributes::Attributes;
 /// An operator that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupportedOperator {
-    /// The name in the default operator set.
+    /// The domain of the operator; empty for the default operator set.
+    pub domain: &'static str,
+    /// The name in its domain.
     pub name: &'static str,
     /// The attributes that are supported.
     pub attributes: &'static [&'static str],
@@ -15,21 +17,28 @@ pub struct SupportedOperator {
     pub limits: &'static str,
 }
 
+/// The domain of the operators into which onnxruntime fuses others.
+pub(super) const MICROSOFT: &str = "com.microsoft";
 const AUTO_PAD: (&str, &[&str]) = ("auto_pad", &["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]);
+const DIRECTION: (&str, &[&str]) = ("direction", &["forward", "reverse", "bidirectional"]);
+const RECURRENT: &str = "constant weights, not over the batch; activations other than ThresholdedRelu";
+const REDUCTION: (&str, &[&str]) = ("reduction", &["none", "add"]);
+const QUANTISED: &str = "constant scales; computed in floating point";
 const CONSTANTS: &str = "only on constants and shapes";
 
 macro_rules! table {
-    ($($name:literal $([$($attribute:literal),*])? $({$($value:expr),*})? $(: $limits:expr)?;)*) => {
+    ($($name:literal $(in $domain:ident)? $([$($attribute:literal),*])? $({$($value:expr),*})? $(: $limits:expr)?;)*) => {
         &[$(SupportedOperator {
+            domain: value_or_empty!($($domain)?),
             name: $name,
             attributes: &[$($($attribute),*)?],
             values: &[$($($value),*)?],
-            limits: concat_or_empty!($($limits)?),
+            limits: value_or_empty!($($limits)?),
         }),*]
     };
 }
 
-macro_rules! concat_or_empty {
+macro_rules! value_or_empty {
     () => {
         ""
     };
@@ -38,12 +47,21 @@ macro_rules! concat_or_empty {
     };
 }
 
-/// The operators that can be loaded, in alphabetical order.
+/// The operators that can be loaded, in alphabetical order; those of the default operator set come first.
 pub const SUPPORTED: &[SupportedOperator] = table! {
     "Abs";
+    "Acos";
+    "Acosh";
     "Add" ["axis", "broadcast"] : "no legacy broadcasting";
     "And";
-    "AveragePool" ["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one and two dimensions";
+    "ArgMax" ["axis", "keepdims", "select_last_index"] : "not along the batch";
+    "ArgMin" ["axis", "keepdims", "select_last_index"] : "not along the batch";
+    "Asin";
+    "Asinh";
+    "Atan";
+    "Atanh";
+    "Attention" ["is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"];
+    "AveragePool" ["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "BatchNormalization" ["epsilon", "momentum", "spatial", "training_mode"] : "inference, one mean per channel";
     "Cast" ["round_mode", "saturate", "to"];
     "CastLike" ["round_mode", "saturate"];
@@ -53,14 +71,16 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Concat" ["axis"] : "not along the batch";
     "Constant" ["value", "value_float", "value_floats", "value_int", "value_ints"];
     "ConstantOfShape" ["value"];
-    "Conv" ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one and two dimensions";
-    "ConvTranspose" ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"] {AUTO_PAD} : "one and two dimensions";
+    "Conv" ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
+    "ConvTranspose" ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "Cos";
-    "CumSum" ["exclusive", "reverse"] : CONSTANTS;
+    "Cosh";
+    "CumSum" ["exclusive", "reverse"] : "not along the batch";
     "DepthToSpace" ["blocksize", "mode"] {("mode", &["DCR", "CRD"])};
+    "DequantizeLinear" ["axis"] : QUANTISED;
     "Div" ["axis", "broadcast"];
     "Dropout" ["ratio", "seed", "is_test"] : "inference; the mask is not available";
-    "Einsum" ["equation"] : "one or two operands, each index once per operand";
+    "Einsum" ["equation"] : "not summing over the batch";
     "Elu" ["alpha"];
     "Equal";
     "Erf";
@@ -68,54 +88,71 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Expand";
     "Flatten" ["axis"];
     "Floor";
+    "GRU" ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout", "linear_before_reset"] {DIRECTION} : RECURRENT;
     "Gather" ["axis"] : "constant indices, or dynamic ones into the rows of a constant table";
-    "GatherElements" ["axis"] : CONSTANTS;
-    "GatherND" ["batch_dims"] : CONSTANTS;
+    "GatherElements" ["axis"] : "not along the batch";
+    "GatherND" ["batch_dims"] : "each sample from itself";
     "Gelu" ["approximate"] {("approximate", &["none", "tanh"])};
     "Gemm" ["alpha", "beta", "transA", "transB", "broadcast"];
     "GlobalAveragePool";
+    "GlobalLpPool" ["p"];
     "GlobalMaxPool";
     "Greater";
     "GreaterOrEqual";
+    "GridSample" ["align_corners", "mode", "padding_mode"] {
+        ("mode", &["linear", "nearest", "cubic", "bilinear", "bicubic"]),
+        ("padding_mode", &["zeros", "border", "reflection"])
+    };
     "GroupNormalization" ["epsilon", "num_groups", "stash_type"];
     "HardSigmoid" ["alpha", "beta"];
     "HardSwish";
+    "Hardmax" ["axis"] : "not along the batch; along one axis";
     "Identity";
     "If" ["else_branch", "then_branch"] : "constant conditions";
     "InstanceNormalization" ["epsilon"];
+    "IsInf" ["detect_negative", "detect_positive"];
+    "IsNaN";
     "LRN" ["alpha", "beta", "bias", "size"];
+    "LSTM" ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget", "layout"] {DIRECTION} : RECURRENT;
     "LayerNormalization" ["axis", "epsilon", "stash_type"] : "not over the batch; mean and deviation are not available";
     "LeakyRelu" ["alpha"];
     "Less";
     "LessOrEqual";
     "Log";
     "LogSoftmax" ["axis"] : "not over the batch";
-    "LpNormalization" ["axis", "p"];
+    "LpNormalization" ["axis", "p"] : "not over the batch";
+    "LpPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "p", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "MatMul";
     "Max";
-    "MaxPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"] {AUTO_PAD} : "one and two dimensions; the indices are not available";
+    "MaxPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"] {AUTO_PAD} : "one to three dimensions; the indices are not available";
     "Mean";
     "Min";
     "Mish";
-    "Mod" ["fmod"] : CONSTANTS;
+    "Mod" ["fmod"];
     "Mul" ["axis", "broadcast"];
     "Neg";
     "NonZero" : CONSTANTS;
     "Not";
-    "OneHot" ["axis"] : CONSTANTS;
+    "OneHot" ["axis"] : "constant depth and values";
     "Or";
     "PRelu";
     "Pad" ["mode", "pads", "value"] {("mode", &["constant", "reflect", "edge", "wrap"])} : "not along the batch";
     "Pow";
+    "QLinearConv" ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : QUANTISED;
+    "QLinearMatMul" : QUANTISED;
+    "QuantizeLinear" ["axis", "output_dtype", "saturate"] : QUANTISED;
     "RMSNormalization" ["axis", "epsilon", "stash_type"] : "not over the batch";
+    "RNN" ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout"] {DIRECTION} : RECURRENT;
     "Range" : CONSTANTS;
     "Reciprocal";
     "ReduceL1" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceL2" ["axes", "keepdims", "noop_with_empty_axes"];
+    "ReduceLogSum" ["axes", "keepdims", "noop_with_empty_axes"];
+    "ReduceLogSumExp" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceMax" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceMean" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceMin" ["axes", "keepdims", "noop_with_empty_axes"];
-    "ReduceProd" ["axes", "keepdims", "noop_with_empty_axes"] : CONSTANTS;
+    "ReduceProd" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceSum" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceSumSquare" ["axes", "keepdims", "noop_with_empty_axes"];
     "Relu";
@@ -126,14 +163,18 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
         ("nearest_mode", &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
         ("keep_aspect_ratio_policy", &["stretch"])
     } : "without antialiasing, spatial axes";
+    "RotaryEmbedding" ["interleaved", "num_heads", "rotary_embedding_dim"];
     "Round";
-    "ScatterElements" ["axis", "reduction"] : CONSTANTS;
-    "ScatterND" ["reduction"] : CONSTANTS;
+    "ScatterElements" ["axis", "reduction"] {REDUCTION} : "not along the batch";
+    "ScatterND" ["reduction"] {REDUCTION} : "each sample into itself";
     "Selu" ["alpha", "gamma"];
     "Shape" ["end", "start"];
+    "Shrink" ["bias", "lambd"];
     "Sigmoid";
     "Sign";
+    "SimplifiedLayerNormalization" ["axis", "epsilon", "stash_type"] : "not over the batch";
     "Sin";
+    "Sinh";
     "Size";
     "Slice" ["axes", "ends", "starts"] : "not along the batch";
     "Softmax" ["axis"] : "not over the batch";
@@ -146,15 +187,37 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Sub" ["axis", "broadcast"];
     "Sum";
     "Swish" ["alpha"];
+    "Tan";
     "Tanh";
     "ThresholdedRelu" ["alpha"];
     "Tile";
+    "TopK" ["axis", "k", "largest", "sorted"] : "constant k, not along the batch";
     "Transpose" ["perm"];
-    "Trilu" ["upper"] : CONSTANTS;
+    "Trilu" ["upper"];
     "Unsqueeze" ["axes"];
     "Upsample" ["height_scale", "mode", "scales", "width_scale"] {("mode", &["nearest", "linear", "bilinear"])};
     "Where";
-    "Xor" : CONSTANTS;
+    "Xor";
+    "Attention" in MICROSOFT ["mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale", "unidirectional"] : "constant weights, no past state";
+    "BiasGelu" in MICROSOFT;
+    "EmbedLayerNormalization" in MICROSOFT ["epsilon"];
+    "FastGelu" in MICROSOFT;
+    "FusedConv" in MICROSOFT ["activation", "activation_params", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD, ("activation", &["Relu", "Tanh", "Sigmoid", "LeakyRelu", "Clip", "HardSigmoid"])};
+    "FusedMatMul" in MICROSOFT ["alpha", "transA", "transB", "transBatchA", "transBatchB"] : "batches are not transposed";
+    "Gelu" in MICROSOFT;
+    "LayerNormalization" in MICROSOFT ["axis", "epsilon", "stash_type"] : "not over the batch; mean and deviation are not available";
+    "MultiHeadAttention" in MICROSOFT ["mask_filter_value", "num_heads", "scale", "unidirectional"] : "queries, keys and values that are not packed, no past state";
+    "QGemm" in MICROSOFT ["alpha", "transA", "transB"] : QUANTISED;
+    "QLinearAdd" in MICROSOFT : QUANTISED;
+    "QLinearGlobalAveragePool" in MICROSOFT ["channels_last"] : "constant scales; computed in floating point, channels first";
+    "QLinearLeakyRelu" in MICROSOFT ["alpha"] : QUANTISED;
+    "QLinearMul" in MICROSOFT : QUANTISED;
+    "QLinearSigmoid" in MICROSOFT : QUANTISED;
+    "QuickGelu" in MICROSOFT ["alpha"];
+    "RotaryEmbedding" in MICROSOFT ["interleaved", "num_heads", "rotary_embedding_dim"];
+    "SimplifiedLayerNormalization" in MICROSOFT ["axis", "epsilon", "stash_type"] : "not over the batch";
+    "SkipLayerNormalization" in MICROSOFT ["epsilon"] : "mean and deviation are not available";
+    "SkipSimplifiedLayerNormalization" in MICROSOFT ["epsilon"] : "mean and deviation are not available";
 };
 
 /// The operators that can be loaded, in alphabetical order, with their restrictions.
@@ -168,15 +231,16 @@ pub fn supported() -> &'static [SupportedOperator] {
 
 /// Whether an operator can be loaded only where its operands are constants or shapes.
 pub(super) fn only_constants(op: &str) -> bool {
-    SUPPORTED.iter().any(|s| s.name == op && s.limits == CONSTANTS)
+    SUPPORTED.iter().any(|s| s.domain.is_empty() && s.name == op && s.limits == CONSTANTS)
 }
 
 /// Why a node cannot be loaded, as far as its operator and attributes tell.
 pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Option<String> {
-    if !matches!(domain, "" | "ai.onnx") {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    if !matches!(domain, "" | MICROSOFT) {
         return Some(format!("operators of the domain '{domain}' are not supported"));
     }
-    let Some(found) = SUPPORTED.iter().find(|s| s.name == op) else {
+    let Some(found) = SUPPORTED.iter().find(|s| s.domain == domain && s.name == op) else {
         return Some("the operator is not supported".into());
     };
     for attribute in attributes.iter() {
@@ -203,6 +267,6 @@ mod tests {
 
     #[test]
     fn table_is_sorted_without_repetitions() {
-        assert!(SUPPORTED.windows(2).all(|w| w[0].name < w[1].name));
+        assert!(SUPPORTED.windows(2).all(|w| (w[0].domain, w[0].name) < (w[1].domain, w[1].name)));
     }
 }

@@ -61,7 +61,7 @@ impl Store {
             Some(bytes) => self.raw(&bytes, code, total, size, shape)?,
             None => self.fields(tensor, code, total, shape)?,
         };
-        Ok(Known::value(tensor, elem, name))
+        Ok(Known::stored(tensor, elem, code, name))
     }
 
     /// Converts a floating-point tensor to the type of the graph.

@@ -11,7 +11,7 @@ use super::context::{Context, both};
 use super::fold::{Fold, LIMIT};
 use super::ops::{Call, translate};
 use super::proto;
-use super::supported::objection;
+use super::supported::{MICROSOFT, objection};
 use super::value::{Fault, Res, Value};
 
 /// Deepest nesting of functions and branches.
@@ -140,7 +140,8 @@ impl<'a> Translator<'a> {
 
     fn node(&mut self, scope: &mut Scope<'a>, node: &'a proto::Node) {
         let op = node.op_type.as_deref().unwrap_or_default();
-        let own = node.name.as_deref().filter(|n| !n.is_empty()).or(node.output.first().map(String::as_str));
+        let first = node.output.iter().map(String::as_str).find(|o| !o.is_empty());
+        let own = node.name.as_deref().filter(|n| !n.is_empty()).or(first);
         let name = format!("{}{}", scope.prefix, own.unwrap_or(op));
         let values = self.values(scope, node, op, &name).unwrap_or_else(|fault| {
             self.report(&name, op, fault);
@@ -148,8 +149,13 @@ impl<'a> Translator<'a> {
         });
         let mut values = values.into_iter();
         let available = values.len();
-        for output in node.output.iter().filter(|o| !o.is_empty()) {
-            let value = values.next().unwrap_or_else(|| {
+        for output in &node.output {
+            let value = values.next();
+            // An empty name leaves an output out.
+            if output.is_empty() {
+                continue;
+            }
+            let value = value.unwrap_or_else(|| {
                 let why = (available > 0)
                     .then(|| format!("output '{output}' of {op} '{name}' is not supported").into());
                 Value::Missing(why)
@@ -203,6 +209,7 @@ impl<'a> Translator<'a> {
         let call = Call {
             name,
             op,
+            microsoft: domain == MICROSOFT,
             opset: scope.opset,
             attributes: &attributes,
             inputs: &inputs,
@@ -313,7 +320,7 @@ fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
         })?;
         return Ok(Some(vec![value(arrays)?]));
     }
-    if call.inputs.iter().flatten().any(Value::is_node) {
+    if call.microsoft || call.inputs.iter().flatten().any(Value::is_node) {
         return Ok(None);
     }
     // These are left to `translate`, which passes constants on without a copy, so that a weight keeps its name.

@@ -60,6 +60,8 @@ pub(super) type Shapes = [Vec<usize>; 2];
 pub(super) struct Known {
     pub tensor: Tensor,
     pub elem: Elem,
+    /// The data type in the file, for stored integers.
+    pub code: Option<i32>,
     /// Its name in the file.
     pub name: String,
     /// The constant node of the graph, once a node uses the value.
@@ -93,7 +95,13 @@ pub(super) enum Value {
 impl Known {
     /// A constant as a [`Value`].
     pub fn value(tensor: Tensor, elem: Elem, name: &str) -> Value {
-        Value::Known(Rc::new(Self { tensor, elem, name: name.into(), node: OnceCell::new() }))
+        Value::Known(Rc::new(Self { tensor, elem, code: None, name: name.into(), node: OnceCell::new() }))
+    }
+
+    /// A constant of the file, with its data type.
+    pub fn stored(tensor: Tensor, elem: Elem, code: i32, name: &str) -> Value {
+        let node = OnceCell::new();
+        Value::Known(Rc::new(Self { tensor, elem, code: Some(code), name: name.into(), node }))
     }
 
     /// The values as an array.

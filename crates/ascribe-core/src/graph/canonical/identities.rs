@@ -40,7 +40,7 @@ fn neutral(view: &View<'_>, id: NodeId) -> Option<NodeId> {
         Binary::Sub => value == 0.0 && !constant_first,
         Binary::Mul => value == 1.0,
         Binary::Div | Binary::Pow => value == 1.0 && !constant_first,
-        Binary::Max | Binary::Min => false,
+        Binary::Max | Binary::Min | Binary::Mod | Binary::Remainder => false,
     };
     is_neutral.then_some(x)
 }

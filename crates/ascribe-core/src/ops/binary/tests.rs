@@ -32,6 +32,40 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ascribe_proptest::config(24))]
+    #[test]
+    fn remainders(length in 1_usize..6, steps in -3_i32..4, negative: bool, seed: u64) {
+        // Quotients between integers, where remainders are differentiable.
+        let divisor = random(&[2, 1], 0.5, 2.0, seed);
+        let divisor = if negative { divisor.neg().unwrap() } else { divisor };
+        let quotient = (random(&[1, length], 0.1, 0.9, seed ^ 1) + f64::from(steps)).unwrap();
+        let a = quotient.broadcast_mul(&divisor).unwrap();
+        for op in [Binary::Mod, Binary::Remainder] {
+            check(&op, &[a.clone(), divisor.clone()], &[true, true], seed);
+        }
+    }
+}
+
+#[test]
+fn remainders_have_the_sign_of_the_divisor_or_of_the_dividend() {
+    for backend in [Backend::Auto, Backend::Portable] {
+        assert_eq!(at(Binary::Mod, -5.0, 3.0, backend), [1.0, 1.0, 2.0]);
+        assert_eq!(at(Binary::Remainder, -5.0, 3.0, backend), [-2.0, 1.0, 1.0]);
+        assert_eq!(at(Binary::Mod, 5.5, -3.0, backend), [-0.5, 1.0, 2.0]);
+        assert_eq!(at(Binary::Remainder, 5.5, -3.0, backend), [2.5, 1.0, 1.0]);
+    }
+    let a = Tensor::new(&[-5_i64, 5, 6], &Device::Cpu).unwrap();
+    let b = Tensor::new(&[3_i64, -3, 0], &Device::Cpu).unwrap();
+    let two = |op: Binary| {
+        let (a, b) = (a.narrow(0, 0, 2).unwrap(), b.narrow(0, 0, 2).unwrap());
+        op.forward(&[&a, &b], Backend::Auto).unwrap().to_vec1::<i64>().unwrap()
+    };
+    assert_eq!(two(Binary::Mod), [1, -1]);
+    assert_eq!(two(Binary::Remainder), [-2, 2]);
+    assert!(Binary::Mod.forward(&[&a, &b], Backend::Auto).is_err());
+}
+
 /// Value and both gradients for one pair.
 fn at(op: Binary, a: f64, b: f64, backend: Backend) -> [f64; 3] {
     let (a, b) = (Tensor::new(&[a], &Device::Cpu).unwrap(), Tensor::new(&[b], &Device::Cpu).unwrap());

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::Pointwise;
+use super::elementary::apply;
 use crate::error::{Error, Result};
 
 fn sigmoid(x: &Tensor) -> Result<Tensor> {
@@ -105,6 +106,19 @@ impl Pointwise {
             Self::Reciprocal => x.recip()?,
             Self::Sin => x.sin()?,
             Self::Cos => x.cos()?,
+            Self::Tan => apply(x, f64::tan)?,
+            Self::Asin => apply(x, f64::asin)?,
+            Self::Acos => apply(x, f64::acos)?,
+            Self::Atan => apply(x, f64::atan)?,
+            Self::Sinh => apply(x, f64::sinh)?,
+            Self::Cosh => apply(x, f64::cosh)?,
+            Self::Asinh => apply(x, f64::asinh)?,
+            Self::Acosh => apply(x, f64::acosh)?,
+            Self::Atanh => apply(x, f64::atanh)?,
+            Self::Shrink { threshold, bias } => {
+                let high = x.gt(threshold)?.where_cond(&(x - bias)?, &x.zeros_like()?)?;
+                x.lt(-threshold)?.where_cond(&(x + bias)?, &high)?
+            }
             Self::Sign => x.sign()?,
             Self::Floor => x.floor()?,
             Self::Ceil => x.ceil()?,
@@ -197,6 +211,16 @@ impl Pointwise {
             Self::Reciprocal => y.sqr()?.neg()?,
             Self::Sin => x.cos()?,
             Self::Cos => x.sin()?.neg()?,
+            Self::Tan => (y.sqr()? + 1.0)?,
+            Self::Asin => apply(x, |x| ((1.0 - x) * (1.0 + x)).sqrt().recip())?,
+            Self::Acos => apply(x, |x| -((1.0 - x) * (1.0 + x)).sqrt().recip())?,
+            Self::Atan => apply(x, |x| (1.0 + x * x).recip())?,
+            Self::Sinh => apply(x, f64::cosh)?,
+            Self::Cosh => apply(x, f64::sinh)?,
+            Self::Asinh => apply(x, |x| x.hypot(1.0).recip())?,
+            Self::Acosh => apply(x, |x| ((x - 1.0) * (x + 1.0)).sqrt().recip())?,
+            Self::Atanh => apply(x, |x| ((1.0 - x) * (1.0 + x)).recip())?,
+            Self::Shrink { threshold, .. } => mask(&x.gt(threshold)?.maximum(&x.lt(-threshold)?)?, x)?,
             Self::Pow { .. } | Self::Sign | Self::Floor | Self::Ceil | Self::Round => x.zeros_like()?,
         })
     }

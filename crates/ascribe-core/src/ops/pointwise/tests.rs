@@ -38,7 +38,16 @@ fn all() -> Vec<(Pointwise, Vec<f64>)> {
         (Pointwise::Neg, vec![]),
         (Pointwise::Sin, vec![]),
         (Pointwise::Cos, vec![]),
+        (Pointwise::Atan, vec![]),
+        (Pointwise::Sinh, vec![]),
+        (Pointwise::Cosh, vec![]),
+        (Pointwise::Asinh, vec![]),
+        (Pointwise::Shrink { threshold: 0.5, bias: 0.2 }, vec![-0.5, 0.5]),
     ]
+}
+
+fn is_steep(op: Pointwise) -> bool {
+    matches!(op, Pointwise::Exp | Pointwise::Sinh | Pointwise::Cosh | Pointwise::Pow { .. })
 }
 
 /// Functions of positive numbers.
@@ -66,12 +75,16 @@ proptest! {
     ) {
         for (op, kinks) in all() {
             // Steep functions are checked where finite differences are accurate.
-            let reach = if matches!(op, Pointwise::Exp | Pointwise::Pow { .. }) { 2.0 } else { reach };
+            let reach = if is_steep(op) { 2.0 } else { reach };
             check(&op, &[avoid(&random(&shape, -reach, reach, seed), &kinks)], &[true], seed);
         }
         for op in positive() {
             check(&op, &[random(&shape, 0.2, 3.0, seed)], &[true], seed);
         }
+        for op in [Pointwise::Tan, Pointwise::Asin, Pointwise::Acos, Pointwise::Atanh] {
+            check(&op, &[random(&shape, -0.9, 0.9, seed)], &[true], seed);
+        }
+        check(&Pointwise::Acosh, &[random(&shape, 1.2, 3.0, seed)], &[true], seed);
     }
 }
 
@@ -125,7 +138,9 @@ fn derivatives_at_the_kinks_as_pytorch() {
 fn extreme_arguments_do_not_overflow() {
     let x = [-1e3, -100.0, -88.5, -20.0, 20.0, 88.5, 100.0, 1e3];
     let single = Tensor::new(&x, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
-    for (op, _) in all().into_iter().filter(|(op, _)| *op != Pointwise::Exp) {
+    for (op, _) in
+        all().into_iter().filter(|(op, _)| !matches!(op, Pointwise::Exp | Pointwise::Sinh | Pointwise::Cosh))
+    {
         let (values, derivatives) = exact(op, &x);
         for backend in [Backend::Portable, Backend::Auto] {
             let (y, dx) = run(op, &single, backend);
@@ -148,7 +163,9 @@ fn extreme_arguments_do_not_overflow() {
 fn kernels_and_candle_agree_in_single_precision() {
     let x = random(&[4, 1000], -12.0, 12.0, 3).to_dtype(DType::F32).unwrap();
     let grad = random(&[4, 1000], -1.0, 1.0, 4).to_dtype(DType::F32).unwrap();
-    for (op, _) in all().into_iter().filter(|(op, _)| *op != Pointwise::Exp) {
+    for (op, _) in
+        all().into_iter().filter(|(op, _)| !matches!(op, Pointwise::Exp | Pointwise::Sinh | Pointwise::Cosh))
+    {
         let results = [Backend::Portable, Backend::Auto].map(|backend| {
             let y = op.forward(&[&x], backend).unwrap();
             let inputs = [&x];
@@ -291,3 +308,29 @@ const GOLDEN: &[(Pointwise, [f64; 5], [f64; 5])] = &[
         [-0.9999999845827421, -0.9229001282564583, -0.3286267594591274, 0.6778011938374184, 0.9999992569016276],
         [1.2698234671866558e-07, 0.23652112244729076, 1.031260909618963, 0.6912748604105386, 5.399426777384782e-06]),
 ];
+
+/// Values and derivatives that are known in closed form.
+#[test]
+fn elementary_functions_at_known_points() {
+    use std::f64::consts::{FRAC_PI_3, FRAC_PI_4, FRAC_PI_6, LN_2};
+    let golden = 1.618_033_988_749_895_f64;
+    let cases = [
+        (Pointwise::Tan, FRAC_PI_4, 1.0, 2.0),
+        (Pointwise::Asin, 0.5, FRAC_PI_6, 2.0 / 3.0_f64.sqrt()),
+        (Pointwise::Acos, 0.5, FRAC_PI_3, -2.0 / 3.0_f64.sqrt()),
+        (Pointwise::Atan, 1.0, FRAC_PI_4, 0.5),
+        (Pointwise::Sinh, LN_2, 0.75, 1.25),
+        (Pointwise::Cosh, LN_2, 1.25, 0.75),
+        (Pointwise::Asinh, 0.5, golden.ln(), 2.0 / 5.0_f64.sqrt()),
+        (Pointwise::Acosh, 1.25, LN_2, 4.0 / 3.0),
+        (Pointwise::Atanh, 0.6, LN_2, 1.0 / 0.64),
+        (Pointwise::Shrink { threshold: 0.5, bias: 0.1 }, -0.75, -0.65, 1.0),
+        (Pointwise::Shrink { threshold: 0.5, bias: 0.1 }, 0.5, 0.0, 0.0),
+        (Pointwise::Shrink { threshold: 0.5, bias: 0.1 }, 2.0, 1.9, 1.0),
+    ];
+    for (op, x, value, derivative) in cases {
+        let (y, dx) = exact(op, &[x]);
+        assert!((y[0] - value).abs() < 1e-15, "{op:?}({x}) = {}", y[0]);
+        assert!((dx[0] - derivative).abs() < 1e-14, "{op:?}'({x}) = {}", dx[0]);
+    }
+}

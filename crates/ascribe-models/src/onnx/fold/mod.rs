@@ -70,7 +70,9 @@ impl Fold<'_> {
             "Tile" => one(self.tile()),
             "Pad" => self.pad().map(|r| r.map(|a| vec![a])),
             "GatherElements" => one(self.gather_elements()),
-            "GatherND" => one(self.gather_nd()),
+            "GatherND" if self.attributes.int_or("batch_dims", 0).is_ok_and(|b| b == 0) => {
+                one(self.gather_nd())
+            }
             "ScatterND" => self.scatter_nd().map(|r| r.map(|a| vec![a])),
             "ScatterElements" => self.scatter_elements().map(|r| r.map(|a| vec![a])),
             "NonZero" => one(self.non_zero()),

@@ -5,8 +5,8 @@ use crate::onnx::array::{Array, Data, axis, count, indices, strides};
 use crate::onnx::value::Res;
 
 impl Fold<'_> {
-    /// Whether scattered values replace the values of the data (no reduction), which is the only mode that is
-    /// supported.
+    /// Whether scattered values replace the values of the data (no reduction), which is the only mode that is computed
+    /// here.
     fn replaces(&self) -> bool {
         self.attributes.string_or("reduction", "none").is_ok_and(|mode| mode == "none")
     }
@@ -86,9 +86,6 @@ impl Fold<'_> {
 
     pub(super) fn gather_nd(&self) -> Res<Array> {
         let (x, index) = (self.input(0)?, self.input(1)?);
-        if self.attributes.int_or("batch_dims", 0)? != 0 {
-            return Err("batch_dims is not supported".into());
-        }
         let (&depth, outer) = index.shape.split_last().ok_or("indices are a scalar")?;
         if depth > x.shape.len() {
             return Err("has more indices per position than the data has axes".into());
@@ -145,21 +142,34 @@ impl Fold<'_> {
     pub(super) fn cum_sum(&self) -> Res<Array> {
         let x = self.input(0)?;
         let at = axis(self.input(1)?.scalar_int()?, x.shape.len())?;
-        if self.attributes.flag("exclusive", false)? || self.attributes.flag("reverse", false)? {
-            return Err("the attributes exclusive and reverse are not supported".into());
+        let (exclusive, reverse) =
+            (self.attributes.flag("exclusive", false)?, self.attributes.flag("reverse", false)?);
+        let (step, side) = (strides(&x.shape)[at], x.shape[at]);
+        // The position whose sum continues at this one.
+        let last = |i: usize| match (i / step % side, reverse) {
+            (place, true) => (place + 1 < side).then_some(i + step),
+            (place, false) => (place > 0).then(|| i - step),
+        };
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        if reverse {
+            order.reverse();
         }
-        let step = strides(&x.shape)[at];
-        let earlier = |i: usize| (!(i / step).is_multiple_of(x.shape[at])).then(|| i - step);
         let data = match &x.data {
             Data::Int(v) => {
-                let mut v = v.clone();
-                (0..v.len()).for_each(|i| v[i] = v[i].wrapping_add(earlier(i).map_or(0, |j| v[j])));
-                Data::Int(v)
+                let mut sums = v.clone();
+                for &i in &order {
+                    sums[i] = v[i].wrapping_add(last(i).map_or(0, |j| sums[j]));
+                }
+                let before = |i: usize| last(i).map_or(0, |j| sums[j]);
+                Data::Int(if exclusive { (0..v.len()).map(before).collect() } else { sums })
             }
             Data::Float(v) => {
-                let mut v = v.clone();
-                (0..v.len()).for_each(|i| v[i] += earlier(i).map_or(0.0, |j| v[j]));
-                Data::Float(v)
+                let mut sums = v.clone();
+                for &i in &order {
+                    sums[i] = v[i] + last(i).map_or(0.0, |j| sums[j]);
+                }
+                let before = |i: usize| last(i).map_or(0.0, |j| sums[j]);
+                Data::Float(if exclusive { (0..v.len()).map(before).collect() } else { sums })
             }
             Data::Bool(_) => return Err("sums booleans".into()),
         };

@@ -33,6 +33,16 @@ pub(super) fn pointwise(call: &Call<'_>) -> Res<Option<Pointwise>> {
         "Reciprocal" => Pointwise::Reciprocal,
         "Sin" => Pointwise::Sin,
         "Cos" => Pointwise::Cos,
+        "Tan" => Pointwise::Tan,
+        "Asin" => Pointwise::Asin,
+        "Acos" => Pointwise::Acos,
+        "Atan" => Pointwise::Atan,
+        "Sinh" => Pointwise::Sinh,
+        "Cosh" => Pointwise::Cosh,
+        "Asinh" => Pointwise::Asinh,
+        "Acosh" => Pointwise::Acosh,
+        "Atanh" => Pointwise::Atanh,
+        "Shrink" => Pointwise::Shrink { threshold: float("lambd", 0.5)?, bias: float("bias", 0.0)? },
         "Sign" => Pointwise::Sign,
         "Floor" => Pointwise::Floor,
         "Ceil" => Pointwise::Ceil,
@@ -57,11 +67,11 @@ pub(super) fn clip(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         return bounded(cx, call.name, x, bound("min")?, bound("max")?);
     }
     let bounds = [call.optional(1), call.optional(2)];
-    if bounds.iter().flatten().all(|b| b.known().is_some()) {
+    if x.elem()? == Elem::Float && bounds.iter().flatten().all(|b| b.known().is_some()) {
         let number = |b: Option<&Value>| b.map(|b| b.array("a bound")?.scalar()).transpose();
         return bounded(cx, call.name, x, number(bounds[0])?, number(bounds[1])?);
     }
-    let mut value = x.clone();
+    let mut value = cx.as_long(&call.sub("integers"), x)?;
     if let Some(low) = bounds[0] {
         let name = if bounds[1].is_some() { call.sub("low") } else { call.name.to_string() };
         value = cx.apply(&name, Binary::Max, &[&value, low], x.elem()?)?;

@@ -100,3 +100,44 @@ pub(super) fn cast(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         }
     }
 }
+
+/// `IsNaN` and `IsInf`.
+pub(super) fn special(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    if call.op == "IsNaN" {
+        // Only NaN differs from itself.
+        let number = cx.apply(&call.sub("number"), Compare::Equal, &[x, x], Elem::Bool)?;
+        return cx.apply(call.name, Compare::Not, &[&number], Elem::Bool);
+    }
+    let infinity = cx.number(&call.sub("infinity"), f64::INFINITY)?;
+    let sides =
+        (call.attributes.flag("detect_negative", true)?, call.attributes.flag("detect_positive", true)?);
+    let side = match sides {
+        (true, true) => cx.apply(&call.sub("abs"), Pointwise::Abs, &[x], Elem::Float)?,
+        (true, false) => cx.apply(&call.sub("negative"), Pointwise::Neg, &[x], Elem::Float)?,
+        (false, true) => x.clone(),
+        (false, false) => return Err("detects neither sign (detect_negative and detect_positive)".into()),
+    };
+    cx.apply(call.name, Compare::Equal, &[&side, &infinity], Elem::Bool)
+}
+
+/// Exclusive or: one of two truth values is zero and the other is not.
+pub(super) fn xor(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let not =
+        |cx: &mut Context, name: &str, x: &Value| cx.apply(&call.sub(name), Compare::Not, &[x], Elem::Bool);
+    let (a, b) = (not(cx, "left", call.input(0)?)?, not(cx, "right", call.input(1)?)?);
+    let same = cx.apply_broadcast(&call.sub("same"), Compare::Equal, &[&a, &b], Elem::Bool)?;
+    cx.apply(call.name, Compare::Not, &[&same], Elem::Bool)
+}
+
+/// `Mod`: with `fmod`, the remainder has the sign of the dividend, otherwise that of the divisor.
+pub(super) fn modulo(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (a, b) = (call.input(0)?, call.input(1)?);
+    let elem = a.elem()?;
+    if elem == Elem::Bool || b.elem()? != elem {
+        return Err("its operands have different types or are booleans".into());
+    }
+    let op = if call.attributes.flag("fmod", false)? { Binary::Remainder } else { Binary::Mod };
+    let (a, b) = (cx.as_long(&call.sub("dividend"), a)?, cx.as_long(&call.sub("divisor"), b)?);
+    cx.apply_broadcast(call.name, op, &[&a, &b], elem)
+}

@@ -2,8 +2,8 @@
 
 use ascribe_core::ops::{Conv, ConvTranspose};
 
-use super::Call;
 use super::window::{Padding, attributes, halves, per_axis, spatial};
+use super::{Call, volume};
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
@@ -17,7 +17,7 @@ fn kernel(weight: &Value, axes: usize) -> Res<[usize; 2]> {
     }
 }
 
-fn groups(call: &Call<'_>) -> Res<usize> {
+pub(super) fn groups(call: &Call<'_>) -> Res<usize> {
     let groups = call.attributes.int_or("group", 1)?;
     usize::try_from(groups)
         .ok()
@@ -26,13 +26,16 @@ fn groups(call: &Call<'_>) -> Res<usize> {
 }
 
 /// Input, weight and, if it is given, bias.
-fn operands<'a>(call: &'a Call<'_>) -> Res<Vec<&'a Value>> {
+pub(super) fn operands<'a>(call: &'a Call<'_>) -> Res<Vec<&'a Value>> {
     let mut operands = vec![call.input(0)?, call.input(1)?];
     operands.extend(call.optional(2));
     Ok(operands)
 }
 
 pub(super) fn conv(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    if volume::is_volume(call.input(0)?)? {
+        return volume::conv(cx, call);
+    }
     let (x, weight) = (call.input(0)?, call.input(1)?);
     let axes = spatial(x)?;
     let window = attributes(call, axes, Some(kernel(weight, axes)?))?.window(x)?;
@@ -40,6 +43,9 @@ pub(super) fn conv(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 }
 
 pub(super) fn conv_transpose(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    if volume::is_volume(call.input(0)?)? {
+        return volume::conv_transpose(cx, call);
+    }
     let (x, weight) = (call.input(0)?, call.input(1)?);
     let axes = spatial(x)?;
     let attributes = attributes(call, axes, Some(kernel(weight, axes)?))?;

@@ -2,19 +2,30 @@
 
 mod activation;
 mod arithmetic;
+mod attention;
 mod conv;
 mod einsum;
+mod elements;
+mod fused;
+mod grid;
 mod index;
 mod linear;
 mod norm;
 mod pad;
 mod pool;
+mod positions;
+mod qlinear;
+mod quantized;
+mod recurrent;
 mod reduce;
 mod resize;
+mod rotary;
 mod shape;
 mod softmax;
+mod volume;
 mod window;
 
+pub(super) use self::quantized::Quantization;
 use super::array::axis;
 use super::attributes::Attributes;
 use super::context::{Context, batch_axis};
@@ -26,6 +37,8 @@ pub(super) struct Call<'a> {
     /// The node's name, or that of its first output.
     pub name: &'a str,
     pub op: &'a str,
+    /// Whether the operator is one of the domain `com.microsoft`, in which names have other meanings.
+    pub microsoft: bool,
     pub opset: i64,
     pub attributes: &'a Attributes,
     /// The inputs; `None` where an optional one is left out.
@@ -69,6 +82,19 @@ impl Call<'_> {
         axis(self.attributes.int_or("axis", default)?, rank)
     }
 
+    /// The same node under another name.
+    fn named<'b>(&'b self, name: &'b str) -> Call<'b> {
+        Call {
+            name,
+            op: self.op,
+            microsoft: self.microsoft,
+            opset: self.opset,
+            attributes: self.attributes,
+            inputs: self.inputs,
+            outputs: self.outputs,
+        }
+    }
+
     /// A name for an additional node.
     fn sub(&self, part: &str) -> String {
         format!("{}/{part}", self.name)
@@ -86,9 +112,23 @@ impl Call<'_> {
 
 /// Translates a node.
 pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let quantization = quantized::inherited(cx, call)?;
+    let values = operator(cx, call)?;
+    if let Some(quantization) = quantization {
+        for value in &values {
+            quantized::mark(cx, value, &quantization);
+        }
+    }
+    Ok(values)
+}
+
+fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let one = |value: Res<Value>| value.map(|v| vec![v]);
     if only_constants(call.op) {
         return Err("is supported only on constants and shapes".into());
+    }
+    if call.microsoft {
+        return microsoft(cx, call);
     }
     check_types(call)?;
     if let Some(function) = activation::pointwise(call)? {
@@ -102,7 +142,7 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Einsum" => one(einsum::einsum(cx, call)),
         "BatchNormalization" => one(norm::batch(cx, call)),
         "LayerNormalization" => one(norm::layer(cx, call)),
-        "RMSNormalization" => one(norm::rms(cx, call)),
+        "RMSNormalization" | "SimplifiedLayerNormalization" => one(norm::rms(cx, call)),
         "GroupNormalization" => one(norm::group(cx, call)),
         "InstanceNormalization" => one(norm::instance(cx, call)),
         "LRN" => one(norm::local_response(cx, call)),
@@ -124,6 +164,21 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "MaxPool" | "AveragePool" => one(pool::pool(cx, call)),
         "GlobalAveragePool" | "GlobalMaxPool" => one(pool::global(cx, call)),
         op if op.starts_with("Reduce") => one(reduce::reduce(cx, call)),
+        "LpPool" => one(pool::norm(cx, call)),
+        "GlobalLpPool" => one(pool::global_norm(cx, call)),
+        "IsNaN" | "IsInf" => one(arithmetic::special(cx, call)),
+        "Xor" => one(arithmetic::xor(cx, call)),
+        "Mod" => one(arithmetic::modulo(cx, call)),
+        "CumSum" => one(positions::cum_sum(cx, call)),
+        "Trilu" => one(positions::trilu(cx, call)),
+        "OneHot" => one(positions::one_hot(cx, call)),
+        "Hardmax" => one(positions::hardmax(cx, call)),
+        "ArgMax" | "ArgMin" => one(positions::arg(cx, call)),
+        "TopK" => positions::top_k(cx, call),
+        "GatherElements" => one(elements::gather_elements(cx, call)),
+        "GatherND" => one(elements::gather_nd(cx, call)),
+        "ScatterElements" => one(elements::scatter_elements(cx, call)),
+        "ScatterND" => one(elements::scatter_nd(cx, call)),
         "Identity" | "Dropout" => shape::identity(cx, call),
         "Reshape" => one(shape::reshape(cx, call)),
         "Flatten" => one(shape::flatten(cx, call)),
@@ -140,8 +195,39 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Split" => index::split(cx, call),
         "Slice" => one(index::slice(cx, call)),
         "Gather" => one(index::gather(cx, call)),
+        "GridSample" => one(grid::sample(cx, call)),
+        "QuantizeLinear" => one(quantized::quantize(cx, call)),
+        "DequantizeLinear" => one(quantized::dequantize(cx, call)),
+        "QLinearConv" => one(qlinear::convolution(cx, call)),
+        "QLinearMatMul" => one(qlinear::product(cx, call)),
+        "Attention" => attention::standard(cx, call),
+        "RotaryEmbedding" => one(rotary::rotary(cx, call)),
+        "RNN" | "GRU" | "LSTM" => recurrent::recurrent(cx, call),
         "Pad" => one(pad::pad(cx, call)),
         "Resize" | "Upsample" => one(resize::resize(cx, call)),
+        _ => Err("the operator is not supported".into()),
+    }
+}
+
+/// Translates an operator of the domain `com.microsoft`.
+fn microsoft(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let one = |value: Res<Value>| value.map(|v| vec![v]);
+    check_types(call)?;
+    match call.op {
+        "Attention" => attention::projected(cx, call),
+        "MultiHeadAttention" => attention::multi_head(cx, call),
+        "RotaryEmbedding" => one(rotary::rotary(cx, call)),
+        "FusedConv" => one(fused::fused_conv(cx, call)),
+        "FusedMatMul" => one(fused::fused_matmul(cx, call)),
+        "Gelu" | "BiasGelu" | "FastGelu" | "QuickGelu" => one(fused::gelu(cx, call)),
+        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => fused::skip_norm(cx, call),
+        "EmbedLayerNormalization" => fused::embed_norm(cx, call),
+        "QGemm" => one(qlinear::gemm(cx, call)),
+        "QLinearAdd" | "QLinearMul" => one(qlinear::binary(cx, call)),
+        "QLinearLeakyRelu" | "QLinearSigmoid" => one(qlinear::activation(cx, call)),
+        "QLinearGlobalAveragePool" => one(qlinear::global_average(cx, call)),
+        "LayerNormalization" => one(norm::layer(cx, call)),
+        "SimplifiedLayerNormalization" => one(norm::rms(cx, call)),
         _ => Err("the operator is not supported".into()),
     }
 }
@@ -151,40 +237,73 @@ fn check_types(call: &Call<'_>) -> Res<()> {
     const ANY: &[&str] = &[
         "Add",
         "And",
+        "ArgMax",
+        "ArgMin",
+        "Attention",
         "Cast",
         "CastLike",
+        "Clip",
         "Concat",
         "ConstantOfShape",
+        "CumSum",
+        "DequantizeLinear",
         "Div",
         "Dropout",
+        "EmbedLayerNormalization",
         "Equal",
         "Expand",
         "Flatten",
+        "GRU",
         "Gather",
+        "GatherElements",
+        "GatherND",
         "Greater",
         "GreaterOrEqual",
         "Identity",
+        "LSTM",
         "Less",
         "LessOrEqual",
         "Max",
         "Min",
+        "Mod",
         "Mul",
+        "MultiHeadAttention",
         "Not",
+        "OneHot",
         "Or",
         "Pad",
         "Pow",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearConv",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMatMul",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QuantizeLinear",
+        "RNN",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSum",
         "Reshape",
         "Resize",
+        "RotaryEmbedding",
+        "ScatterElements",
+        "ScatterND",
         "Slice",
         "Split",
         "Squeeze",
         "Sub",
         "Sum",
         "Tile",
+        "TopK",
         "Transpose",
+        "Trilu",
         "Unsqueeze",
         "Upsample",
         "Where",
+        "Xor",
     ];
     if ANY.contains(&call.op) {
         return Ok(());

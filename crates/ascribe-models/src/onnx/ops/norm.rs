@@ -1,7 +1,8 @@
 //! Normalisation operators.
 
 use ascribe_core::ops::{
-    BatchNorm, Binary, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Pointwise, Reduce, ReduceFn,
+    BatchNorm, Binary, Compare, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Pointwise, Reduce,
+    ReduceFn, Where,
 };
 
 use super::Call;
@@ -35,18 +36,30 @@ pub(super) fn layer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, LayerNorm { axis, epsilon: epsilon(call)? }, &operands, Elem::Float)
 }
 
-/// `y = x / √(mean(x²) + ε) · scale` over the axes from `axis` on.
+/// `RMSNormalization`, and `SimplifiedLayerNormalization` of onnxruntime.
 pub(super) fn rms(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, scale) = (call.input(0)?, call.input(1)?);
+    let axis = call.axis(-1, x.rank()?)?;
+    root_mean_square(cx, call, x, scale, axis, epsilon(call)?)
+}
+
+/// `y = x / √(mean(x²) + ε) · scale` over the axes from `axis` on.
+pub(super) fn root_mean_square(
+    cx: &mut Context,
+    call: &Call<'_>,
+    x: &Value,
+    scale: &Value,
+    axis: usize,
+    epsilon: f64,
+) -> Res<Value> {
     let rank = x.rank()?;
-    let axis = call.axis(-1, rank)?;
     for inner in axis..rank {
         call.not_batch(x, inner, "normalises over")?;
     }
     let square = cx.apply(&call.sub("square"), Pointwise::Pow { exponent: 2.0 }, &[x], Elem::Float)?;
     let mean = Reduce { function: ReduceFn::Mean, axes: (axis..rank).collect(), keep: true };
     let mean = cx.apply(&call.sub("mean"), mean, &[&square], Elem::Float)?;
-    let epsilon = cx.number(&call.sub("epsilon"), epsilon(call)?)?;
+    let epsilon = cx.number(&call.sub("epsilon"), epsilon)?;
     let sum = cx.apply(&call.sub("add"), Binary::Add, &[&mean, &epsilon], Elem::Float)?;
     let root = cx.apply(&call.sub("sqrt"), Pointwise::Sqrt, &[&sum], Elem::Float)?;
     let normal = cx.apply(&call.sub("div"), Binary::Div, &[x, &root], Elem::Float)?;
@@ -99,7 +112,7 @@ pub(super) fn local_response(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, op, &[call.input(0)?], Elem::Float)
 }
 
-/// `x / ‖x‖` along an axis, with the L1 or L2 norm.
+/// `x / ‖x‖` along an axis, with the L1 or L2 norm; 0, with gradient 0, where the norm is 0.
 pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     let axis = axis(call.attributes.int_or("axis", -1)?, x.rank()?)?;
@@ -116,5 +129,9 @@ pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         }
         p => return Err(format!("p is {p}; expected 1 or 2").into()),
     };
-    cx.apply(call.name, Binary::Div, &[x, &norm], Elem::Float)
+    let (zero, one) = (cx.number(&call.sub("zero"), 0.0)?, cx.number(&call.sub("one"), 1.0)?);
+    let positive = cx.apply(&call.sub("positive"), Compare::Greater, &[&norm, &zero], Elem::Bool)?;
+    let safe = cx.apply(&call.sub("safe"), Where, &[&positive, &norm, &one], Elem::Float)?;
+    let quotient = cx.apply(&call.sub("quotient"), Binary::Div, &[x, &safe], Elem::Float)?;
+    cx.apply(call.name, Where, &[&positive, &quotient, &zero], Elem::Float)
 }

@@ -27,7 +27,7 @@ pub(super) struct Attributes {
 }
 
 /// `value` if it is within the limits; an error that names the attribute `what` otherwise.
-fn number(value: i64, least: i64, what: &str) -> Res<usize> {
+pub(super) fn number(value: i64, least: i64, what: &str) -> Res<usize> {
     if !(least..=LIMIT).contains(&value) {
         return Err(format!("{what} {value} is out of range; expected {least} to {LIMIT}").into());
     }
@@ -56,9 +56,10 @@ pub(super) fn spatial(x: &Value) -> Res<usize> {
     match x.rank()? {
         3 => Ok(1),
         4 => Ok(2),
-        rank => {
-            Err(format!("is supported only for [N, C, L] and [N, C, H, W]; the input has {rank} axes").into())
-        }
+        rank => Err(format!(
+            "is supported only for [N, C, L], [N, C, H, W] and [N, C, D, H, W]; the input has {rank} axes"
+        )
+        .into()),
     }
 }
 

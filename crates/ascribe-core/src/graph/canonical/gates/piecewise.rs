@@ -14,7 +14,7 @@ const SOFTPLUS_IS_IDENTITY: f64 = 20.0;
 pub(super) fn fuse(view: &View<'_>, id: NodeId) -> Option<Rewrite> {
     let ends = match view.op(id)? {
         Op::Where(_) | Op::Pointwise(Pointwise::Neg) => true,
-        Op::Binary(op) => *op != Binary::Pow,
+        Op::Binary(op) => !matches!(op, Binary::Pow | Binary::Mod | Binary::Remainder),
         _ => false,
     };
     if !ends {

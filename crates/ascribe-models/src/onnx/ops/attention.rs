@@ -1,0 +1,343 @@
+//! Attention (`Attention` of ONNX, `Attention` and `MultiHeadAttention` of `com.microsoft`), as matrix products and a
+//! softmax: `softmax(scale · Q Kᵀ + mask) V` for each head.
+//!
+//! Nodes are `attention/scores`, `attention/weights` (after the softmax) and `attention/context`.
+
+use ascribe_core::ops::{
+    Binary, Compare, Linear, MatMul, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where,
+};
+use ascribe_core::{Device, Tensor};
+
+use super::Call;
+use crate::onnx::array::Array;
+use crate::onnx::context::{Context, batch_axis};
+use crate::onnx::value::{Elem, Known, Res, Value};
+
+/// A positive number of heads.
+fn count(call: &Call<'_>, attribute: &str) -> Res<usize> {
+    let heads = call.attributes.int(attribute)?.ok_or_else(|| format!("has no {attribute}"))?;
+    usize::try_from(heads)
+        .ok()
+        .filter(|&h| h > 0)
+        .ok_or_else(|| format!("{attribute} is {heads}; expected a positive number").into())
+}
+
+/// `[B, S, H · d]` as `[B, H, S, d]`.
+pub(super) fn split_heads(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
+    let [shape, _] = x.shapes()?;
+    if shape.len() != 3 || shape[2] % heads != 0 {
+        return Err(format!("shape {shape:?} cannot be divided into {heads} heads").into());
+    }
+    let split = cx.reshape_by(&format!("{name}/split"), x, |s| Ok(vec![s[0], s[1], heads, s[2] / heads]))?;
+    let op = Structure::Transpose { order: vec![0, 2, 1, 3] };
+    cx.apply(&format!("{name}/heads"), op, &[&split], Elem::Float)
+}
+
+/// The inverse of [`split_heads`].
+pub(super) fn merge_heads(cx: &mut Context, name: &str, x: &Value) -> Res<Value> {
+    let op = Structure::Transpose { order: vec![0, 2, 1, 3] };
+    let moved = cx.apply(&format!("{name}/transpose"), op, &[x], Elem::Float)?;
+    cx.reshape_by(name, &moved, |s| Ok(vec![s[0], s[1], s[2] * s[3]]))
+}
+
+/// What an attention computes besides its products.
+struct Settings {
+    /// Factor of the scores; `1/√d` if it is not given.
+    scale: Option<f64>,
+    /// Values that are added to the scores, which broadcast to `[B, H, S, T]`.
+    masks: Vec<Value>,
+    /// `c · tanh(x / c)` of the scores.
+    softcap: Option<f64>,
+    /// Whether a query that sees no key gets zeros, otherwise NaN.
+    blank: bool,
+}
+
+/// The scores before and after masks and the cap, the weights, and the context `[B, H, S, d]`.
+struct Stages {
+    scores: Value,
+    capped: Value,
+    masked: Value,
+    weights: Value,
+    context: Value,
+}
+
+/// Repeats the heads of keys or values for groups of queries.
+fn grouped(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
+    let [shape, _] = x.shapes()?;
+    let own = shape[1];
+    if own == heads {
+        return Ok(x.clone());
+    }
+    if !heads.is_multiple_of(own) {
+        return Err(format!("{heads} heads of queries cannot share {own} heads of keys").into());
+    }
+    let single = cx.reshape_by(&format!("{name}/single"), x, |s| Ok(vec![s[0], s[1], 1, s[2], s[3]]))?;
+    let op = Structure::Expand { shape: vec![1, 1, heads / own, 1, 1] };
+    let all = cx.apply(&format!("{name}/expand"), op, &[&single], Elem::Float)?;
+    cx.reshape_by(&format!("{name}/groups"), &all, |s| Ok(vec![s[0], s[1] * s[2], s[3], s[4]]))
+}
+
+/// Attention of queries `[B, H, S, d]` to keys and values `[B, H′, T, d]`.
+fn attend(cx: &mut Context, name: &str, parts: [&Value; 3], settings: &Settings) -> Res<Stages> {
+    let [q, k, v] = parts;
+    let shapes = [q.shapes()?, k.shapes()?, v.shapes()?].map(|[s, _]| s);
+    if shapes.iter().any(|s| s.len() != 4) {
+        return Err(format!("queries, keys and values have shapes {shapes:?}; expected [B, H, S, d]").into());
+    }
+    let (heads, width) = (shapes[0][1], shapes[0][3]);
+    let k = grouped(cx, &format!("{name}/key"), k, heads)?;
+    let v = grouped(cx, &format!("{name}/value"), v, heads)?;
+    let op = Structure::Transpose { order: vec![0, 1, 3, 2] };
+    let k = cx.apply(&format!("{name}/key/transpose"), op, &[&k], Elem::Float)?;
+    let product = cx.apply(&format!("{name}/product"), MatMul, &[q, &k], Elem::Float)?;
+    let scale = settings.scale.unwrap_or_else(|| (width as f64).sqrt().recip());
+    let scale = cx.number(&format!("{name}/scale"), scale)?;
+    let scores = cx.apply(&format!("{name}/scores"), Binary::Mul, &[&product, &scale], Elem::Float)?;
+    let mut capped = scores.clone();
+    if let Some(cap) = settings.softcap {
+        let cap = cx.number(&format!("{name}/cap"), cap)?;
+        let ratio = cx.apply(&format!("{name}/cap/ratio"), Binary::Div, &[&scores, &cap], Elem::Float)?;
+        let tanh = cx.apply(&format!("{name}/cap/tanh"), Pointwise::Tanh, &[&ratio], Elem::Float)?;
+        capped = cx.apply(&format!("{name}/capped"), Binary::Mul, &[&tanh, &cap], Elem::Float)?;
+    }
+    let mut masked = capped.clone();
+    for (i, mask) in settings.masks.iter().enumerate() {
+        let own = format!("{name}/masked/{i}");
+        masked = cx.apply_broadcast(&own, Binary::Add, &[&masked, mask], Elem::Float)?;
+    }
+    let op = Softmax { axis: 3, log: false };
+    let weights = if settings.blank {
+        let shares = cx.apply(&format!("{name}/weights/softmax"), op, &[&masked], Elem::Float)?;
+        // Where no key is seen, all scores are −∞.
+        let most = Reduce { function: ReduceFn::Max, axes: vec![3], keep: true };
+        let most = cx.apply(&format!("{name}/weights/most"), most, &[&masked], Elem::Float)?;
+        let low = cx.number(&format!("{name}/weights/low"), f64::NEG_INFINITY)?;
+        let empty = format!("{name}/weights/empty");
+        let empty = cx.apply(&empty, Compare::Equal, &[&most, &low], Elem::Bool)?;
+        let zero = cx.number(&format!("{name}/weights/zero"), 0.0)?;
+        cx.apply(&format!("{name}/weights"), Where, &[&empty, &zero, &shares], Elem::Float)?
+    } else {
+        cx.apply(&format!("{name}/weights"), op, &[&masked], Elem::Float)?
+    };
+    let context = cx.apply(&format!("{name}/context"), MatMul, &[&weights, &v], Elem::Float)?;
+    Ok(Stages { scores, capped, masked, weights, context })
+}
+
+/// A mask `[S, T]` that is −∞ where a key is more than `offset` behind its query.
+fn causal(cx: &mut Context, name: &str, queries: usize, keys: usize, offset: usize) -> Res<Value> {
+    cx.spend(&[queries, keys])?;
+    let hidden = |i: usize| if i % keys > i / keys + offset { f64::NEG_INFINITY } else { 0.0 };
+    let values: Vec<f64> = (0..queries * keys).map(hidden).collect();
+    let mask = Tensor::from_vec(values, (queries, keys), &Device::Cpu)?.to_dtype(cx.dtype)?;
+    Ok(Known::value(mask, Elem::Float, name))
+}
+
+/// 0 where a condition holds, `low` elsewhere.
+fn penalty(cx: &mut Context, name: &str, condition: &Value, low: f64) -> Res<Value> {
+    let (zero, low) = (cx.number(&format!("{name}/zero"), 0.0)?, cx.number(&format!("{name}/low"), low)?);
+    cx.apply(name, Where, &[condition, &zero, &low], Elem::Float)
+}
+
+/// A mask of keys of `com.microsoft`: how many keys each sample has `[B]`, or whether a key counts `[B, T]` or
+/// `[B, S, T]`.
+fn key_mask(cx: &mut Context, call: &Call<'_>, mask: &Value, keys: usize) -> Res<Value> {
+    let mask = cx.unbake(mask, 0)?.unwrap_or_else(|| mask.clone());
+    let [shape, _] = mask.shapes()?;
+    let low = call.attributes.float_or("mask_filter_value", -10_000.0)?;
+    let values = cx.as_float(&call.sub("mask/number"), &mask)?;
+    let (condition, bound) = match shape[..] {
+        [_] if batch_axis(&mask.shapes()?) == Some(0) && cx.multiple(&mask.shapes()?, 0) == Some(1)
+            || shape == [1] =>
+        {
+            let lengths = cx.reshape_by(&call.sub("mask/lengths"), &values, |s| Ok(vec![s[0], 1, 1, 1]))?;
+            let positions = Array::ints((0..keys as i64).collect());
+            let positions = Value::from_array(positions, cx.dtype, &call.sub("mask/positions"))?;
+            (lengths, cx.as_float(&call.sub("mask/keys"), &positions)?)
+        }
+        [_, t] if t == keys => {
+            let rows = cx.reshape_by(&call.sub("mask/rows"), &values, |s| Ok(vec![s[0], 1, 1, s[1]]))?;
+            (rows, cx.number(&call.sub("mask/zero"), 0.0)?)
+        }
+        [_, _, t] if t == keys => {
+            let rows = cx.reshape_by(&call.sub("mask/rows"), &values, |s| Ok(vec![s[0], 1, s[1], s[2]]))?;
+            (rows, cx.number(&call.sub("mask/zero"), 0.0)?)
+        }
+        _ => return Err(format!("a mask of shape {shape:?} is not supported").into()),
+    };
+    let seen = cx.apply(&call.sub("mask/seen"), Compare::Greater, &[&condition, &bound], Elem::Bool)?;
+    penalty(cx, &call.sub("mask"), &seen, low)
+}
+
+/// An error if an input that is not supported is given.
+fn refuse(call: &Call<'_>, slots: &[(usize, &str)]) -> Res<()> {
+    match slots.iter().find(|(slot, _)| call.optional(*slot).is_some()) {
+        Some((_, what)) => Err(format!("{what} is not supported").into()),
+        None => Ok(()),
+    }
+}
+
+/// The settings that both attentions of `com.microsoft` have.
+fn microsoft(
+    cx: &mut Context,
+    call: &Call<'_>,
+    mask: Option<&Value>,
+    bias: Option<&Value>,
+    [queries, keys]: [usize; 2],
+) -> Res<Settings> {
+    let mut masks = Vec::new();
+    if let Some(mask) = mask {
+        masks.push(key_mask(cx, call, mask, keys)?);
+    }
+    if call.attributes.flag("unidirectional", false)? {
+        masks.push(causal(cx, &call.sub("causal"), queries, keys, 0)?);
+    }
+    masks.extend(bias.cloned());
+    Ok(Settings {
+        scale: call.attributes.float("scale")?.filter(|&s| s != 0.0),
+        masks,
+        softcap: None,
+        blank: false,
+    })
+}
+
+/// `Attention` of `com.microsoft`, which multiplies its input with the weights of queries, keys and values.
+pub(super) fn projected(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    refuse(call, &[(4, "a past state (input past)"), (6, "input past_sequence_length")])?;
+    let heads = count(call, "num_heads")?;
+    let x = call.input(0)?;
+    let [shape, _] = x.shapes()?;
+    let weights = call.input(1)?.known().ok_or("its weights are computed from the inputs")?;
+    let &[width, all] = weights.tensor.dims() else { return Err("expects weights [D, 3 · D′]".into()) };
+    if shape.len() != 3 || shape[2] != width {
+        return Err(format!("input {shape:?} does not fit weights {:?}", weights.tensor.dims()).into());
+    }
+    let sizes = match call.attributes.ints("qkv_hidden_sizes") {
+        Some(sizes) => sizes.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect::<Vec<usize>>(),
+        None => vec![all / 3; 3],
+    };
+    if sizes.len() != 3 || sizes.iter().sum::<usize>() != all {
+        return Err(format!("weights {:?} cannot be divided into {sizes:?}", weights.tensor.dims()).into());
+    }
+    let bias = match call.optional(2) {
+        Some(bias) => Some(bias.known().ok_or("its bias is computed from the inputs")?),
+        None => None,
+    };
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (name, &size) in ["query", "key", "value"].iter().zip(&sizes) {
+        let own = call.sub(name);
+        let constant = |tensor: &Tensor, part: &str| -> Res<Value> {
+            Ok(Known::value(tensor.contiguous()?, Elem::Float, &format!("{own}/{part}")))
+        };
+        let weight = constant(&weights.tensor.narrow(1, start, size)?.t()?, "weight")?;
+        let mut operands = vec![x.clone(), weight];
+        if let Some(bias) = bias {
+            operands.push(constant(&bias.tensor.narrow(0, start, size)?, "bias")?);
+        }
+        let refs: Vec<&Value> = operands.iter().collect();
+        let part = cx.apply(&own, Linear, &refs, Elem::Float)?;
+        parts.push(split_heads(cx, &own, &part, heads)?);
+        start += size;
+    }
+    let settings = microsoft(cx, call, call.optional(3), call.optional(5), [shape[1], shape[1]])?;
+    let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
+    Ok(vec![merge_heads(cx, call.name, &stages.context)?])
+}
+
+/// `MultiHeadAttention` of `com.microsoft`.
+pub(super) fn multi_head(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    refuse(
+        call,
+        &[
+            (6, "a past state (input past_key)"),
+            (7, "a past state (input past_value)"),
+            (8, "input past_sequence_length"),
+            (9, "input cache_indirection"),
+        ],
+    )?;
+    let heads = count(call, "num_heads")?;
+    let (Some(key), Some(value)) = (call.optional(1), call.optional(2)) else {
+        return Err("packed queries, keys and values are not supported".into());
+    };
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (name, x) in ["query", "key", "value"].iter().zip([call.input(0)?, key, value]) {
+        let own = call.sub(name);
+        if x.rank()? == 4 {
+            if call.optional(3).is_some() {
+                return Err("a bias of keys that are divided into heads is not supported".into());
+            }
+            parts.push(x.clone());
+            continue;
+        }
+        let width = x.shapes()?[0].last().copied().unwrap_or(0);
+        let mut x = x.clone();
+        if let Some(bias) = call.optional(3) {
+            let op = Structure::Slice { axis: 0, start, len: width, step: 1 };
+            let bias = cx.apply(&format!("{own}/bias"), op, &[bias], Elem::Float)?;
+            x = cx.apply(&own, Binary::Add, &[&x, &bias], Elem::Float)?;
+            start += width;
+        }
+        parts.push(split_heads(cx, &own, &x, heads)?);
+    }
+    let sides = [parts[0].shapes()?[0][2], parts[1].shapes()?[0][2]];
+    let settings = microsoft(cx, call, call.optional(4), call.optional(5), sides)?;
+    let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
+    Ok(vec![merge_heads(cx, call.name, &stages.context)?])
+}
+
+/// `Attention` of the default operator set, from version 23 on.
+pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    refuse(call, &[(6, "input nonpad_kv_seqlen")])?;
+    let mut parts = Vec::new();
+    for (i, name) in ["query", "key", "value"].iter().enumerate() {
+        let x = call.input(i)?;
+        if x.rank()? == 3 {
+            let heads = count(call, if i == 0 { "q_num_heads" } else { "kv_num_heads" })?;
+            parts.push(split_heads(cx, &call.sub(name), x, heads)?);
+        } else {
+            parts.push(x.clone());
+        }
+    }
+    let mut offset = 0;
+    for (i, name) in [(4, "past key"), (5, "past value")] {
+        if let Some(past) = call.optional(i) {
+            offset = past.shapes()?[0].get(2).copied().unwrap_or(0);
+            let part = &mut parts[i - 3];
+            *part = cx.apply(&call.sub(name), Structure::Concat { axis: 2 }, &[past, part], Elem::Float)?;
+        }
+    }
+    let (queries, keys) = (parts[0].shapes()?[0][2], parts[1].shapes()?[0][2]);
+    let mut masks = Vec::new();
+    if let Some(mask) = call.optional(3) {
+        masks.push(match mask.elem()? {
+            Elem::Float => mask.clone(),
+            Elem::Bool => penalty(cx, &call.sub("mask"), mask, f64::NEG_INFINITY)?,
+            Elem::Int => return Err("attn_mask holds integers".into()),
+        });
+    }
+    if call.attributes.flag("is_causal", false)? {
+        masks.push(causal(cx, &call.sub("causal"), queries, keys, offset)?);
+    }
+    let settings = Settings {
+        scale: call.attributes.float("scale")?,
+        masks,
+        softcap: call.attributes.float("softcap")?.filter(|&c| c > 0.0),
+        blank: call.optional(3).is_some(),
+    };
+    let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
+    let y = if call.input(0)?.rank()? == 3 {
+        merge_heads(cx, call.name, &stages.context)?
+    } else {
+        stages.context
+    };
+    let inner = match call.attributes.int_or("qk_matmul_output_mode", 0)? {
+        0 => stages.scores,
+        1 => stages.masked,
+        2 => stages.capped,
+        3 => stages.weights,
+        mode => return Err(format!("qk_matmul_output_mode is {mode}; expected 0 to 3").into()),
+    };
+    let [_, key, value] = <[Value; 3]>::try_from(parts).map_err(|_| "has no keys")?;
+    Ok(vec![y, key, value, inner])
+}
