@@ -1,6 +1,6 @@
 //! Builds the graph from a decoded file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use ascribe_core::ops::{Side, Structure};
@@ -88,6 +88,7 @@ pub(super) fn build(
             store: Store::new(beside, dtype),
             budget: options.max_folded_values,
             largest: options.max_values_per_sample,
+            own_indices: HashSet::new(),
             quantized: HashMap::new(),
             quantized_weights: false,
         };
@@ -294,6 +295,9 @@ fn input(cx: &mut Context, declared: &Declared, fixed: Option<usize>) -> std::re
 fn output(cx: &Context, value: &Value) -> Res<NodeId> {
     let shapes = value.shapes()?;
     let Value::Node(signal) = value else { return Err("does not depend on any input".into()) };
+    if cx.own_indices.contains(&signal.id) {
+        return Err("holds the numbers of samples".into());
+    }
     let rows = shapes.iter().zip(cx.worlds).all(|(shape, batch)| shape.first() == Some(&batch));
     if !rows {
         return Err(format!(
