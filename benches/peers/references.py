@@ -3,7 +3,7 @@
     references.py FOLDER OUTPUT
 
 For every .onnx file under FOLDER, OUTPUT gets two .safetensors files, NAME.in and NAME.out, with its inputs and outputs;
-NAME is the relative path with `__` for the separators. Axes of the batch are two long where the
+NAME is the relative path with `__` for the separators. Axes of the batch have length 1 where the
 file leaves them open; other open axes have the first length from a list for which the model runs. Integer inputs are
 small numbers, except for a sampling rate. A file that onnxruntime does not run gets an `error` in the metadata.
 """
@@ -17,7 +17,7 @@ import onnxruntime as ort
 from safetensors.numpy import save_file
 
 LENGTHS = [64, 16, 128, 256, 512, 1024, 8, 1, 16000]
-SIDE = 224
+SIDES = [224, 48, 32, 640]
 BATCH = ["batch", "n", "b", "bs", "bsz", "num_samples"]
 
 
@@ -29,7 +29,7 @@ def is_open(axis):
     return not isinstance(axis, int) or axis <= 0
 
 
-def shape_of(declared, length):
+def shape_of(declared, length, side):
     """The shape of an input; open axes of pictures and of sequences have different lengths."""
     shape = []
     picture = len(declared) == 4 and (declared[1] in (1, 3) or declared[3] in (1, 3) or is_open(declared[1]))
@@ -38,9 +38,9 @@ def shape_of(declared, length):
         if not is_open(axis):
             shape.append(axis)
         elif at == batch:
-            shape.append(2)
+            shape.append(1)
         elif picture:
-            shape.append(3 if at == 1 and declared[3] not in (1, 3) else SIDE)
+            shape.append(3 if at == 1 and declared[3] not in (1, 3) else side)
         else:
             shape.append(length)
     return shape
@@ -66,8 +66,8 @@ def run(path):
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     error = None
-    for length in LENGTHS:
-        inputs = {i.name: value_of(i.name, i.type, shape_of(i.shape, length), at) for at, i in enumerate(session.get_inputs())}
+    for length, side in zip(LENGTHS, SIDES + [SIDES[0]] * len(LENGTHS)):
+        inputs = {i.name: value_of(i.name, i.type, shape_of(i.shape, length, side), at) for at, i in enumerate(session.get_inputs())}
         try:
             outputs = session.run(None, inputs)
             names = [o.name for o in session.get_outputs()]

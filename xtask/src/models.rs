@@ -119,6 +119,23 @@ fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Res
         }
     }
     found.outputs = worst;
+    // A batch gives each of its samples what it gives alone.
+    let twice = x.select(&[0, 0])?;
+    match model.graph_for(&twice).map_err(anyhow::Error::from).and_then(|graph| Ok(graph.forward(&twice)?)) {
+        Ok(both) => {
+            for ((name, one), (_, two)) in outputs.iter().zip(both.iter()) {
+                for row in 0..2 {
+                    let apart = error(&two.narrow(0, row, 1)?, &one.narrow(0, 0, 1)?)?;
+                    if apart.is_none_or(|apart| apart > 1e-5) {
+                        found.problems.push(format!(
+                            "output '{name}' of a batch differs from a single sample's: {apart:?}"
+                        ));
+                    }
+                }
+            }
+        }
+        Err(error) => found.problems.push(format!("a batch of two: {error:#}")),
+    }
     let model = Model::open_for(&path, &OpenOptions { double: true, ..OpenOptions::default() }, given)?;
     let x = model.read(given)?.inputs.select(&[0])?;
     let graph = model.graph_for(&x)?;

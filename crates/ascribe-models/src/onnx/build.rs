@@ -1,6 +1,6 @@
 //! Builds the graph from a decoded file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
@@ -97,6 +97,7 @@ pub(super) fn build(
             store: Store::new(beside, dtype),
             budget: options.max_folded_values,
             largest: options.max_values_per_sample,
+            own_indices: HashSet::new(),
             quantized: HashMap::new(),
             quantized_weights: false,
         };

@@ -4,7 +4,7 @@
 //! them contains the batch; all other axes have a fixed size. So shape arithmetic can be folded to constants at load
 //! time although the batch size stays variable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub budget: usize,
     /// Most values that a node may have per sample.
     pub largest: usize,
+    /// Indices whose first column stands for the number of the sample, and is filled with zeros.
+    pub own_indices: HashSet<NodeId>,
     /// How the values of nodes are quantised.
     pub quantized: HashMap<NodeId, Quantization>,
     /// Whether constants have been de-quantised.

@@ -186,7 +186,28 @@ pub(super) fn inputs(graph: &proto::Graph, path: &Path) -> Result<Vec<DeclaredIn
     if inputs.is_empty() {
         return Err(malformed("it has no inputs".into()));
     }
+    states(&mut inputs);
     Ok(inputs)
+}
+
+/// Finds the batch of inputs beside the first, such as the states of recurrent layers `[layers, N, D]`, whose first axis is
+/// not as long as that of the first input: an axis that the file leaves open, or one of length 1.
+fn states(inputs: &mut [DeclaredInput]) {
+    let main =
+        inputs.iter().find(|input| !input.integer).and_then(|input| input.axes.as_ref()?.first().cloned());
+    let Some(main) = main else { return };
+    for input in inputs.iter_mut().filter(|input| input.batch_axis == Some(0)) {
+        let Some(axes) = &input.axes else { continue };
+        let (Some(AxisLength::Fixed(2..)), false) = (axes.first(), axes.first() == Some(&main)) else {
+            continue;
+        };
+        let open = axes.iter().position(|axis| axis.fixed().is_none());
+        let one = || axes.iter().position(|axis| *axis == AxisLength::Fixed(1));
+        // With an input for a fixed number of samples, that number is the only hint.
+        let same = axes.iter().position(|axis| *axis == main && main.fixed().is_some());
+        let found = if main.fixed().is_some() { same } else { open.or_else(one) };
+        input.batch_axis = found.or(Some(0));
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +233,22 @@ mod tests {
         let found = input.input(&LoadOptions::default().input_sides("x", &[3, 5, 6])).unwrap();
         assert_eq!(found.sides, [3, 5, 6]);
         assert!(input.input(&LoadOptions::default().input_sides("x", &[1, 5, 6])).is_err());
+    }
+
+    #[test]
+    fn states_of_recurrent_layers_have_their_batch_behind_the_layers() {
+        for (main, state, axis) in [
+            (&["?", "?"][..], &["2", "?", "128"][..], 1),
+            (&["N", "3", "160"], &["4", "1", "64"], 1),
+            (&["3", "160"], &["4", "3", "64"], 1),
+            (&["2", "160"], &["2", "2", "64"], 0),
+            (&["?", "3"], &["7", "5"], 0),
+            (&["?", "3"], &["1", "1", "128"], 0),
+        ] {
+            let mut inputs = [declared(main, Some(0)), declared(state, Some(0))];
+            states(&mut inputs);
+            assert_eq!(inputs[1].batch_axis, Some(axis), "{main:?} {state:?}");
+        }
     }
 
     #[test]

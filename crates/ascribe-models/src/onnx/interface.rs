@@ -37,6 +37,9 @@ pub(super) fn input(cx: &mut Context, input: &ModelInput, code: i32) -> Res<Valu
 pub(super) fn output(cx: &mut Context, name: &str, value: &Value, fixed: Option<usize>) -> Res<NodeId> {
     let shapes = value.shapes()?;
     let Value::Node(signal) = value else { return Err("does not depend on any input".into()) };
+    if cx.own_indices.contains(&signal.id) {
+        return Err("holds the numbers of samples".into());
+    }
     let shape = &shapes[0];
     if let Some(batch) = fixed {
         if shape.first() == Some(&batch) {

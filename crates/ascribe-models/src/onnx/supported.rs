@@ -21,7 +21,7 @@ pub struct SupportedOperator {
 pub(super) const MICROSOFT: &str = "com.microsoft";
 const AUTO_PAD: (&str, &[&str]) = ("auto_pad", &["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]);
 const DIRECTION: (&str, &[&str]) = ("direction", &["forward", "reverse", "bidirectional"]);
-const RECURRENT: &str = "constant weights, not over the batch; activations other than ThresholdedRelu";
+const RECURRENT: &str = "constant weights, not over the batch";
 const REDUCTION: (&str, &[&str]) = ("reduction", &["none", "add"]);
 const QUANTISED: &str = "constant scales; computed in floating point";
 const CONSTANTS: &str = "only on constants and shapes";

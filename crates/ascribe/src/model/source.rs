@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 /// The order of the axes of each input, by its name.
 pub(super) type Layouts = BTreeMap<String, Arrangement>;
 
-/// Lengths that are tried for open axes of inputs that are no pictures, until the graph can be built.
-const TRIED: [usize; 9] = [64, 16, 128, 256, 512, 1024, 8, 1, 16_000];
+/// Lengths that are tried for open axes until the graph can be built, after the crop for pictures.
+const TRIED: [usize; 11] = [64, 16, 48, 32, 128, 256, 512, 1024, 8, 1, 16_000];
 /// Side of a picture where neither the file nor the preprocessing says one.
 const SIDE: usize = 224;
 
@@ -102,7 +102,7 @@ impl Source {
         }
         let mut open = Vec::new();
         let mut first = None;
-        for length in TRIED {
+        for (attempt, length) in TRIED.into_iter().enumerate() {
             let mut sides = BTreeMap::new();
             for declared in self.declared.iter().filter(|d| !self.options.constants.contains_key(&d.name)) {
                 let Some(axes) = self.axes(declared) else {
@@ -110,7 +110,7 @@ impl Source {
                     let what = format!("input '{}'", declared.name);
                     return Err(Error::request(what, "the file does not state its shape", expected));
                 };
-                let picture = self.picture(declared, &axes, preprocessing);
+                let picture = self.picture(declared, &axes, preprocessing, (attempt > 0).then_some(length));
                 let batch = self.batch_axis(declared);
                 let side = |(at, axis): (usize, &AxisLength)| match axis {
                     AxisLength::Fixed(side) => *side,
@@ -149,12 +149,13 @@ impl Source {
         Err(first.unwrap_or_else(unknown))
     }
 
-    /// Guesses for the open sides of a picture, by axis; `None` if the input does not look like one.
+    /// Guesses for the open sides of a picture, by axis: `side`, or the crop; `None` if the input does not look like one.
     fn picture(
         &self,
         declared: &DeclaredInput,
         axes: &[AxisLength],
         preprocessing: &Preprocessing,
+        side: Option<usize>,
     ) -> Option<Vec<Option<usize>>> {
         let [_, second, _, last] = axes else { return None };
         if declared.integer {
@@ -167,7 +168,7 @@ impl Source {
             use AxisRole::{Batch, Channel, Height, Width};
             if last { vec![Batch, Height, Width, Channel] } else { vec![Batch, Channel, Height, Width] }
         });
-        let crop = preprocessing.crop.unwrap_or([SIDE, SIDE]);
+        let crop = side.map_or_else(|| preprocessing.crop.unwrap_or([SIDE; 2]), |side| [side; 2]);
         let guess = |role: &AxisRole| match role {
             AxisRole::Channel => Some(preprocessing.channels.count()),
             AxisRole::Height => Some(crop[0]),

@@ -30,8 +30,18 @@ pub(super) fn binary(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         return Err("its operands have different types or are booleans".into());
     }
     let mut result = (*first).clone();
-    if elem == Elem::Int && (op == Binary::Div || operands.iter().all(|v| v.known().is_some())) {
+    if elem == Elem::Int && operands.iter().all(|v| v.known().is_some()) {
         return Err("is supported on integers only for small constants".into());
+    }
+    if elem == Elem::Int && op == Binary::Div {
+        // Division of integers rounds towards zero; a divisor that is computed could be zero.
+        let constant = |v: &&Value| match v.known() {
+            Some(known) => Ok(!known.array()?.as_ints()?.contains(&0)),
+            None => Ok(false),
+        };
+        if !rest.iter().map(constant).collect::<Res<Vec<bool>>>()?.into_iter().all(|fine| fine) {
+            return Err("divides integers by a number that is computed, or by zero".into());
+        }
     }
     for (i, next) in rest.iter().enumerate() {
         let last = i + 1 == rest.len() && call.op != "Mean";

@@ -1,6 +1,6 @@
 //! Operators that read or write elements and slices at positions (`GatherElements`, `ScatterND`, …).
 
-use ascribe_core::ops::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+use ascribe_core::ops::{GatherElements, GatherNd, ScatterElements, ScatterNd, Structure};
 
 use super::Call;
 use crate::onnx::array::{Array, Data};
@@ -134,6 +134,36 @@ fn own_rows(cx: &Context, index: &Value) -> Res<Option<Array>> {
     }
 }
 
+/// An index that is concatenated from the number of each sample and columns that are computed from the inputs, as
+/// exporters write `x[arange(N), i]`. Zeros stand for the numbers, since [`GatherNd`] selects from each sample by itself.
+pub(super) fn own_index(cx: &mut Context, call: &Call<'_>, operands: &[&Value]) -> Res<Option<Value>> {
+    let [Value::Varying(numbers), rest @ ..] = operands else { return Ok(None) };
+    let own = (0..2).all(|w| {
+        let Array { shape, data: Data::Int(values) } = &numbers[w] else { return false };
+        let inner = shape.iter().skip(1).product::<usize>().max(1);
+        shape.first() == Some(&cx.worlds[w])
+            && shape.last() == Some(&1)
+            && values.iter().enumerate().all(|(i, &v)| v == (i / inner) as i64)
+    });
+    if !own || numbers[0].shape.len() < 2 || !rest.iter().any(|value| value.is_node()) {
+        return Ok(None);
+    }
+    let mut shape = numbers[0].shape.clone();
+    shape[0] = 1;
+    let zeros = Array { data: Data::Int(vec![0; shape.iter().product()]), shape };
+    let mut parts = vec![Value::from_array(zeros, cx.dtype, &call.sub("own sample"))?];
+    for (i, value) in rest.iter().enumerate() {
+        parts.push(cx.as_long(&call.sub(&format!("column {i}")), value)?);
+    }
+    let axis = parts[0].rank()? - 1;
+    let refs: Vec<&Value> = parts.iter().collect();
+    let value = cx.apply(call.name, Structure::Concat { axis }, &refs, Elem::Int)?;
+    if let Value::Node(signal) = &value {
+        cx.own_indices.insert(signal.id);
+    }
+    Ok(Some(value))
+}
+
 /// The number of common axes of data and index, and the index for them.
 fn positions(cx: &mut Context, call: &Call<'_>, x: &Value, index: &Value) -> Res<(usize, Value)> {
     check_index(index)?;
@@ -148,6 +178,18 @@ fn positions(cx: &mut Context, call: &Call<'_>, x: &Value, index: &Value) -> Res
         .ok_or_else(|| format!("batch_dims {common} is out of range"))?;
     let depth = index.shapes()?[0].last().copied().ok_or("indices are a scalar")?;
     let name = call.sub("indices");
+    if let Value::Node(signal) = index
+        && cx.own_indices.contains(&signal.id)
+    {
+        if batch_axis(&shapes) != Some(0) || common != 0 || depth < 2 {
+            return Err(
+                "selects by the number of the sample from a value whose first axis is not the batch".into()
+            );
+        }
+        let axis = index.rank()? - 1;
+        let op = Structure::Slice { axis, start: 1, len: depth - 1, step: 1 };
+        return Ok((1, cx.apply(&name, op, &[index], Elem::Int)?));
+    }
     match batch_axis(&shapes) {
         Some(batch) if batch < common => Ok((common, repeated(cx, &name, index, &shapes, batch)?)),
         Some(0) if common == 0 => {

@@ -3,6 +3,7 @@
 use ascribe_core::ops::{Embedding, Gather, Structure};
 
 use super::Call;
+use super::elements::own_index;
 use crate::onnx::array::{Array, Data, axis};
 use crate::onnx::context::{Context, batch_axis, both, one_sample};
 use crate::onnx::fold::{LIMIT, slice_range, split_sizes};
@@ -16,6 +17,11 @@ pub(super) fn concat(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let elem = first.elem()?;
     if operands.iter().any(|v| v.elem().is_ok_and(|e| e != elem)) {
         return Err("concatenates values of different types".into());
+    }
+    if at + 1 == rank
+        && let Some(value) = own_index(cx, call, &operands)?
+    {
+        return Ok(value);
     }
     let mut batch = None;
     for value in &operands {

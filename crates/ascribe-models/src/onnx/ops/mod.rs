@@ -112,6 +112,12 @@ impl Call<'_> {
 
 /// Translates a node.
 pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let own = |value: &Value| matches!(value, Value::Node(signal) if cx.own_indices.contains(&signal.id));
+    if !matches!(call.op, "GatherND" | "ScatterND") && call.inputs.iter().flatten().any(own) {
+        return Err(
+            "computes with the numbers of samples, which only select samples (GatherND, ScatterND)".into()
+        );
+    }
     let quantization = quantized::inherited(cx, call)?;
     let values = operator(cx, call)?;
     if let Some(quantization) = quantization {

@@ -1,23 +1,24 @@
 //! The activation functions of recurrent layers.
 
-use ascribe_core::ops::{Binary, Pointwise};
+use ascribe_core::ops::{Binary, Compare, Pointwise, Where};
 
 use super::super::Call;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
-/// `outer · f(inner · x) + shift`.
+/// `outer · f(inner · x) + shift`, or `x` where it is above a threshold and 0 elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Activation {
     inner: f64,
     function: Option<Pointwise>,
     outer: f64,
     shift: f64,
+    threshold: Option<f64>,
 }
 
 impl From<Pointwise> for Activation {
     fn from(function: Pointwise) -> Self {
-        Self { inner: 1.0, function: Some(function), outer: 1.0, shift: 0.0 }
+        Self { inner: 1.0, function: Some(function), outer: 1.0, shift: 0.0, threshold: None }
     }
 }
 
@@ -53,6 +54,14 @@ impl Activation {
                 function: None,
                 outer: next(alphas, None, "alpha")?,
                 shift: next(betas, None, "beta")?,
+                threshold: None,
+            },
+            "thresholdedrelu" => Self {
+                inner: 1.0,
+                function: None,
+                outer: 1.0,
+                shift: 0.0,
+                threshold: Some(next(alphas, Some(1.0), "alpha")?),
             },
             "scaledtanh" => Self {
                 outer: next(alphas, None, "alpha")?,
@@ -65,6 +74,13 @@ impl Activation {
 
     /// Applies the function; the result has the name `name`.
     pub fn apply(self, cx: &mut Context, name: &str, x: &Value) -> Res<Value> {
+        if let Some(threshold) = self.threshold {
+            let threshold = cx.number(&format!("{name}/threshold"), threshold)?;
+            let zero = cx.number(&format!("{name}/zero"), 0.0)?;
+            let above = format!("{name}/above");
+            let above = cx.apply(&above, Compare::Greater, &[x, &threshold], Elem::Bool)?;
+            return cx.apply(name, Where, &[&above, x, &zero], Elem::Float);
+        }
         let steps = [
             (self.inner != 1.0).then_some(Step::Binary("inner", Binary::Mul, self.inner)),
             self.function.map(Step::Function),
