@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from safetensors.numpy import save_file
 
-LENGTHS = [64, 16, 128, 256, 512, 1024, 8, 1, 16000]
+LENGTHS = [64, 16, 128, 256, 512, 576, 1024, 8, 1, 16000]
 SIDES = [224, 48, 32, 640]
 BATCH = ["batch", "n", "b", "bs", "bsz", "num_samples"]
 

@@ -30,14 +30,25 @@ pub struct Models {
 #[derive(Debug, Default)]
 struct Found {
     task: String,
-    /// Largest relative error of an output.
+    /// Largest relative distance of an output from onnxruntime's.
     outputs: Option<f64>,
+    /// Largest relative distances of outputs in single precision from ours in double precision: ours, onnxruntime's.
+    rounding: [f64; 2],
     /// Relative error of the gradient beside a central difference along a random direction.
     gradient: Option<f64>,
     /// Methods that explain it.
     methods: Vec<&'static str>,
     /// What went wrong.
     problems: Vec<String>,
+}
+
+impl Found {
+    /// Whether the outputs are onnxruntime's: within 1e-5, or as close to ours in double precision as ours in single precision
+    /// are, which says that the network amplifies rounding.
+    fn agrees(&self) -> bool {
+        let [ours, theirs] = self.rounding;
+        self.outputs.is_some_and(|error| error < 1e-5 || theirs < 1e-5 || theirs <= 4.0 * ours)
+    }
 }
 
 /// Prints a line for each file, in Markdown.
@@ -61,17 +72,18 @@ pub fn run(args: &Models) -> anyhow::Result<()> {
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.1e}"));
         let problems: Vec<String> = found.problems.iter().map(|p| short(p, args.verbose)).collect();
         all += 1;
-        good += usize::from(found.outputs.is_some_and(|error| error < 1e-5));
+        good += usize::from(found.agrees());
         println!(
-            "| {name} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {}{} | {} | {} | {} |",
             found.task,
             number(found.outputs),
+            if found.agrees() || found.outputs.is_none() { "" } else { " **differs**" },
             number(found.gradient),
             found.methods.len(),
             problems.join("; ")
         );
     }
-    println!("\n{good} of {all} load and agree within 1e-5");
+    println!("\n{good} of {all} load and agree: within 1e-5, or as far as single precision allows");
     Ok(())
 }
 
@@ -135,6 +147,15 @@ fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Res
             }
         }
         Err(error) => found.problems.push(format!("a batch of two: {error:#}")),
+    }
+    let exact = Model::open_for(&path, &OpenOptions { double: true, ..raw }, given)?;
+    let double = exact.read(given)?.inputs;
+    let exact = exact.graph_for(&double)?.forward(&double)?;
+    for ((name, single), (_, double)) in outputs.iter().zip(exact.iter()) {
+        let theirs =
+            references.get(name).ok().map(|reference| error(double, reference)).transpose()?.flatten();
+        let both = [error(double, single)?.unwrap_or(f64::INFINITY), theirs.unwrap_or(0.0)];
+        found.rounding = [found.rounding[0].max(both[0]), found.rounding[1].max(both[1])];
     }
     let model = Model::open_for(&path, &OpenOptions { double: true, ..OpenOptions::default() }, given)?;
     let x = model.read(given)?.inputs.select(&[0])?;

@@ -93,6 +93,9 @@ pub struct ModelArgs {
     /// Shape of an input whose sides the file leaves open, the batch included: NAME=1,15,128. Can be repeated
     #[arg(long, value_name = "NAME=N,…")]
     pub shape: Vec<String>,
+    /// An input that is a constant, such as a sampling rate: NAME=NUMBER. Can be repeated
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub constant: Vec<String>,
     /// What the output says: classes, labels (several may hold), binary (one logit), number, pixels, tokens, boxes, embedding
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,

@@ -38,7 +38,11 @@ impl fmt::Display for Failure {
 }
 
 /// What the library's messages suggest, and what a user of the command line does instead.
-const OPTIONS: [(&str, &str); 9] = [
+const OPTIONS: [(&str, &str); 10] = [
+    (
+        "(inputs that decide it can be given as constants)",
+        "(--constant NAME=NUMBER gives an input that decides it)",
+    ),
     ("`OpenOptions::architecture`", "--arch"),
     ("`OpenOptions::labels`", "--labels"),
     ("`Location::Layer`", "--layer"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ascribe::core::{Arrangement, Baseline, DType, OutputKind, Run, Target};
+use ascribe::core::{Arrangement, Baseline, DType, Device, OutputKind, Run, Target, Tensor};
 use ascribe::models::preprocess::{Channels, Preprocessing, Resize};
 use ascribe::models::tensors;
 use ascribe::{Loaded, Model, OpenOptions};
@@ -41,6 +41,21 @@ fn shapes(args: &ModelArgs) -> Result<BTreeMap<String, Vec<usize>>> {
     args.shape.iter().map(one).collect()
 }
 
+/// The inputs that are constants: whole numbers as integers.
+fn constants(args: &ModelArgs) -> Result<BTreeMap<String, Tensor>> {
+    let one = |text: &String| {
+        let (name, value) = named(text);
+        let device = &Device::Cpu;
+        let tensor = match (value.parse::<i64>(), value.parse::<f64>()) {
+            (Ok(number), _) => Tensor::new(number, device),
+            (_, Ok(number)) if number.is_finite() => Tensor::new(number, device),
+            _ => return Err(Failure::request(format!("--constant '{text}': expected NAME=NUMBER"))),
+        };
+        Ok((name.to_string(), tensor.map_err(ascribe::core::Error::from)?))
+    };
+    args.constant.iter().map(one).collect()
+}
+
 /// Opens the model that the arguments name, for an input if one is given.
 pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
     let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
@@ -58,6 +73,7 @@ pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
         double: args.dtype == Precision::F64,
         layouts: layouts(args)?,
         shapes: shapes(args)?,
+        constants: constants(args)?,
         task: args.task.as_deref().map(str::parse::<OutputKind>).transpose()?,
         output: args.model_output.clone(),
         ..OpenOptions::default()

@@ -1,5 +1,7 @@
 //! `ascribe inspect`.
 
+use std::fmt::Write;
+
 use ascribe::Model;
 use ascribe::core::ops::Slot;
 use ascribe::core::{AxisRole, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
@@ -46,11 +48,12 @@ pub fn run(args: &Inspect) -> Result<String> {
     let mut text = table(&["node", "operator", "kind", "output", "parameters"], rows);
     text.push('\n');
     for (name, shape, roles) in interface(&model) {
-        text += &format!("input {name} {shape}: {}\n", roles.join(", "));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "input {name} {shape}: {}", roles.join(", "));
     }
     let names: Vec<&str> = graph.output_names().collect();
     let how = if outputs.stated_kind().is_some() { "" } else { " (by its shape; --task states another)" };
-    text += &format!("output {}: {}{how}\n", names.join(", "), outputs.kind());
+    let _ = writeln!(text, "output {}: {}{how}", names.join(", "), outputs.kind());
     Ok(format!("{text}{} nodes, {total} parameters\n", nodes.len()))
 }
 

@@ -10,10 +10,13 @@ use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::outputs::Outputs;
 
+/// The rows of each part of a batch, and the inputs of the part.
+pub(crate) type Parts = Vec<(Range<usize>, Inputs)>;
+
 impl Graph {
     /// The parts in which a batch has to be computed, if it cannot be computed as a whole: the rows of each part, and the
     /// inputs, in which the last row is repeated where a part is too short.
-    pub(crate) fn parts(&self, x: &Inputs) -> Result<Option<Vec<(Range<usize>, Inputs)>>> {
+    pub(crate) fn parts(&self, x: &Inputs) -> Result<Option<Parts>> {
         let batch = x.batch()?;
         let Some(size) = self.rows.filter(|size| *size != batch) else { return Ok(None) };
         let part = |start: usize| {

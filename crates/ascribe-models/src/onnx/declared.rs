@@ -85,38 +85,28 @@ impl DeclaredInput {
             }
         }
         let own = declared.sides();
-        let sides = match options.input_sides.get(name) {
-            Some(given) => {
-                let fits = own.as_ref().is_none_or(|own| {
-                    own.len() == given.len()
-                        && own
-                            .iter()
-                            .zip(given)
-                            .all(|(own, &given)| own.fixed().is_none_or(|own| own == given))
-                });
-                if !fits {
-                    let expected = format!("sides that fit {}", self.shape());
-                    return Err(Error::invalid(
-                        format!("sides of input '{name}'"),
-                        format!("{given:?}"),
-                        expected,
-                    ));
-                }
-                given.clone()
+        let sides = if let Some(given) = options.input_sides.get(name) {
+            let fits = own.as_ref().is_none_or(|own| {
+                own.len() == given.len()
+                    && own.iter().zip(given).all(|(own, &given)| own.fixed().is_none_or(|own| own == given))
+            });
+            if !fits {
+                let expected = format!("sides that fit {}", self.shape());
+                let what = format!("sides of input '{name}'");
+                return Err(Error::invalid(what, format!("{given:?}"), expected));
             }
-            None => {
-                let sides = own.and_then(|own| own.iter().map(AxisLength::fixed).collect::<Option<Vec<_>>>());
-                sides.ok_or_else(|| {
-                    let problem = if self.axes.is_none() {
-                        "the file does not state its shape".to_string()
-                    } else {
-                        format!("it has open axes: {}", self.shape())
-                    };
-                    let expected =
-                        "the sizes of the axes after the batch axis in the load options (input_sides)";
-                    Error::invalid(format!("input '{name}'"), problem, expected)
-                })?
-            }
+            given.clone()
+        } else {
+            let sides = own.and_then(|own| own.iter().map(AxisLength::fixed).collect::<Option<Vec<_>>>());
+            sides.ok_or_else(|| {
+                let problem = if self.axes.is_none() {
+                    "the file does not state its shape".to_string()
+                } else {
+                    format!("it has open axes: {}", self.shape())
+                };
+                let expected = "the sizes of the axes after the batch axis in the load options (input_sides)";
+                Error::invalid(format!("input '{name}'"), problem, expected)
+            })?
         };
         let total = sides.iter().try_fold(1_usize, |n, &s| n.checked_mul(s));
         if total.is_none_or(|n| n == 0 || n > 1 << 32) {

@@ -229,7 +229,10 @@ impl<'a> Translator<'a> {
         inputs: &[Option<Value>],
     ) -> Res<Vec<Value>> {
         let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
-        let holds = match condition.array("the condition")?.as_bools()? {
+        let holds = match condition
+            .array("the condition (inputs that decide it can be given as constants)")?
+            .as_bools()?
+        {
             [holds] => *holds,
             _ => return Err("its condition is not a single boolean".into()),
         };

@@ -53,9 +53,9 @@ impl Source {
             }
             let names: Vec<&str> = declared.iter().map(|d| d.name.as_str()).collect();
             let expected = format!("one of the inputs {}", names.join(", "));
-            Err(Error::request(format!("shape of '{name}'"), "there is no such input", expected))
+            Err(Error::request(format!("input '{name}'"), "there is no such input", expected))
         };
-        options.shapes.keys().try_for_each(known)?;
+        options.shapes.keys().chain(options.constants.keys()).try_for_each(known)?;
         Ok(Self {
             path,
             declared,
@@ -182,7 +182,14 @@ impl Source {
     fn build(&self, sides: &BTreeMap<String, Vec<usize>>) -> Result<Built> {
         let mut options = LoadOptions::default().dtype(self.dtype);
         options.input_sides.clone_from(sides);
-        options.constants.clone_from(&self.options.constants);
+        for (name, value) in &self.options.constants {
+            // A number, where the file declares a tensor of one value.
+            let axes = self.declared.iter().find(|d| d.name == *name).and_then(|d| d.axes.as_ref());
+            let rank = axes.map_or(value.rank(), Vec::len);
+            let whole =
+                if value.elem_count() == 1 { value.reshape(vec![1; rank]) } else { Ok(value.clone()) };
+            options.constants.insert(name.clone(), whole.map_err(ascribe_core::Error::from)?);
+        }
         options.output.clone_from(&self.options.output);
         options.peel = self.options.task != Some(OutputKind::Number);
         for declared in &self.declared {
