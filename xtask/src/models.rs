@@ -171,13 +171,17 @@ fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Res
     }
     for entry in catalogue::METHODS.entries().filter(|_| methods) {
         let id = entry.card.id;
-        let config = match id {
-            "rise" => serde_json::json!({ "masks": 2 }),
-            "occlusion" => serde_json::json!({ "window": [64], "stride": [64] }),
-            "integrated-gradients" => serde_json::json!({ "steps": 2, "tolerance": null }),
-            _ if entry.card.takes.method => serde_json::json!({ "samples": 2 }),
-            _ => serde_json::Value::Null,
-        };
+        // Few rows, whatever the method calls them.
+        let known = catalogue::explainer(id, &serde_json::Value::Null)?.config();
+        let few = [("masks", 2.into()), ("samples", 2.into()), ("steps", 2.into()), ("max_steps", 2.into())];
+        let sizes = [("window", serde_json::json!([64])), ("stride", serde_json::json!([64]))];
+        let config: serde_json::Map<_, _> = few
+            .into_iter()
+            .chain(sizes)
+            .filter(|(field, _)| known.get(field).is_some())
+            .map(|(field, value)| (field.to_string(), value))
+            .collect();
+        let config = serde_json::Value::Object(config);
         let explained = catalogue::explainer_for(id, &config, &model)
             .and_then(|method| Ok(method.explain(&graph, &x, &any_target(&graph, &x)?, &Run::new())?));
         match explained {

@@ -39,13 +39,14 @@ pub trait Explainer<M: Predictor + ?Sized>: Method {
         explain(self, model, x, target, run)
     }
 
-    /// Checks, without computing anything, that the method is defined for this model and inputs.
+    /// Checks, without computing anything, that the method is defined for this model and inputs, and returns reasons to doubt
+    /// any explanation of this model: the warnings that do not depend on samples.
     ///
     /// # Errors
     /// If it is not; the message names the node, where there is one.
-    fn check_model(&self, model: &M, x: &Inputs) -> Result<()> {
+    fn check_model(&self, model: &M, x: &Inputs) -> Result<Vec<String>> {
         let _ = (model, x);
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// How many rows this model evaluates for an explanation of these inputs, if that depends on the model.
@@ -140,7 +141,7 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
     let started = Instant::now();
     method.check()?;
     x.check_finite()?;
-    method.check_model(model, x)?;
+    let mut warnings = method.check_model(model, x)?;
     let cost = method.cost_of(model, x)?;
     if cost.forward.max(cost.backward) > MAX_ROWS {
         return Err(Error::invalid(
@@ -185,7 +186,10 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
             seed: run.get_seed(),
             details: found.details,
             notes: found.notes,
-            warnings: found.warnings,
+            warnings: {
+                warnings.extend(found.warnings);
+                warnings
+            },
         };
         let mut attribution = Attribution { parts, extras: found.extras, provenance };
         let findings = attribution.findings()?;

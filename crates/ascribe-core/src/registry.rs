@@ -82,7 +82,7 @@ impl<M: Predictor + ?Sized> Explainer<M> for Boxed<M> {
         self.0.find(task)
     }
 
-    fn check_model(&self, model: &M, x: &Inputs) -> Result<()> {
+    fn check_model(&self, model: &M, x: &Inputs) -> Result<Vec<String>> {
         self.0.check_model(model, x)
     }
 

@@ -111,7 +111,7 @@ fn targets_that_do_not_fit_are_errors() {
     assert!(message(Target::Neuron(vec![0, 0])).contains("neuron"));
     assert!(message(Target::custom("wrong", |y, _| Ok(y.primary().clone()))).contains("'wrong'"));
     let map = Outputs::new(vec![("map".into(), normal(&[2, 3, 4, 4], 1, DType::F64))]).unwrap();
-    for target in [Target::Class(0), Target::Top1, Target::LogProbability(0)] {
+    for target in [Target::Class(0), Target::Probability(0), Target::LogProbability(0)] {
         assert!(target.resolve(&map).unwrap_err().to_string().contains("[2, 3, 4, 4]"));
     }
     assert!(Target::Neuron(vec![2, 3, 3]).resolve(&map).is_ok());

@@ -81,15 +81,15 @@ impl Configured for DeconvNet {
 }
 
 impl Explainer<Graph> for DeconvNet {
-    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<()> {
+    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<Vec<String>> {
         let graph = model.canonical()?;
-        Self::composite().check(&graph, &graph.explained_nodes(x)?)
+        Self::composite().check(&graph, &graph.explained_nodes(x)?)?;
+        Ok(unrecognised(&graph, "DeconvNet").into_iter().collect())
     }
 
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
         let graph = task.model.canonical()?;
-        let warnings = unrecognised(&graph, "DeconvNet").into_iter().collect();
-        Ok(Found { warnings, ..task.propagate_over(&graph, &Self::composite())?.into() })
+        Ok(task.propagate_over(&graph, &Self::composite())?.into())
     }
 }
 

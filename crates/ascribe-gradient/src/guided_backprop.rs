@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use ascribe_core::ops::Grads;
 use ascribe_core::{
-    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, NodeId, Planned, Result, Rule,
-    Samples, Selector, Site, Task, Tensor,
+    Card, Composite, Configured, Domain, Explainer, Family, Found, Graph, Inputs, NodeId, Planned, Result,
+    Rule, Samples, Selector, Site, Task, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,11 +37,14 @@ impl GuidedBackprop {
         Composite::gradient().with(Selector::Where(Arc::new(is_rectifier)), Guided)
     }
 
-    /// The signals at the inputs, and a warning about nodes that may be rectifiers that the rule misses.
-    pub(crate) fn run(task: &Task<'_, Graph>) -> Result<(Samples, Vec<String>)> {
-        let graph = task.model.canonical()?;
-        let warnings = unrecognised(&graph, "guided backpropagation").into_iter().collect();
-        Ok((task.propagate_over(&graph, &Self::composite())?, warnings))
+    /// A warning about nodes that may be rectifiers that the rule misses.
+    pub(crate) fn doubts(model: &Graph) -> Result<Vec<String>> {
+        Ok(unrecognised(&model.canonical()?, "guided backpropagation").into_iter().collect())
+    }
+
+    /// The signals at the inputs.
+    pub(crate) fn run(task: &Task<'_, Graph>) -> Result<Samples> {
+        task.propagate_over(&task.model.canonical()?, &Self::composite())
     }
 }
 
@@ -78,9 +81,12 @@ impl Configured for GuidedBackprop {
 }
 
 impl Explainer<Graph> for GuidedBackprop {
+    fn check_model(&self, model: &Graph, _: &Inputs) -> Result<Vec<String>> {
+        Self::doubts(model)
+    }
+
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
-        let (samples, warnings) = Self::run(task)?;
-        Ok(Found { warnings, ..samples.into() })
+        Ok(Self::run(task)?.into())
     }
 }
 

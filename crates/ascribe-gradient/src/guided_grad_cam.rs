@@ -55,14 +55,18 @@ impl Configured for GuidedGradCam {
 }
 
 impl Explainer<Graph> for GuidedGradCam {
+    fn check_model(&self, model: &Graph, _: &Inputs) -> Result<Vec<String>> {
+        GuidedBackprop::doubts(model)
+    }
+
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {
         let cam = self.cam();
         let maps = cam.maps(task)?;
-        let (guided, warnings) = GuidedBackprop::run(task)?;
+        let guided = GuidedBackprop::run(task)?;
         let weights = cam.at_inputs(task, &maps)?;
         let values: Result<Vec<Tensor>> =
             guided.values.iter().zip(&weights).map(|(g, map)| Ok(g.broadcast_mul(map)?)).collect();
         let notes = vec![format!("Grad-CAM of {}", GradCam::describe(task, &maps))];
-        Ok(Found { notes, warnings, ..Found::new(values?, maps.samples.scores) })
+        Ok(Found { notes, ..Found::new(values?, maps.samples.scores) })
     }
 }

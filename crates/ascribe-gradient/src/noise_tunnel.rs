@@ -273,8 +273,6 @@ impl<E: Method> NoiseTunnel<E> {
         let mut values: Vec<Vec<Tensor>> = Vec::new();
         let mut spread: Vec<Vec<Tensor>> = Vec::new();
         let mut moments: Vec<Moments> = Vec::new();
-        // The method may have reason to doubt its results for this model; those of single copies do not matter.
-        let mut warnings = Vec::new();
         let mut done = 0;
         for chunk in all.chunks(run.get_batch()) {
             run.step(done, all.len())?;
@@ -282,9 +280,6 @@ impl<E: Method> NoiseTunnel<E> {
             let target = task.target.for_rows(&samples)?;
             let found = self.explainer.explain(task.model, &noisy, &target, &inner)?;
             task.count(found.provenance.cost);
-            if done == 0 {
-                warnings.clone_from(&found.provenance.warnings);
-            }
             for (row, point) in chunk.iter().enumerate() {
                 moments.resize_with(found.parts.len(), Moments::default);
                 for (moments, part) in moments.iter_mut().zip(&found.parts) {
@@ -305,7 +300,7 @@ impl<E: Method> NoiseTunnel<E> {
         run.step(done, all.len())?;
         let known = self.noise.spread && self.noise.samples > 1;
         let spread = if known { Some(joined(&spread)?) } else { None };
-        Ok(Found { values: joined(&values)?, spread, warnings, ..Found::default() })
+        Ok(Found { values: joined(&values)?, spread, ..Found::default() })
     }
 }
 
@@ -326,7 +321,7 @@ impl<M: Predictor + ?Sized, E: Explainer<M>> Explainer<M> for NoiseTunnel<E> {
         self.collected(task, &sigmas)
     }
 
-    fn check_model(&self, model: &M, x: &Inputs) -> Result<()> {
+    fn check_model(&self, model: &M, x: &Inputs) -> Result<Vec<String>> {
         self.explainer.check_model(model, x)
     }
 

@@ -74,10 +74,10 @@ fn methods() -> Result<(), Failure> {
             for threads in THREADS {
                 for budget in BUDGETS {
                     let found = explain(&x, &target, &run.clone().threads(threads).batch(budget))?;
-                    assert!(
-                        record(&found)? == expected,
-                        "{id} of {name}: {threads} threads, budget {budget}"
-                    );
+                    let (bits, provenance) = record(&found)?;
+                    let what = format!("{id} of {name}: {threads} threads, budget {budget}");
+                    assert_eq!(provenance, expected.1, "{what}");
+                    assert!(bits == expected.0, "{what}");
                 }
             }
             let mut alone = Vec::new();

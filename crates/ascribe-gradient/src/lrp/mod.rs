@@ -163,10 +163,11 @@ impl Configured for Lrp {
 }
 
 impl Explainer<Graph> for Lrp {
-    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<()> {
+    fn check_model(&self, model: &Graph, x: &Inputs) -> Result<Vec<String>> {
         let graph = model.canonical()?;
         let wanted = [graph.explained_nodes(x)?, self.collected(&graph)?].concat();
-        self.rules(&graph)?.check(&graph, &wanted)
+        self.rules(&graph)?.check(&graph, &wanted)?;
+        Ok(Vec::new())
     }
 
     fn find(&self, task: &Task<'_, Graph>) -> Result<Found> {

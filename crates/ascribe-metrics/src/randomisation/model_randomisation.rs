@@ -82,12 +82,18 @@ impl Default for ModelRandomisation {
 }
 
 /// The same graph with random values for these constants, drawn from the normal distribution with their mean and
-/// variance. Each constant has its own random stream, so that cascading and independent randomisation give a layer
-/// the same values.
+/// variance. Each parameter has its own random stream, by its place among the parameters, so that cascading and
+/// independent randomisation give a layer the same values, and so do graphs that differ in other operators.
 ///
 /// # Errors
 /// If the values cannot be read.
 pub fn randomise(graph: &Graph, constants: &[NodeId], seed: u64) -> Result<Graph> {
+    let parameters = graph.parameters();
+    // Constants that are no parameters come after them.
+    let number = |id: NodeId| {
+        let place = parameters.iter().position(|parameter| parameter.constant == id);
+        place.unwrap_or(parameters.len() + id.index()) as u64
+    };
     graph.map_constants(|id, value| {
         if !constants.contains(&id) {
             return Ok(None);
@@ -96,7 +102,7 @@ pub fn randomise(graph: &Graph, constants: &[NodeId], seed: u64) -> Result<Graph
         let mean = wide.mean_all()?.to_scalar::<f64>()?;
         let variance = (&wide - mean)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
         let noise = random::normal(
-            &mut random::stream(seed, random::Domain::PARAMETERS, id.index() as u64),
+            &mut random::stream(seed, random::Domain::PARAMETERS, number(id)),
             value.dims(),
             DType::F64,
             value.device(),
