@@ -57,6 +57,10 @@ fn the_whole_catalogue() -> Result<(), Failure> {
         for (a, b) in native.concat().into_iter().zip(outputs(&first, &picture)?.concat()) {
             assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{name}: {a} and {b}");
         }
+        let names = |graph: &Graph| -> Vec<String> {
+            graph.nodes().map(|(_, node)| format!("{} {}", node.name(), node.op_name())).collect()
+        };
+        assert_eq!(names(&last), names(&first), "{name}");
         let run = Run::new().seed(5);
         for entry in catalogue::METHODS.entries() {
             let id = entry.card.id;

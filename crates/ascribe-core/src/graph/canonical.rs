@@ -13,6 +13,7 @@ mod rewrite;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod transposes;
 mod view;
 
 use rewrite::{Names, Rewrite, rewrite_all};
@@ -29,9 +30,10 @@ type Pass = fn(&View<'_>, NodeId) -> Result<Option<Rewrite>>;
 
 /// The order matters: operators that exporters write as several nodes must be recognised before these nodes are folded, and
 /// an affine map is folded into the operator before it in preference to the one after it.
-const PASSES: [Pass; 10] = [
+const PASSES: [Pass; 11] = [
     constants::fold,
     identities::remove,
+    transposes::merge,
     gates::fuse,
     layer_norm::fuse,
     matmul::to_linear,
@@ -46,7 +48,7 @@ impl Graph {
     /// The canonical form: a graph with the same inputs and outputs in which
     ///
     /// - what does not depend on an input is a constant;
-    /// - identities (dropout at inference among them) are gone;
+    /// - identities (dropout at inference among them) are gone, and permutations of axes that follow each other are one;
     /// - activations and layer norms that an exporter or author wrote as arithmetic are one node each, rectifiers also
     ///   if they were written with comparisons, masks or maxima (`x · σ(c x)` is `SiLU` and two scalings);
     /// - a matrix product with a constant right side is a linear layer;
