@@ -34,6 +34,9 @@ def shape_of(declared, length, side):
     shape = []
     picture = len(declared) == 4 and (declared[1] in (1, 3) or declared[3] in (1, 3) or is_open(declared[1]))
     batch = next((i for i, axis in enumerate(declared) if names_batch(axis)), 0)
+    opened = [i for i, axis in enumerate(declared) if is_open(axis)]
+    if len(opened) == 1 and not is_open(declared[0]) and declared[0] > 1 and len(declared) == 3:
+        batch = opened[0]  # The states of recurrent layers: [layers, N, D].
     for at, axis in enumerate(declared):
         if not is_open(axis):
             shape.append(axis)

@@ -5,15 +5,20 @@ use std::fmt::Write;
 use ascribe::Model;
 use ascribe::core::ops::Slot;
 use ascribe::core::{AxisRole, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
+use ascribe::models::onnx::DeclaredInput;
 use serde_json::json;
 
 use crate::args::Inspect;
 use crate::error::{Failure, Result};
 use crate::output::{json_text, table};
+use crate::progress;
 use crate::settings;
 
 pub fn run(args: &Inspect) -> Result<String> {
     let model = settings::model(&args.model, None)?;
+    if let Some(sides) = model.open_sides() {
+        progress::note(sides);
+    }
     let graph = &model.graph;
     let inputs = zeros(&model)?;
     let trace = graph.trace(&inputs, Keep::All)?;
@@ -72,7 +77,11 @@ fn interface(model: &Model) -> Vec<(String, String, Vec<String>)> {
     };
     let declared = model.declared_inputs();
     if !declared.is_empty() {
-        return declared.iter().map(|d| (d.name.clone(), d.shape(), of(&d.name))).collect();
+        let roles = |d: &DeclaredInput| match d.batch_axis {
+            Some(_) => of(&d.name),
+            None => vec!["shared by all samples".into()],
+        };
+        return declared.iter().map(|d| (d.name.clone(), d.shape(), roles(d))).collect();
     }
     let own = graph.inputs().iter().filter_map(|&id| Some((graph.node(id).name(), graph.input_spec(id)?)));
     own.map(|(name, spec)| {

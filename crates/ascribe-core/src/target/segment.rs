@@ -70,7 +70,15 @@ impl Segments {
             masks.extend(sample.iter().map(|&c| f64::from(u8::from(c == class as f64))));
             classes.push(class);
         }
-        Self::new(classes, &Tensor::from_vec(masks, found.dims(), &Device::Cpu)?)
+        let masks = Tensor::from_vec(masks, found.dims(), &Device::Cpu)?;
+        Self::new(classes, &masks).map_err(|error| match error {
+            Error::Invalid { .. } => Error::invalid(
+                "segment",
+                "the model finds nothing: no pixel has a positive logit",
+                "another input, or another target: one value, the mean or the sum of the output",
+            ),
+            other => other,
+        })
     }
 
     /// The segments of several batches as those of one.

@@ -266,10 +266,10 @@ fn peeled(
         return Ok((id, None));
     };
     let names: Vec<String> = peeled.names.iter().map(|name| format!("'{name}'")).collect();
-    let what = match peeled.kind {
-        Some(OutputKind::Labels | OutputKind::Binary) => "sigmoid",
-        _ if names.len() > 1 => "logarithm of the softmax",
-        _ => "softmax or sigmoid",
+    let what = match (peeled.sigmoid, names.len()) {
+        (true, _) => "sigmoid",
+        (false, 1) => "softmax",
+        (false, _) => "logarithm of the softmax",
     };
     notes.push(format!("the {what} {} at the end was removed: the output is the logits", names.join(", ")));
     Ok((peeled.id, peeled.kind))

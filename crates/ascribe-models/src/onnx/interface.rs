@@ -86,6 +86,8 @@ pub(super) struct Peeled {
     pub id: NodeId,
     /// Names of the operators.
     pub names: Vec<String>,
+    /// Whether it was a sigmoid.
+    pub sigmoid: bool,
     /// What the output says, if it is the first.
     pub kind: Option<OutputKind>,
 }
@@ -151,5 +153,5 @@ pub(super) fn peel(builder: &mut GraphBuilder, output: NodeId, shape: &[usize]) 
         (None, [_]) => Some(OutputKind::Binary),
         _ => None,
     };
-    Ok(Some(Peeled { id, names, kind }))
+    Ok(Some(Peeled { id, names, sigmoid: softmax.is_none(), kind }))
 }

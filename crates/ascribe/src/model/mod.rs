@@ -67,6 +67,8 @@ pub struct Model {
     layouts: Layouts,
     /// The file, if it can be read again for inputs of other sizes.
     source: Option<Arc<Source>>,
+    /// What the sides that the file leaves open are taken as.
+    open: Option<String>,
 }
 
 /// An input, read from a file.
@@ -136,6 +138,7 @@ impl Model {
             notes: Vec::new(),
             layouts: Layouts::new(),
             source: None,
+            open: None,
         }
     }
 
@@ -182,6 +185,7 @@ impl Model {
             notes: built.notes,
             layouts: built.layouts,
             source: Some(Arc::new(source)),
+            open: built.open,
             ..Self::new(path.display().to_string(), built.graph, preprocessing)
         })
     }
@@ -243,6 +247,11 @@ impl Model {
     pub fn graph_for(&self, x: &Inputs) -> Result<Graph> {
         let fitted = self.source.as_ref().map(|source| source.fit(&self.graph, &self.layouts, x));
         Ok(fitted.transpose()?.flatten().unwrap_or_else(|| self.graph.clone()))
+    }
+
+    /// A sentence on the sides that the file leaves open, and their lengths in [`Model::graph`]; `None` if it fixes all.
+    pub fn open_sides(&self) -> Option<&str> {
+        self.open.as_deref()
     }
 
     /// The shapes of the inputs as the file declares them, open sides by their names; empty for networks of the zoo.

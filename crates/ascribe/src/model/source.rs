@@ -37,6 +37,8 @@ pub(super) struct Built {
     pub graph: Graph,
     pub layouts: Layouts,
     pub notes: Vec<String>,
+    /// What the open sides are taken as, if there are any.
+    pub open: Option<String>,
 }
 
 impl Source {
@@ -133,7 +135,7 @@ impl Source {
             }
             match self.build(&sides) {
                 Ok(mut built) => {
-                    built.notes.extend(open_note(&open));
+                    built.open = open_note(&open);
                     return Ok(built);
                 }
                 Err(error) => {
@@ -217,7 +219,7 @@ impl Source {
             let roles: Vec<String> = arrangement.roles().iter().map(ToString::to_string).collect();
             notes.push(format!("input '{name}' has the axes [{}]", roles.join(", ")));
         }
-        Ok(Built { graph, layouts, notes })
+        Ok(Built { graph, layouts, notes, open: None })
     }
 
     /// The order of an input's axes: as stated, or as the graph or the place of the samples makes it.
