@@ -38,7 +38,11 @@ impl fmt::Display for Failure {
 }
 
 /// What the library's messages suggest, and what a user of the command line does instead.
-const OPTIONS: [(&str, &str); 10] = [
+const OPTIONS: [(&str, &str); 11] = [
+    (
+        "one value (Target::Output), Target::Mean, Target::Sum, or Target::Similarity with an embedding",
+        "--target output:NAME[i,j], mean:NAME, sum:NAME or similarity:FILE",
+    ),
     (
         "(inputs that decide it can be given as constants)",
         "(--constant NAME=NUMBER gives an input that decides it)",
