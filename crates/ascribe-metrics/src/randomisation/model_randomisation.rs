@@ -40,17 +40,17 @@ pub enum Mode {
 /// use ascribe_gradient::Saliency;
 /// use ascribe_metrics::{Case, Metric, ModelRandomisation};
 /// let mut b = GraphBuilder::new();
-/// let x = b.input("x", &[Some(1), Some(1), Some(3)]);
+/// let x = b.input("x", &[Some(1), Some(1), Some(6)]);
 /// let flat = b.op("flat", Structure::Flatten { axis: 1 }, &[x])?;
-/// let w = b.constant("w", Tensor::new(&[[1_f64, 2.0, 3.0], [0.0, 0.0, 1.0]], &Device::Cpu)?);
+/// let w = b.constant("w", Tensor::new(&[[1_f64, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]], &Device::Cpu)?);
 /// let y = b.op("fc", Linear, &[flat, w])?;
 /// let graph = b.finish(&[y])?;
-/// let x = Inputs::single(Tensor::new(&[[[[1_f64, 1.0, 1.0]]]], &Device::Cpu)?)?;
+/// let x = Inputs::single(Tensor::new(&[[[[1_f64, 1.0, 1.0, 1.0, 1.0, 1.0]]]], &Device::Cpu)?)?;
 /// let (method, target, run) = (Saliency::default(), Target::Class(0), Run::new());
 /// let found = method.explain(&graph, &x, &target, &run)?;
 /// let case = Case::new(&graph, &x, &target, &found, &run).explained_by(&method);
 /// let value = ModelRandomisation::default().evaluate(&case)?.values[0];
-/// // Saliency depends on the weights, so that random ones put the three values in another order.
+/// // Saliency depends on the weights, so that random ones put the six values in another order.
 /// assert!(value.is_some_and(|correlation| correlation < 1.0));
 /// # Ok::<(), ascribe_core::Error>(())
 /// ```
