@@ -107,12 +107,14 @@ fn preprocessing(args: &ModelArgs, model: &Model) -> Result<Preprocessing> {
         changed = changed.for_channels(count);
     }
     changed.channels = asked.unwrap_or(changed.channels);
-    if let Some(mean) = &args.mean {
-        changed.mean.clone_from(mean);
-    }
-    if let Some(std) = &args.std {
-        changed.std.clone_from(std);
-    }
+    let each = |values: &[f64]| match *values {
+        // One number holds for all channels.
+        [one] => vec![one; changed.channels.count()],
+        _ => values.to_vec(),
+    };
+    let (mean, std) = (args.mean.as_deref().map(each), args.std.as_deref().map(each));
+    changed.mean = mean.unwrap_or(changed.mean);
+    changed.std = std.unwrap_or(changed.std);
     changed.exif_orientation &= !args.no_exif;
     let pair = |sides: &[usize], name: &str| match *sides {
         [one] => Ok([one, one]),
@@ -378,8 +380,8 @@ mod tests {
             assert_eq!((found.channels, found.mean, found.std), (Channels::Grey, vec![0.1307], vec![0.3081]));
             assert!(found.exif_orientation);
         }
-        let error = preprocessing(&args(1), &model(Some(3))).unwrap_err().to_string();
-        assert!(error.contains("'mean'") && error.contains("1 values"), "{error}");
+        let found = preprocessing(&args(1), &model(Some(3))).unwrap();
+        assert_eq!((found.mean, found.std), (vec![0.1307; 3], vec![0.3081; 3]));
         let error = preprocessing(&args(3), &model(Some(1))).unwrap_err().to_string();
         assert!(error.contains("'mean'") && error.contains("3 values"), "{error}");
         let asked = |channels| ModelArgs { channels: Some(channels), no_exif: true, ..ModelArgs::default() };

@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor};
 use serde_json::{Map, Value};
 
 use crate::attribution::{Attribution, Cost, Provenance, Values, totals};
+use crate::card::Methodology;
 use crate::error::{Error, Result};
 use crate::gradient_sum::GradientSum;
 use crate::inputs::{Inputs, check_finite};
@@ -155,6 +156,9 @@ fn explain<M: Predictor + ?Sized, E: Explainer<M> + ?Sized>(
         let mut task = Task::new(model, x, target.clone(), run);
         if target.is_open() {
             task.target = target.resolve(&task.outputs()?)?;
+        }
+        if method.card().methodology == Methodology::BackPropagation {
+            task.target = task.target.anchored();
         }
         let found = method.find(&task)?;
         let batch = x.batch()?;

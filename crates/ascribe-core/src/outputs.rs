@@ -6,6 +6,7 @@ use std::str::FromStr;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::detections::Detections;
 use crate::error::{Error, Result};
 
 /// What the first output of a model says.
@@ -131,9 +132,17 @@ impl Outputs {
         Ok(Self::new(values)?.with_kind(self.kind))
     }
 
-    /// What the first output says: as stated, or else by its shape ([`OutputKind::of_shape`]).
+    /// What the first output says: as stated, or else by the shapes: boxes `[N, A, 4]` beside scores `[N, A, C]`, or
+    /// [`OutputKind::of_shape`].
     pub fn kind(&self) -> OutputKind {
-        self.kind.unwrap_or_else(|| OutputKind::of_shape(self.primary().dims()))
+        let by_shape = || {
+            if Detections::evident(self) {
+                OutputKind::Boxes
+            } else {
+                OutputKind::of_shape(self.primary().dims())
+            }
+        };
+        self.kind.unwrap_or_else(by_shape)
     }
 
     /// What the first output says, if it was stated.
@@ -192,6 +201,7 @@ impl Outputs {
                 "target",
                 format!("is a class, but the model's output has shape {:?} ({})", value.dims(), self.kind()),
                 match self.kind() {
+                    OutputKind::Boxes => "an output [N, classes]; for detections use Target::Box",
                     OutputKind::Pixels => "an output [N, classes]; for classes of pixels use Target::Segment",
                     _ => {
                         "an output [N, classes]; for other outputs use Target::Output, Mean, Sum, Similarity or custom"

@@ -4,9 +4,10 @@
 //! be continued from the rows it produced: [`Evaluator::run`] skips the samples whose rows are complete.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 
 use ascribe_core::dataset::{Sample, like, stack};
-use ascribe_core::{Boxed, Dataset, Explainer, Graph, Inputs, Outputs, Run, Segments, Target, Truth};
+use ascribe_core::{Boxed, Boxes, Dataset, Explainer, Graph, Inputs, Outputs, Run, Segments, Target, Truth};
 use ascribe_metrics::{BoxedMetric, Case};
 pub use ascribe_metrics::{Overall, Row};
 use serde_json::Value;
@@ -305,26 +306,37 @@ impl Batch<'_> {
 }
 
 /// The property that targets must share to be combined into one target of a batch.
-#[derive(PartialEq, Eq)]
-enum Kind {
+enum Kind<'a> {
     Class,
     Probability,
     Segment,
+    Box(&'a Boxes),
     Same(String),
 }
 
-fn kind(target: &Target) -> Kind {
+impl PartialEq for Kind<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Box(a), Self::Box(b)) => a.is_like(b),
+            (Self::Same(a), Self::Same(b)) => a == b,
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+}
+
+fn kind(target: &Target) -> Kind<'_> {
     match target {
         Target::Class(_) | Target::Classes(_) => Kind::Class,
         Target::Probability(_) | Target::Probabilities(_) => Kind::Probability,
         Target::Segments(_) => Kind::Segment,
+        Target::Boxes(boxes) => Kind::Box(boxes),
         other => Kind::Same(other.describe()),
     }
 }
 
 /// Indices of the jobs whose targets can be combined, group by group.
 fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<(Kind, Vec<usize>)> = Vec::new();
+    let mut groups: Vec<(Kind<'_>, Vec<usize>)> = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
         let kind = kind(&job.target);
         match groups.iter_mut().find(|group| group.0 == kind) {
@@ -337,20 +349,21 @@ fn alike(jobs: &[Job]) -> Vec<Vec<usize>> {
 
 /// Combines the targets of the samples of a batch, which must be alike, into one.
 fn joined(targets: &[&Target]) -> Result<Target> {
-    let segments: Option<Vec<&Segments>> = targets
-        .iter()
-        .map(|target| match target {
-            Target::Segments(segments) => Some(segments),
-            _ => None,
-        })
-        .collect();
-    if let Some(segments) = segments.filter(|all| !all.is_empty()) {
-        return Ok(Target::Segments(Segments::joined(&segments)?));
-    }
-    let classes: Option<Vec<usize>> = targets.iter().map(|target| target.class(0)).collect();
-    Ok(match (targets.first().map(|target| kind(target)), classes) {
-        (Some(Kind::Class), Some(classes)) => Target::Classes(classes),
-        (Some(Kind::Probability), Some(classes)) => Target::Probabilities(classes),
-        _ => targets.first().map_or(Target::Top1, |first| (*first).clone()),
+    let Some(first) = targets.first() else { return Ok(Target::Top1) };
+    let classes = || targets.iter().map(|target| target.class(0)).collect::<Option<Vec<usize>>>();
+    let segments = targets.iter().filter_map(|target| match target {
+        Target::Segments(segments) => Some(segments),
+        _ => None,
+    });
+    let boxes = targets.iter().filter_map(|target| match target {
+        Target::Boxes(boxes) => Some(boxes),
+        _ => None,
+    });
+    Ok(match (kind(first), classes()) {
+        (Kind::Segment, _) => Target::Segments(Segments::joined(&segments.collect::<Vec<_>>())?),
+        (Kind::Box(_), _) => Target::Boxes(Boxes::joined(&boxes.collect::<Vec<_>>())?),
+        (Kind::Class, Some(classes)) => Target::Classes(classes),
+        (Kind::Probability, Some(classes)) => Target::Probabilities(classes),
+        _ => (*first).clone(),
     })
 }

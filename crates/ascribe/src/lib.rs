@@ -51,7 +51,7 @@ pub use ascribe_perturb as perturb;
 pub use ascribe_viz as viz;
 pub use error::{Error, Result};
 #[cfg(feature = "models")]
-pub use model::{DEFAULT_MODEL, Loaded, Model, OpenOptions, Prediction};
+pub use model::{DEFAULT_MODEL, LabelledDetection, Loaded, Model, OpenOptions, Prediction};
 
 /// What most programs need.
 pub mod prelude {

@@ -1,6 +1,6 @@
 //! Targets as text, such as `top1`, `281`, `tabby` or `prob:281`.
 
-use ascribe_core::{DType, Outputs, Score, Target};
+use ascribe_core::{DType, OutputKind, Outputs, Score, Target};
 use ascribe_models::tensors;
 
 use crate::error::{Error, Result};
@@ -31,6 +31,7 @@ fn form(text: &str) -> (Form, &str) {
 /// - `top1`, `top5` (several targets, for each sample its own classes), a class number, a label, matched exactly; `A-B`, the
 ///   difference of two logits. `score` is what scores a class, unless the text says it: `logit:C`, `prob:C` and
 ///   `logprob:C`, where C is a class, a label, `top1` or `top5`.
+/// - `box:K`, the class score of detection K of a detector, counted from the best one, 0.
 /// - `segment:C`, the mean logit of a class over the pixels that have it.
 /// - `output:NAME[i,j,…]`, one value of an output (the first without NAME); `mean:NAME` and `sum:NAME`.
 /// - `similarity:FILE`, cosine similarity of the first output with the vector in a `.safetensors` or `.npy` file.
@@ -80,16 +81,44 @@ pub fn parse(text: &str, score: Score, model: &Model, outputs: &Outputs) -> Resu
 }
 
 /// Targets that are not scores of classes of the whole input.
+#[derive(Clone, Copy)]
+enum Other {
+    Segment,
+    Box,
+    Output,
+    Mean,
+    Sum,
+    Similarity,
+}
+
+/// The kind of a text that is no score of a class of the whole input, and what follows its prefix.
+fn prefixed(text: &str) -> Option<(Other, &str)> {
+    let (prefix, of) = text.trim().split_once(':')?;
+    let kind = match prefix {
+        "segment" => Other::Segment,
+        "box" => Other::Box,
+        "output" => Other::Output,
+        "mean" => Other::Mean,
+        "sum" => Other::Sum,
+        "similarity" => Other::Similarity,
+        _ => return None,
+    };
+    Some((kind, of.trim()))
+}
+
+/// The target of such a text.
 fn other(text: &str, model: &Model) -> Result<Option<Target>> {
-    let text = text.trim();
-    let Some((prefix, of)) = text.split_once(':') else { return Ok(None) };
-    let of = of.trim();
+    let Some((kind, of)) = prefixed(text) else { return Ok(None) };
     let name = |name: &str| Some(name.trim().to_string()).filter(|name| !name.is_empty());
-    Ok(Some(match prefix {
-        "segment" => Target::Segment(class(of, model)?),
-        "mean" => Target::Mean(name(of)),
-        "sum" => Target::Sum(name(of)),
-        "output" => {
+    Ok(Some(match kind {
+        Other::Segment => Target::Segment(class(of, model)?),
+        Other::Mean => Target::Mean(name(of)),
+        Other::Sum => Target::Sum(name(of)),
+        Other::Box => Target::Box(of.parse().map_err(|_| {
+            let expected = "box:0 for the best detection, box:1 for the next, …";
+            Error::request("target", format!("'{text}'"), expected)
+        })?),
+        Other::Output => {
             let parts = of.strip_suffix(']').and_then(|of| of.rsplit_once('['));
             let index = parts.and_then(|(_, index)| {
                 let numbers = index.split(',').filter(|part| !part.trim().is_empty());
@@ -101,15 +130,7 @@ fn other(text: &str, model: &Model) -> Result<Option<Target>> {
             };
             Target::Output(name(own), index)
         }
-        "similarity" => Target::Similarity(vector(of)?),
-        "box" => {
-            return Err(Error::request(
-                "target",
-                format!("'{text}': boxes of detectors are no targets yet"),
-                "output:NAME[i,j,…] with the row and the column of the box's score",
-            ));
-        }
-        _ => return Ok(None),
+        Other::Similarity => Target::Similarity(vector(of)?),
     }))
 }
 
@@ -142,6 +163,10 @@ pub fn words(target: &Target, sample: usize, model: &Model) -> String {
             Some(class) => format!("pixels of {}", name(class)),
             None => target.describe(),
         },
+        Target::Boxes(boxes) => match target.class(sample) {
+            Some(class) => format!("box {}, {}", boxes.rank(), name(class)),
+            None => target.describe(),
+        },
         other => other.class(sample).map_or_else(|| other.describe_sample(sample), name),
     }
 }
@@ -149,9 +174,7 @@ pub fn words(target: &Target, sample: usize, model: &Model) -> String {
 /// Whether a text leaves the choice of the score to the method.
 pub fn leaves_score(text: &str) -> bool {
     let (form, of) = form(text);
-    let plain = ["segment", "output", "mean", "sum", "similarity"];
-    let other = text.trim().split_once(':').is_some_and(|(prefix, _)| plain.contains(&prefix));
-    form == Form::Plain && difference(of).is_none() && !other
+    form == Form::Plain && difference(of).is_none() && prefixed(text).is_none()
 }
 
 /// The classes that `top1`, `topN`, a number or a label stand for.
@@ -162,6 +185,7 @@ fn classes(text: &str, model: &Model, outputs: &Outputs) -> Result<Vec<Target>> 
     match count {
         0 => Err(Error::request("target", "'top0'", "top1, top5, …")),
         1 => Ok(vec![Target::Top1]),
+        _ if outputs.kind() == OutputKind::Boxes => Ok((0..count).map(Target::Box).collect()),
         _ => {
             let samples = outputs.primary().dim(0).map_err(ascribe_core::Error::from)?;
             let mut best = Vec::with_capacity(samples);
@@ -256,6 +280,7 @@ mod tests {
             ("output:[0, 3]", "output:[0, 3]"),
             ("mean:", "mean:"),
             ("sum:y", "sum:y"),
+            ("box:3", "box:3"),
         ] {
             assert_eq!(words(text, Score::Probability), [described], "{text}");
             assert!(!leaves_score(text), "{text}");
@@ -272,7 +297,7 @@ mod tests {
             ("logprob:top1", "2 samples"),
             ("prob:7", "class 7"),
             ("output:y", "output:NAME[i,j,…]"),
-            ("box:1", "boxes of detectors"),
+            ("box:a", "box:0"),
         ] {
             let error = parse(text, Score::Logit, &model, &outputs).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ascribe::core::{Attribution, Card, Explainer, Graph, Location, Outputs, Target, explain_at};
 use ascribe::picture::{self, Photograph};
-use ascribe::{Loaded, Model, Prediction, catalogue};
+use ascribe::{LabelledDetection, Loaded, Model, Prediction, catalogue};
 use serde_json::{Value, json};
 
 use crate::args::{Explain, TargetArgs};
@@ -58,7 +58,7 @@ pub fn run(args: &Explain) -> Result<String> {
     let run = settings::run(&args.run, &bar)?;
     let graph = model.graph_for(&loaded.inputs)?;
     let outputs = run.install(|| graph.forward(&loaded.inputs))?;
-    let predictions = predictions(&model, &outputs)?;
+    let seen = Seen::by(&model, &outputs)?;
     let mut all = Vec::new();
     for target in targets(args, &*explainer, &location, &model, &outputs)? {
         let mut attribution = explain_at(&*explainer, &graph, &loaded.inputs, &target, &location, &run)?;
@@ -87,16 +87,16 @@ pub fn run(args: &Explain) -> Result<String> {
     let mut ready = Vec::new();
     for explained in &all {
         for (path, form) in explained.files.iter().zip(&forms) {
-            ready.push(prepare(args, *form, path, explained, &model, &loaded, predictions.as_deref())?);
+            ready.push(prepare(args, *form, path, explained, &model, &loaded, &seen)?);
         }
     }
     for write in ready {
         write()?;
     }
     if args.json {
-        return json_text(&summary(&model, args, predictions.as_deref(), &all));
+        return json_text(&summary(&model, args, &seen, &all));
     }
-    Ok(text(&model, args, predictions.as_deref(), &all))
+    Ok(text(&model, args, &seen, &all))
 }
 
 /// The targets; with `--neuron`, the neuron.
@@ -114,12 +114,29 @@ fn targets(
     Ok(targets.iter().map(|target| target.resolve(outputs)).collect::<ascribe::core::Result<_>>()?)
 }
 
-/// The most probable classes of each sample; `None` if the model is not a classifier.
-fn predictions(model: &Model, outputs: &Outputs) -> Result<Option<Vec<Vec<Prediction>>>> {
-    let samples = outputs.primary().dim(0).map_err(ascribe::core::Error::from)?;
-    let all: ascribe::Result<Option<Vec<_>>> =
-        (0..samples).map(|sample| model.predictions(outputs, sample, usize::MAX)).collect();
-    Ok(all?)
+/// What the model sees in each sample, best first.
+#[derive(Default)]
+struct Seen {
+    /// Classes, if the model is a classifier.
+    classes: Option<Vec<Vec<Prediction>>>,
+    /// Boxes, if it is a detector whose outputs are understood.
+    boxes: Option<Vec<Vec<LabelledDetection>>>,
+}
+
+impl Seen {
+    fn by(model: &Model, outputs: &Outputs) -> Result<Self> {
+        let samples = outputs.primary().dim(0).map_err(ascribe::core::Error::from)?;
+        let classes: ascribe::Result<Option<Vec<_>>> =
+            (0..samples).map(|sample| model.predictions(outputs, sample, usize::MAX)).collect();
+        let boxes: ascribe::Result<Option<Vec<_>>> =
+            (0..samples).map(|sample| model.detections(outputs, sample, SHOWN)).collect();
+        let boxes = boxes.unwrap_or_else(|error| {
+            // They are needed for targets of boxes only, which say so themselves.
+            progress::warn(&format!("the boxes are not listed: {}", Failure::from(error)));
+            None
+        });
+        Ok(Self { classes: classes?, boxes })
+    }
 }
 
 /// How many predictions are shown.
@@ -155,7 +172,7 @@ fn prepare<'a>(
     explained: &'a Explained,
     model: &Model,
     loaded: &Loaded,
-    predictions: Option<&[Vec<Prediction>]>,
+    seen: &Seen,
 ) -> Result<Ready<'a>> {
     Ok(match form {
         Form::Values => {
@@ -164,7 +181,7 @@ fn prepare<'a>(
             Box::new(move || output::save_values(&restored, path))
         }
         Form::Json => {
-            let summary = summary(model, args, predictions, std::slice::from_ref(explained));
+            let summary = summary(model, args, seen, std::slice::from_ref(explained));
             let text = json_text(&summary)?;
             Box::new(move || output::write_text(path, &text))
         }
@@ -172,7 +189,7 @@ fn prepare<'a>(
             let Some(input) = &loaded.picture else {
                 return Err(Failure::request("--output: pictures and reports need a picture as INPUT"));
             };
-            let first = predictions.and_then(<[_]>::first).map_or(&[][..], Vec::as_slice);
+            let first = seen.classes.as_deref().and_then(<[_]>::first).map_or(&[][..], Vec::as_slice);
             let class = explained.target.class(0);
             let probability = first.iter().find(|p| Some(p.class) == class).map(|p| p.probability);
             let name = catalogue::method(&args.method)?.card.name;
@@ -196,15 +213,10 @@ fn prepare<'a>(
 }
 
 /// The object that `--json` prints.
-fn summary(
-    model: &Model,
-    args: &Explain,
-    predictions: Option<&[Vec<Prediction>]>,
-    all: &[Explained],
-) -> Value {
+fn summary(model: &Model, args: &Explain, seen: &Seen, all: &[Explained]) -> Value {
     // For a single sample a list, for a batch a list of lists.
     let best: Option<Vec<&[Prediction]>> =
-        predictions.map(|all| all.iter().map(|p| &p[..p.len().min(SHOWN)]).collect());
+        seen.classes.as_ref().map(|all| all.iter().map(|p| &p[..p.len().min(SHOWN)]).collect());
     let best = match best.as_deref() {
         Some([one]) => json!(one),
         other => json!(other),
@@ -236,6 +248,12 @@ fn summary(
         })
     };
     let mut object = json!({ "model": model.name, "method": args.method, "predictions": best });
+    if let (Some(object), Some(boxes)) = (object.as_object_mut(), &seen.boxes) {
+        object.insert(
+            "detections".into(),
+            if let [one] = boxes.as_slice() { json!(one) } else { json!(boxes) },
+        );
+    }
     if let (Some(object), Some(Value::Object(first))) = (object.as_object_mut(), all.first().map(one)) {
         object.extend(first);
         if all.len() > 1 {
@@ -245,13 +263,29 @@ fn summary(
     object
 }
 
-fn text(model: &Model, args: &Explain, predictions: Option<&[Vec<Prediction>]>, all: &[Explained]) -> String {
+fn text(model: &Model, args: &Explain, seen: &Seen, all: &[Explained]) -> String {
     let mut text = String::new();
-    let samples = predictions.unwrap_or_default();
-    for (sample, best) in samples.iter().enumerate() {
-        let which = if samples.len() > 1 { format!(", sample {sample}") } else { String::new() };
-        // Writing to a string cannot fail.
+    // Writing to a string cannot fail.
+    let head = |text: &mut String, sample: usize, samples: usize| {
+        let which = if samples > 1 { format!(", sample {sample}") } else { String::new() };
         let _ = writeln!(text, "{} sees in {}{which}", model.name, args.input.display());
+    };
+    let samples = seen.boxes.as_deref().unwrap_or_default();
+    for (sample, best) in samples.iter().enumerate() {
+        head(&mut text, sample, samples.len());
+        for (rank, LabelledDetection { detection, label }) in best.iter().enumerate() {
+            let corners = detection.corners.map(|c| format!("{c:.1}")).join(", ");
+            let label = label.as_deref().unwrap_or("");
+            let line = format!(
+                "  box {rank}  {:8.4}  {:>4}  [{corners}]  {label}",
+                detection.score, detection.class
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    let samples = seen.classes.as_deref().unwrap_or_default();
+    for (sample, best) in samples.iter().enumerate() {
+        head(&mut text, sample, samples.len());
         for p in best.iter().take(SHOWN) {
             let line = format!(
                 "  {:6.2} %  {:>4}  {}",

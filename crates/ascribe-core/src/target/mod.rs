@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use crate::outputs::{OutputKind, Outputs};
 use crate::values;
 
+mod boxes;
 mod segment;
 
+pub use boxes::Boxes;
 pub use segment::Segments;
 
 /// A function from the outputs and the samples' positions in the original batch to one score per row.
@@ -45,6 +47,11 @@ pub enum Target {
     Segment(usize),
     /// As [`Target::Segment`], over given pixels.
     Segments(Segments),
+    /// For detectors: the class score of a detection, counted from the best one, 0 ([`crate::Detections::list`]); resolved once,
+    /// on the input itself.
+    Box(usize),
+    /// As [`Target::Box`], for given detections.
+    Boxes(Boxes),
     /// One value of an output: its name (the first output without), and an index for each axis after the batch.
     Output(Option<String>, Vec<usize>),
     /// The mean of an output.
@@ -86,6 +93,8 @@ impl Target {
             Self::Neuron(index) => format!("neuron:{index:?}"),
             Self::Segment(c) => format!("segment:{c}"),
             Self::Segments(segments) => format!("segment:{:?}", segments.classes()),
+            Self::Box(rank) => format!("box:{rank}"),
+            Self::Boxes(boxes) => format!("box:{}", boxes.rank()),
             Self::Output(name, index) => format!("output:{}{index:?}", name.as_deref().unwrap_or_default()),
             Self::Mean(name) => format!("mean:{}", name.as_deref().unwrap_or_default()),
             Self::Sum(name) => format!("sum:{}", name.as_deref().unwrap_or_default()),
@@ -105,13 +114,17 @@ impl Target {
                 .classes()
                 .get(sample)
                 .map_or_else(|| self.describe(), |&class| Self::Segment(class).describe()),
+            Self::Boxes(boxes) => match boxes.detections().nth(sample) {
+                Some(one) => format!("box:{} (class {})", boxes.rank(), one.class),
+                None => self.describe(),
+            },
             other => other.describe(),
         }
     }
 
     /// Whether the target depends on the outputs for the input itself, and has to be resolved ([`Target::resolve`]).
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Top1 | Self::Segment(_))
+        matches!(self, Self::Top1 | Self::Segment(_) | Self::Box(_))
     }
 
     /// The class that a sample's score belongs to, if the target is a class.
@@ -120,6 +133,7 @@ impl Target {
             Self::Class(c) | Self::Probability(c) | Self::LogProbability(c) | Self::Segment(c) => Some(*c),
             Self::Classes(all) | Self::Probabilities(all) => all.get(sample).copied(),
             Self::Segments(segments) => segments.classes().get(sample).copied(),
+            Self::Boxes(boxes) => boxes.detections().nth(sample).map(|one| one.class),
             _ => None,
         }
     }
@@ -133,6 +147,7 @@ impl Target {
             Self::Classes(all) => Ok(Self::Classes(classes_of(all, samples)?)),
             Self::Probabilities(all) => Ok(Self::Probabilities(classes_of(all, samples)?)),
             Self::Segments(segments) => Ok(Self::Segments(segments.for_rows(samples)?)),
+            Self::Boxes(boxes) => Ok(Self::Boxes(boxes.for_rows(samples)?)),
             Self::Custom(name, score) => {
                 let (score, samples) = (score.clone(), samples.to_vec());
                 Ok(Self::custom(name.clone(), move |outputs: &Outputs, rows: &[usize]| {
@@ -160,20 +175,27 @@ impl Target {
         }
     }
 
-    /// Replaces [`Target::Top1`] by the classes it stands for, and [`Target::Segment`] by its pixels; other targets are
-    /// checked and returned.
+    /// The target for methods that use gradients: a detection stays the candidate that it was ([`Boxes::anchored`]). Other
+    /// targets are returned unchanged.
+    #[must_use]
+    pub fn anchored(self) -> Self {
+        match self {
+            Self::Boxes(boxes) => Self::Boxes(boxes.anchored()),
+            other => other,
+        }
+    }
+
+    /// Replaces [`Target::Top1`] by the classes or the detections it stands for, [`Target::Segment`] by its pixels, and
+    /// [`Target::Box`] by its detections; other targets are checked and returned.
     ///
     /// # Errors
     /// If the target does not fit the outputs.
     pub fn resolve(&self, outputs: &Outputs) -> Result<Self> {
         let resolved = match self {
             Self::Top1 if outputs.kind() == OutputKind::Pixels => Self::Segments(Segments::largest(outputs)?),
-            Self::Top1
-                if matches!(
-                    outputs.kind(),
-                    OutputKind::Tokens | OutputKind::Boxes | OutputKind::Embedding
-                ) =>
-            {
+            Self::Top1 if outputs.kind() == OutputKind::Boxes => Self::Boxes(Boxes::ranked(outputs, 0)?),
+            Self::Box(rank) => Self::Boxes(Boxes::ranked(outputs, *rank)?),
+            Self::Top1 if matches!(outputs.kind(), OutputKind::Tokens | OutputKind::Embedding) => {
                 return Err(Error::invalid(
                     "target",
                     format!("is a class, but the model's output is taken as {}", outputs.kind()),
@@ -213,7 +235,7 @@ impl Target {
         match self {
             Self::Class(c) => column(&outputs.scores()?, *c),
             Self::Classes(all) => column_per_sample(&outputs.scores()?, all, samples),
-            Self::Top1 | Self::Segment(_) => Err(Error::invalid(
+            Self::Top1 | Self::Segment(_) | Self::Box(_) => Err(Error::invalid(
                 "target",
                 format!("{} is not resolved", self.describe()),
                 "a call of Target::resolve",
@@ -226,6 +248,7 @@ impl Target {
             Self::Probabilities(all) => column_per_sample(&outputs.probabilities()?, all, samples),
             Self::LogProbability(c) => column(&outputs.log_probabilities()?, *c),
             Self::Neuron(index) => entry(outputs.primary(), index, "neuron"),
+            Self::Boxes(boxes) => boxes.score(outputs, samples),
             Self::Segments(segments) => segments.score(outputs.primary(), samples),
             Self::Output(name, index) => entry(outputs.named(name.as_deref())?, index, "output"),
             Self::Mean(name) => Ok(flat(outputs.named(name.as_deref())?)?.mean(1)?),

@@ -6,7 +6,7 @@
 //! Limits: the metric says nothing about *where* the attribution is; a map that attributes everything to one pixel
 //! can be complete. Methods that do not guarantee completeness (saliency) fail it without being wrong.
 
-use ascribe_core::{Baseline, Predictor, Result};
+use ascribe_core::{Baseline, Methodology, Predictor, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Better, Group, MetricCard};
@@ -80,7 +80,10 @@ impl Completeness {
             case.x.explained().map(|i| self.baseline.reference(&i.value, 0, seed)).collect();
         let x = case.x.with_explained(references?)?;
         let samples: Vec<usize> = (0..x.batch()?).collect();
-        let target = case.target.resolve(&case.model.predict(case.x)?)?;
+        let mut target = case.target.resolve(&case.model.predict(case.x)?)?;
+        if case.explainer.is_none_or(|e| e.card().methodology == Methodology::BackPropagation) {
+            target = target.anchored();
+        }
         let scores = target.score(&case.model.predict(&x)?, &samples)?;
         Ok(scores.to_dtype(ascribe_core::DType::F64)?.to_vec1()?)
     }

@@ -1,18 +1,17 @@
 //! Builds the graph from a decoded file.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
 
 use super::context::Context;
-use super::declared::{self, DeclaredInput};
+use super::declared::DeclaredInput;
 use super::interface;
 use super::proto::{self, data_type};
 use super::tensors::Store;
 use super::translate::{Scope, Translator, default_opset};
 use super::value::{Elem, Fault, Known, Value};
-use super::{LoadOptions, LoadedModel, ModelInput, NodeProblem};
+use super::{File, LoadOptions, LoadedModel, ModelInput, NodeProblem};
 use crate::error::{Error, Result};
 
 /// The two batch sizes for which all shapes are computed; see [`super::context`]. They are primes, so that the axis
@@ -49,12 +48,8 @@ impl From<ascribe_core::Error> for Failure {
 }
 
 /// Builds the graph, if possible with a variable batch size, otherwise with the batch size that the file fixes.
-pub(super) fn build(
-    model: &proto::Model,
-    path: &Path,
-    beside: Option<&Path>,
-    options: &LoadOptions,
-) -> Result<LoadedModel> {
+pub(super) fn build(file: &File, options: &LoadOptions) -> Result<LoadedModel> {
+    let File { path, beside, model, inputs } = file;
     let malformed = |problem: String| Error::malformed(path, "ONNX model", problem);
     let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph".into()))?;
     let opset = default_opset(&model.opset_import)
@@ -70,7 +65,6 @@ pub(super) fn build(
     if !graph.sparse_initializer.is_empty() {
         return Err(malformed("it holds sparse initialisers, which are not supported".into()));
     }
-    let inputs = declared::inputs(graph, path)?;
     let given = |declared: &DeclaredInput| options.constants.contains_key(&declared.name);
     let inputs = inputs
         .iter()
@@ -94,7 +88,7 @@ pub(super) fn build(
             worlds: fixed.map_or(BATCHES, |b| [b, b]),
             baked: baked.filter(|_| fixed.is_none()),
             anchor: None,
-            store: Store::new(beside, dtype),
+            store: Store::new(beside.as_deref(), dtype),
             budget: options.max_folded_values,
             largest: options.max_values_per_sample,
             own_indices: HashSet::new(),
@@ -119,7 +113,7 @@ pub(super) fn build(
     });
     result.map_err(|failure| match failure {
         Failure::Whole(error) => error,
-        Failure::Nodes(nodes) => Error::Nodes { path: path.to_owned(), nodes },
+        Failure::Nodes(nodes) => Error::Nodes { path: path.clone(), nodes },
     })
 }
 
@@ -263,7 +257,8 @@ fn peeled(
     let shape = value.shapes().map_err(|fault| fault_of("output", "output", fault))?[0].clone();
     let found = interface::peel(&mut cx.builder, id, &shape);
     let Some(peeled) = found.map_err(|fault| fault_of("output", "output", fault))? else {
-        return Ok((id, None));
+        let detector = interface::is_detector(&cx.builder, id, &shape);
+        return Ok((id, detector.then_some(OutputKind::Boxes)));
     };
     let names: Vec<String> = peeled.names.iter().map(|name| format!("'{name}'")).collect();
     let what = match (peeled.sigmoid, names.len()) {

@@ -1,5 +1,7 @@
 //! The inputs and outputs of a graph: with the samples along the first axis, whatever their place in the file.
 
+use std::collections::HashSet;
+
 use ascribe_core::ops::{Op, Pointwise, Side, Structure};
 use ascribe_core::{GraphBuilder, NodeId, OutputKind};
 
@@ -154,4 +156,26 @@ pub(super) fn peel(builder: &mut GraphBuilder, output: NodeId, shape: &[usize]) 
         _ => None,
     };
     Ok(Some(Peeled { id, names, sigmoid: softmax.is_none(), kind }))
+}
+
+/// Whether an output of this shape is that of a detector: boxes that are computed from the network's values, joined with
+/// scores of classes behind a sigmoid.
+pub(super) fn is_detector(builder: &GraphBuilder, output: NodeId, shape: &[usize]) -> bool {
+    let &[_, second, third] = shape else { return false };
+    let (mut computed, mut sigmoid) = (false, false);
+    let mut left = vec![output];
+    let mut seen = HashSet::new();
+    while let Some(at) = left.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
+        let node = builder.node(at);
+        match node.op() {
+            Some(Op::Structure(_)) => left.extend(node.inputs()),
+            Some(Op::Pointwise(Pointwise::Sigmoid)) => sigmoid = true,
+            Some(op) => computed |= matches!(op, Op::Binary(_) | Op::ScaleShift(_)),
+            None => {}
+        }
+    }
+    computed && sigmoid && second.min(third) > 4
 }

@@ -164,35 +164,68 @@ impl std::fmt::Display for NodeProblem {
     }
 }
 
+/// A decoded file, from which graphs for inputs of several sizes can be built.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    /// The file beside which external data is.
+    beside: Option<PathBuf>,
+    model: proto::Model,
+    inputs: Vec<DeclaredInput>,
+}
+
+impl File {
+    /// Reads and decodes a file; its external data is read when a graph is built.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (file, length) = crate::files::open(path)?;
+        let mut bytes = Vec::new();
+        file.take(length).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        Self::decoded(bytes.into(), path.to_owned(), Some(path.to_owned()))
+    }
+
+    fn decoded(bytes: Bytes, path: PathBuf, beside: Option<PathBuf>) -> Result<Self> {
+        let model = decode(bytes, &path)?;
+        let none = || Error::malformed(&path, "ONNX model", "it holds no graph");
+        let inputs = declared::inputs(model.graph.as_ref().ok_or_else(none)?, &path)?;
+        Ok(Self { path, beside, model, inputs })
+    }
+
+    /// The path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The inputs, as the file declares them.
+    pub fn inputs(&self) -> &[DeclaredInput] {
+        &self.inputs
+    }
+
+    /// Builds the graph.
+    ///
+    /// # Errors
+    /// [`Error::Nodes`] with all nodes that cannot be loaded, [`Error::Invalid`] if an option does not fit the file,
+    /// [`Error::Malformed`] or [`Error::Io`] if stored values cannot be read.
+    pub fn load(&self, options: &LoadOptions) -> Result<LoadedModel> {
+        build::build(self, options).map_err(|e| match e {
+            // If the graph cannot be built, the file is wrong: report it with the path of the file.
+            Error::Graph(error) => Error::malformed(&self.path, "ONNX model", error.to_string()),
+            other => other,
+        })
+    }
+}
+
 /// Loads a file.
 ///
 /// External data has to be in the folder of the file; from elsewhere it is an error.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model, [`Error::Nodes`] with all
-/// nodes that cannot be loaded, [`Error::Invalid`] if an option does not fit the file.
+/// As [`File::open`] and [`File::load`].
 pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<LoadedModel> {
-    let path = path.as_ref();
-    read(bytes(path)?, path, Some(path), options)
-}
-
-/// The contents of a file.
-fn bytes(path: &Path) -> Result<Bytes> {
-    let (file, length) = crate::files::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(bytes.into())
-}
-
-/// The inputs of a file, as it declares them.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Malformed`] if it is not an ONNX model.
-pub fn declared_inputs(path: impl AsRef<Path>) -> Result<Vec<DeclaredInput>> {
-    let path = path.as_ref();
-    let model = decode(bytes(path)?, path)?;
-    let malformed = || Error::malformed(path, "ONNX model", "it holds no graph");
-    declared::inputs(model.graph.as_ref().ok_or_else(malformed)?, path)
+    File::open(path)?.load(options)
 }
 
 /// Loads a model from memory. `folder` is where its external data is; without a folder, external data is an error.
@@ -201,16 +234,7 @@ pub fn declared_inputs(path: impl AsRef<Path>) -> Result<Vec<DeclaredInput>> {
 /// As [`load`].
 pub fn from_bytes(bytes: Vec<u8>, folder: Option<&Path>, options: &LoadOptions) -> Result<LoadedModel> {
     let name = PathBuf::from("ONNX model in memory");
-    read(bytes.into(), &name, folder, options)
-}
-
-fn read(bytes: Bytes, path: &Path, beside: Option<&Path>, options: &LoadOptions) -> Result<LoadedModel> {
-    let model = decode(bytes, path)?;
-    build::build(&model, path, beside, options).map_err(|e| match e {
-        // If the graph cannot be built, the file is wrong: report it with the path of the file.
-        Error::Graph(error) => Error::malformed(path, "ONNX model", error.to_string()),
-        other => other,
-    })
+    File::decoded(bytes.into(), name, folder.map(Path::to_owned))?.load(options)
 }
 
 fn decode(bytes: Bytes, path: &Path) -> Result<proto::Model> {

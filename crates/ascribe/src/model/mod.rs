@@ -14,7 +14,7 @@ use ascribe_models::registry::Registry;
 use ascribe_models::weights::StateDict;
 use ascribe_models::{fetch, onnx, tensors, zoo};
 
-pub use predictions::Prediction;
+pub use predictions::{LabelledDetection, Prediction};
 use source::{Layouts, Source};
 
 use crate::error::{Error, Result};
@@ -49,6 +49,12 @@ pub struct OpenOptions {
     pub output: Option<String>,
 }
 
+impl OpenOptions {
+    fn dtype(&self) -> DType {
+        if self.double { DType::F64 } else { DType::F32 }
+    }
+}
+
 /// A model, ready to be explained.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -65,7 +71,7 @@ pub struct Model {
     pub notes: Vec<String>,
     /// The order of axes in the file, for inputs where it matters.
     layouts: Layouts,
-    /// The file, if it can be read again for inputs of other sizes.
+    /// The file, for models from an ONNX file.
     source: Option<Arc<Source>>,
     /// What the sides that the file leaves open are taken as.
     open: Option<String>,
@@ -89,23 +95,26 @@ impl Model {
     pub fn open(name: &str, options: &OpenOptions) -> Result<Self> {
         let path = Path::new(name);
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
-        let dtype = if options.double { DType::F64 } else { DType::F32 };
+        let dtype = options.dtype();
         let mut model = match ending.as_str() {
-            "onnx" => Self::from_onnx(path, options, dtype)?,
+            "onnx" => return Self::from_onnx(onnx::File::open(path)?, options, dtype),
             "safetensors" | "pth" | "pt" | "bin" | "ckpt" | "tar" => Self::from_parameters(path, options)?,
             _ => Self::from_registry(name, options)?,
         };
-        if model.source.is_none() {
-            model.arrange(options, dtype)?;
-        }
+        model.arrange(options, dtype)?;
+        model.with_options(options)
+    }
+
+    /// With the preprocessing and the labels that the options state.
+    fn with_options(mut self, options: &OpenOptions) -> Result<Self> {
         if let Some(preprocessing) = &options.preprocessing {
             preprocessing.validate()?;
-            model.preprocessing = Preprocessing { layout: Layout::Nchw, ..preprocessing.clone() };
+            self.preprocessing = Preprocessing { layout: Layout::Nchw, ..preprocessing.clone() };
         }
         if let Some(path) = &options.labels {
-            model.labels = Some(Labels::load(path)?);
+            self.labels = Some(Labels::load(path)?);
         }
-        Ok(model)
+        Ok(self)
     }
 
     /// As [`Model::open`], for an input: sides that the file leaves open are those of its tensors.
@@ -118,14 +127,16 @@ impl Model {
         if !is_onnx || !tensors::is_tensor_file(input) {
             return Self::open(name, options);
         }
-        let declared = onnx::declared_inputs(path)?;
+        let file = onnx::File::open(path)?;
+        let declared = file.inputs();
         let given = tensors::read(input)?;
         let find = |name: &str| {
             let own = if given.contains(name) { name } else { "input" };
             let alone = given.iter().next().filter(|_| given.len() == 1 && declared.len() == 1);
             alone.map(|(_, tensor)| tensor).or_else(|| given.get(own).ok())
         };
-        Self::open(name, &Source::options_for(&declared, find, options))
+        let options = Source::options_for(declared, find, options);
+        Self::from_onnx(file, &options, options.dtype())
     }
 
     /// A model from a graph whose inputs have the axes `[N, C, positions…]`.
@@ -167,12 +178,13 @@ impl Model {
         Ok(())
     }
 
-    fn from_onnx(path: &Path, options: &OpenOptions, dtype: DType) -> Result<Self> {
-        let own =
-            options.preprocessing.clone().map_or_else(|| Preprocessing::sidecar(path), |p| Ok(Some(p)))?;
+    fn from_onnx(file: onnx::File, options: &OpenOptions, dtype: DType) -> Result<Self> {
+        let name = file.path().display().to_string();
+        let sidecar = || Preprocessing::sidecar(file.path());
+        let own = options.preprocessing.clone().map_or_else(sidecar, |p| Ok(Some(p)))?;
         let assumed = own.is_none();
         let mut preprocessing = own.unwrap_or_else(Preprocessing::imagenet);
-        let source = Source::new(path.to_path_buf(), options, &preprocessing, dtype)?;
+        let source = Source::new(file, options, &preprocessing, dtype)?;
         let built = source.open(&preprocessing)?;
         // Pictures become [N, C, H, W]; the graph restores the order of the file.
         preprocessing.layout = Layout::Nchw;
@@ -180,14 +192,15 @@ impl Model {
             preprocessing = preprocessing.for_channels(one);
         }
         let classes = class_count(&built.graph);
-        Ok(Self {
+        let model = Self {
             labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
             notes: built.notes,
             layouts: built.layouts,
-            source: Some(Arc::new(source)),
+            source: Some(Arc::new(source.settled())),
             open: built.open,
-            ..Self::new(path.display().to_string(), built.graph, preprocessing)
-        })
+            ..Self::new(name, built.graph, preprocessing)
+        };
+        model.with_options(options)
     }
 
     fn from_parameters(path: &Path, options: &OpenOptions) -> Result<Self> {

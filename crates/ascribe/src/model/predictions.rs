@@ -1,6 +1,6 @@
 //! A model's outputs as predictions.
 
-use ascribe_core::{DType, Device, OutputKind, Outputs};
+use ascribe_core::{DType, Detection, Detections, Device, OutputKind, Outputs};
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -59,6 +59,39 @@ impl Model {
             probability: probabilities[class],
         };
         Ok(Some(order.into_iter().take(count).map(prediction).collect()))
+    }
+}
+
+/// A detection with its label.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct LabelledDetection {
+    /// The detection.
+    #[serde(flatten)]
+    pub detection: Detection,
+    /// The label of its class.
+    pub label: Option<String>,
+}
+
+impl Model {
+    /// The detections of one sample, best first, `count` of them; `None` if the outputs are not those of a detector.
+    ///
+    /// # Errors
+    /// If the form of the boxes is not known ([`Detections`]).
+    pub fn detections(
+        &self,
+        outputs: &Outputs,
+        sample: usize,
+        count: usize,
+    ) -> Result<Option<Vec<LabelledDetection>>> {
+        if outputs.kind() != OutputKind::Boxes {
+            return Ok(None);
+        }
+        let found = Detections::of(outputs)?.list(sample, count)?.into_iter();
+        let labelled = |detection: Detection| LabelledDetection {
+            label: self.label(detection.class).map(str::to_string),
+            detection,
+        };
+        Ok(Some(found.map(labelled).collect()))
     }
 }
 

@@ -1,7 +1,6 @@
 //! From a file to a graph: the order of axes, and the sides that a file leaves open.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ascribe_core::{Arrangement, AxisRole, DType, Graph, Inputs, OutputKind, Tensor};
@@ -19,10 +18,11 @@ const TRIED: [usize; 11] = [64, 16, 48, 32, 128, 256, 512, 1024, 8, 1, 16_000];
 /// Side of a picture where neither the file nor the preprocessing says one.
 const SIDE: usize = 224;
 
-/// An ONNX file, which is read again for inputs of other sizes if it leaves sides open.
+/// An ONNX file, from which graphs for inputs of other sizes are built if it leaves sides open.
 #[derive(Debug)]
 pub(super) struct Source {
-    path: PathBuf,
+    /// Kept while graphs can be built from it.
+    file: Option<onnx::File>,
     declared: Vec<DeclaredInput>,
     options: OpenOptions,
     dtype: DType,
@@ -43,12 +43,12 @@ pub(super) struct Built {
 
 impl Source {
     pub fn new(
-        path: PathBuf,
+        file: onnx::File,
         options: &OpenOptions,
         preprocessing: &Preprocessing,
         dtype: DType,
     ) -> Result<Self> {
-        let declared = onnx::declared_inputs(&path)?;
+        let declared = file.inputs().to_vec();
         let known = |name: &String| {
             if declared.iter().any(|d| d.name == *name) {
                 return Ok(());
@@ -59,12 +59,24 @@ impl Source {
         };
         options.shapes.keys().chain(options.constants.keys()).try_for_each(known)?;
         Ok(Self {
-            path,
+            file: Some(file),
             declared,
             options: options.clone(),
             dtype,
             channels_last: preprocessing.layout == Layout::Nhwc,
             fitted: Mutex::default(),
+        })
+    }
+
+    /// Frees the file, unless other sizes of inputs need it.
+    pub fn settled(mut self) -> Self {
+        self.file = self.file.filter(|_| self.declared.iter().any(DeclaredInput::is_open));
+        self
+    }
+
+    fn file(&self) -> Result<&onnx::File> {
+        self.file.as_ref().ok_or_else(|| {
+            Error::request("inputs of other sizes", "the file fixes all sides", "inputs of the model's sizes")
         })
     }
 
@@ -147,7 +159,7 @@ impl Source {
             }
             open.clear();
         }
-        let unknown = || Error::request(self.path.display().to_string(), "cannot be opened", "a model");
+        let unknown = || Error::request("model", "cannot be opened", "a model");
         Err(first.unwrap_or_else(unknown))
     }
 
@@ -199,7 +211,7 @@ impl Source {
                 options.batch_axes.insert(declared.name.clone(), axis);
             }
         }
-        let loaded = onnx::load(&self.path, &options)?;
+        let loaded = self.file()?.load(&options)?;
         let graph = loaded.graph.to_dtype(self.dtype)?;
         let kind = self.options.task.or(graph.output_kind());
         let mut layouts = Layouts::new();
