@@ -43,6 +43,49 @@ pub(super) fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ 
     (0..total).map(move |i| strides.iter().zip(shape).map(|(&s, &n)| i / s % n).collect())
 }
 
+/// Flat positions in row-major order of a shape, with these strides along its axes.
+struct Positions {
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    index: Vec<usize>,
+    at: usize,
+    left: usize,
+}
+
+/// The flat positions of the values of `shape`, in row-major order, where a step along an axis is one of `strides`.
+pub(super) fn positions(shape: &[usize], strides: &[usize]) -> impl Iterator<Item = usize> {
+    Positions {
+        shape: shape.to_vec(),
+        strides: strides.to_vec(),
+        index: vec![0; shape.len()],
+        at: 0,
+        left: shape.iter().product(),
+    }
+}
+
+impl Iterator for Positions {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let found = self.at;
+        for ((index, &side), &stride) in self.index.iter_mut().zip(&self.shape).zip(&self.strides).rev() {
+            *index += 1;
+            self.at += stride;
+            if *index < side {
+                break;
+            }
+            *index = 0;
+            self.at -= side * stride;
+        }
+        Some(found)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
 /// The shape to which two shapes broadcast.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Res<Vec<usize>> {
     let rank = a.len().max(b.len());
@@ -169,16 +212,11 @@ impl Array {
         if broadcast(&self.shape, shape)? != shape {
             return Err(format!("shape {:?} does not broadcast to {shape:?}", self.shape).into());
         }
-        let offset = shape.len() - self.shape.len();
-        let strides = strides(&self.shape);
-        let position = |index: Vec<usize>| {
-            self.shape
-                .iter()
-                .enumerate()
-                .map(|(i, &n)| if n == 1 { 0 } else { index[offset + i] * strides[i] })
-                .sum()
-        };
-        Ok(self.pick(indices(shape).map(position), shape.to_vec()))
+        let mut steps = vec![0; shape.len() - self.shape.len()];
+        steps.extend(
+            self.shape.iter().zip(strides(&self.shape)).map(|(&n, step)| if n == 1 { 0 } else { step }),
+        );
+        Ok(self.pick(positions(shape, &steps), shape.to_vec()))
     }
 
     /// Appends the values of an array of the same type.

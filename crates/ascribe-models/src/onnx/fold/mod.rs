@@ -9,7 +9,7 @@ mod scatter;
 
 pub(super) use movement::{reshape_target, slice_range, split_sizes};
 
-use super::array::{Array, Data, axes, axis, count};
+use super::array::{Array, Data, axes, axis, count, positions, strides};
 use super::attributes::Attributes;
 use super::proto::data_type;
 use super::value::{Elem, Res};
@@ -154,46 +154,44 @@ impl Fold<'_> {
         let gone = if list.is_empty() { (0..rank).collect() } else { axes(&list, rank)? };
         let kept: Vec<usize> = (0..rank).filter(|a| !gone.contains(a)).collect();
         let out: Vec<usize> = kept.iter().map(|&a| x.shape[a]).collect();
-        let strides = super::array::strides(&x.shape);
-        let inner: Vec<usize> = gone.iter().map(|&a| x.shape[a]).collect();
-        let groups: Vec<Vec<usize>> = super::array::indices(&out)
-            .map(|o| {
-                let base: usize = kept.iter().zip(&o).map(|(&a, i)| strides[a] * i).sum();
-                super::array::indices(&inner)
-                    .map(|i| base + gone.iter().zip(&i).map(|(&a, i)| strides[a] * i).sum::<usize>())
-                    .collect()
-            })
-            .collect();
-        if groups.iter().any(Vec::is_empty) {
+        let strides = strides(&x.shape);
+        let along = |axes: &[usize]| -> Vec<usize> {
+            let (sides, steps): (Vec<usize>, Vec<usize>) =
+                axes.iter().map(|&a| (x.shape[a], strides[a])).unzip();
+            positions(&sides, &steps).collect()
+        };
+        // The values of a group lie at these distances from its first one.
+        let (first, group) = (along(&kept), along(&gone));
+        if group.is_empty() && !first.is_empty() {
             return Err("reduces an empty axis".into());
         }
         let data = match &x.data {
             Data::Int(v) => Data::Int(
-                groups
+                first
                     .iter()
-                    .map(|g| {
-                        let values = g.iter().map(|&i| v[i]);
-                        Ok(match self.op {
+                    .map(|&start| {
+                        let values = group.iter().map(|&i| v[start + i]);
+                        match self.op {
                             "ReduceProd" => values.fold(1, i64::wrapping_mul),
                             "ReduceSum" => values.fold(0, i64::wrapping_add),
                             "ReduceMin" => values.min().unwrap_or(0),
                             "ReduceMax" => values.max().unwrap_or(0),
-                            _ => values.fold(0, i64::wrapping_add) / g.len() as i64,
-                        })
+                            _ => values.fold(0, i64::wrapping_add) / group.len() as i64,
+                        }
                     })
-                    .collect::<Res<_>>()?,
+                    .collect(),
             ),
             Data::Float(v) => Data::Float(
-                groups
+                first
                     .iter()
-                    .map(|g| {
-                        let values = g.iter().map(|&i| v[i]);
+                    .map(|&start| {
+                        let values = group.iter().map(|&i| v[start + i]);
                         match self.op {
                             "ReduceProd" => values.product(),
                             "ReduceSum" => values.sum(),
                             "ReduceMin" => values.fold(f64::INFINITY, f64::min),
                             "ReduceMax" => values.fold(f64::NEG_INFINITY, f64::max),
-                            _ => values.sum::<f64>() / g.len() as f64,
+                            _ => values.sum::<f64>() / group.len() as f64,
                         }
                     })
                     .collect(),

@@ -1,7 +1,7 @@
 //! Constant folding of operators that select, rearrange or repeat values.
 
 use super::{Fold, LIMIT};
-use crate::onnx::array::{Array, Data, axes, axis, broadcast, count, indices, strides};
+use crate::onnx::array::{Array, Data, axes, axis, broadcast, count, indices, positions, strides};
 use crate::onnx::value::Res;
 
 /// The indices of an axis that a slice selects by ONNX's conventions: first index, number of indices, step.
@@ -172,9 +172,8 @@ impl Fold<'_> {
             None => (0..rank).rev().collect(),
         };
         let from = strides(&x.shape);
-        let shape: Vec<usize> = order.iter().map(|&a| x.shape[a]).collect();
-        let position = |i: Vec<usize>| order.iter().zip(&i).map(|(&a, i)| from[a] * i).sum();
-        Ok(x.pick(indices(&shape).map(position), shape.clone()))
+        let (shape, steps): (Vec<usize>, Vec<usize>) = order.iter().map(|&a| (x.shape[a], from[a])).unzip();
+        Ok(x.pick(positions(&shape, &steps), shape.clone()))
     }
 
     pub(super) fn expand(&self) -> Res<Array> {

@@ -2,12 +2,12 @@
 
 use ascribe_core::ops::{
     BatchNorm, Binary, Compare, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Pointwise, Reduce,
-    ReduceFn, Where,
+    ReduceFn, Side, Structure, Where,
 };
 
 use super::Call;
 use crate::onnx::array::axis;
-use crate::onnx::context::Context;
+use crate::onnx::context::{Context, batch_axis};
 use crate::onnx::value::{Elem, Known, Res, Value};
 
 fn epsilon(call: &Call<'_>) -> Res<f64> {
@@ -16,13 +16,44 @@ fn epsilon(call: &Call<'_>) -> Res<f64> {
 
 pub(super) fn batch(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     if call.attributes.flag("training_mode", false)? {
-        return Err("normalises with the statistics of the batch (training_mode); expected inference".into());
+        return batch_statistics(cx, call);
     }
     if !call.attributes.flag("spatial", true)? {
         return Err("has one mean per position (spatial = 0), which is not supported".into());
     }
     let operands = (0..5).map(|i| call.input(i)).collect::<Res<Vec<&Value>>>()?;
     cx.apply(call.name, BatchNorm { epsilon: epsilon(call)? }, &operands, Elem::Float)
+}
+
+/// Batch normalisation with the statistics of the value itself, along all axes but the second. Without samples among them,
+/// as for weights that are standardised, it is an instance normalisation.
+fn batch_statistics(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, scale, bias) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let shape = match x.shapes()? {
+        [shape, _] if batch_axis(&x.shapes()?).is_none() && shape.len() > 1 => shape,
+        _ => {
+            return Err(
+                "normalises with the statistics of the batch (training_mode), which would mix samples; expected inference"
+                    .into(),
+            );
+        }
+    };
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.swap(0, 1);
+    let turned: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+    let turn = Structure::Transpose { order };
+    let structure = |cx: &mut Context, part: &str, op: Structure, x: &Value| {
+        cx.apply(&call.sub(part), op, &[x], Elem::Float)
+    };
+    let sides =
+        |shape: &[usize]| Structure::Reshape { shape: shape.iter().map(|&n| Side::Fixed(n)).collect() };
+    let channels = structure(cx, "channels", turn.clone(), x)?;
+    let flat = [1, turned[0], turned[1..].iter().product()];
+    let flat = structure(cx, "flat", sides(&flat), &channels)?;
+    let norm = InstanceNorm { epsilon: epsilon(call)? };
+    let normalised = cx.apply(&call.sub("normalised"), norm, &[&flat, scale, bias], Elem::Float)?;
+    let whole = structure(cx, "whole", sides(&turned), &normalised)?;
+    cx.apply(call.name, turn, &[&whole], Elem::Float)
 }
 
 pub(super) fn layer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
