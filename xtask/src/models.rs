@@ -3,18 +3,35 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use ascribe::core::{DType, Device, Inputs, Run, Target, Tensor};
+use ascribe::core::{DType, Device, Differentiable, Graph, Inputs, Keep, Run, Target, Tensor};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions, catalogue};
 use clap::Args;
+
+/// Files that a script prepares.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Files {
+    /// Trained files that Python packages ship, run in onnxruntime
+    Packages,
+    /// Architectures of torchvision, timm and transformers, exported with both of PyTorch's exporters
+    Exports,
+    /// The ONNX project's tests of operators
+    NodeTests,
+}
 
 /// Arguments of `cargo xtask models`.
 #[derive(Debug, Args)]
 pub struct Models {
     /// Folder with .onnx files
     folder: PathBuf,
-    /// Folder with what `benches/peers/references.py` wrote for them
+    /// Folder with their inputs and what onnxruntime computes, as the scripts in `benches/peers` write them
     references: PathBuf,
+    /// First fill the two folders with these files
+    #[arg(long, value_enum)]
+    prepare: Option<Files>,
+    /// Python with the packages of `benches/peers/requirements.txt`
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
     /// Only files whose path contains this
     #[arg(long)]
     only: Option<String>,
@@ -34,7 +51,8 @@ struct Found {
     outputs: Option<f64>,
     /// Largest relative distances of outputs in single precision from ours in double precision: ours, onnxruntime's.
     rounding: [f64; 2],
-    /// Relative error of the gradient beside a central difference along a random direction.
+    /// Relative error of the gradient in double precision, beside PyTorch's where that is known, and otherwise along its own
+    /// direction beside a central difference.
     gradient: Option<f64>,
     /// Methods that explain it.
     methods: Vec<&'static str>,
@@ -51,8 +69,28 @@ impl Found {
     }
 }
 
+/// Runs a script of `benches/peers`.
+fn script(args: &Models, name: &str, arguments: &[&Path]) -> anyhow::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/peers").join(name);
+    let mut command = std::process::Command::new(&args.python);
+    command.arg(&path).args(arguments);
+    let status = command.status().with_context(|| format!("running {}", args.python.display()))?;
+    anyhow::ensure!(status.success(), "{} ended with {status}", path.display());
+    Ok(())
+}
+
 /// Prints a line for each file, in Markdown.
 pub fn run(args: &Models) -> anyhow::Result<()> {
+    let (folder, references) = (args.folder.as_path(), args.references.as_path());
+    match args.prepare {
+        Some(Files::Packages) => {
+            script(args, "packages.py", &[folder])?;
+            script(args, "references.py", &[folder, references])?;
+        }
+        Some(Files::Exports) => script(args, "export.py", &[folder, references])?,
+        Some(Files::NodeTests) => script(args, "node_tests.py", &[folder, references])?,
+        None => {}
+    }
     let mut files = Vec::new();
     onnx_files(&args.folder, &mut files)?;
     files.sort();
@@ -67,7 +105,7 @@ pub fn run(args: &Models) -> anyhow::Result<()> {
         }
         let flat = name.replace('/', "__");
         let of = |kind: &str| args.references.join(format!("{flat}.{kind}.safetensors"));
-        let found = one(&path, &of("in"), &of("out"), args.methods)
+        let found = one(&path, &of, args.methods)
             .unwrap_or_else(|error| Found { problems: vec![format!("{error:#}")], ..Found::default() });
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.1e}"));
         let problems: Vec<String> = found.problems.iter().map(|p| short(p, args.verbose)).collect();
@@ -105,8 +143,9 @@ fn onnx_files(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Result<Found> {
+fn one(path: &Path, of: &dyn Fn(&str) -> PathBuf, methods: bool) -> anyhow::Result<Found> {
     let path = path.to_string_lossy();
+    let (given, expected) = (&of("in"), &of("out"));
     // Without a task, a softmax at the end would be removed, and the outputs could not be compared.
     let raw = OpenOptions { task: Some(ascribe::core::OutputKind::Number), ..OpenOptions::default() };
     let model = Model::open_for(&path, &raw, given)?;
@@ -161,11 +200,9 @@ fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Res
     let x = model.read(given)?.inputs.select(&[0])?;
     let graph = model.graph_for(&x)?;
     found.task = graph.forward(&x)?.kind().to_string();
-    if x.explained().count() == 0 {
-        found.problems.push("has integer inputs only".into());
-        return Ok(found);
-    }
-    match gradient(&graph, &x) {
+    let known = of("grad");
+    let compared = if known.exists() { torch(&graph, &x, &known) } else { gradient(&graph, &x) };
+    match compared {
         Ok(error) => found.gradient = Some(error),
         Err(error) => found.problems.push(format!("gradient: {error:#}")),
     }
@@ -193,7 +230,7 @@ fn one(path: &Path, given: &Path, expected: &Path, methods: bool) -> anyhow::Res
 }
 
 /// The most probable class, or else the mean of the first output.
-fn any_target(graph: &ascribe::core::Graph, x: &Inputs) -> ascribe::core::Result<Target> {
+fn any_target(graph: &Graph, x: &Inputs) -> ascribe::core::Result<Target> {
     let outputs = graph.forward(x)?;
     Target::Top1.resolve(&outputs).or_else(|_| Target::Mean(None).resolve(&outputs))
 }
@@ -220,9 +257,29 @@ fn error(value: &Tensor, reference: &Tensor) -> anyhow::Result<Option<f64>> {
     Ok(Some(if distance == 0.0 { 0.0 } else { distance / size }))
 }
 
+/// The gradient beside PyTorch's, of the score that `benches/peers/export.py` records.
+fn torch(graph: &Graph, x: &Inputs, known: &Path) -> anyhow::Result<f64> {
+    let known = tensors::read(known)?;
+    let class = known.get("target")?.to_vec1::<i64>()?[0];
+    let target = usize::try_from(class).map_or(Target::Mean(None), Target::Class);
+    let (found, expected) = if let Ok(expected) = known.get("embedding") {
+        let words = graph.nodes().find(|(id, _)| graph.is_embedding(*id)).context("has no embedding")?;
+        let trace = graph.trace(x, Keep::All)?;
+        let (tail, inputs) = graph.from_node(words.0, &trace)?;
+        (tail.gradient(&inputs, &target, &[0])?, expected)
+    } else {
+        (graph.gradient(x, &target, &[0])?, known.get("x")?)
+    };
+    let value = found.values.first().context("nothing is explained")?;
+    let expected = expected.to_dtype(DType::F64)?.reshape(value.shape())?;
+    let norm = |t: &Tensor| -> anyhow::Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt()) };
+    let size = norm(&expected)?;
+    anyhow::ensure!(size > 0.0, "PyTorch's is zero");
+    Ok(norm(&(value - &expected)?)? / size)
+}
+
 /// The gradient along its own direction beside a central difference.
-fn gradient(graph: &ascribe::core::Graph, x: &Inputs) -> anyhow::Result<f64> {
-    use ascribe::core::Differentiable;
+fn gradient(graph: &Graph, x: &Inputs) -> anyhow::Result<f64> {
     let target = any_target(graph, x)?;
     let found = graph.gradient(x, &target, &[0])?;
     let mut slope = 0.0;

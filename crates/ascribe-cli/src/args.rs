@@ -150,11 +150,11 @@ pub struct RunArgs {
 pub struct TargetArgs {
     /// What to explain: top1, top5 (one attribution for each class), a class number, a label, or the difference A-B of two
     /// classes. The score of a class is its logit, for RISE its probability; logit:C, prob:C and logprob:C choose.
-    /// segment:C (pixels of a class), output:NAME[i,j] (one value), mean:NAME, sum:NAME, similarity:FILE (with an embedding)
+    /// box:K (detection K, counted from 0), segment:C (pixels of a class), output:NAME[i,j] (one value), mean:NAME, sum:NAME, similarity:FILE (with an embedding)
     #[arg(long, default_value = "top1", value_name = "T", conflicts_with = "neuron")]
     pub target: String,
     /// Explain at this node instead of at the input; for Grad-CAM, the layer whose channels are weighted
-    #[arg(long, value_name = "NODE", conflicts_with = "neuron")]
+    #[arg(long, value_name = "NODE")]
     pub layer: Option<String>,
     /// Explain this neuron instead of a class, with one index for each axis after the batch
     #[arg(long, value_name = "NODE:INDEX[,INDEX…]", conflicts_with = "target")]

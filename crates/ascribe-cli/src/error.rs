@@ -38,7 +38,7 @@ impl fmt::Display for Failure {
 }
 
 /// What the library's messages suggest, and what a user of the command line does instead.
-const OPTIONS: [(&str, &str); 11] = [
+const OPTIONS: [(&str, &str); 12] = [
     (
         "one value (Target::Output), Target::Mean, Target::Sum, or Target::Similarity with an embedding",
         "--target output:NAME[i,j], mean:NAME, sum:NAME or similarity:FILE",
@@ -62,6 +62,10 @@ const OPTIONS: [(&str, &str); 11] = [
         "--target output:NAME[i,j], mean:NAME, sum:NAME or similarity:FILE",
     ),
     (" (max_folded_values)", ""),
+    (
+        "`Preprocessing::crop` sets the size, `Preprocessing::channels` the channels",
+        "--crop sets the size (and --resize what it is cropped from), --channels the channels",
+    ),
 ];
 
 /// The message of an error, in terms of the command line.

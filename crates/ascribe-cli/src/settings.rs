@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ascribe::core::{Arrangement, Baseline, DType, Device, OutputKind, Run, Target, Tensor};
+use ascribe::core::{Arrangement, Baseline, Card, DType, Device, Location, OutputKind, Run, Target, Tensor};
 use ascribe::models::preprocess::{Channels, Preprocessing, Resize};
 use ascribe::models::tensors;
 use ascribe::{Loaded, Model, OpenOptions};
@@ -57,7 +57,7 @@ fn constants(args: &ModelArgs) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Opens the model that the arguments name, for an input if one is given.
-pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
+pub fn model(args: &ModelArgs, input: Option<&Path>, location: &Location) -> Result<Model> {
     let name = args.model.as_deref().unwrap_or(ascribe::DEFAULT_MODEL);
     let parameters = Path::new(name).extension().is_some_and(|e| !e.eq_ignore_ascii_case("onnx"))
         && Path::new(name).exists();
@@ -76,6 +76,11 @@ pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
         constants: constants(args)?,
         task: args.task.as_deref().map(str::parse::<OutputKind>).transpose()?,
         output: args.model_output.clone(),
+        keep: [location.layer(), location.neuron().map(|(node, _)| node)]
+            .into_iter()
+            .flatten()
+            .map(Into::into)
+            .collect(),
         ..OpenOptions::default()
     };
     let mut model = match input {
@@ -87,6 +92,29 @@ pub fn model(args: &ModelArgs, input: Option<&Path>) -> Result<Model> {
         progress::note(note);
     }
     Ok(model)
+}
+
+/// Where to explain, as the arguments say.
+pub fn location(args: &TargetArgs) -> Result<Location> {
+    let of = args.neuron.as_deref().map_or(Ok(Location::Input), Location::parse_neuron)?;
+    Ok(match &args.layer {
+        Some(layer) => of.at_layer(layer),
+        None => of,
+    })
+}
+
+/// Where a method explains. For methods that have a setting `layer`, like Grad-CAM, `--layer` is that setting.
+pub fn location_of(location: &Location, card: &Card, config: &mut Value) -> Location {
+    match (location.layer(), config.as_object_mut()) {
+        (Some(layer), Some(config)) if card.takes.layer => {
+            config.insert("layer".into(), layer.into());
+            match location.neuron() {
+                Some((node, index)) => Location::Neuron(node.into(), index.to_vec()),
+                None => Location::Input,
+            }
+        }
+        _ => location.clone(),
+    }
 }
 
 fn preprocessing(args: &ModelArgs, model: &Model) -> Result<Preprocessing> {

@@ -18,6 +18,15 @@ pub enum Location {
     Layer(String),
     /// At the input, of one value of this node: the method runs on the part of the graph up to the node.
     Neuron(String, Vec<usize>),
+    /// At the output of a node, of one value of a later node: the method runs on the part of the graph between them.
+    Between {
+        /// Where it explains.
+        layer: String,
+        /// The node whose value is explained.
+        node: String,
+        /// Which of its values, an index for each axis after the batch.
+        index: Vec<usize>,
+    },
 }
 
 /// Explains at a layer, or explains a neuron, with any method.
@@ -25,7 +34,8 @@ pub enum Location {
 /// [`Location::Layer`]: the attribution is shaped like the layer's value, and baselines, noise and masks apply to it.
 /// Where other paths bypass the layer, the values on them stay fixed at what they are for `x`; a note names them.
 /// [`Location::Neuron`]: the score is the value of the neuron, `index` counting the axes after the batch; the
-/// given target is not used.
+/// given target is not used. [`Location::Between`]: both, as for language models, whose inputs are integers and whose outputs
+/// are those of tokens.
 ///
 /// ```ignore
 /// use ascribe_core::{Device, GraphBuilder, Inputs, Location, Run, Target, Tensor, explain_at, ops::Pointwise};
@@ -53,43 +63,52 @@ pub fn explain_at<E: Explainer<Graph> + ?Sized>(
     location: &Location,
     run: &Run,
 ) -> Result<Attribution> {
-    match location {
-        Location::Input => explainer.explain(graph, x, target, run),
-        Location::Neuron(name, index) => {
-            let head = graph.until_node(graph.find(name)?)?;
-            explainer.explain(&head, x, &Target::Neuron(index.clone()), run)
-        }
-        Location::Layer(name) => {
-            let started = Instant::now();
-            x.check_finite()?;
-            let id = graph.find(name)?;
-            let (tail, inputs) = run.install(|| {
-                let trace = graph.trace(x, Keep::Nodes(&crossing(graph, id)))?;
-                graph.from_node(id, &trace)
-            })?;
-            let layout = layer_layout(graph, x, id)?;
-            let (tail, inputs) = match &layout {
-                Some(layout) => in_order(&tail, &inputs, graph.node(id).name(), layout)?,
-                None => (tail, inputs),
-            };
-            let before = started.elapsed().as_secs_f64();
-            let mut found = explainer.explain(&tail, &inputs, target, run)?;
-            if let (Some(layout), Some(part)) = (&layout, found.parts.first_mut()) {
-                *part = part.clone().restored(layout)?;
-            }
-            found.provenance.cost.forward += x.batch()?;
-            found.provenance.seconds += before;
-            let fixed: Vec<&str> =
-                inputs.iter().filter(|i| i.role == Role::Fixed).map(|i| i.name.as_str()).collect();
-            let note = if fixed.is_empty() {
-                format!("at layer '{name}'")
-            } else {
-                format!("at layer '{name}'; values on paths around it are fixed: {fixed:?}")
-            };
-            found.provenance.notes.insert(0, note);
-            Ok(found)
-        }
+    let (head, target) = match location.neuron() {
+        Some((node, index)) => (graph.until_node(graph.find(node)?)?, Target::Neuron(index.to_vec())),
+        None => (graph.clone(), target.clone()),
+    };
+    match location.layer() {
+        Some(layer) => explain_layer(explainer, &head, x, &target, layer, run),
+        None => explainer.explain(&head, x, &target, run),
     }
+}
+
+/// Explains at the output of the node of this name.
+fn explain_layer<E: Explainer<Graph> + ?Sized>(
+    explainer: &E,
+    graph: &Graph,
+    x: &Inputs,
+    target: &Target,
+    name: &str,
+    run: &Run,
+) -> Result<Attribution> {
+    let started = Instant::now();
+    x.check_finite()?;
+    let id = graph.find(name)?;
+    let (tail, inputs) = run.install(|| {
+        let trace = graph.trace(x, Keep::Nodes(&crossing(graph, id)))?;
+        graph.from_node(id, &trace)
+    })?;
+    let layout = layer_layout(graph, x, id)?;
+    let (tail, inputs) = match &layout {
+        Some(layout) => in_order(&tail, &inputs, graph.node(id).name(), layout)?,
+        None => (tail, inputs),
+    };
+    let before = started.elapsed().as_secs_f64();
+    let mut found = explainer.explain(&tail, &inputs, target, run)?;
+    if let (Some(layout), Some(part)) = (&layout, found.parts.first_mut()) {
+        *part = part.clone().restored(layout)?;
+    }
+    found.provenance.cost.forward += x.batch()?;
+    found.provenance.seconds += before;
+    let fixed: Vec<&str> = inputs.iter().filter(|i| i.role == Role::Fixed).map(|i| i.name.as_str()).collect();
+    let note = if fixed.is_empty() {
+        format!("at layer '{name}'")
+    } else {
+        format!("at layer '{name}'; values on paths around it are fixed: {fixed:?}")
+    };
+    found.provenance.notes.insert(0, note);
+    Ok(found)
 }
 
 /// The order of a layer's axes, where it is known and not `[N, C, positions…]`.
@@ -123,11 +142,39 @@ fn crossing(graph: &Graph, id: NodeId) -> Vec<NodeId> {
 }
 
 impl Location {
+    /// The node at whose output is explained; `None` at the input.
+    pub fn layer(&self) -> Option<&str> {
+        match self {
+            Self::Layer(layer) | Self::Between { layer, .. } => Some(layer),
+            Self::Input | Self::Neuron(..) => None,
+        }
+    }
+
+    /// The node and the index of the value that is explained, if it is a neuron.
+    pub fn neuron(&self) -> Option<(&str, &[usize])> {
+        match self {
+            Self::Neuron(node, index) | Self::Between { node, index, .. } => Some((node, index)),
+            Self::Input | Self::Layer(_) => None,
+        }
+    }
+
+    /// At this layer instead of at the input.
+    #[must_use]
+    pub fn at_layer(self, layer: impl Into<String>) -> Self {
+        let layer = layer.into();
+        match self {
+            Self::Input | Self::Layer(_) => Self::Layer(layer),
+            Self::Neuron(node, index) | Self::Between { node, index, .. } => {
+                Self::Between { layer, node, index }
+            }
+        }
+    }
+
     /// Parses a neuron written as `NODE:INDEX[,INDEX…]`. The node's name may contain colons.
     ///
     /// # Errors
     /// If there is no colon, or what follows the last one is not a list of numbers.
-    pub fn neuron(text: &str) -> Result<Self> {
+    pub fn parse_neuron(text: &str) -> Result<Self> {
         let fail = || Error::invalid("neuron", format!("'{text}'"), "NODE:INDEX[,INDEX…]");
         let (name, index) = text.rsplit_once(':').ok_or_else(fail)?;
         let index = index.split(',').map(|i| i.trim().parse().map_err(|_| fail())).collect::<Result<_>>()?;

@@ -101,11 +101,15 @@ impl Baseline {
     }
 
     /// Reference `number` for each row of `x`, shaped like `x`. Random baselines draw from `seed`, with the same
-    /// random numbers for every row.
+    /// random numbers for every row. For integers, values are rounded.
     ///
     /// # Errors
     /// If the baseline does not fit the input's shape.
     pub fn reference(&self, x: &Tensor, number: usize, seed: u64) -> Result<Tensor> {
+        if !x.dtype().is_float() {
+            let exact = self.reference(&x.to_dtype(DType::F64)?, number, seed)?;
+            return Ok(exact.round()?.to_dtype(x.dtype())?);
+        }
         let noise = |draw: fn(&mut _, &[usize], DType, &candle_core::Device) -> Result<Tensor>| {
             let mut shape = x.dims().to_vec();
             shape[0] = 1;

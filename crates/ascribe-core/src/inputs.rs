@@ -48,8 +48,8 @@ impl Inputs {
         Self::named([("", value)])
     }
 
-    /// Several inputs by name. Integer inputs are [`Role::Fixed`]: they have no gradient and cannot be mixed
-    /// with a baseline.
+    /// Several inputs by name. Integer inputs are [`Role::Fixed`], since they have no gradient, unless they are to be explained
+    /// ([`Inputs::explain`]).
     ///
     /// # Errors
     /// If there is none, one has no batch axis or no samples, or the numbers of samples differ.
@@ -107,11 +107,23 @@ impl Inputs {
     ///
     /// # Errors
     /// If there is no such input.
-    pub fn fix(mut self, name: &str) -> Result<Self> {
+    pub fn fix(self, name: &str) -> Result<Self> {
+        self.with_role(name, Role::Fixed)
+    }
+
+    /// Makes an input [`Role::Explained`]. Integers are explained by methods that only replace values; they have no gradient.
+    ///
+    /// # Errors
+    /// If there is no such input.
+    pub fn explain(self, name: &str) -> Result<Self> {
+        self.with_role(name, Role::Explained)
+    }
+
+    fn with_role(mut self, name: &str, role: Role) -> Result<Self> {
         let input = self.entries.iter_mut().find(|i| i.name == name).ok_or_else(|| {
             Error::invalid("inputs", format!("there is no '{name}'"), "the name of an input")
         })?;
-        input.role = Role::Fixed;
+        input.role = role;
         Ok(self)
     }
 

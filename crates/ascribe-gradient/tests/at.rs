@@ -50,7 +50,7 @@ fn unknown_places_are_an_error() -> Result<()> {
     let same =
         explain_at(&Saliency::default(), &graph()?, &x, &Target::Class(0), &Location::Input, &Run::new())?;
     assert!((same.values().to_vec2::<f64>()?[0][0] - 3_f64.exp() * 15.0).abs() < 1e-9);
-    assert_eq!(Location::neuron("a:b:1, 2")?, Location::Neuron("a:b".into(), vec![1, 2]));
-    assert!(Location::neuron("a").is_err() && Location::neuron("a:x").is_err());
+    assert_eq!(Location::parse_neuron("a:b:1, 2")?, Location::Neuron("a:b".into(), vec![1, 2]));
+    assert!(Location::parse_neuron("a").is_err() && Location::parse_neuron("a:x").is_err());
     Ok(())
 }

@@ -134,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn tokens_and_levels_are_replaced() {
+        // The score counts the tokens 7.
+        let model = BlackBox::new(|x: &Tensor| x.eq(7_i64)?.to_dtype(DType::F64)?.sum_keepdim(1));
+        let tokens = Tensor::new(&[[7_i64, 2, 7, 7, 0]], &Device::Cpu).unwrap();
+        let x = Inputs::single(tokens).unwrap().explain("").unwrap();
+        let one = Occlusion::with_window(&[1], &[1]);
+        let found = one.explain(&model, &x, &Target::Class(0), &Run::new()).unwrap();
+        assert_eq!(found.values().to_vec2::<f32>().unwrap(), [[1.0, 0.0, 1.0, 1.0, 0.0]]);
+        let seven = one.baseline(Baseline::Constant(7.0));
+        let found = seven.explain(&model, &x, &Target::Class(0), &Run::new()).unwrap();
+        assert_eq!(found.values().to_vec2::<f32>().unwrap(), [[0.0, -1.0, 0.0, 0.0, -1.0]]);
+    }
+
+    #[test]
     fn a_stride_beyond_the_window_is_noted() {
         let (model, _, x) = linear();
         let inputs = Inputs::single(x).unwrap();

@@ -46,20 +46,15 @@ pub fn run(args: &Compare) -> Result<String> {
     let known = args.methods.iter().map(|id| Ok(catalogue::explainer(id, &Value::Null)?.config()));
     let known = known.collect::<Result<Vec<Value>>>()?;
     let configs = settings::configs(args.config.as_deref(), &args.methods, &args.set, &known)?;
-    let model = settings::model(&args.model, None)?;
+    let asked = settings::location(&args.target)?;
+    let model = settings::model(&args.model, None, &asked)?;
     let baseline = args.target.baseline.as_ref().map(|text| settings::baseline(text, &model)).transpose()?;
     let mut methods = Vec::new();
     for (card, mut config) in cards.iter().zip(configs) {
-        let mut location = location(args)?;
         if let Some(baseline) = baseline.as_ref().filter(|_| card.takes.baseline) {
             settings::set_baseline(&mut config, baseline)?;
         }
-        if let (Location::Layer(layer), true, Some(config)) =
-            (&location, card.takes.layer, config.as_object_mut())
-        {
-            config.insert("layer".into(), json!(layer));
-            location = Location::Input;
-        }
+        let location = settings::location_of(&asked, card, &mut config);
         methods.push(Column { explainer: catalogue::explainer_for(card.id, &config, &model)?, location });
     }
     let bar = Bar::new("compare");
@@ -89,14 +84,6 @@ pub fn run(args: &Compare) -> Result<String> {
         return json_text(&summary);
     }
     Ok(text(args, &rows))
-}
-
-fn location(args: &Compare) -> Result<Location> {
-    Ok(match (&args.target.layer, &args.target.neuron) {
-        (Some(layer), _) => Location::Layer(layer.clone()),
-        (None, Some(neuron)) => Location::neuron(neuron)?,
-        (None, None) => Location::Input,
-    })
 }
 
 fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Run, bar: &Bar) -> Result<Row> {
@@ -154,8 +141,8 @@ fn row(args: &Compare, input: &Path, model: &Model, methods: &[Column], run: &Ru
 
 /// The target; with `--neuron`, the neuron.
 fn target(args: &Compare, score: Score, model: &Model, outputs: &Outputs) -> Result<Target> {
-    if let Location::Neuron(_, index) = location(args)? {
-        return Ok(Target::Neuron(index));
+    if let Some((_, index)) = settings::location(&args.target)?.neuron() {
+        return Ok(Target::Neuron(index.to_vec()));
     }
     match ascribe::target::parse(&args.target.target, score, model, outputs)?.as_slice() {
         [target] => Ok(target.resolve(outputs)?),

@@ -7,7 +7,7 @@ use std::path::Path;
 use ascribe::Model;
 use ascribe::annotations::{self, Annotations};
 use ascribe::catalogue;
-use ascribe::core::{Boxed, Dataset, Graph};
+use ascribe::core::{Boxed, Dataset, Graph, Location};
 use ascribe::evaluator::{Asked, Evaluator, Overall, Row};
 use ascribe::metrics::{Better, BoxedMetric, MetricCard, TruthKind};
 use ascribe::pictures::Pictures;
@@ -26,7 +26,7 @@ pub fn run(args: &Evaluate) -> Result<String> {
     // A misspelt name is an error before a large model is read.
     args.methods.iter().try_for_each(|id| catalogue::method(id).map(drop))?;
     args.metrics.iter().try_for_each(|id| ascribe::metrics::find(id).map(drop))?;
-    let model = settings::model(&args.model, None)?;
+    let model = settings::model(&args.model, None, &Location::Input)?;
     let (methods, metrics) = configured(args, &model)?;
     if !args.data.is_dir() {
         return Err(Failure::request(format!("--data '{}': there is no such folder", args.data.display())));

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use ascribe::core::{Attribution, Card, Explainer, Graph, Location, Outputs, Target, explain_at};
+use ascribe::core::{Attribution, Explainer, Graph, Location, Outputs, Target, explain_at};
 use ascribe::picture::{self, Photograph};
 use ascribe::{LabelledDetection, Loaded, Model, Prediction, catalogue};
 use serde_json::{Value, json};
 
-use crate::args::{Explain, TargetArgs};
+use crate::args::Explain;
 use crate::error::{Failure, Result};
 use crate::output::{self, Form, json_text};
 use crate::progress::{self, Bar};
@@ -36,11 +36,12 @@ pub fn run(args: &Explain) -> Result<String> {
     let forms = output::forms(&args.output, &[Form::Picture, Form::Values, Form::Json, Form::Report])?;
     let card = catalogue::method(&args.method)?.card;
     let mut config = settings::config(args.config.as_deref(), &args.set)?;
-    let location = set_location(&args.target, card, &mut config)?;
+    let asked = settings::location(&args.target)?;
+    let location = settings::location_of(&asked, card, &mut config);
     if args.target.baseline.is_some() && !card.takes.baseline {
         return Err(Failure::request(format!("--baseline: method '{}' has no baseline", card.id)));
     }
-    let model = settings::model(&args.model, Some(&args.input))?;
+    let model = settings::model(&args.model, Some(&args.input), &asked)?;
     if let Some(text) = &args.target.baseline {
         settings::set_baseline(&mut config, &settings::baseline(text, &model)?)?;
     }
@@ -65,11 +66,11 @@ pub fn run(args: &Explain) -> Result<String> {
         attribution.provenance.notes.extend(settings::score_note(&args.target, &target));
         attribution.provenance.notes.extend(settings::picture_note(&loaded));
         attribution.provenance.warnings.iter().for_each(|warning| progress::warn(warning));
-        let words = match &location {
-            Location::Neuron(name, index) => format!("neuron {index:?} of {name}"),
-            _ => ascribe::target::words(&target, 0, &model),
+        let words = match location.neuron() {
+            Some((name, index)) => format!("neuron {index:?} of {name}"),
+            None => ascribe::target::words(&target, 0, &model),
         };
-        let neuron = !location_has_target(&location);
+        let neuron = location.neuron().is_some();
         all.push(Explained { target, words, neuron, attribution, files: Vec::new() });
     }
     bar.finish();
@@ -107,8 +108,8 @@ fn targets(
     model: &Model,
     outputs: &Outputs,
 ) -> Result<Vec<Target>> {
-    if let Location::Neuron(_, index) = location {
-        return Ok(vec![Target::Neuron(index.clone())]);
+    if let Some((_, index)) = location.neuron() {
+        return Ok(vec![Target::Neuron(index.to_vec())]);
     }
     let targets = ascribe::target::parse(&args.target.target, explainer.score(), model, outputs)?;
     Ok(targets.iter().map(|target| target.resolve(outputs)).collect::<ascribe::core::Result<_>>()?)
@@ -141,25 +142,6 @@ impl Seen {
 
 /// How many predictions are shown.
 const SHOWN: usize = 5;
-
-fn location_has_target(location: &Location) -> bool {
-    !matches!(location, Location::Neuron(..))
-}
-
-/// Where to explain. For methods that have a setting `layer`, like Grad-CAM, `--layer` is that setting.
-fn set_location(args: &TargetArgs, card: &Card, config: &mut Value) -> Result<Location> {
-    if let Some(neuron) = &args.neuron {
-        return Ok(Location::neuron(neuron)?);
-    }
-    let Some(layer) = &args.layer else { return Ok(Location::Input) };
-    if card.takes.layer {
-        if let Some(config) = config.as_object_mut() {
-            config.insert("layer".into(), json!(layer));
-        }
-        return Ok(Location::Input);
-    }
-    Ok(Location::Layer(layer.clone()))
-}
 
 /// Writes one file.
 type Ready<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ascribe::Model;
 use ascribe::core::ops::Slot;
-use ascribe::core::{AxisRole, DType, Device, Graph, Inputs, Keep, NodeId, Tensor, Trace};
+use ascribe::core::{AxisRole, DType, Device, Graph, Inputs, Keep, Location, NodeId, Tensor, Trace};
 use ascribe::models::onnx::DeclaredInput;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::progress;
 use crate::settings;
 
 pub fn run(args: &Inspect) -> Result<String> {
-    let model = settings::model(&args.model, None)?;
+    let model = settings::model(&args.model, None, &Location::Input)?;
     if let Some(sides) = model.open_sides() {
         progress::note(sides);
     }

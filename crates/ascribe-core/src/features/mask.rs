@@ -115,6 +115,16 @@ fn blend(x: &Tensor, r: Option<&Tensor>, share: &Tensor) -> Result<Tensor> {
         let expected = format!("one that broadcasts to {:?}", x.dims());
         return Err(Error::invalid("mask", format!("has shape {:?}", share.dims()), expected));
     }
+    if !x.dtype().is_float() {
+        // Levels of pixels can be mixed, numbers of tokens cannot.
+        if x.rank() != 4 {
+            let problem = format!("would mix integers {:?}", x.dims());
+            return Err(Error::invalid("mask", problem, "floating-point values, or pictures [N, C, H, W]"));
+        }
+        let exact = |value: &Tensor| value.to_dtype(DType::F64);
+        let mixed = blend(&exact(x)?, r.map(exact).transpose()?.as_ref(), share)?;
+        return Ok(mixed.round()?.to_dtype(x.dtype())?);
+    }
     let share = share.to_dtype(x.dtype())?.to_device(x.device())?;
     let times = |value: &Tensor| Binary::Mul.forward(&[value, &share], Backend::Auto);
     match r {

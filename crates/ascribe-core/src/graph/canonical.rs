@@ -80,9 +80,34 @@ impl Graph {
     /// # Errors
     /// If a node that does not depend on an input cannot be computed; the message names it.
     pub fn canonical(&self) -> Result<Self> {
-        if self.is_canonical {
-            return Ok(self.clone());
+        if self.is_canonical { Ok(self.clone()) } else { self.rewritten() }
+    }
+
+    /// As [`Graph::canonical`], without folding the nodes of these names into others, so that their values can be explained.
+    /// Names that the graph does not have are ignored. A graph that is canonical already stays as it is.
+    ///
+    /// # Errors
+    /// As [`Graph::canonical`].
+    pub fn canonical_keeping(&self, names: &[String]) -> Result<Self> {
+        let known = names.iter().filter_map(|name| self.find(name).ok());
+        let kept: Vec<NodeId> = known.filter(|id| !self.outputs().contains(id)).collect();
+        if self.is_canonical || kept.is_empty() {
+            return self.canonical();
         }
+        // What an output needs is computed.
+        let own = self.outputs().len();
+        let all = self.with_outputs([self.outputs(), &kept].concat())?.rewritten()?;
+        let graph = all.with_outputs(all.outputs()[..own].to_vec())?;
+        Ok(Self { is_canonical: true, ..graph })
+    }
+
+    /// The graph with other outputs. The first ones have the names that they have in this one.
+    fn with_outputs(&self, outputs: Vec<NodeId>) -> Result<Self> {
+        let nodes = self.inner.nodes.clone();
+        Ok(Self::assemble(nodes, outputs, self.vanished(), self.backend())?.typed_as(self))
+    }
+
+    fn rewritten(&self) -> Result<Self> {
         let mut names = Names::of(self);
         let mut graph = self.clone();
         'again: loop {

@@ -45,16 +45,19 @@ impl Graph {
             })
             .collect();
         let nodes = nodes?;
-        if nodes.is_empty() {
+        let integers = |id: &NodeId| self.input_spec(*id).is_some_and(|spec| spec.integer);
+        if nodes.is_empty() || nodes.iter().any(integers) {
             let cuts: Vec<&str> =
                 self.nodes().filter(|(id, _)| self.is_embedding(*id)).map(|(_, n)| n.name()).collect();
             return Err(Error::invalid(
                 "inputs",
-                "none can be explained: integers have no gradient, and fixed inputs are not varied",
+                "have no gradient: they are integers, or fixed",
                 if cuts.is_empty() {
-                    "a floating-point input".to_string()
+                    "a floating-point input, or a method that needs only outputs".to_string()
                 } else {
-                    format!("attribution at an embedding, `Location::Layer` with one of {cuts:?}")
+                    format!(
+                        "attribution at an embedding, `Location::Layer` with one of {cuts:?}, or a method that needs only outputs"
+                    )
                 },
             ));
         }

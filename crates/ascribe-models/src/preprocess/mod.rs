@@ -229,6 +229,19 @@ impl Preprocessing {
         self
     }
 
+    /// The preprocessing for a network whose input has this height and width: they are the crop, of a picture that is resized in
+    /// the same proportion as before, or exactly to the crop if it is not square.
+    #[must_use]
+    pub fn for_sides(self, sides: [usize; 2]) -> Self {
+        let resize = match (self.resize, self.crop) {
+            (Some(Resize::Shorter(shorter)), Some([crop, _])) if sides[0] == sides[1] => {
+                Resize::Shorter((sides[0] * shorter).div_ceil(crop.max(1)))
+            }
+            _ => Resize::Exact(sides),
+        };
+        Self { resize: Some(resize), crop: Some(sides), ..self }
+    }
+
     /// Checks that all fields are valid and consistent.
     ///
     /// # Errors
@@ -290,6 +303,15 @@ mod tests {
             let json = serde_json::to_string(&preset).unwrap();
             assert_eq!(serde_json::from_str::<Preprocessing>(&json).unwrap(), preset);
         }
+    }
+
+    #[test]
+    fn sides_of_the_network_are_the_crop() {
+        let square = Preprocessing::imagenet().for_sides([448; 2]);
+        assert_eq!((square.resize, square.crop), (Some(Resize::Shorter(512)), Some([448; 2])));
+        let wide = Preprocessing::imagenet().for_sides([32, 128]);
+        assert_eq!((wide.resize, wide.crop), (Some(Resize::Exact([32, 128])), Some([32, 128])));
+        square.validate().and(wide.validate()).unwrap();
     }
 
     #[test]

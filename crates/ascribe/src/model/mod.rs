@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ascribe_core::{Arrangement, Attribution, DType, Device, Graph, Inputs, OutputKind, Tensor};
+use ascribe_core::{Arrangement, Attribution, DType, Device, Graph, Inputs, NodeId, OutputKind, Tensor};
 use ascribe_models::labels::Labels;
 use ascribe_models::preprocess::{Layout, Prepared, Preprocessing};
 use ascribe_models::registry::Registry;
@@ -47,6 +47,9 @@ pub struct OpenOptions {
     pub task: Option<OutputKind>,
     /// The output that comes first, instead of the file's first one.
     pub output: Option<String>,
+    /// Names of nodes that are not folded into others (a convolution into the batch norm behind it), so that they can be
+    /// layers and neurons.
+    pub keep: Vec<String>,
 }
 
 impl OpenOptions {
@@ -172,7 +175,7 @@ impl Model {
             .collect();
         let arranged: Vec<(&str, Arrangement)> =
             stated.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
-        let graph = self.graph.to_dtype(dtype)?.arranged(&arranged)?.canonical()?;
+        let graph = self.graph.to_dtype(dtype)?.arranged(&arranged)?.canonical_keeping(&options.keep)?;
         self.graph = graph.clone().with_output_kind(options.task.or(graph.output_kind()));
         self.layouts.extend(stated);
         Ok(())
@@ -188,13 +191,28 @@ impl Model {
         let built = source.open(&preprocessing)?;
         // Pictures become [N, C, H, W]; the graph restores the order of the file.
         preprocessing.layout = Layout::Nchw;
-        if let (true, Some(one)) = (assumed, channel_count(&built.graph).filter(|&count| count == 1)) {
-            preprocessing = preprocessing.for_channels(one);
+        let mut notes = built.notes;
+        if assumed {
+            if let Some(one) = channel_count(&built.graph).filter(|&count| count == 1) {
+                preprocessing = preprocessing.for_channels(one);
+            }
+            if let Some(sides) =
+                picture_sides(&built.graph).filter(|&sides| preprocessing.crop != Some(sides))
+            {
+                preprocessing = preprocessing.for_sides(sides);
+                notes.push(format!("pictures are cropped to {sides:?}, the size of the model's input"));
+            }
+            if takes_integers(&built.graph) {
+                // Levels from 0 to 255.
+                let channels = preprocessing.channels.count();
+                preprocessing.mean = vec![0.0; channels];
+                preprocessing.std = vec![1.0 / 255.0; channels];
+            }
         }
         let classes = class_count(&built.graph);
         let model = Self {
             labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
-            notes: built.notes,
+            notes,
             layouts: built.layouts,
             source: Some(Arc::new(source.settled())),
             open: built.open,
@@ -298,9 +316,66 @@ impl Model {
             return Ok(Loaded { inputs: self.tensors(path, &tensors::read(path)?)?, picture: None });
         }
         let prepared = self.preprocessing.load(path)?;
-        let inputs =
-            Inputs::single(prepared.tensor.to_dtype(self.dtype()).map_err(ascribe_core::Error::from)?)?;
+        self.check_picture(&prepared.tensor)?;
+        let value = if takes_integers(&self.graph) {
+            prepared.tensor.round().and_then(|t| t.to_dtype(DType::I64))
+        } else {
+            prepared.tensor.to_dtype(self.dtype())
+        };
+        let inputs = self.explaining(Inputs::single(value.map_err(ascribe_core::Error::from)?)?)?;
         Ok(Loaded { inputs, picture: Some(prepared) })
+    }
+
+    /// Checks that a preprocessed picture has the size of the model's input, where the file fixes that.
+    fn check_picture(&self, picture: &Tensor) -> Result<()> {
+        let Some(input) = self.graph.inputs().first() else { return Ok(()) };
+        let name = self.graph.node(*input).name();
+        let open = self.declared_inputs().iter().any(|declared| declared.name == name && declared.is_open());
+        let Some(spec) = self.graph.input_spec(*input).filter(|_| !open) else { return Ok(()) };
+        let own = &picture.dims()[1..];
+        let fits = own.len() == spec.sides.len()
+            && own.iter().zip(&spec.sides).all(|(own, side)| side.is_none_or(|side| side == *own));
+        if fits {
+            return Ok(());
+        }
+        let sides: Vec<String> = spec
+            .sides
+            .iter()
+            .map(|side| side.map_or_else(|| "any".into(), |side| side.to_string()))
+            .collect();
+        Err(Error::request(
+            "picture",
+            format!("is {own:?} after preprocessing"),
+            format!(
+                "[{}], as the model's input '{name}': `Preprocessing::crop` sets the size, `Preprocessing::channels` the channels",
+                sides.join(", ")
+            ),
+        ))
+    }
+
+    /// Inputs of which something is explained: where all are integers, the tokens (what an embedding looks up), or the only one.
+    fn explaining(&self, x: Inputs) -> Result<Inputs> {
+        if x.explained().next().is_some() {
+            return Ok(x);
+        }
+        let graph = &self.graph;
+        let looked_up = |from: NodeId| {
+            let mut reached = vec![false; graph.len()];
+            reached[from.index()] = true;
+            graph.nodes().any(|(id, node)| {
+                reached[id.index()] |= node.inputs().iter().any(|i| reached[i.index()]);
+                reached[id.index()] && id != from && graph.is_embedding(id)
+            })
+        };
+        let tokens = match graph.inputs() {
+            [only] => Some(*only),
+            several => several.iter().copied().find(|&input| looked_up(input)),
+        };
+        let named = x.len() > 1;
+        match tokens {
+            Some(id) => Ok(x.explain(if named { graph.node(id).name() } else { "" })?),
+            None => Ok(x),
+        }
     }
 
     /// Matches tensors with the model's inputs: a single one may be called `input`, several are matched by name.
@@ -354,13 +429,27 @@ impl Model {
             *value =
                 value.broadcast_as(shape).and_then(|t| t.contiguous()).map_err(ascribe_core::Error::from)?;
         }
-        Ok(Inputs::named(found)?)
+        self.explaining(Inputs::named(found)?)
     }
 
     /// The label of a class, if known.
     pub fn label(&self, class: usize) -> Option<&str> {
         self.labels.as_ref().and_then(|l| l.get(class))
     }
+}
+
+/// Height and width of the first input, if that is `[N, C, H, W]`.
+fn picture_sides(graph: &Graph) -> Option<[usize; 2]> {
+    channel_count(graph)?;
+    match graph.input_spec(*graph.inputs().first()?)?.sides.as_slice() {
+        &[_, Some(height), Some(width)] => Some([height, width]),
+        _ => None,
+    }
+}
+
+/// Whether the first input holds integers.
+fn takes_integers(graph: &Graph) -> bool {
+    graph.inputs().first().and_then(|&id| graph.input_spec(id)).is_some_and(|spec| spec.integer)
 }
 
 /// Number of channels of the first input, if that is `[N, C, H, W]`.

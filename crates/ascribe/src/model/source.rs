@@ -225,7 +225,7 @@ impl Source {
         let arranged = layouts.iter().map(first).collect::<Result<Vec<_>>>()?;
         let arranged: Vec<(&str, Arrangement)> =
             arranged.iter().map(|(n, a)| (n.as_str(), a.clone())).collect();
-        let graph = graph.arranged(&arranged)?.canonical()?.with_output_kind(kind);
+        let graph = graph.arranged(&arranged)?.canonical_keeping(&self.options.keep)?.with_output_kind(kind);
         let mut notes = loaded.notes;
         for (name, arrangement) in layouts.iter().filter(|(_, a)| !a.is_plain()) {
             let roles: Vec<String> = arrangement.roles().iter().map(ToString::to_string).collect();
@@ -242,10 +242,11 @@ impl Source {
             let role = |axis| if axis == batch { AxisRole::Batch } else { AxisRole::Unknown };
             Arrangement::new(&(0..rank).map(role).collect::<Vec<_>>())
         };
-        if let (Some(stated), false) = (self.stated(&input.name), input.integer) {
+        let picture = rank == 4;
+        if let (Some(stated), false) = (self.stated(&input.name), input.integer && !picture) {
             return Ok(Some(stated.clone()));
         }
-        if input.integer {
+        if input.integer && !picture {
             return Ok(if batch == 0 { None } else { Some(unknown()?) });
         }
         if self.channels_last && rank == 4 && batch == 0 {
