@@ -54,3 +54,18 @@ fn unknown_places_are_an_error() -> Result<()> {
     assert!(Location::parse_neuron("a").is_err() && Location::parse_neuron("a:x").is_err());
     Ok(())
 }
+
+#[test]
+fn a_neuron_is_explained_at_a_layer() -> Result<()> {
+    // y = side · main; input × gradient of y at `main`, and of `main` at itself.
+    let between = |node: &str| Location::Neuron(node.into(), vec![0]).at_layer("main");
+    let (value, found) = at(&between("y"))?;
+    assert!((value - 9.0 * 3_f64.exp()).abs() < 1e-10);
+    assert_eq!(found.provenance.targets, ["neuron:[0]"]);
+    // The node `out` is no part of it.
+    assert!(at(&Location::Between { layer: "out".into(), node: "y".into(), index: vec![0] }).is_err());
+    assert_eq!(between("y").layer(), Some("main"));
+    assert_eq!(between("y").neuron(), Some(("y", &[0][..])));
+    assert_eq!(Location::Input.at_layer("y"), Location::Layer("y".into()));
+    Ok(())
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Failure, Place, Test, exists, number, shapes};
+use crate::{Failure, Place, Test, exists, fixture, number, shapes};
 
 fn explain(place: &Place, more: &[&str]) -> Result<Value, Failure> {
     let start = ["explain", "square.png", "--labels", "labels.txt"];
@@ -39,6 +39,30 @@ fn each_form_scores_what_it_says() -> Test {
         assert_eq!(found["target"], name, "{text}");
         assert!((number(&found["score"])? - score).abs() < 1e-5, "{text}: {} is not {score}", found["score"]);
     }
+    Ok(())
+}
+
+#[test]
+fn pictures_have_the_size_of_the_model() -> Test {
+    let place = Place::new()?;
+    let model = fixture("golden/exporters/residual/legacy.onnx");
+    let start = ["explain", "square.png", "--model", &model, "--method", "saliency"];
+    place.json(&start)?;
+    let words = ["[3, 20, 20]", "[3, 16, 16]", "--crop", "--resize"];
+    place.fails(2, &[&start[..], &["--resize", "24", "--crop", "20"]].concat(), &words)?;
+    Ok(())
+}
+
+#[test]
+fn a_neuron_is_explained_at_a_layer() -> Test {
+    let place = Place::new()?;
+    let model = fixture("golden/exporters/residual/legacy.onnx");
+    let start = ["explain", "square.png", "--model", &model, "--method", "saliency", "--json"];
+    let layer = ["--layer", "/relu/Relu", "--neuron", "/relu_1/Relu:3,5,5"];
+    let output = place.run(&[&start[..], &layer].concat())?;
+    let found: Value = serde_json::from_str(&output.out)?;
+    assert_eq!(found["target"], "neuron:[3, 5, 5]");
+    assert!(found["notes"].to_string().contains("at layer '/relu/Relu'"), "{}", found["notes"]);
     Ok(())
 }
 

@@ -191,7 +191,6 @@ impl Model {
         let built = source.open(&preprocessing)?;
         // Pictures become [N, C, H, W]; the graph restores the order of the file.
         preprocessing.layout = Layout::Nchw;
-        let mut notes = built.notes;
         if assumed {
             if let Some(one) = channel_count(&built.graph).filter(|&count| count == 1) {
                 preprocessing = preprocessing.for_channels(one);
@@ -200,7 +199,6 @@ impl Model {
                 picture_sides(&built.graph).filter(|&sides| preprocessing.crop != Some(sides))
             {
                 preprocessing = preprocessing.for_sides(sides);
-                notes.push(format!("pictures are cropped to {sides:?}, the size of the model's input"));
             }
             if takes_integers(&built.graph) {
                 // Levels from 0 to 255.
@@ -212,7 +210,7 @@ impl Model {
         let classes = class_count(&built.graph);
         let model = Self {
             labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
-            notes,
+            notes: built.notes,
             layouts: built.layouts,
             source: Some(Arc::new(source.settled())),
             open: built.open,
@@ -371,9 +369,10 @@ impl Model {
             [only] => Some(*only),
             several => several.iter().copied().find(|&input| looked_up(input)),
         };
-        let named = x.len() > 1;
+        // A single input may have no name.
+        let only = x.iter().next().filter(|_| x.len() == 1).map(|input| input.name.clone());
         match tokens {
-            Some(id) => Ok(x.explain(if named { graph.node(id).name() } else { "" })?),
+            Some(id) => Ok(x.explain(&only.unwrap_or_else(|| graph.node(id).name().to_string()))?),
             None => Ok(x),
         }
     }

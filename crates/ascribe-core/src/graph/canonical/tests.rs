@@ -128,6 +128,33 @@ fn batch_norm_becomes_part_of_the_layer_before_it() {
 }
 
 #[test]
+fn nodes_that_are_to_stay_are_not_folded() {
+    let (mut net, x) = Net::new(&[3, 6, 5]);
+    let conv = net.conv("conv1", x, (3, 4), Window::new([3, 3]).padding([1, 1]));
+    let bn = net.batch_norm("bn1", conv, 4);
+    let relu = net.op("relu", Pointwise::Relu, &[bn]);
+    let next = net.conv("conv2", relu, (4, 2), Window::new([1, 1]));
+    let end = net.batch_norm("bn2", next, 2);
+    let source = net.finish(&[end]);
+    let kept = source.canonical_keeping(&["conv1".into(), "no such node".into()]).unwrap();
+    let expected = ["x: Input", "conv1: Conv", "bn1: ScaleShift", "relu: Relu", "bn2: Conv"];
+    assert_eq!(listing(&kept), expected);
+    assert_eq!((kept.outputs().len(), kept.node(kept.outputs()[0]).name()), (1, "bn2"));
+    // The values are those of the source.
+    let (before, after) =
+        (source.trace(&images(3), Keep::All).unwrap(), kept.trace(&images(3), Keep::All).unwrap());
+    for name in ["conv1", "bn1", "bn2"] {
+        let value = |graph: &Graph, trace: &crate::Trace| {
+            trace.value(graph.find(name).unwrap()).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        for (a, b) in value(&source, &before).into_iter().zip(value(&kept, &after)) {
+            assert!((a - b).abs() < 1e-12, "{name}: {a} and {b}");
+        }
+    }
+    assert_eq!(operators(&kept.canonical().unwrap()), operators(&kept));
+}
+
+#[test]
 fn values_with_other_users_stay() {
     let (mut net, x) = Net::new(&[3, 6, 5]);
     let conv = net.conv("conv", x, (3, 3), Window::new([1, 1]));
