@@ -26,22 +26,21 @@ pub struct GraphBuilder {
     aliases: Vec<(String, NodeId)>,
 }
 
+/// The name itself, or the name with the smallest free number if it is taken; it is taken then.
+pub(crate) fn unique(taken: &mut HashSet<String>, name: &str) -> String {
+    let mut unique = name.to_string();
+    let mut count = 1;
+    while !taken.insert(unique.clone()) {
+        count += 1;
+        unique = format!("{name}_{count}");
+    }
+    unique
+}
+
 impl GraphBuilder {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The name itself, or the name with the smallest free number if it is taken or empty.
-    fn unique(&mut self, name: &str, fallback: &str) -> String {
-        let base = if name.is_empty() { fallback } else { name };
-        let mut unique = base.to_string();
-        let mut count = 1;
-        while !self.names.insert(unique.clone()) {
-            count += 1;
-            unique = format!("{base}_{count}");
-        }
-        unique
     }
 
     fn push(&mut self, name: &str, body: Body, inputs: &[NodeId]) -> NodeId {
@@ -50,7 +49,7 @@ impl GraphBuilder {
             Body::Constant(_) => "constant",
             Body::Op(op) => op.operator().name(),
         };
-        let name = self.unique(name, fallback);
+        let name = unique(&mut self.names, if name.is_empty() { fallback } else { name });
         self.nodes.push(Node { name, body, inputs: inputs.to_vec() });
         NodeId(self.nodes.len() - 1)
     }

@@ -101,12 +101,6 @@ impl Graph {
         Ok(Self { is_canonical: true, ..graph })
     }
 
-    /// The graph with other outputs. The first ones have the names that they have in this one.
-    fn with_outputs(&self, outputs: Vec<NodeId>) -> Result<Self> {
-        let nodes = self.inner.nodes.clone();
-        Ok(Self::assemble(nodes, outputs, self.vanished(), self.backend())?.typed_as(self))
-    }
-
     fn rewritten(&self) -> Result<Self> {
         let mut names = Names::of(self);
         let mut graph = self.clone();

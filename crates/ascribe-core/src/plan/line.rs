@@ -10,10 +10,10 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::{self, BlockedConv, BlockedEpilogue, Buffer};
 use candle_core::{DType, Tensor};
 
+use super::Plan;
 use super::program::{ImageId, Instruction, Tail};
 use super::run::{Runner, Workspace};
 use super::total::Total;
-use super::{Plan, Rules};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::inputs::Inputs;
@@ -70,9 +70,6 @@ impl Graph {
     /// The line between two samples, if the plan can share the graph's first layer.
     pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
         let wanted = self.explained_nodes(end)?;
-        if self.fixed_batch().is_some() {
-            return Ok(None);
-        }
         let (from, bound) = (self.bind(start)?, self.bind(end)?);
         let ([(_, from)], [(_, to)]) = (from.as_slice(), bound.as_slice()) else {
             return Ok(None);
@@ -80,9 +77,7 @@ impl Graph {
         if wanted != self.inputs() || from.dims() != to.dims() || from.dims().first() != Some(&1) {
             return Ok(None);
         }
-        let Some(plan) = self.plans().get(self, &bound, &[], &wanted, &Rules::default())? else {
-            return Ok(None);
-        };
+        let Some(plan) = self.free_plan(&bound, &wanted)? else { return Ok(None) };
         let Some(ends) = plan.ends() else { return Ok(None) };
         let shape = plan.program.one(ends.value);
         let value = |x: &Tensor, bias: Option<&[f32]>| -> Result<Buffer> {

@@ -268,6 +268,15 @@ fn last_reads(program: &Program) -> Vec<Vec<Register>> {
 }
 
 impl Graph {
+    /// The plan for these inputs and the gradients at these nodes, if the graph computes a batch of any size at once: the plan of
+    /// one with a fixed batch serves no other number of rows.
+    fn free_plan(&self, inputs: &[(NodeId, Tensor)], wanted: &[NodeId]) -> Result<Option<Arc<Plan>>> {
+        if self.fixed_batch().is_some() {
+            return Ok(None);
+        }
+        self.plans().get(self, inputs, &[], wanted, &Rules::default())
+    }
+
     /// The plan for a forward pass on these inputs, if there is one.
     pub(crate) fn plan(&self, x: &Inputs, keep: &[NodeId]) -> Result<Option<Arc<Plan>>> {
         self.plans().get(self, &self.bind(x)?, keep, &[], &Rules::default())

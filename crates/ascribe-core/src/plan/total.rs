@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ascribe_kernels::blocked::{self, Buffer};
 use candle_core::Tensor;
 
+use super::Plan;
 use super::program::{ImageId, Instruction};
 use super::run::{Runner, Workspace};
-use super::{Plan, Rules};
 use crate::error::Result;
 use crate::gradient_sum::GradientSum;
 use crate::graph::Graph;
@@ -79,13 +79,7 @@ impl Graph {
     /// A sum of gradients at inputs shaped like `x`, if the last step of the plan can be shared.
     pub(crate) fn planned_sum(&self, x: &Inputs) -> Result<Option<PlanSum<'_>>> {
         let wanted = self.explained_nodes(x)?;
-        if self.fixed_batch().is_some() {
-            return Ok(None);
-        }
-        let rules = Rules::default();
-        let Some(plan) = self.plans().get(self, &self.bind(x)?, &[], &wanted, &rules)? else {
-            return Ok(None);
-        };
+        let Some(plan) = self.free_plan(&self.bind(x)?, &wanted)? else { return Ok(None) };
         Ok(Total::of(&plan).map(|total| PlanSum { graph: self, plan, total }))
     }
 }

@@ -26,10 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ascribe_kernels::blocked::BlockedShape;
 use candle_core::{DType, Tensor};
 
+use super::Plan;
 use super::arena::Placement;
 use super::program::{ImageId, Program};
 use super::run::{Runner, Workspace};
-use super::{Plan, Rules};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId};
 use crate::inputs::Inputs;
@@ -106,17 +106,12 @@ impl Graph {
         {
             return Ok(None);
         }
-        if self.fixed_batch().is_some() {
-            return Ok(None);
-        }
         let picture = self.explained_nodes(base)?;
         let Some(input) = inputs.iter().position(|(id, _)| picture == [*id]) else { return Ok(None) };
         let &[_, _, height, width] = inputs[input].1.dims() else { return Ok(None) };
         rectangles.iter().try_for_each(|rectangle| rectangle.check([height, width]))?;
         let rectangles: Vec<Region> = rectangles.iter().map(Region::from).collect();
-        let Some(plan) = self.plans().get(self, &inputs, &[], &[], &Rules::default())? else {
-            return Ok(None);
-        };
+        let Some(plan) = self.free_plan(&inputs, &[])? else { return Ok(None) };
         let register = plan.program.inputs[input];
         let (members, groups) = grouped(&rectangles, [height, width]);
         let layout = |group: &Vec<Region>| Layout::of(&plan.program, register, group);
