@@ -27,6 +27,7 @@ mod softmax;
 mod structure;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 mod window;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub use reduce::{Reduce, ReduceFn};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding};
 pub use softmax::Softmax;
 pub use structure::{Side, Structure};
+pub use tree::{Aggregate, Branch, Child, Leaf, Split, Tree, TreeEnsemble};
 pub use window::Window;
 
 macro_rules! ops {
@@ -165,4 +167,6 @@ ops! {
     Compare,
     /// Conversion to another data type.
     Cast,
+    /// Decision trees.
+    TreeEnsemble,
 }

@@ -62,6 +62,7 @@ impl Context<'_> {
             | Op::GridSample(_)
             | Op::ArgExtreme(_)
             | Op::TopIndices(_)
+            | Op::TreeEnsemble(_)
             | Op::Custom(_) => Transferred::default(),
         }
     }
