@@ -70,6 +70,7 @@ impl Graph {
     /// The line between two samples, if the plan can share the graph's first layer.
     pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
         let wanted = self.explained_nodes(end)?;
+        self.check_slope(&wanted, None)?;
         if self.fixed_batch().is_some() {
             return Ok(None);
         }

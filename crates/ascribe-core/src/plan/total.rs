@@ -79,6 +79,7 @@ impl Graph {
     /// A sum of gradients at inputs shaped like `x`, if the last step of the plan can be shared.
     pub(crate) fn planned_sum(&self, x: &Inputs) -> Result<Option<PlanSum<'_>>> {
         let wanted = self.explained_nodes(x)?;
+        self.check_slope(&wanted, None)?;
         if self.fixed_batch().is_some() {
             return Ok(None);
         }
