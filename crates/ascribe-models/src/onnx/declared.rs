@@ -68,6 +68,11 @@ impl DeclaredInput {
         Some(axes)
     }
 
+    /// Whether the file declares a type of integers or truth values, also where they are read as numbers.
+    pub fn holds_integers(&self) -> bool {
+        elem_of(self.code).is_ok_and(|elem| matches!(elem, Elem::Int | Elem::Bool))
+    }
+
     /// Whether an axis besides the batch has no fixed length.
     pub fn is_open(&self) -> bool {
         self.sides().is_none_or(|sides| sides.iter().any(|side| side.fixed().is_none()))

@@ -30,11 +30,6 @@ impl Texts {
         number
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
     /// All, by number.
     pub fn all(&self) -> &[String] {
         &self.all
