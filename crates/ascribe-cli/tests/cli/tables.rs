@@ -14,7 +14,15 @@ fn forests_are_explained_by_methods_that_need_outputs() -> Test {
     let [model, samples] = files("random_forest");
     for method in ["occlusion", "kernel-shap", "lime"] {
         let output = place.run(&[
-            "explain", &samples, "--model", &model, "--method", method, "-o", "why.safetensors", "--json",
+            "explain",
+            &samples,
+            "--model",
+            &model,
+            "--method",
+            method,
+            "-o",
+            "why.safetensors",
+            "--json",
         ])?;
         assert_eq!(output.status, Some(0), "{method}: {}", output.err);
         let object: Value = serde_json::from_str(&output.out)?;

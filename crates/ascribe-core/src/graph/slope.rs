@@ -98,7 +98,8 @@ mod tests {
     fn an_index_has_no_gradient() -> Result<()> {
         let mut b = GraphBuilder::new();
         let x = b.input("x", &[Some(3)]);
-        let largest = b.op("largest", ArgExtreme { axis: 1, largest: true, last: false, keep: false }, &[x])?;
+        let largest =
+            b.op("largest", ArgExtreme { axis: 1, largest: true, last: false, keep: false }, &[x])?;
         let table = b.constant("table", Tensor::new(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu)?);
         let row = b.op("row", Gather { axis: 0 }, &[table, largest])?;
         let message = gradient(&b.finish(&[row])?, &Target::Class(1)).unwrap_err().to_string();

@@ -3,6 +3,7 @@
 mod binary;
 mod broadcast;
 mod conv;
+mod coupling;
 mod cumulative;
 mod depth_to_space;
 mod elements;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 pub use binary::Binary;
 
 pub use conv::{Conv, Conv3d, ConvTranspose, ConvTranspose3d, Line};
+pub use coupling::PairwiseCoupling;
 pub use cumulative::CumSum;
 pub use depth_to_space::DepthToSpace;
 pub use elements::{GatherElements, GatherNd, ScatterElements, ScatterNd};
@@ -169,4 +171,6 @@ ops! {
     Cast,
     /// Decision trees.
     TreeEnsemble,
+    /// Probabilities of classes from those of pairs.
+    PairwiseCoupling,
 }

@@ -63,6 +63,7 @@ impl Context<'_> {
             | Op::ArgExtreme(_)
             | Op::TopIndices(_)
             | Op::TreeEnsemble(_)
+            | Op::PairwiseCoupling(_)
             | Op::Custom(_) => Transferred::default(),
         }
     }

@@ -19,7 +19,9 @@ pub(super) fn first(graph: &proto::Graph) -> usize {
         tensor.map_or(0, |tensor| tensor.map_or(data_type::FLOAT, |tensor| tensor.elem_type.unwrap_or(0)))
     };
     let scores = |info: &proto::ValueInfo| matches!(code(info), data_type::FLOAT | data_type::DOUBLE);
-    let labels = |info: &proto::ValueInfo| matches!(code(info), data_type::INT64 | data_type::INT32 | data_type::STRING);
+    let labels = |info: &proto::ValueInfo| {
+        matches!(code(info), data_type::INT64 | data_type::INT32 | data_type::STRING)
+    };
     let found = graph.output.iter().position(scores).unwrap_or(0);
     if graph.output[..found].iter().all(labels) { found } else { 0 }
 }
@@ -83,7 +85,8 @@ pub(super) fn holds_probabilities(graph: &Graph, inputs: &[ModelInput]) -> bool 
     // A sample that cannot be computed says nothing.
     rows(inputs).is_ok_and(|rows| {
         rows.iter().all(|row| {
-            row.iter().all(|p| (-1e-6..=1.0 + 1e-6).contains(p)) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-4
+            row.iter().all(|p| (-1e-6..=1.0 + 1e-6).contains(p))
+                && (row.iter().sum::<f64>() - 1.0).abs() < 1e-4
         })
     })
 }
@@ -91,7 +94,9 @@ pub(super) fn holds_probabilities(graph: &Graph, inputs: &[ModelInput]) -> bool 
 /// Removes the sigmoid of an output `[1 − σ(z), σ(z)]` of two classes, which is the softmax of `[−z/2, z/2]`.
 pub(super) fn peel_pair(builder: &mut GraphBuilder, output: NodeId, dtype: DType) -> Res<Option<Peeled>> {
     let mut at = output;
-    while let (Some(Op::Structure(Structure::Identity)), &[from]) = (builder.node(at).op(), builder.node(at).inputs()) {
+    while let (Some(Op::Structure(Structure::Identity)), &[from]) =
+        (builder.node(at).op(), builder.node(at).inputs())
+    {
         at = from;
     }
     let (Some(Op::Structure(Structure::Concat { axis: 1 })), &[other, own]) =
@@ -118,6 +123,7 @@ pub(super) fn peel_pair(builder: &mut GraphBuilder, output: NodeId, dtype: DType
     let half = builder.constant("half", Tensor::new(0.5, &Device::Cpu)?.to_dtype(dtype)?);
     let positive = builder.op(&format!("{}/half", names[0]), Binary::Mul, &[logit, half])?;
     let negative = builder.op(&format!("{}/other class", names[0]), Pointwise::Neg, &[positive])?;
-    let id = builder.op(&format!("{}/logits", names[0]), Structure::Concat { axis: 1 }, &[negative, positive])?;
+    let id =
+        builder.op(&format!("{}/logits", names[0]), Structure::Concat { axis: 1 }, &[negative, positive])?;
     Ok(Some(Peeled { id, names, sigmoid: true, kind: Some(OutputKind::Classes) }))
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
 
 use super::answers;
+use super::columns;
 use super::context::Context;
 use super::declared::{self, DeclaredInput};
-use super::columns;
 use super::interface;
 use super::proto::{self, data_type};
 use super::supported::FIRST_OPSET;
@@ -225,7 +225,8 @@ fn assemble(
         ));
     }
     notes.append(&mut translator.cx.notes);
-    let (labels, classifies) = (answers::labels(&translator.cx, columns), answers::is_classifier(&translator.cx, columns));
+    let (labels, classifies) =
+        (answers::labels(&translator.cx, columns), answers::is_classifier(&translator.cx, columns));
     let mut builder = translator.cx.builder;
     for (name, id) in scope.nodes() {
         builder.alias(name, id);

@@ -65,7 +65,9 @@ pub(super) fn column(graph: &proto::Graph, name: &str) -> Column {
         read = true;
         let op = node.op_type.as_deref().unwrap_or_default();
         let ml = node.domain.as_deref() == Some(ML);
-        if PASSING.contains(&op) && (slot == 0 || op == "Concat") || op == "Cast" && target(node) == data_type::STRING {
+        if PASSING.contains(&op) && (slot == 0 || op == "Concat")
+            || op == "Cast" && target(node) == data_type::STRING
+        {
             known.extend(node.output.iter().map(String::as_str));
             continue;
         }
@@ -74,10 +76,17 @@ pub(super) fn column(graph: &proto::Graph, name: &str) -> Column {
             "LabelEncoder" if ml => &["keys_strings", "classes_strings", "keys_tensor"],
             _ => &[],
         };
-        for attribute in node.attribute.iter().filter(|a| list.contains(&a.name.as_deref().unwrap_or_default())) {
+        for attribute in
+            node.attribute.iter().filter(|a| list.contains(&a.name.as_deref().unwrap_or_default()))
+        {
             let stored = attribute.t.as_ref().map_or(&[][..], |tensor| &tensor.string_data);
             // What is no text is reported when the node is translated.
-            for text in [&attribute.strings[..], stored].concat().chunks(1).filter_map(|one| texts(one).ok()).flatten() {
+            for text in [&attribute.strings[..], stored]
+                .concat()
+                .chunks(1)
+                .filter_map(|one| texts(one).ok())
+                .flatten()
+            {
                 if seen.insert(text.clone()) {
                     column.categories.push(text);
                 }

@@ -194,7 +194,7 @@ pub(super) fn inputs(graph: &proto::Graph, path: &Path) -> Result<Vec<DeclaredIn
         };
         // Integers that are only read as numbers are explained like numbers.
         let integer = elem != Elem::Float && !column.number;
-        let categories = column.categories;
+        let categories = if elem == Elem::Text { column.categories } else { Vec::new() };
         inputs.push(DeclaredInput { name: name.into(), axes, integer, categories, batch_axis, code });
     }
     if inputs.is_empty() {
@@ -235,7 +235,14 @@ mod tests {
             (_, name) => AxisLength::Named(name.into()),
         };
         let axes = Some(axes.iter().map(length).collect());
-        DeclaredInput { name: "x".into(), axes, integer: false, categories: vec![], batch_axis, code: data_type::FLOAT }
+        DeclaredInput {
+            name: "x".into(),
+            axes,
+            integer: false,
+            categories: vec![],
+            batch_axis,
+            code: data_type::FLOAT,
+        }
     }
 
     #[test]

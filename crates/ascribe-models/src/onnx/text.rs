@@ -44,7 +44,8 @@ pub(super) fn constant(cx: &mut Context, name: &str, texts: &[String], shape: &[
 
 /// The texts of bytes of the file.
 pub(super) fn texts(bytes: &[Bytes]) -> Res<Vec<String>> {
-    let one = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).map_err(|_| "holds text that is not UTF-8".into());
+    let one =
+        |bytes: &Bytes| String::from_utf8(bytes.to_vec()).map_err(|_| "holds text that is not UTF-8".into());
     bytes.iter().map(one).collect()
 }
 
@@ -54,7 +55,9 @@ pub(super) fn stored(cx: &mut Context, tensor: &proto::Tensor, name: &str) -> Re
     let shape = tensor.dims.iter().map(side).collect::<Res<Vec<usize>>>()?;
     let texts = texts(&tensor.string_data)?;
     if texts.len() != count(&shape)? {
-        return Err(format!("has {} texts, but its shape {shape:?} needs {}", texts.len(), count(&shape)?).into());
+        return Err(
+            format!("has {} texts, but its shape {shape:?} needs {}", texts.len(), count(&shape)?).into()
+        );
     }
     constant(cx, name, &texts, &shape)
 }
@@ -80,6 +83,7 @@ pub(super) fn positions(cx: &mut Context, name: &str, value: &Value, list: &[Str
     let mut places: Vec<i64> = cx.texts.all().iter().map(place).collect();
     places.push(-1);
     let size = places.len();
-    let places = Known::value(Tensor::from_vec(places, size, &Device::Cpu)?, Elem::Int, &format!("{name}/places"));
+    let places =
+        Known::value(Tensor::from_vec(places, size, &Device::Cpu)?, Elem::Int, &format!("{name}/places"));
     look_up(cx, name, value, places, Elem::Int)
 }

@@ -189,7 +189,9 @@ impl<'a> Translator<'a> {
         if let Some(function) = self.functions.get(&key).copied() {
             return self.call(scope, node, function, &attributes, name);
         }
-        if let Some(why) = objection(domain, op, &attributes).or_else(|| old_objection(domain, op, scope.opset)) {
+        if let Some(why) =
+            objection(domain, op, &attributes).or_else(|| old_objection(domain, op, scope.opset))
+        {
             return Err(why.into());
         }
         let mut inputs: Vec<Option<Value>> = node

@@ -102,7 +102,11 @@ pub(super) fn check(trees: &[Tree], outputs: usize, base: &[f64]) -> Result<usiz
     }
     if !base.is_empty() && base.len() != outputs {
         let problem = format!("are {}", base.len());
-        return Err(Error::invalid("base values", problem, format!("none, or one for each of {outputs} outputs")));
+        return Err(Error::invalid(
+            "base values",
+            problem,
+            format!("none, or one for each of {outputs} outputs"),
+        ));
     }
     if let Some(bad) = base.iter().find(|value| !value.is_finite()) {
         return Err(Error::invalid("base values", format!("one is {bad}"), "finite numbers"));
@@ -115,7 +119,11 @@ pub(super) fn check(trees: &[Tree], outputs: usize, base: &[f64]) -> Result<usiz
         total = total.saturating_add(tree.splits.len() + tree.leaves.len() + values + members);
     }
     if total > MOST {
-        return Err(Error::invalid("trees", format!("have {total} nodes and values"), format!("at most {MOST}")));
+        return Err(Error::invalid(
+            "trees",
+            format!("have {total} nodes and values"),
+            format!("at most {MOST}"),
+        ));
     }
     Ok(features)
 }
@@ -131,7 +139,11 @@ impl Tree {
             let what = || format!("node {node}");
             features = features.max(split.feature.saturating_add(1));
             if split.feature >= MOST {
-                return wrong(what(), format!("asks about feature {}", split.feature), format!("one below {MOST}"));
+                return wrong(
+                    what(),
+                    format!("asks about feature {}", split.feature),
+                    format!("one below {MOST}"),
+                );
             }
             let thresholds = [split.threshold];
             let compared = if split.branch == Branch::Member { &split.members[..] } else { &thresholds };
@@ -175,7 +187,11 @@ impl Tree {
         while let Some(child) = open.pop() {
             let Child::Split(node) = child else { continue };
             if std::mem::replace(&mut reached[node], true) {
-                return wrong(format!("node {node}"), "is reached on two ways".into(), "one parent, and no cycle".into());
+                return wrong(
+                    format!("node {node}"),
+                    "is reached on two ways".into(),
+                    "one parent, and no cycle".into(),
+                );
             }
             open.extend([self.splits[node].yes, self.splits[node].no]);
         }

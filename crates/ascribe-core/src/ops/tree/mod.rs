@@ -122,7 +122,8 @@ impl Operator for TreeEnsemble {
         match x {
             [rows, features] if *features >= self.features().max(1) => Ok(vec![*rows, self.outputs()]),
             _ => {
-                let expected = format!("[N, F] with at least the {} features of the trees", self.features().max(1));
+                let expected =
+                    format!("[N, F] with at least the {} features of the trees", self.features().max(1));
                 Err(Error::invalid("input", format!("has shape {x:?}"), expected))
             }
         }

@@ -135,7 +135,10 @@ fn what_is_wrong_is_said() {
     let none = TreeEnsemble::new(vec![], 1, Aggregate::Sum, vec![]).unwrap_err().to_string();
     let base = TreeEnsemble::new(vec![stump(Branch::Less, 0.0)], 1, Aggregate::Sum, vec![0.0; 2]);
     assert!(none.contains("none") && base.unwrap_err().to_string().contains("base values: are 2"));
-    let narrow = one(Tree { splits: vec![split(3, Branch::Less, 0.0, Child::Leaf(0), Child::Leaf(1))], ..stump(Branch::Less, 0.0) });
+    let narrow = one(Tree {
+        splits: vec![split(3, Branch::Less, 0.0, Child::Leaf(0), Child::Leaf(1))],
+        ..stump(Branch::Less, 0.0)
+    });
     let shape = narrow.output_shape(&[&[2, 3]]).unwrap_err().to_string();
     assert!(shape.contains("[2, 3]") && shape.contains("at least the 4 features"), "{shape}");
 }

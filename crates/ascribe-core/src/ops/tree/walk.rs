@@ -78,7 +78,8 @@ impl<T: Number> Flat<T> {
                 });
             }
             for leaf in &tree.leaves {
-                flat.values.extend(leaf.values.iter().map(|&(output, value)| (output as u32, T::nearest(value))));
+                flat.values
+                    .extend(leaf.values.iter().map(|&(output, value)| (output as u32, T::nearest(value))));
                 flat.starts.push(flat.values.len() as u32);
             }
         }

@@ -121,7 +121,13 @@ pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 }
 
 /// `x / ‖x‖` along an axis that is not the batch; 0, with gradient 0, where the norm is 0.
-pub(super) fn divided_by_norm(cx: &mut Context, call: &Call<'_>, x: &Value, axis: usize, p: i64) -> Res<Value> {
+pub(super) fn divided_by_norm(
+    cx: &mut Context,
+    call: &Call<'_>,
+    x: &Value,
+    axis: usize,
+    p: i64,
+) -> Res<Value> {
     let norm = match p {
         2 => {
             let op = Reduce { function: ReduceFn::L2, axes: vec![axis], keep: true };

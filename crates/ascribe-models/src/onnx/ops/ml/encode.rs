@@ -43,16 +43,22 @@ impl List {
         let size = places.len();
         Ok(match (self, other) {
             (Self::Ints(all), Self::Ints(other)) => {
-                let pick = |place: &Option<usize>| place.and_then(|p| all.get(p)).or(other.first()).copied().unwrap_or(0);
+                let pick = |place: &Option<usize>| {
+                    place.and_then(|p| all.get(p)).or(other.first()).copied().unwrap_or(0)
+                };
                 Value::from_array(Array::ints(places.iter().map(pick).collect()), cx.dtype, name)?
             }
             (Self::Floats(all), Self::Floats(other)) => {
-                let pick = |place: &Option<usize>| place.and_then(|p| all.get(p)).or(other.first()).copied().unwrap_or(0.0);
+                let pick = |place: &Option<usize>| {
+                    place.and_then(|p| all.get(p)).or(other.first()).copied().unwrap_or(0.0)
+                };
                 let data = Data::Float(places.iter().map(pick).collect());
                 Value::from_array(Array { shape: vec![size], data }, cx.dtype, name)?
             }
             (Self::Texts(all), Self::Texts(other)) => {
-                let pick = |place: &Option<usize>| place.and_then(|p| all.get(p)).or(other.first()).cloned().unwrap_or_default();
+                let pick = |place: &Option<usize>| {
+                    place.and_then(|p| all.get(p)).or(other.first()).cloned().unwrap_or_default()
+                };
                 text::constant(cx, name, &places.iter().map(pick).collect::<Vec<_>>(), &[size])?
             }
             _ => return Err("its default is of another type than its values".into()),
@@ -70,12 +76,18 @@ fn places(cx: &mut Context, call: &Call<'_>, x: &Value, keys: &List) -> Res<Valu
     }
     let column = cx.reshape_by(&call.sub("column"), x, |shape| Ok([shape, &[1]].concat()))?;
     let (list, column, count) = match (keys, x.elem()?) {
-        (List::Ints(keys), Elem::Int) => {
-            (Value::from_array(Array::ints(keys.clone()), cx.dtype, &call.sub("keys"))?, cx.as_long(&call.sub("integers"), &column)?, keys.len())
-        }
+        (List::Ints(keys), Elem::Int) => (
+            Value::from_array(Array::ints(keys.clone()), cx.dtype, &call.sub("keys"))?,
+            cx.as_long(&call.sub("integers"), &column)?,
+            keys.len(),
+        ),
         (List::Floats(keys), Elem::Float) => {
             let data = Data::Float(keys.clone());
-            (Value::from_array(Array { shape: vec![keys.len()], data }, cx.dtype, &call.sub("keys"))?, column, keys.len())
+            (
+                Value::from_array(Array { shape: vec![keys.len()], data }, cx.dtype, &call.sub("keys"))?,
+                column,
+                keys.len(),
+            )
         }
         _ => return Err("its keys are of another type than its input".into()),
     };
@@ -87,14 +99,19 @@ fn places(cx: &mut Context, call: &Call<'_>, x: &Value, keys: &List) -> Res<Valu
         let number = cx.apply(&call.sub("number"), Compare::Equal, &[&column, &column], Elem::Bool)?;
         let missing = cx.apply(&call.sub("missing"), Compare::Not, &[&number], Elem::Bool)?;
         let nan: Vec<u8> = keys.iter().map(|key| u8::from(key.is_nan())).collect();
-        let nan = Known::value(Tensor::from_vec(nan, count, &Device::Cpu)?, Elem::Bool, &call.sub("missing keys"));
+        let nan =
+            Known::value(Tensor::from_vec(nan, count, &Device::Cpu)?, Elem::Bool, &call.sub("missing keys"));
         let missing = cx.apply(&call.sub("missing here"), Compare::And, &[&missing, &nan], Elem::Bool)?;
         here = cx.apply(&call.sub("anywhere"), Compare::Or, &[&here, &missing], Elem::Bool)?;
     }
     let here = cx.apply(&call.sub("matches"), Cast { to: cx.dtype }, &[&here], Elem::Float)?;
     // Places count from the end, so that the largest is that of the first key.
     let numbers: Vec<f64> = (1..=count).rev().map(|place| place as f64).collect();
-    let numbers = Value::from_array(Array { shape: vec![count], data: Data::Float(numbers) }, cx.dtype, &call.sub("numbers"))?;
+    let numbers = Value::from_array(
+        Array { shape: vec![count], data: Data::Float(numbers) },
+        cx.dtype,
+        &call.sub("numbers"),
+    )?;
     let numbered = cx.apply(&call.sub("numbered"), Binary::Mul, &[&here, &numbers], Elem::Float)?;
     let last = numbered.rank()? - 1;
     let op = Reduce { function: ReduceFn::Max, axes: vec![last], keep: false };
@@ -108,7 +125,12 @@ fn places(cx: &mut Context, call: &Call<'_>, x: &Value, keys: &List) -> Res<Valu
 /// The value of each key, and a default for the rest.
 fn mapped(cx: &mut Context, call: &Call<'_>, keys: &List, values: &List, default: &List) -> Res<Value> {
     if keys.is_empty() || keys.len() != values.len() {
-        return Err(format!("has {} keys and {} values; expected as many, at least one", keys.len(), values.len()).into());
+        return Err(format!(
+            "has {} keys and {} values; expected as many, at least one",
+            keys.len(),
+            values.len()
+        )
+        .into());
     }
     let x = call.input(0)?.clone();
     let places = places(cx, call, &x, keys)?;
@@ -128,7 +150,14 @@ pub(super) fn one_hot(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             // As onnxruntime, towards zero.
             _ => cx.apply(&call.sub("integers"), Cast { to: DType::I64 }, &[x], Elem::Int)?,
         };
-        (Value::from_array(Array::ints(ints(call, "cats_int64s").to_vec()), cx.dtype, &call.sub("categories"))?, x)
+        (
+            Value::from_array(
+                Array::ints(ints(call, "cats_int64s").to_vec()),
+                cx.dtype,
+                &call.sub("categories"),
+            )?,
+            x,
+        )
     } else if x.elem()? == Elem::Text {
         (text::constant(cx, &call.sub("categories"), &texts, &[texts.len()])?, x.clone())
     } else {
@@ -208,7 +237,8 @@ fn defaults(call: &Call<'_>) -> Res<(List, List)> {
 
 /// `CategoryMapper`: texts to integers, or back.
 pub(super) fn category(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
-    let (texts, numbers) = (List::Texts(owned(call, "cats_strings")?), List::Ints(ints(call, "cats_int64s").to_vec()));
+    let (texts, numbers) =
+        (List::Texts(owned(call, "cats_strings")?), List::Ints(ints(call, "cats_int64s").to_vec()));
     let (text, number) = defaults(call)?;
     match call.input(0)?.elem()? {
         Elem::Text => mapped(cx, call, &texts, &numbers, &number),

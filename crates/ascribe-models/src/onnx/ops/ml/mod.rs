@@ -71,7 +71,9 @@ impl Labels {
             Self::Ints(all) => {
                 (Value::from_array(Array::ints(all.clone()), cx.dtype, &format!("{name}/labels"))?, Elem::Int)
             }
-            Self::Texts(all) => (text::constant(cx, &format!("{name}/labels"), all, &[all.len()])?, Elem::Text),
+            Self::Texts(all) => {
+                (text::constant(cx, &format!("{name}/labels"), all, &[all.len()])?, Elem::Text)
+            }
         };
         text::look_up(cx, name, places, list, elem)
     }

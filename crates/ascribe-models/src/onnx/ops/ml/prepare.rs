@@ -15,7 +15,11 @@ fn per_column(cx: &Context, call: &Call<'_>, name: &str, values: &[f64], x: &Val
     match values {
         [one] => cx.number(&call.sub(name), *one),
         all if all.len() == columns => list(cx, &call.sub(name), all, &[columns]),
-        all => Err(format!("{name} has {} values; expected one, or one for each of {columns} columns", all.len()).into()),
+        all => Err(format!(
+            "{name} has {} values; expected one, or one for each of {columns} columns",
+            all.len()
+        )
+        .into()),
     }
 }
 
@@ -57,7 +61,8 @@ pub(super) fn normalizer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 /// `x`, with another value where it is missing: NaN, or a number that stands for that.
 pub(super) fn imputer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = numbers(cx, call, 0)?;
-    let (mut filled, mut replaced) = (floats(call, "imputed_value_floats"), call.attributes.float("replaced_value_float")?);
+    let (mut filled, mut replaced) =
+        (floats(call, "imputed_value_floats"), call.attributes.float("replaced_value_float")?);
     if filled.is_empty() {
         filled = ints(call, "imputed_value_int64s").iter().map(|&value| value as f64).collect();
         replaced = Some(call.attributes.int_or("replaced_value_int64", 0)? as f64);
@@ -93,7 +98,11 @@ pub(super) fn vectorizer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             return Err(format!("operand {slot} has shape {:?}; expected [N, F]", shapes[0]).into());
         };
         if sizes.get(slot).is_some_and(|&size| size != columns as i64) {
-            return Err(format!("operand {slot} has {columns} columns; inputdimensions says {}", sizes[slot]).into());
+            return Err(format!(
+                "operand {slot} has {columns} columns; inputdimensions says {}",
+                sizes[slot]
+            )
+            .into());
         }
         call.not_batch(&part, 1, "joins")?;
         let _ = rows;
@@ -127,12 +136,15 @@ pub(super) fn extractor(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         return cx.reshape_by(call.name, &found, |shape| Ok(vec![1, shape.iter().product()]));
     }
     if index.is_node() {
-        return Err("selects from a computed value by computed positions; one of them has to be constant".into());
+        return Err(
+            "selects from a computed value by computed positions; one of them has to be constant".into()
+        );
     }
     let positions = index.array("the positions")?;
     let side = x.shapes()?[0][last];
     for &position in positions.as_ints()? {
-        axis(position, side).map_err(|_| format!("position {position} is out of range for {side} columns"))?;
+        axis(position, side)
+            .map_err(|_| format!("position {position} is out of range for {side} columns"))?;
     }
     let count = positions.len();
     let flat = Value::from_array(positions.reshape(vec![count])?, cx.dtype, &call.sub("positions"))?;

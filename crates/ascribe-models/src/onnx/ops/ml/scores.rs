@@ -1,7 +1,9 @@
 //! What happens to the scores of classifiers and regressors: their transformation, the second of two classes, and the label.
 
-use ascribe_core::ops::{ArgExtreme, Binary, Cast, Compare, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where};
 use ascribe_core::DType;
+use ascribe_core::ops::{
+    ArgExtreme, Binary, Cast, Compare, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where,
+};
 
 use super::super::Call;
 use super::Labels;
@@ -32,8 +34,13 @@ impl Transform {
 
     /// By its number in `TreeEnsemble`.
     pub fn numbered(number: i64) -> Res<Self> {
-        const ALL: [Transform; 5] =
-            [Transform::None, Transform::Softmax, Transform::Logistic, Transform::SoftmaxZero, Transform::Probit];
+        const ALL: [Transform; 5] = [
+            Transform::None,
+            Transform::Softmax,
+            Transform::Logistic,
+            Transform::SoftmaxZero,
+            Transform::Probit,
+        ];
         let found = usize::try_from(number).ok().and_then(|number| ALL.get(number));
         found.copied().ok_or_else(|| format!("post_transform is {number}; expected 0 to 4").into())
     }
@@ -55,7 +62,13 @@ impl Transform {
     }
 
     /// [`Transform::apply`] for regressors: onnxruntime transforms the score of a single target by PROBIT only.
-    pub fn apply_to_targets(self, cx: &mut Context, call: &Call<'_>, x: &Value, targets: usize) -> Res<Value> {
+    pub fn apply_to_targets(
+        self,
+        cx: &mut Context,
+        call: &Call<'_>,
+        x: &Value,
+        targets: usize,
+    ) -> Res<Value> {
         if targets > 1 || matches!(self, Self::None | Self::Probit) {
             return self.apply(cx, call, x);
         }

@@ -1,7 +1,8 @@
 //! Support vector machines.
 
 use ascribe_core::ops::{
-    ArgExtreme, Binary, Cast, Compare, Linear, Pointwise, Reduce, ReduceFn, Structure, Where,
+    ArgExtreme, Binary, Cast, Compare, Linear, PairwiseCoupling, Pointwise, Reduce, ReduceFn, Structure,
+    Where,
 };
 
 use super::super::Call;
@@ -30,9 +31,14 @@ fn kernel(cx: &mut Context, call: &Call<'_>, x: &Value, vectors: &[f64], count: 
     let (gamma, constant, degree) = match parameters[..] {
         [] => (0.0, 0.0, 0.0),
         [gamma, constant, degree] => (gamma, constant, degree),
-        _ => return Err(format!("has {} kernel_params; expected gamma, coef0 and degree", parameters.len()).into()),
+        _ => {
+            return Err(
+                format!("has {} kernel_params; expected gamma, coef0 and degree", parameters.len()).into()
+            );
+        }
     };
-    let kind = if ints(call, "vectors_per_class").is_empty() && call.attributes.int_or("n_supports", 0)? == 0 {
+    let kind = if ints(call, "vectors_per_class").is_empty() && call.attributes.int_or("n_supports", 0)? == 0
+    {
         // Without support vectors, the coefficients are those of a linear model.
         "LINEAR"
     } else {
@@ -55,7 +61,8 @@ fn kernel(cx: &mut Context, call: &Call<'_>, x: &Value, vectors: &[f64], count: 
     if kind == "LINEAR" {
         return Ok(product);
     }
-    let (factor, constant) = (cx.number(&call.sub("gamma"), gamma)?, cx.number(&call.sub("coef0"), constant)?);
+    let (factor, constant) =
+        (cx.number(&call.sub("gamma"), gamma)?, cx.number(&call.sub("coef0"), constant)?);
     let scaled = cx.apply(&call.sub("scaled"), Binary::Mul, &[&product, &factor], Elem::Float)?;
     let moved = cx.apply(&call.sub("shifted"), Binary::Add, &[&scaled, &constant], Elem::Float)?;
     let function = if kind == "POLY" { Pointwise::Pow { exponent: degree } } else { Pointwise::Tanh };
@@ -115,27 +122,16 @@ pub(super) fn classifier(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let places = pairs(classes).count();
     let (a, b) = (floats(call, "prob_a"), floats(call, "prob_b"));
     if (!a.is_empty() || !b.is_empty()) && (a.len() != places || b.len() != places) {
-        return Err(format!("prob_a and prob_b have {} and {} entries; expected {places}", a.len(), b.len()).into());
+        return Err(
+            format!("prob_a and prob_b have {} and {} entries; expected {places}", a.len(), b.len()).into()
+        );
     }
     let label = votes(cx, call, &scores, classes)?;
     let label = labels.at(cx, &call.sub("label"), &label)?;
-    if let ([a], [b]) = (&a[..], &b[..]) {
-        // Platt's probability of the second class: σ(a s + b).
-        let slope = cx.number(&call.sub("prob_a"), *a)?;
-        let shift = cx.number(&call.sub("prob_b"), *b)?;
-        let scaled = cx.apply(&call.sub("scaled score"), Binary::Mul, &[&scores, &slope], Elem::Float)?;
-        let logit = cx.apply(&call.sub("logit"), Binary::Add, &[&scaled, &shift], Elem::Float)?;
-        if transform == Transform::None {
-            return Ok(vec![label, Pair::Logistic.apply(cx, call, &logit)?]);
-        }
-        let name = call.sub("probabilities");
-        let probabilities = Pair::Logistic.apply(cx, &call.named(&name), &logit)?;
-        return Ok(vec![label, transform.apply(cx, call, &probabilities)?]);
-    }
     if !a.is_empty() {
-        return Err("has probabilities of more than two classes, which are found by an iteration that is not supported; \
-             without prob_a and prob_b (probability=False) the scores of pairs are"
-            .into());
+        let name = if transform == Transform::None { call.name.into() } else { call.sub("probabilities") };
+        let probabilities = coupled(cx, call, &name, &scores, [&a, &b], classes)?;
+        return Ok(vec![label, transform.apply(cx, call, &probabilities)?]);
     }
     if classes == 2 {
         if transform == Transform::None {
@@ -149,7 +145,9 @@ pub(super) fn classifier(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         let pair = match transform {
             Transform::None => Pair::Negated,
             Transform::Logistic => Pair::Logistic,
-            Transform::Probit => return Err("post_transform PROBIT of a single score is not supported".into()),
+            Transform::Probit => {
+                return Err("post_transform PROBIT of a single score is not supported".into());
+            }
             Transform::Softmax | Transform::SoftmaxZero => Pair::Complement,
         };
         return Ok(vec![label, pair.apply(cx, call, &scores)?]);
@@ -178,10 +176,8 @@ fn decisions(cx: &mut Context, call: &Call<'_>, classes: usize, counts: &[i64]) 
         )
         .into());
     }
-    let starts: Vec<usize> = counts
-        .iter()
-        .scan(0, |next, &count| Some(std::mem::replace(next, *next + count)))
-        .collect();
+    let starts: Vec<usize> =
+        counts.iter().scan(0, |next, &count| Some(std::mem::replace(next, *next + count))).collect();
     cx.spend(&[places, total])?;
     let mut weight = vec![0.0; places * total];
     for (row, (i, j)) in pairs(classes).enumerate() {
@@ -198,6 +194,27 @@ fn decisions(cx: &mut Context, call: &Call<'_>, classes: usize, counts: &[i64]) 
     cx.apply(&call.sub("decisions"), Linear, &[&kernel, &weight, &bias], Elem::Float)
 }
 
+/// The probabilities of classes: Platt's probability `σ(−(a s + b))` of the first class of each pair with the score s, and their
+/// coupling.
+fn coupled(
+    cx: &mut Context,
+    call: &Call<'_>,
+    name: &str,
+    scores: &Value,
+    [a, b]: [&[f64]; 2],
+    classes: usize,
+) -> Res<Value> {
+    let slope = list(cx, &call.sub("prob_a"), a, &[a.len()])?;
+    let shift = list(cx, &call.sub("prob_b"), b, &[b.len()])?;
+    let scaled = cx.apply(&call.sub("scaled scores"), Binary::Mul, &[scores, &slope], Elem::Float)?;
+    let moved = cx.apply(&call.sub("shifted scores"), Binary::Add, &[&scaled, &shift], Elem::Float)?;
+    let logits = cx.apply(&call.sub("logits"), Pointwise::Neg, &[&moved], Elem::Float)?;
+    let pairs = cx.apply(&call.sub("pairs"), Pointwise::Sigmoid, &[&logits], Elem::Float)?;
+    let bounds = Pointwise::Clip { low: Some(1e-7), high: Some(1.0 - 1e-7) };
+    let pairs = cx.apply(&call.sub("bounded pairs"), bounds, &[&pairs], Elem::Float)?;
+    cx.apply(name, PairwiseCoupling { classes }, &[&pairs], Elem::Float)
+}
+
 /// The class that most pairs vote for, the first of them: `[N]`.
 fn votes(cx: &mut Context, call: &Call<'_>, scores: &Value, classes: usize) -> Res<Value> {
     let zero = cx.number(&call.sub("zero"), 0.0)?;
@@ -211,7 +228,7 @@ fn votes(cx: &mut Context, call: &Call<'_>, scores: &Value, classes: usize) -> R
         weight[j * places + place] = -1.0;
         bias[j] += 1.0;
     }
-    let weight = list(cx, &call.sub("pairs"), &weight, &[classes, places])?;
+    let weight = list(cx, &call.sub("pairs won"), &weight, &[classes, places])?;
     let bias = list(cx, &call.sub("pairs lost"), &bias, &[classes])?;
     let votes = cx.apply(&call.sub("votes"), Linear, &[&first, &weight, &bias], Elem::Float)?;
     let op = ArgExtreme { axis: 1, largest: true, last: false, keep: false };

@@ -52,7 +52,9 @@ pub(super) fn classifier(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let only = |class: i64| labels.len() == 2 && weights.ids.iter().all(|&id| id == class);
     if only(0) {
         if base.len() > 1 {
-            return Err("has base values for two classes, but weights for one; expected one base value".into());
+            return Err(
+                "has base values for two classes, but weights for one; expected one base value".into()
+            );
         }
         let score = if transform == Transform::None { call.sub("score") } else { transform.before(call) };
         let score = apply(cx, call, &score, TreeEnsemble::new(trees, 1, Aggregate::Sum, base)?)?;

@@ -24,7 +24,8 @@ impl Weights {
         let of = |name: &str| ints(call, &format!("{what}_{name}"));
         let (ids, trees, nodes) = (of("ids"), of("treeids"), of("nodeids"));
         let values = floats_or_tensor(cx, call, &format!("{what}_weights"))?;
-        for (name, length) in [("weights", values.len()), ("treeids", trees.len()), ("nodeids", nodes.len())] {
+        for (name, length) in [("weights", values.len()), ("treeids", trees.len()), ("nodeids", nodes.len())]
+        {
             same_length(&format!("{what}_{name}"), length, ids.len(), &format!("{what}_ids"), false)?;
         }
         let places = trees.iter().copied().zip(nodes.iter().copied()).collect();
@@ -62,7 +63,9 @@ pub(super) fn trees(cx: &mut Context, call: &Call<'_>, weights: &Weights) -> Res
         if position == trees.len() {
             trees.push(Tree { root: Child::Leaf(0), splits: vec![], leaves: vec![] });
         } else if position + 1 != trees.len() {
-            return Err(format!("the nodes of tree {} are not next to each other in nodes_treeids", own[at]).into());
+            return Err(
+                format!("the nodes of tree {} are not next to each other in nodes_treeids", own[at]).into()
+            );
         }
         let Some(tree) = trees.last_mut() else { continue };
         let hits = hits.get(at).copied();
@@ -107,7 +110,8 @@ pub(super) fn trees(cx: &mut Context, call: &Call<'_>, weights: &Weights) -> Res
         }
     }
     for ((&id, &value), &(tree, node)) in weights.ids.iter().zip(&weights.values).zip(&weights.places) {
-        let output = usize::try_from(id).map_err(|_| format!("a weight is for output {id}; expected 0 or more"))?;
+        let output =
+            usize::try_from(id).map_err(|_| format!("a weight is for output {id}; expected 0 or more"))?;
         // Values at nodes with questions are never reached.
         if let (position, Child::Leaf(leaf)) = find(tree, node, "the list of weights")? {
             trees[position].leaves[leaf].values.push((output, value));

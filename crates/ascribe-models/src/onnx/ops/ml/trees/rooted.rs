@@ -89,9 +89,12 @@ impl<'a> Lists<'a> {
         let mut open: Vec<(i64, Option<(usize, bool)>)> = vec![(root, None)];
         while let Some((number, from)) = open.pop() {
             let node = usize::try_from(number).ok().filter(|&node| node < reached.len());
-            let node = node.ok_or_else(|| format!("node {number} does not exist; expected one of {}", reached.len()))?;
+            let node = node
+                .ok_or_else(|| format!("node {number} does not exist; expected one of {}", reached.len()))?;
             if std::mem::replace(&mut reached[node], true) {
-                return Err(format!("node {node} is reached on two ways; expected trees without cycles").into());
+                return Err(
+                    format!("node {node} is reached on two ways; expected trees without cycles").into()
+                );
             }
             let at = tree.splits.len();
             let mut split = self.split(node)?;
@@ -126,7 +129,8 @@ impl<'a> Lists<'a> {
             Branch::Member,
         ];
         let mode = self.modes[node];
-        let branch = MODES.iter().enumerate().find(|(number, _)| *number as f64 == mode).map(|(_, branch)| *branch);
+        let branch =
+            MODES.iter().enumerate().find(|(number, _)| *number as f64 == mode).map(|(_, branch)| *branch);
         Ok(Split {
             feature: feature(self.features[node])?,
             branch: branch.ok_or_else(|| format!("nodes_modes has {mode}; expected 0 to 6"))?,
