@@ -17,7 +17,9 @@ impl Graph {
     /// [`Error::Flat`], which names the first operator without gradient on the way back from the output.
     pub(crate) fn check_slope(&self, wanted: &[NodeId], seeds: Option<&[Tensor]>) -> Result<()> {
         let mut depends = vec![false; self.len()];
-        wanted.iter().for_each(|id| depends[id.0] = true);
+        for id in wanted {
+            depends[id.0] = true;
+        }
         let mut sloped = depends.clone();
         for (id, node) in self.nodes() {
             depends[id.0] |= node.inputs.iter().any(|i| depends[i.0]);

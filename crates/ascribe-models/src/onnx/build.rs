@@ -158,22 +158,7 @@ fn assemble(
         scope.set(&input.name, value);
     }
     let mut translator = Translator::new(cx, &model.functions);
-    let mut names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
-    if let Some(wanted) = &options.output {
-        let Some(at) = names.iter().position(|name| name == wanted) else {
-            let expected = format!("one of {}", names.join(", "));
-            return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected).into());
-        };
-        names[..=at].rotate_right(1);
-    } else if columns::uses_domain(graph) {
-        let at = answers::first(graph);
-        if let (Some(label), Some(scores)) = (names.first(), names.get(at).filter(|_| at > 0)) {
-            notes.push(format!(
-                "output '{scores}' is explained, which holds the scores of classes; '{label}' holds their labels"
-            ));
-            names[..=at].rotate_right(1);
-        }
-    }
+    let names = ordered(graph, options, &mut notes)?;
     let (mut outputs, mut kind, mut columns) = (Vec::new(), None, 0);
     let mut done = vec![false; graph.node.len()];
     for (i, name) in names.iter().enumerate() {
@@ -249,6 +234,31 @@ fn assemble(
         labels,
         notes,
     })
+}
+
+/// The names of the outputs, the explained one first.
+fn ordered<'a>(
+    graph: &'a proto::Graph,
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> Result<Vec<&'a str>> {
+    let mut names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
+    if let Some(wanted) = &options.output {
+        let Some(at) = names.iter().position(|name| name == wanted) else {
+            let expected = format!("one of {}", names.join(", "));
+            return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected));
+        };
+        names[..=at].rotate_right(1);
+    } else if columns::uses_domain(graph) {
+        let at = answers::first(graph);
+        if let (Some(label), Some(scores)) = (names.first(), names.get(at).filter(|_| at > 0)) {
+            notes.push(format!(
+                "output '{scores}' is explained, which holds the scores of classes; '{label}' holds their labels"
+            ));
+            names[..=at].rotate_right(1);
+        }
+    }
+    Ok(names)
 }
 
 /// What is worth knowing about an input.

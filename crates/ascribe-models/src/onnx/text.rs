@@ -63,8 +63,8 @@ pub(super) fn stored(cx: &mut Context, tensor: &proto::Tensor, name: &str) -> Re
 }
 
 /// Looks values up in a list; the last entry of the list is that of −1.
-pub(super) fn look_up(cx: &mut Context, name: &str, index: &Value, list: Value, elem: Elem) -> Res<Value> {
-    cx.apply(name, Gather { axis: 0 }, &[&list, index], elem)
+pub(super) fn look_up(cx: &mut Context, name: &str, index: &Value, list: &Value, elem: Elem) -> Res<Value> {
+    cx.apply(name, Gather { axis: 0 }, &[list, index], elem)
 }
 
 /// The texts of an input that holds positions in a list of categories, or −1.
@@ -74,7 +74,7 @@ pub(super) fn of_positions(cx: &mut Context, name: &str, value: &Value, categori
     numbers.push(-1);
     let list = Tensor::from_vec(numbers, categories.len() + 1, &Device::Cpu)?;
     let list = Known::value(list, Elem::Text, &format!("{name}/categories"));
-    look_up(cx, &format!("{name}/text"), &index, list, Elem::Text)
+    look_up(cx, &format!("{name}/text"), &index, &list, Elem::Text)
 }
 
 /// The positions of texts in a list, −1 for texts that are not in it.
@@ -85,5 +85,5 @@ pub(super) fn positions(cx: &mut Context, name: &str, value: &Value, list: &[Str
     let size = places.len();
     let places =
         Known::value(Tensor::from_vec(places, size, &Device::Cpu)?, Elem::Int, &format!("{name}/places"));
-    look_up(cx, name, value, places, Elem::Int)
+    look_up(cx, name, value, &places, Elem::Int)
 }

@@ -234,7 +234,9 @@ proptest! {
             .flat_map(|x| {
                 let mut y = vec![0.0; outputs];
                 for tree in &trees {
-                    naive(tree, tree.root, x).into_iter().for_each(|(output, value)| y[output] += value);
+                    for (output, value) in naive(tree, tree.root, x) {
+                        y[output] += value;
+                    }
                 }
                 y
             })

@@ -75,7 +75,7 @@ impl Labels {
                 (text::constant(cx, &format!("{name}/labels"), all, &[all.len()])?, Elem::Text)
             }
         };
-        text::look_up(cx, name, places, list, elem)
+        text::look_up(cx, name, places, &list, elem)
     }
 }
 
