@@ -249,12 +249,10 @@ fn ordered<'a>(
             return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected));
         };
         names[..=at].rotate_right(1);
-    } else if columns::uses_domain(graph) {
+    } else if columns::uses_domain(graph) || names.first().is_some_and(|name| name.contains("label")) {
         let at = answers::first(graph);
         if let (Some(label), Some(scores)) = (names.first(), names.get(at).filter(|_| at > 0)) {
-            notes.push(format!(
-                "output '{scores}' is explained, which holds the scores of classes; '{label}' holds their labels"
-            ));
+            notes.push(format!("output '{scores}' is explained, which holds scores; '{label}' holds labels"));
             names[..=at].rotate_right(1);
         }
     }
