@@ -12,19 +12,10 @@ fn files(name: &str) -> [String; 2] {
 fn forests_are_explained_by_methods_that_need_outputs() -> Test {
     let place = Place::new()?;
     let [model, samples] = files("random_forest");
-    for method in ["occlusion", "rise"] {
-        let output = place.run(&[
-            "explain",
-            &samples,
-            "--model",
-            &model,
-            "--method",
-            method,
-            "-o",
-            "why.safetensors",
-            "--json",
-        ])?;
-        assert_eq!(output.status, Some(0), "{method}: {}", output.err);
+    for more in [&["--method", "occlusion"][..], &["--method", "rise", "--set", "cells=2"]] {
+        let start = ["explain", &samples, "--model", &model, "-o", "why.safetensors", "--json"];
+        let output = place.run(&[&start, more].concat())?;
+        assert_eq!(output.status, Some(0), "{more:?}: {}", output.err);
         let object: Value = serde_json::from_str(&output.out)?;
         let best = &object["predictions"][0][0];
         assert!(["cat", "dog", "eel"].contains(&best["label"].as_str().ok_or("no label")?), "{best}");
@@ -32,7 +23,7 @@ fn forests_are_explained_by_methods_that_need_outputs() -> Test {
         assert!(probability > 1.0 / 3.0 && probability <= 1.0, "{probability}");
         let (map, shape) = values(&place.path("why.safetensors"))?;
         assert_eq!(shape, [6, 4]);
-        assert!(map.iter().any(|value| *value != 0.0), "{method}");
+        assert!(map.iter().any(|value| *value != 0.0), "{more:?}");
     }
     Ok(())
 }

@@ -109,6 +109,7 @@ pub(super) fn build(
             own_indices: HashSet::new(),
             quantized: HashMap::new(),
             quantized_weights: false,
+            ml_version: columns::version(&model.opset_import),
             texts: Texts::default(),
             labels: Vec::new(),
             notes: Vec::new(),

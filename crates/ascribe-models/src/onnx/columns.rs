@@ -52,6 +52,12 @@ pub(super) fn uses_domain(graph: &proto::Graph) -> bool {
     graph.node.iter().any(|node| node.domain.as_deref() == Some(ML))
 }
 
+/// The version of the domain that a file states, or the newest.
+pub(super) fn version(imports: &[proto::OperatorSet]) -> i64 {
+    let stated = imports.iter().find(|import| import.domain.as_deref() == Some(ML));
+    stated.map_or(i64::MAX, |import| import.version.unwrap_or(1))
+}
+
 /// What the input of this name holds.
 pub(super) fn column(graph: &proto::Graph, name: &str) -> Column {
     let mut column = Column { number: true, ..Column::default() };

@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub quantized: HashMap<NodeId, Quantization>,
     /// Whether constants have been de-quantised.
     pub quantized_weights: bool,
+    /// Version of the operator set `ai.onnx.ml`.
+    pub ml_version: i64,
     /// The texts of the file.
     pub texts: Texts,
     /// The labels of classes that classifiers and their maps name, in the order of the nodes.

@@ -10,6 +10,9 @@ use crate::onnx::context::Context;
 use crate::onnx::text;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
+/// The version of the operator set from which on a missing value can be the key NaN, as in onnxruntime.
+const NAN_IS_A_KEY: i64 = 4;
+
 /// A list of keys or values.
 enum List {
     Ints(Vec<i64>),
@@ -94,6 +97,7 @@ fn places(cx: &mut Context, call: &Call<'_>, x: &Value, keys: &List) -> Res<Valu
     let mut here = cx.apply(&call.sub("here"), Compare::Equal, &[&column, &list], Elem::Bool)?;
     if let List::Floats(keys) = keys
         && keys.iter().any(|key| key.is_nan())
+        && cx.ml_version >= NAN_IS_A_KEY
     {
         // NaN is not equal to the key NaN: it is where a value is not equal to itself.
         let number = cx.apply(&call.sub("number"), Compare::Equal, &[&column, &column], Elem::Bool)?;

@@ -94,7 +94,7 @@ pub(super) fn vectorizer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     for slot in 0..call.inputs.len() {
         let part = numbers(cx, call, slot)?;
         let shapes = part.shapes()?;
-        let [rows, columns] = shapes[0][..] else {
+        let [_, columns] = shapes[0][..] else {
             return Err(format!("operand {slot} has shape {:?}; expected [N, F]", shapes[0]).into());
         };
         if sizes.get(slot).is_some_and(|&size| size != columns as i64) {
@@ -105,7 +105,6 @@ pub(super) fn vectorizer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
             .into());
         }
         call.not_batch(&part, 1, "joins")?;
-        let _ = rows;
         parts.push(part);
     }
     let refs: Vec<&Value> = parts.iter().collect();
