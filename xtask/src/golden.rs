@@ -7,12 +7,13 @@ use clap::Args;
 use crate::{paths, python};
 
 /// Scripts in `fixtures/scripts`, in the order of their dependencies.
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 10] = [
     "images.py",
     "convert_efficientnet_lite0.py",
     "onnx_exports.py",
     "zoo_logits.py",
     "onnx_ops.py",
+    "onnx_ml.py",
     "malformed.py",
     "preprocess_golden.py",
     "weights_golden.py",

@@ -96,7 +96,7 @@ pub struct ModelArgs {
     /// An input that is a constant, such as a sampling rate: NAME=NUMBER. Can be repeated
     #[arg(long, value_name = "NAME=NUMBER")]
     pub constant: Vec<String>,
-    /// What the output says: classes, labels (several may hold), binary (one logit), number, pixels, tokens, boxes, embedding
+    /// What the output says: classes, labels (several may hold), binary (one logit), probabilities, number, pixels, tokens, boxes, embedding
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
     /// The output that is explained, if not the file's first one

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use ascribe::catalogue;
+use ascribe::core::Needs;
+
 /// Result of a command: what it prints.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -68,6 +71,12 @@ const OPTIONS: [(&str, &str); 12] = [
     ),
 ];
 
+/// The methods that need only the outputs of a model.
+fn black_boxes() -> Vec<&'static str> {
+    let entries = catalogue::METHODS.entries();
+    entries.filter(|entry| entry.needs == Needs::BlackBox).map(|entry| entry.card.id).collect()
+}
+
 /// The message of an error, in terms of the command line.
 fn words(error: &impl fmt::Display) -> String {
     OPTIONS.iter().fold(error.to_string(), |message, (name, option)| message.replace(name, option))
@@ -90,6 +99,7 @@ impl From<ascribe::core::Error> for Failure {
         use ascribe::core::Error as Core;
         let message = words(&error);
         match error {
+            Core::Flat { .. } => Self::Request(format!("{message}: {}", black_boxes().join(", "))),
             Core::Candle(_)
             | Core::Kernel(_)
             | Core::Io { .. }

@@ -76,6 +76,17 @@ pub enum Error {
         /// Reason, and what to use instead.
         why: String,
     },
+    /// The score depends on what is explained only through operators without gradient.
+    #[error(
+        "the output is piecewise constant: {op} '{node}' has no gradient; methods that need only the outputs of a model can \
+         explain it"
+    )]
+    Flat {
+        /// The first such node on the way back from the output.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
     /// The run was cancelled through [`crate::Run`].
     #[error("cancelled after {done} of {total} steps")]
     Cancelled {
@@ -138,7 +149,10 @@ impl Error {
     #[must_use]
     pub fn at(self, node: &str, op: &str) -> Self {
         match self {
-            already @ (Self::Node { .. } | Self::UndefinedRule { .. } | Self::Cancelled { .. }) => already,
+            already @ (Self::Node { .. }
+            | Self::UndefinedRule { .. }
+            | Self::Flat { .. }
+            | Self::Cancelled { .. }) => already,
             source => Self::Node { node: node.into(), op: op.into(), source: Box::new(source) },
         }
     }

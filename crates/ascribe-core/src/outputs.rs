@@ -20,6 +20,9 @@ pub enum OutputKind {
     Labels,
     /// Yes or no: one logit `[N, 1]`, whose sigmoid is the probability of yes.
     Binary,
+    /// The probabilities of several classes `[N, C]`, which sum to one, where the model has no logits: random forests, for
+    /// example.
+    Probabilities,
     /// Numbers (regression): `[N, 1]` or `[N, D]`.
     Number,
     /// A class for each pixel: logits `[N, C, H, W]`.
@@ -34,10 +37,11 @@ pub enum OutputKind {
 
 impl OutputKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Classes,
         Self::Labels,
         Self::Binary,
+        Self::Probabilities,
         Self::Number,
         Self::Pixels,
         Self::Tokens,
@@ -62,6 +66,7 @@ impl OutputKind {
             Self::Classes => "classes",
             Self::Labels => "labels",
             Self::Binary => "binary",
+            Self::Probabilities => "probabilities",
             Self::Number => "number",
             Self::Pixels => "pixels",
             Self::Tokens => "tokens",
@@ -72,7 +77,7 @@ impl OutputKind {
 
     /// Whether scores of single classes have probabilities.
     pub const fn has_probabilities(self) -> bool {
-        matches!(self, Self::Classes | Self::Labels | Self::Binary)
+        matches!(self, Self::Classes | Self::Labels | Self::Binary | Self::Probabilities)
     }
 }
 
@@ -211,7 +216,7 @@ impl Outputs {
         }
     }
 
-    /// Their probabilities `[N, C]`: the softmax of classes, the sigmoids of labels.
+    /// Their probabilities `[N, C]`: the softmax of classes, the sigmoids of labels, the scores if they are probabilities.
     ///
     /// # Errors
     /// As [`Outputs::scores`]; if the scores are not those of classes or labels.
@@ -220,6 +225,7 @@ impl Outputs {
         match self.kind() {
             OutputKind::Classes => Ok(candle_nn::ops::softmax(&scores, 1)?),
             OutputKind::Labels | OutputKind::Binary => Ok(candle_nn::ops::sigmoid(&scores)?),
+            OutputKind::Probabilities => Ok(scores),
             other => Err(no_probabilities(other)),
         }
     }
@@ -237,6 +243,7 @@ impl Outputs {
                 let rest = ((scores.abs()?.neg()?.exp()? + 1.0)?).log()?;
                 Ok((scores.minimum(&scores.zeros_like()?)? - rest)?)
             }
+            OutputKind::Probabilities => Ok(scores.log()?),
             other => Err(no_probabilities(other)),
         }
     }
@@ -278,6 +285,10 @@ mod tests {
             labels.log_probabilities()?,
             [[-std::f64::consts::LN_2, -0.126_928_011_042_972_6], [-800.0, 0.0]],
         )?;
+        let certain = [[0.25, 0.75], [1.0, 1.0]];
+        let own = outputs(&certain, Some(OutputKind::Probabilities))?;
+        close(own.probabilities()?, certain)?;
+        close(own.log_probabilities()?, [[-1.386_294_361_119_890_6, -0.287_682_072_451_780_9], [0.0, 0.0]])?;
         let error = outputs(&rows, Some(OutputKind::Number))?.probabilities().unwrap_err().to_string();
         assert!(error.contains("taken as number"), "{error}");
         Ok(())

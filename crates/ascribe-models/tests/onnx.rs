@@ -36,7 +36,8 @@ fn distance(found: &Tensor, expected: &Tensor) -> f64 {
 fn run(model: &LoadedModel, inputs: &HashMap<String, Tensor>, samples: std::ops::Range<usize>) -> Tensor {
     let named = model.inputs.iter().map(|i| {
         let x = inputs[&i.name].narrow(0, samples.start, samples.len()).unwrap().contiguous().unwrap();
-        let x = if x.dtype().is_float() { x.to_dtype(model.graph.dtype()).unwrap() } else { x };
+        // Integers that are read as numbers are numbers.
+        let x = if i.integer { x } else { x.to_dtype(model.graph.dtype()).unwrap() };
         (i.name.clone(), x)
     });
     let inputs = Inputs::named(named).unwrap();
@@ -252,7 +253,8 @@ fn check_gradient(name: &str) -> Result<(), String> {
         .iter()
         .map(|&id| {
             let x = &data[graph.node(id).name()];
-            let x = if x.dtype().is_float() { x.to_dtype(DType::F64).unwrap() } else { x.clone() };
+            let integer = graph.input_spec(id).unwrap().integer;
+            let x = if integer { x.clone() } else { x.to_dtype(DType::F64).unwrap() };
             (graph.node(id).name().to_string(), x)
         })
         .collect();
@@ -293,6 +295,10 @@ fn gradients_agree_with_central_differences() {
     names.retain(|n| !n.starts_with("quantize_") && !n.starts_with("qlinear_"));
     // Infinities and NaN have none either.
     names.retain(|n| !n.starts_with("is_"));
+    // Values at thresholds are where trees and the like jump.
+    names.retain(|n| !["tree_", "binarizer_", "imputer_"].iter().any(|start| n.starts_with(start)));
+    // The iteration for probabilities of classes stops early; its gradient is that of the exact solution.
+    names.retain(|n| !n.starts_with("svm_") || !n.contains("probability"));
     let failures: Vec<String> =
         names.iter().filter_map(|n| check_gradient(n).err().map(|e| format!("{n}: {e}"))).collect();
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), names.len(), failures.join("\n"));

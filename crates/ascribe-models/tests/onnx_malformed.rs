@@ -44,7 +44,7 @@ fn malformed_files_say_what_is_wrong() {
 }
 
 /// Small models that are damaged and loaded thousands of times.
-const VICTIMS: [&str; 16] = [
+const VICTIMS: [&str; 22] = [
     "golden/methods/mlp/model.onnx",
     "golden/methods/depthwise/model.onnx",
     "golden/onnx-ops/expand_by_equal_where_13.onnx",
@@ -61,6 +61,12 @@ const VICTIMS: [&str; 16] = [
     "golden/onnx-ops/fused_attention_mask_13.onnx",
     "golden/onnx-ops/rotary_embedding_interleaved_23.onnx",
     "golden/onnx-ops/qlinear_conv_13.onnx",
+    "golden/onnx-ops/tree_classes_17.onnx",
+    "golden/onnx-ops/tree_ensemble_23.onnx",
+    "golden/onnx-ops/svm_probability_17.onnx",
+    "golden/onnx-ops/label_encoder_through_text_17.onnx",
+    "golden/onnx-ml/columns_ordinal.onnx",
+    "golden/onnx-ml/columns_one_hot.onnx",
 ];
 
 fn load(bytes: Vec<u8>) {

@@ -31,7 +31,10 @@ pub fn run(args: &Inspect) -> Result<String> {
         let names: Vec<&str> = graph.output_names().collect();
         let inputs: Vec<serde_json::Value> = interface(&model)
             .into_iter()
-            .map(|(name, shape, roles)| json!({ "name": name, "shape": shape, "axes": roles }))
+            .map(|(name, shape, roles)| {
+                let categories = categories(&model, &name);
+                json!({ "name": name, "shape": shape, "axes": roles, "categories": categories })
+            })
             .collect();
         return json_text(&json!({
             "model": model.name, "parameters": total, "nodes": nodes, "inputs": inputs, "outputs": names,
@@ -55,11 +58,22 @@ pub fn run(args: &Inspect) -> Result<String> {
     for (name, shape, roles) in interface(&model) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "input {name} {shape}: {}", roles.join(", "));
+        let known: Vec<String> =
+            categories(&model, &name).iter().enumerate().map(|(at, text)| format!("{at} {text}")).collect();
+        if !known.is_empty() {
+            let _ = writeln!(text, "  categories: {}; -1 any other text", known.join(", "));
+        }
     }
     let names: Vec<&str> = graph.output_names().collect();
     let how = if outputs.stated_kind().is_some() { "" } else { " (by its shape; --task states another)" };
     let _ = writeln!(text, "output {}: {}{how}", names.join(", "), outputs.kind());
     Ok(format!("{text}{} nodes, {total} parameters\n", nodes.len()))
+}
+
+/// The categories of an input of texts.
+fn categories<'a>(model: &'a Model, name: &str) -> &'a [String] {
+    let declared = model.declared_inputs().iter().find(|d| d.name == name);
+    declared.map_or(&[], |declared| declared.categories.as_slice())
 }
 
 /// Name, declared shape and roles of the axes of each input, in the order of the file.
@@ -70,6 +84,7 @@ fn interface(model: &Model) -> Vec<(String, String, Vec<String>)> {
         let rank = spec.map_or(0, |spec| spec.sides.len() + 1);
         let roles = match model.layout(name) {
             Some(layout) => layout.roles().to_vec(),
+            None if !categories(model, name).is_empty() => vec![AxisRole::Batch, AxisRole::Feature],
             None if spec.is_some_and(|spec| spec.integer) => vec![AxisRole::Batch, AxisRole::Token],
             None => AxisRole::conventional(rank),
         };

@@ -8,6 +8,7 @@ mod explanations;
 mod failures;
 mod files;
 mod listings;
+mod tables;
 mod targets;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ mod execute;
 mod explained;
 pub(crate) mod fixed_batch;
 mod shapes;
+mod slope;
 mod trace;
 mod vanished;
 

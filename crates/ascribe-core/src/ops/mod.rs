@@ -3,6 +3,7 @@
 mod binary;
 mod broadcast;
 mod conv;
+mod coupling;
 mod cumulative;
 mod depth_to_space;
 mod elements;
@@ -27,6 +28,7 @@ mod softmax;
 mod structure;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 mod window;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 pub use binary::Binary;
 
 pub use conv::{Conv, Conv3d, ConvTranspose, ConvTranspose3d, Line};
+pub use coupling::PairwiseCoupling;
 pub use cumulative::CumSum;
 pub use depth_to_space::DepthToSpace;
 pub use elements::{GatherElements, GatherNd, ScatterElements, ScatterNd};
@@ -54,6 +57,7 @@ pub use reduce::{Reduce, ReduceFn};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding};
 pub use softmax::Softmax;
 pub use structure::{Side, Structure};
+pub use tree::{Aggregate, Branch, Child, Leaf, Split, Tree, TreeEnsemble};
 pub use window::Window;
 
 macro_rules! ops {
@@ -165,4 +169,8 @@ ops! {
     Compare,
     /// Conversion to another data type.
     Cast,
+    /// Decision trees.
+    TreeEnsemble,
+    /// Probabilities of classes from those of pairs.
+    PairwiseCoupling,
 }

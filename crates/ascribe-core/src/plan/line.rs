@@ -70,6 +70,7 @@ impl Graph {
     /// The line between two samples, if the plan can share the graph's first layer.
     pub(crate) fn planned_line(&self, start: &Inputs, end: &Inputs) -> Result<Option<PlanLine<'_>>> {
         let wanted = self.explained_nodes(end)?;
+        self.check_slope(&wanted, None)?;
         let (from, bound) = (self.bind(start)?, self.bind(end)?);
         let ([(_, from)], [(_, to)]) = (from.as_slice(), bound.as_slice()) else {
             return Ok(None);

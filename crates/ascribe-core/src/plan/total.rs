@@ -79,6 +79,7 @@ impl Graph {
     /// A sum of gradients at inputs shaped like `x`, if the last step of the plan can be shared.
     pub(crate) fn planned_sum(&self, x: &Inputs) -> Result<Option<PlanSum<'_>>> {
         let wanted = self.explained_nodes(x)?;
+        self.check_slope(&wanted, None)?;
         let Some(plan) = self.free_plan(&self.bind(x)?, &wanted)? else { return Ok(None) };
         Ok(Total::of(&plan).map(|total| PlanSum { graph: self, plan, total }))
     }

@@ -62,6 +62,8 @@ impl Context<'_> {
             | Op::GridSample(_)
             | Op::ArgExtreme(_)
             | Op::TopIndices(_)
+            | Op::TreeEnsemble(_)
+            | Op::PairwiseCoupling(_)
             | Op::Custom(_) => Transferred::default(),
         }
     }

@@ -70,7 +70,8 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// If the inputs do not fit the graph, or the reference has a different number of rows; if a rule is not defined
-    /// for a node, which is known before anything is computed, or lacks the reference; errors of `start`.
+    /// for a node, which is known before anything is computed, or lacks the reference; [`Error::Flat`] if the outputs with
+    /// a signal depend on the wanted nodes only through operators without gradient; errors of `start`.
     pub fn run<T>(
         &self,
         x: &Inputs,
@@ -96,6 +97,7 @@ impl<'a> Walk<'a> {
         let reference = compared.as_ref().map(|(_, outputs)| outputs.clone());
         let start = |outputs: &Outputs| {
             let (found, seeds) = start(outputs)?;
+            graph.check_slope(self.wanted, Some(&seeds))?;
             let (given, expected) = (seeds.len(), graph.outputs().len());
             if given != expected {
                 let problem = format!("are {given}");

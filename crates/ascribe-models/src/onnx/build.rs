@@ -4,11 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use ascribe_core::{DType, GraphBuilder, NodeId, OutputKind, Tensor};
 
+use super::answers;
+use super::columns;
 use super::context::Context;
 use super::declared::DeclaredInput;
 use super::interface;
 use super::proto::{self, data_type};
+use super::supported::FIRST_OPSET;
 use super::tensors::Store;
+use super::text::Texts;
 use super::translate::{Scope, Translator, default_opset};
 use super::value::{Elem, Fault, Known, Value};
 use super::{File, LoadOptions, LoadedModel, ModelInput, NodeProblem};
@@ -18,7 +22,7 @@ use crate::error::{Error, Result};
 /// that contains the batch is recognised by the ratio of its sizes.
 const BATCHES: [usize; 2] = [7, 11];
 /// Versions of the default operator set that are supported.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+const OPSETS: std::ops::RangeInclusive<i64> = FIRST_OPSET..=26;
 
 /// An input with the lengths of its axes, and its data type.
 struct Declared {
@@ -52,9 +56,14 @@ pub(super) fn build(file: &File, options: &LoadOptions) -> Result<LoadedModel> {
     let File { path, beside, model, inputs } = file;
     let malformed = |problem: String| Error::malformed(path, "ONNX model", problem);
     let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph".into()))?;
+    let tables = columns::uses_domain(graph);
+    // A file that uses no operator of the default set need not state its version.
     let opset = default_opset(&model.opset_import)
+        .or(tables.then_some(*OPSETS.end()))
         .ok_or_else(|| malformed("it does not state a version of the default operator set".into()))?;
-    if !OPSETS.contains(&opset) {
+    // Operators that older sets define otherwise are found node by node.
+    let old = tables && (1..*OPSETS.start()).contains(&opset);
+    if !OPSETS.contains(&opset) && !old {
         let (first, last) = OPSETS.into_inner();
         return Err(Error::invalid(
             format!("'{}'", path.display()),
@@ -94,6 +103,10 @@ pub(super) fn build(file: &File, options: &LoadOptions) -> Result<LoadedModel> {
             own_indices: HashSet::new(),
             quantized: HashMap::new(),
             quantized_weights: false,
+            ml_version: columns::version(&model.opset_import),
+            texts: Texts::default(),
+            labels: Vec::new(),
+            notes: Vec::new(),
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
     };
@@ -136,31 +149,12 @@ fn assemble(
     for Declared { input, code } in inputs {
         let value =
             interface::input(&mut cx, input, *code).map_err(|fault| fault_of(&input.name, "input", fault))?;
-        if matches!(*code, data_type::FLOAT16 | data_type::BFLOAT16) {
-            let name = &input.name;
-            notes.push(format!(
-                "input '{name}' is half precision in the file; it is computed in {:?}",
-                cx.dtype
-            ));
-        }
-        if input.batch_axis.is_none() {
-            notes.push(format!(
-                "input '{}' is a single number: all samples of a batch share the first",
-                input.name
-            ));
-        }
+        notes.extend(remark(input, *code, cx.dtype));
         scope.set(&input.name, value);
     }
     let mut translator = Translator::new(cx, &model.functions);
-    let mut names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
-    if let Some(wanted) = &options.output {
-        let Some(at) = names.iter().position(|name| name == wanted) else {
-            let expected = format!("one of {}", names.join(", "));
-            return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected).into());
-        };
-        names[..=at].rotate_right(1);
-    }
-    let (mut outputs, mut kind) = (Vec::new(), None);
+    let names = ordered(graph, options, &mut notes)?;
+    let (mut outputs, mut kind, mut columns) = (Vec::new(), None, 0);
     let mut done = vec![false; graph.node.len()];
     for (i, name) in names.iter().enumerate() {
         translator.run(&mut scope, &graph.node, &[name], &mut done);
@@ -170,6 +164,7 @@ fn assemble(
         if let Some(problem) = problems.first() {
             value = Err(format!("{} '{}': {}", problem.op, problem.name, problem.why).into());
         }
+        let value = value.and_then(|value| answers::numbered(&mut translator.cx, name, value));
         match value.and_then(|value| {
             interface::output(&mut translator.cx, name, &value, fixed).map(|id| (id, value))
         }) {
@@ -179,7 +174,11 @@ fn assemble(
                         "output '{name}' is quantised; it is returned as the numbers that its levels stand for"
                     ));
                 }
+                let shape = value.shapes().map_err(|fault| fault_of(name, "output", fault))?[0].clone();
                 let (peeled, of) = peeled(&mut translator.cx, id, &value, options, &mut notes)?;
+                if let (0, &[_, count]) = (i, &shape[..]) {
+                    columns = count;
+                }
                 if i == 0 {
                     kind = of;
                 }
@@ -205,6 +204,9 @@ fn assemble(
             translator.cx.dtype
         ));
     }
+    notes.append(&mut translator.cx.notes);
+    let (labels, classifies) =
+        (answers::labels(&translator.cx, columns), answers::is_classifier(&translator.cx, columns));
     let mut builder = translator.cx.builder;
     for (name, id) in scope.nodes() {
         builder.alias(name, id);
@@ -212,15 +214,65 @@ fn assemble(
     let producer =
         [&model.producer_name, &model.producer_version].map(|p| p.clone().unwrap_or_default()).join(" ");
     let ids: Vec<NodeId> = outputs.iter().map(|(id, _)| *id).collect();
-    let graph = builder.finish(&ids)?.with_fixed_batch(fixed).with_output_kind(kind);
+    let mut graph = builder.finish(&ids)?.with_fixed_batch(fixed).with_output_kind(kind);
+    let models: Vec<ModelInput> = inputs.iter().map(|d| d.input.clone()).collect();
+    if kind.is_none() && classifies && answers::holds_probabilities(&graph, &models) {
+        notes.push(format!("output '{}' holds the probabilities of classes", outputs[0].1));
+        graph = graph.with_output_kind(Some(OutputKind::Probabilities));
+    }
     Ok(LoadedModel {
         graph: graph.with_output_names(outputs.iter().map(|(_, name)| (*name).to_string()))?,
         opset,
         producer: producer.trim().to_string(),
-        inputs: inputs.iter().map(|d| d.input.clone()).collect(),
+        inputs: models,
         fixed_batch: fixed,
+        labels,
         notes,
     })
+}
+
+/// The names of the outputs, the explained one first.
+fn ordered<'a>(
+    graph: &'a proto::Graph,
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> Result<Vec<&'a str>> {
+    let mut names: Vec<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
+    if let Some(wanted) = &options.output {
+        let Some(at) = names.iter().position(|name| name == wanted) else {
+            let expected = format!("one of {}", names.join(", "));
+            return Err(Error::invalid("output", format!("there is no '{wanted}'"), expected));
+        };
+        names[..=at].rotate_right(1);
+    } else if columns::uses_domain(graph) || names.first().is_some_and(|name| name.contains("label")) {
+        let at = answers::first(graph);
+        if let (Some(label), Some(scores)) = (names.first(), names.get(at).filter(|_| at > 0)) {
+            notes.push(format!("output '{scores}' is explained, which holds scores; '{label}' holds labels"));
+            names[..=at].rotate_right(1);
+        }
+    }
+    Ok(names)
+}
+
+/// What is worth knowing about an input.
+fn remark(input: &ModelInput, code: i32, dtype: DType) -> Option<String> {
+    let name = &input.name;
+    if matches!(code, data_type::FLOAT16 | data_type::BFLOAT16) {
+        return Some(format!("input '{name}' is half precision in the file; it is computed in {dtype:?}"));
+    }
+    if input.batch_axis.is_none() {
+        return Some(format!("input '{name}' is a single number: all samples of a batch share the first"));
+    }
+    if !input.categories.is_empty() {
+        let known = input.categories.join(", ");
+        return Some(format!(
+            "input '{name}' holds text; it is given as the position in the list of categories {known}, or −1 for another text"
+        ));
+    }
+    if !input.integer && !matches!(code, data_type::FLOAT | data_type::DOUBLE) {
+        return Some(format!("input '{name}' holds integers, which are taken as numbers"));
+    }
+    None
 }
 
 /// The problem of a node as a reason why the graph cannot be built.
@@ -255,7 +307,11 @@ fn peeled(
         return Ok((id, None));
     }
     let shape = value.shapes().map_err(|fault| fault_of("output", "output", fault))?[0].clone();
-    let found = interface::peel(&mut cx.builder, id, &shape);
+    let found = answers::peel_pair(&mut cx.builder, id, cx.dtype);
+    let found = match found {
+        Ok(None) => interface::peel(&mut cx.builder, id, &shape),
+        found => found,
+    };
     let Some(peeled) = found.map_err(|fault| fault_of("output", "output", fault))? else {
         let detector = interface::is_detector(&cx.builder, id, &shape);
         return Ok((id, detector.then_some(OutputKind::Boxes)));

@@ -12,6 +12,7 @@ use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
 use super::array::{Array, count};
 use super::ops::Quantization;
 use super::tensors::Store;
+use super::text::Texts;
 use super::value::{Elem, Known, Res, Shapes, Signal, Value};
 
 /// The state of the construction.
@@ -38,6 +39,14 @@ pub(super) struct Context {
     pub quantized: HashMap<NodeId, Quantization>,
     /// Whether constants have been de-quantised.
     pub quantized_weights: bool,
+    /// Version of the operator set `ai.onnx.ml`.
+    pub ml_version: i64,
+    /// The texts of the file.
+    pub texts: Texts,
+    /// The labels of classes that classifiers and their maps name, in the order of the nodes.
+    pub labels: Vec<Vec<String>>,
+    /// Remarks of operators on what they changed.
+    pub notes: Vec<String>,
 }
 
 /// The axis that contains the batch: the one whose size depends on the batch size.
@@ -57,6 +66,11 @@ pub(super) fn both<T>(mut f: impl FnMut(usize) -> Res<T>) -> Res<[T; 2]> {
 }
 
 impl Context {
+    /// Whether the batch size is fixed.
+    pub fn fixed(&self) -> bool {
+        self.worlds[0] == self.worlds[1]
+    }
+
     /// How many rows each sample has along this axis; `None` if the axis does not contain the batch.
     pub fn multiple(&self, shape: &Shapes, axis: usize) -> Option<usize> {
         let (a, b) = (shape[0][axis], shape[1][axis]);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::columns::{self, Column};
 use super::proto::{self, data_type};
 use super::tensors::elem_of;
 use super::value::Elem;
@@ -46,8 +47,11 @@ pub struct DeclaredInput {
     pub name: String,
     /// Its axes, the batch included; `None` if the file does not state them.
     pub axes: Option<Vec<AxisLength>>,
-    /// Whether it holds integers.
+    /// Whether it holds integers that are no quantities: tokens, or positions in the list of categories.
     pub integer: bool,
+    /// For an input of texts: the categories that the file's encoders know. The input of the graph holds their positions in this
+    /// list, or −1 for any other text. Empty for inputs of numbers.
+    pub categories: Vec<String>,
     /// Which axis counts the samples; `None` for a scalar, which all samples share.
     pub batch_axis: Option<usize>,
     /// Its data type, a value of `TensorProto.DataType`.
@@ -62,6 +66,11 @@ impl DeclaredInput {
             axes.remove(batch);
         }
         Some(axes)
+    }
+
+    /// Whether the file declares a type of integers or truth values, also where they are read as numbers.
+    pub fn holds_integers(&self) -> bool {
+        elem_of(self.code).is_ok_and(|elem| matches!(elem, Elem::Int | Elem::Bool))
     }
 
     /// Whether an axis besides the batch has no fixed length.
@@ -118,6 +127,7 @@ impl DeclaredInput {
             name: name.clone(),
             sides,
             integer: self.integer,
+            categories: self.categories.clone(),
             stated_batch: batch,
             batch_axis: declared.batch_axis,
         })
@@ -144,6 +154,7 @@ pub(super) fn inputs(graph: &proto::Graph, path: &Path) -> Result<Vec<DeclaredIn
     let stored: std::collections::HashSet<&str> =
         graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
     let mut inputs: Vec<DeclaredInput> = Vec::new();
+    let tables = columns::uses_domain(graph);
     for info in &graph.input {
         let name = info.name.as_deref().unwrap_or_default();
         if stored.contains(name) {
@@ -157,6 +168,17 @@ pub(super) fn inputs(graph: &proto::Graph, path: &Path) -> Result<Vec<DeclaredIn
         let code = tensor.elem_type.unwrap_or(0);
         let elem = elem_of(code)
             .map_err(|_| malformed(format!("input '{name}' is of type {}", data_type::name(code))))?;
+        let column = if tables && matches!(elem, Elem::Int | Elem::Text) {
+            columns::column(graph, name)
+        } else {
+            Column::default()
+        };
+        if elem == Elem::Text && column.categories.is_empty() {
+            return Err(malformed(format!(
+                "input '{name}' holds text, and no encoder that reads it (OneHotEncoder, LabelEncoder or CategoryMapper) says \
+                 which texts are known"
+            )));
+        }
         let length = |d: &proto::Dimension| match (d.value.and_then(|v| usize::try_from(v).ok()), &d.param) {
             (Some(value), _) if value > 0 => AxisLength::Fixed(value),
             (_, Some(name)) if !name.is_empty() => AxisLength::Named(name.clone()),
@@ -170,8 +192,10 @@ pub(super) fn inputs(graph: &proto::Graph, path: &Path) -> Result<Vec<DeclaredIn
             Some(axes) if !names_batch(&axes[0]) => Some(axes.iter().position(names_batch).unwrap_or(0)),
             _ => Some(0),
         };
-        let integer = elem != Elem::Float;
-        inputs.push(DeclaredInput { name: name.into(), axes, integer, batch_axis, code });
+        // Integers that are only read as numbers are explained like numbers.
+        let integer = elem != Elem::Float && !column.number;
+        let categories = if elem == Elem::Text { column.categories } else { Vec::new() };
+        inputs.push(DeclaredInput { name: name.into(), axes, integer, categories, batch_axis, code });
     }
     if inputs.is_empty() {
         return Err(malformed("it has no inputs".into()));
@@ -211,7 +235,14 @@ mod tests {
             (_, name) => AxisLength::Named(name.into()),
         };
         let axes = Some(axes.iter().map(length).collect());
-        DeclaredInput { name: "x".into(), axes, integer: false, batch_axis, code: data_type::FLOAT }
+        DeclaredInput {
+            name: "x".into(),
+            axes,
+            integer: false,
+            categories: vec![],
+            batch_axis,
+            code: data_type::FLOAT,
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ascribe_core::{GraphBuilder, NodeId, OutputKind};
 use super::ModelInput;
 use super::context::{Context, batch_axis};
 use super::tensors::elem_of;
+use super::text;
 use super::value::{Elem, Res, Signal, Value};
 
 /// Adds an input. Its node has the samples along the first axis; operators behind it move them to their place in the file.
@@ -17,7 +18,12 @@ pub(super) fn input(cx: &mut Context, input: &ModelInput, code: i32) -> Res<Valu
     let id: NodeId =
         if *integer { cx.builder.integer_input(name, &open) } else { cx.builder.input(name, &open) };
     cx.anchor.get_or_insert(id);
-    let elem = elem_of(code).unwrap_or(Elem::Float);
+    let elem = match elem_of(code).unwrap_or(Elem::Float) {
+        Elem::Text => Elem::Int,
+        // Integers that are quantities.
+        _ if !integer => Elem::Float,
+        elem => elem,
+    };
     let Some(axis) = input.batch_axis else {
         // A scalar: that of the first sample.
         let first = Structure::Slice { axis: 0, start: 0, len: 1, step: 1 };
@@ -27,7 +33,11 @@ pub(super) fn input(cx: &mut Context, input: &ModelInput, code: i32) -> Res<Valu
         return Ok(Value::Node(Signal { id, shape: cx.worlds.map(|_| sides.clone()), elem, outer: 1 }));
     };
     let shape = cx.worlds.map(|batch| [&[batch], sides.as_slice()].concat());
-    let value = Value::Node(Signal { id, shape, elem, outer: 1 });
+    let mut value = Value::Node(Signal { id, shape, elem, outer: 1 });
+    if !input.categories.is_empty() {
+        value = text::of_positions(cx, name, &value, &input.categories)?;
+    }
+    let elem = value.elem()?;
     if axis == 0 {
         return Ok(value);
     }

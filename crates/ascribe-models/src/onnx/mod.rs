@@ -7,16 +7,21 @@
 //! defines it, loading fails with an error that lists all such nodes ([`Error::Nodes`]); [`supported`] lists the
 //! supported operators.
 //!
+//! Files of scikit-learn, XGBoost and LightGBM (domain `ai.onnx.ml`) are read, too: see [`ModelInput::categories`] for columns of
+//! text, and [`LoadedModel::labels`] for the names of classes.
+//!
 //! ```no_run
 //! let model = ascribe_models::onnx::load("resnet50.onnx", &Default::default())?;
 //! println!("{} nodes, operator set {}", model.graph.len(), model.opset);
 //! # Ok::<(), ascribe_models::Error>(())
 //! ```
 
+mod answers;
 mod array;
 mod attributes;
 mod build;
 mod census;
+mod columns;
 mod context;
 mod declared;
 mod fold;
@@ -25,6 +30,7 @@ mod ops;
 mod proto;
 mod supported;
 mod tensors;
+mod text;
 mod translate;
 mod value;
 
@@ -58,7 +64,8 @@ pub struct LoadOptions {
     pub batch_axes: BTreeMap<String, usize>,
     /// Inputs that are constants instead, such as the sampling rate of a speech model, by their names.
     pub constants: BTreeMap<String, Tensor>,
-    /// The output that comes first, and that class targets refer to. Default: the file's first one.
+    /// The output that comes first, and that class targets refer to. Default: the file's first one; of a classifier of
+    /// `ai.onnx.ml`, the first one that holds scores instead of labels.
     pub output: Option<String>,
     /// Most values that the constants computed at load time may have in total. Default: 2²⁸, which is 1 GiB in f32.
     pub max_folded_values: usize,
@@ -121,8 +128,11 @@ pub struct ModelInput {
     pub name: String,
     /// Sizes of the axes after the batch axis.
     pub sides: Vec<usize>,
-    /// Whether it holds integers.
+    /// Whether it holds integers that are no quantities: tokens, or positions in the list of categories.
     pub integer: bool,
+    /// For an input of texts: the categories that the file's encoders know. The input of the graph holds their positions in this
+    /// list, or −1 for any other text. Empty for inputs of numbers.
+    pub categories: Vec<String>,
     /// The batch size that the file fixes, if it fixes one.
     pub stated_batch: Option<usize>,
     /// Which axis of the file's input counts the samples, which the graph has along the first; `None` for a scalar, which
@@ -143,6 +153,8 @@ pub struct LoadedModel {
     pub inputs: Vec<ModelInput>,
     /// The batch size of the file, if it could not be made variable: the graph computes other batches in parts.
     pub fixed_batch: Option<usize>,
+    /// Names of the classes of the first output, if the file holds them.
+    pub labels: Option<Vec<String>>,
     /// Messages for the user: what was changed, and other things worth knowing.
     pub notes: Vec<String>,
 }

@@ -17,6 +17,8 @@ pub struct SupportedOperator {
     pub limits: &'static str,
 }
 
+/// The domain of the operators of trees, linear models and the preparation of tables.
+pub(super) const ML: &str = "ai.onnx.ml";
 /// The domain of the operators into which onnxruntime fuses others.
 pub(super) const MICROSOFT: &str = "com.microsoft";
 const AUTO_PAD: (&str, &[&str]) = ("auto_pad", &["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]);
@@ -25,6 +27,13 @@ const RECURRENT: &str = "constant weights, not over the batch";
 const REDUCTION: (&str, &[&str]) = ("reduction", &["none", "add"]);
 const QUANTISED: &str = "constant scales; computed in floating point";
 const CONSTANTS: &str = "only on constants and shapes";
+const ONE_LENGTH: &str = "rows of numbers [N, F]";
+const POST: (&str, &[&str]) = ("post_transform", &["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"]);
+const AGGREGATE: (&str, &[&str]) = ("aggregate_function", &["AVERAGE", "SUM", "MIN", "MAX"]);
+const KERNEL: (&str, &[&str]) = ("kernel_type", &["LINEAR", "POLY", "RBF", "SIGMOID"]);
+
+/// The first version of the default operator set of which all supported operators are.
+pub(super) const FIRST_OPSET: i64 = 7;
 
 macro_rules! table {
     ($($name:literal $(in $domain:ident)? $([$($attribute:literal),*])? $({$($value:expr),*})? $(: $limits:expr)?;)*) => {
@@ -198,6 +207,23 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Upsample" ["height_scale", "mode", "scales", "width_scale"] {("mode", &["nearest", "linear", "bilinear"])};
     "Where";
     "Xor";
+    "ArrayFeatureExtractor" in ML;
+    "Binarizer" in ML ["threshold"];
+    "CategoryMapper" in ML ["cats_int64s", "cats_strings", "default_int64", "default_string"];
+    "FeatureVectorizer" in ML ["inputdimensions"];
+    "Imputer" in ML ["imputed_value_floats", "imputed_value_int64s", "replaced_value_float", "replaced_value_int64"];
+    "LabelEncoder" in ML ["classes_strings", "default_float", "default_int64", "default_string", "default_tensor", "keys_floats", "keys_int64s", "keys_strings", "keys_tensor", "values_floats", "values_int64s", "values_strings", "values_tensor"];
+    "LinearClassifier" in ML ["classlabels_ints", "classlabels_strings", "coefficients", "intercepts", "multi_class", "post_transform"] {POST} : ONE_LENGTH;
+    "LinearRegressor" in ML ["coefficients", "intercepts", "post_transform", "targets"] {POST} : ONE_LENGTH;
+    "Normalizer" in ML ["norm"] {("norm", &["MAX", "L1", "L2"])};
+    "OneHotEncoder" in ML ["cats_int64s", "cats_strings", "zeros"];
+    "SVMClassifier" in ML ["classlabels_ints", "classlabels_strings", "coefficients", "kernel_params", "kernel_type", "post_transform", "prob_a", "prob_b", "rho", "support_vectors", "vectors_per_class"] {KERNEL, POST} : ONE_LENGTH;
+    "SVMRegressor" in ML ["coefficients", "kernel_params", "kernel_type", "n_supports", "one_class", "post_transform", "rho", "support_vectors"] {KERNEL, POST} : ONE_LENGTH;
+    "Scaler" in ML ["offset", "scale"];
+    "TreeEnsemble" in ML ["aggregate_function", "leaf_targetids", "leaf_weights", "membership_values", "n_targets", "nodes_falseleafs", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_missing_value_tracks_true", "nodes_modes", "nodes_splits", "nodes_trueleafs", "nodes_truenodeids", "post_transform", "tree_roots"] : ONE_LENGTH;
+    "TreeEnsembleClassifier" in ML ["base_values", "base_values_as_tensor", "class_ids", "class_nodeids", "class_treeids", "class_weights", "class_weights_as_tensor", "classlabels_int64s", "classlabels_strings", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_hitrates_as_tensor", "nodes_missing_value_tracks_true", "nodes_modes", "nodes_nodeids", "nodes_treeids", "nodes_truenodeids", "nodes_values", "nodes_values_as_tensor", "post_transform"] {POST} : ONE_LENGTH;
+    "TreeEnsembleRegressor" in ML ["aggregate_function", "base_values", "base_values_as_tensor", "n_targets", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_hitrates_as_tensor", "nodes_missing_value_tracks_true", "nodes_modes", "nodes_nodeids", "nodes_treeids", "nodes_truenodeids", "nodes_values", "nodes_values_as_tensor", "post_transform", "target_ids", "target_nodeids", "target_treeids", "target_weights", "target_weights_as_tensor"] {AGGREGATE, POST} : ONE_LENGTH;
+    "ZipMap" in ML ["classlabels_int64s", "classlabels_strings"] : "the table of its values, with the names of the classes";
     "Attention" in MICROSOFT ["mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale", "unidirectional"] : "constant weights, no past state";
     "BiasGelu" in MICROSOFT;
     "EmbedLayerNormalization" in MICROSOFT ["epsilon"];
@@ -237,7 +263,7 @@ pub(super) fn only_constants(op: &str) -> bool {
 /// Why a node cannot be loaded, as far as its operator and attributes tell.
 pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Option<String> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    if !matches!(domain, "" | MICROSOFT) {
+    if !matches!(domain, "" | MICROSOFT | ML) {
         return Some(format!("operators of the domain '{domain}' are not supported"));
     }
     let Some(found) = SUPPORTED.iter().find(|s| s.domain == domain && s.name == op) else {
@@ -259,6 +285,44 @@ pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Opti
         }
     }
     None
+}
+
+/// Why a node of the default operator set cannot be loaded from a file of before operator set 7, which only files with operators
+/// of `ai.onnx.ml` may be: the operators that have changed since then are not supported.
+pub(super) fn old_objection(domain: &str, op: &str, opset: i64) -> Option<String> {
+    const SAME: &[&str] = &[
+        "Abs",
+        "ArgMax",
+        "ArgMin",
+        "Cast",
+        "Concat",
+        "Constant",
+        "Exp",
+        "Flatten",
+        "Floor",
+        "Identity",
+        "Log",
+        "MatMul",
+        "Neg",
+        "Reciprocal",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Shape",
+        "Sigmoid",
+        "Softmax",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
+    ];
+    let old = matches!(domain, "" | "ai.onnx") && opset < FIRST_OPSET && !SAME.contains(&op);
+    old.then(|| format!("is of operator set {opset}; this operator is supported from {FIRST_OPSET} on"))
 }
 
 #[cfg(test)]

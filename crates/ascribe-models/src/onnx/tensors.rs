@@ -64,6 +64,14 @@ impl Store {
         Ok(Known::stored(tensor, elem, code, name))
     }
 
+    /// The numbers of a stored tensor, exactly: doubles are not rounded to the type of the graph.
+    pub fn numbers(&mut self, tensor: &proto::Tensor, name: &str) -> Res<Vec<f64>> {
+        let own = std::mem::replace(&mut self.dtype, DType::F64);
+        let value = self.read(tensor, name);
+        self.dtype = own;
+        Ok(value?.array(name)?.to_floats())
+    }
+
     /// Converts a floating-point tensor to the type of the graph.
     fn float(&self, tensor: &Tensor) -> Res<(Tensor, Elem)> {
         Ok((tensor.to_dtype(self.dtype)?, Elem::Float))
@@ -256,6 +264,9 @@ fn element_size(code: i32) -> Res<usize> {
 /// The kind of elements of a data type.
 pub(super) fn elem_of(code: i32) -> Res<Elem> {
     use data_type as t;
+    if code == t::STRING {
+        return Ok(Elem::Text);
+    }
     element_size(code)?;
     Ok(match code {
         t::FLOAT | t::DOUBLE | t::FLOAT16 | t::BFLOAT16 => Elem::Float,

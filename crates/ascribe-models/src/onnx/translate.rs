@@ -10,9 +10,10 @@ use super::attributes::Attributes;
 use super::context::{Context, both};
 use super::fold::{Fold, LIMIT};
 use super::ops::{Call, translate};
-use super::proto;
-use super::supported::{MICROSOFT, objection};
-use super::value::{Fault, Res, Value};
+use super::proto::{self, data_type};
+use super::supported::{MICROSOFT, ML, objection, old_objection};
+use super::text;
+use super::value::{Elem, Fault, Res, Value};
 
 /// Deepest nesting of functions and branches.
 const DEPTH: usize = 32;
@@ -99,7 +100,11 @@ impl<'a> Translator<'a> {
             )
             .into());
         };
-        let value = self.cx.store.read(tensor, name).unwrap_or_else(|fault| {
+        let read = match tensor.data_type {
+            Some(data_type::STRING) => text::stored(&mut self.cx, tensor, name),
+            _ => self.cx.store.read(tensor, name),
+        };
+        let value = read.unwrap_or_else(|fault| {
             self.report(name, "initialiser", fault);
             Value::Missing(None)
         });
@@ -184,7 +189,9 @@ impl<'a> Translator<'a> {
         if let Some(function) = self.functions.get(&key).copied() {
             return self.call(scope, node, function, &attributes, name);
         }
-        if let Some(why) = objection(domain, op, &attributes) {
+        if let Some(why) =
+            objection(domain, op, &attributes).or_else(|| old_objection(domain, op, scope.opset))
+        {
             return Err(why.into());
         }
         let mut inputs: Vec<Option<Value>> = node
@@ -210,6 +217,7 @@ impl<'a> Translator<'a> {
             name,
             op,
             microsoft: domain == MICROSOFT,
+            ml: domain == ML,
             opset: scope.opset,
             attributes: &attributes,
             inputs: &inputs,
@@ -323,7 +331,8 @@ fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
         })?;
         return Ok(Some(vec![value(arrays)?]));
     }
-    if call.microsoft || call.inputs.iter().flatten().any(Value::is_node) {
+    let text = |value: &Value| value.elem().is_ok_and(|elem| elem == Elem::Text);
+    if call.microsoft || call.ml || call.inputs.iter().flatten().any(|v| v.is_node() || text(v)) {
         return Ok(None);
     }
     // These are left to `translate`, which passes constants on without a copy, so that a weight keeps its name.

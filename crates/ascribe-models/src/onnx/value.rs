@@ -44,12 +44,13 @@ impl From<candle_core::Error> for Fault {
 }
 
 /// The kind of elements of a value. All floating-point types are computed in the one type of the graph, integers have
-/// 64 bits, and booleans are stored as bytes.
+/// 64 bits, booleans are stored as bytes, and texts as their numbers ([`super::text::Texts`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elem {
     Float,
     Int,
     Bool,
+    Text,
 }
 
 /// A shape for each of the two batch sizes for which shapes are computed (see [`super::context`]).
@@ -113,6 +114,7 @@ impl Known {
             Elem::Bool => {
                 Data::Bool(flat.to_dtype(DType::U8)?.to_vec1::<u8>()?.into_iter().map(|b| b != 0).collect())
             }
+            Elem::Text => return Err("is supported on numbers, not on text".into()),
         };
         Ok(Array { shape: self.tensor.dims().to_vec(), data })
     }

@@ -208,8 +208,9 @@ impl Model {
             }
         }
         let classes = class_count(&built.graph);
+        let own = built.labels.map(Labels::new);
         let model = Self {
-            labels: classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k()),
+            labels: own.or(classes.filter(|&n| n == 1000).map(|_| Labels::imagenet_1k())),
             notes: built.notes,
             layouts: built.layouts,
             source: Some(Arc::new(source.settled())),
@@ -382,8 +383,13 @@ impl Model {
         let own: Vec<&str> = self.graph.inputs().iter().map(|&id| self.graph.node(id).name()).collect();
         let shared =
             |name: &str| self.declared_inputs().iter().any(|d| d.name == name && d.batch_axis.is_none());
+        // Integers of a column that is read as a number are numbers.
+        let number = |name: &str| {
+            let declared = self.declared_inputs().iter().find(|d| d.name == name);
+            declared.is_some_and(|d| !d.integer && d.holds_integers())
+        };
         let convert = |name: &str, t: &Tensor| -> Result<Tensor> {
-            let dtype = if t.dtype().is_float() { self.dtype() } else { DType::I64 };
+            let dtype = if t.dtype().is_float() || number(name) { self.dtype() } else { DType::I64 };
             let value = t.to_dtype(dtype).and_then(|t| t.to_device(&Device::Cpu));
             let value =
                 value.and_then(|t| if shared(name) && t.rank() == 0 { t.unsqueeze(0) } else { Ok(t) });

@@ -12,9 +12,9 @@ pub struct Prediction {
     pub class: usize,
     /// Its label.
     pub label: Option<String>,
-    /// Its logit.
+    /// Its logit; the probability where the model gives no logits.
     pub logit: f64,
-    /// Its probability: the softmax, or the sigmoid where several labels may hold.
+    /// Its probability: the softmax, the sigmoid where several labels may hold, or the score itself if that is one.
     pub probability: f64,
 }
 

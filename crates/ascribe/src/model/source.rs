@@ -37,6 +37,8 @@ pub(super) struct Built {
     pub graph: Graph,
     pub layouts: Layouts,
     pub notes: Vec<String>,
+    /// The names of the classes that the file holds.
+    pub labels: Option<Vec<String>>,
     /// What the open sides are taken as, if there are any.
     pub open: Option<String>,
 }
@@ -231,7 +233,7 @@ impl Source {
             let roles: Vec<String> = arrangement.roles().iter().map(ToString::to_string).collect();
             notes.push(format!("input '{name}' has the axes [{}]", roles.join(", ")));
         }
-        Ok(Built { graph, layouts, notes, open: None })
+        Ok(Built { graph, layouts, notes, labels: loaded.labels, open: None })
     }
 
     /// The order of an input's axes: as stated, or as the graph or the place of the samples makes it.

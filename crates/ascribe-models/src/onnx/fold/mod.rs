@@ -113,6 +113,7 @@ impl Fold<'_> {
                 // Rounds towards zero, as C does. Out of range, where C has undefined behaviour, `as` saturates.
                 _ => Data::Int(x.to_floats().iter().map(|&v| v as i64).collect()),
             },
+            Elem::Text => return Err("converts numbers to text".into()),
         };
         // A cast to a narrow integer type would have to wrap around, which is not implemented: no model computes shapes
         // in them.

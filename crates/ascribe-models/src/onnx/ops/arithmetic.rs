@@ -102,6 +102,7 @@ pub(super) fn cast(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     match (x.elem()?, to) {
         // All floating-point types are computed in one type, all integers in 64 bits.
         (from, to) if from == to => Ok(x.clone()),
+        (Elem::Text, _) | (_, Elem::Text) => Err("converts between numbers and text".into()),
         (_, Elem::Float) => cx.apply(call.name, Cast { to: cx.dtype }, &[x], Elem::Float),
         (_, Elem::Int) => cx.apply(call.name, Cast { to: DType::I64 }, &[x], Elem::Int),
         (_, Elem::Bool) => {

@@ -313,7 +313,7 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         masks.push(match mask.elem()? {
             Elem::Float => mask.clone(),
             Elem::Bool => penalty(cx, &call.sub("mask"), mask, f64::NEG_INFINITY)?,
-            Elem::Int => return Err("attn_mask holds integers".into()),
+            Elem::Int | Elem::Text => return Err("attn_mask holds integers".into()),
         });
     }
     if call.attributes.flag("is_causal", false)? {

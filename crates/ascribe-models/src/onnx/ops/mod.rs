@@ -10,6 +10,7 @@ mod fused;
 mod grid;
 mod index;
 mod linear;
+mod ml;
 mod norm;
 mod pad;
 mod pool;
@@ -39,6 +40,8 @@ pub(super) struct Call<'a> {
     pub op: &'a str,
     /// Whether the operator is one of the domain `com.microsoft`, in which names have other meanings.
     pub microsoft: bool,
+    /// Whether the operator is one of the domain `ai.onnx.ml`.
+    pub ml: bool,
     pub opset: i64,
     pub attributes: &'a Attributes,
     /// The inputs; `None` where an optional one is left out.
@@ -88,6 +91,7 @@ impl Call<'_> {
             name,
             op: self.op,
             microsoft: self.microsoft,
+            ml: self.ml,
             opset: self.opset,
             attributes: self.attributes,
             inputs: self.inputs,
@@ -133,6 +137,10 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     if only_constants(call.op) {
         return Err("is supported only on constants and shapes".into());
     }
+    if call.ml {
+        return ml::translate(cx, call);
+    }
+    check_text(call)?;
     if call.microsoft {
         return microsoft(cx, call);
     }
@@ -236,6 +244,32 @@ fn microsoft(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "SimplifiedLayerNormalization" => one(norm::rms(cx, call)),
         _ => Err("the operator is not supported".into()),
     }
+}
+
+/// Checks that only operators that move or compare values have texts as operands.
+fn check_text(call: &Call<'_>) -> Res<()> {
+    const ANY: &[&str] = &[
+        "Cast",
+        "Concat",
+        "Equal",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    ];
+    let text = |value: &Value| value.elem().is_ok_and(|elem| elem == Elem::Text);
+    if !call.inputs.iter().flatten().any(text) || (ANY.contains(&call.op) && !call.microsoft) {
+        return Ok(());
+    }
+    Err("is supported on numbers, not on text".into())
 }
 
 /// Checks that operands are floating-point numbers where the operators of the graph need them to be.

@@ -148,7 +148,18 @@ pub(super) fn lp(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     let axis = axis(call.attributes.int_or("axis", -1)?, x.rank()?)?;
     call.not_batch(x, axis, "normalises over")?;
-    let norm = match call.attributes.int_or("p", 2)? {
+    divided_by_norm(cx, call, x, axis, call.attributes.int_or("p", 2)?)
+}
+
+/// `x / ‖x‖` along an axis that is not the batch; 0, with gradient 0, where the norm is 0.
+pub(super) fn divided_by_norm(
+    cx: &mut Context,
+    call: &Call<'_>,
+    x: &Value,
+    axis: usize,
+    p: i64,
+) -> Res<Value> {
+    let norm = match p {
         2 => {
             let op = Reduce { function: ReduceFn::L2, axes: vec![axis], keep: true };
             cx.apply(&call.sub("norm"), op, &[x], Elem::Float)?

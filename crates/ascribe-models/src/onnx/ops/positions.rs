@@ -16,6 +16,7 @@ fn zero(cx: &Context, name: &str, like: &Value) -> Res<Value> {
         Elem::Float => cx.dtype,
         Elem::Int => DType::I64,
         Elem::Bool => DType::U8,
+        Elem::Text => return Err("is supported on numbers, not on text".into()),
     };
     Ok(Known::value(Tensor::zeros((), dtype, &Device::Cpu)?, elem, name))
 }
