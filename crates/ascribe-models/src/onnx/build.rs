@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// that contains the batch is recognised by the ratio of its sizes.
 const BATCHES: [usize; 2] = [7, 11];
 /// Versions of the default operator set that are supported.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// An input with the lengths of its axes, and its data type.
 struct Declared {

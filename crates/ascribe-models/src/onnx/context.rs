@@ -202,7 +202,7 @@ impl Context {
                 let id = self.builder.constant(&known.name, known.tensor.contiguous()?);
                 Ok(*known.node.get_or_init(|| id))
             }
-            Value::Varying(_) | Value::Missing(_) => {
+            Value::Varying(_) | Value::List(_) | Value::Absent | Value::Missing(_) => {
                 value.elem()?;
                 let one = self.materialise(value, "constant")?;
                 self.lift(&one)

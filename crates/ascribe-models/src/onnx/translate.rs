@@ -8,14 +8,13 @@ use super::NodeProblem;
 use super::array::Array;
 use super::attributes::Attributes;
 use super::context::{Context, both};
+use super::control::DEPTH;
 use super::fold::{Fold, LIMIT};
 use super::ops::{Call, translate};
 use super::proto;
 use super::supported::{MICROSOFT, objection};
 use super::value::{Fault, Res, Value};
 
-/// Deepest nesting of functions and branches.
-const DEPTH: usize = 32;
 /// Most nodes after all functions are inlined.
 const NODES: usize = 1 << 20;
 
@@ -31,8 +30,11 @@ pub(super) struct Scope<'a> {
     prefix: String,
     opset: i64,
     /// How deeply functions and branches are nested.
-    depth: usize,
+    pub depth: usize,
 }
+
+/// What a name refers to outside of a body.
+type Hidden<'a> = (&'a str, Option<Value>, Option<&'a proto::Tensor>);
 
 /// Translates nodes and collects those that cannot be translated.
 pub(super) struct Translator<'a> {
@@ -64,6 +66,45 @@ impl<'a> Scope<'a> {
 
     pub fn set(&mut self, name: &str, value: Value) {
         self.values.insert(name.into(), value);
+    }
+
+    /// The version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// Adds to the prefix for the names of nodes and returns the one before; see [`Scope::leave`].
+    pub fn enter(&mut self, prefix: &str) -> String {
+        std::mem::replace(&mut self.prefix, prefix.into())
+    }
+
+    /// Ends what [`Scope::enter`] began.
+    pub fn leave(&mut self, outer: String) {
+        self.prefix = outer;
+    }
+
+    /// Takes out what the names that a body defines refer to outside of it.
+    pub fn hide(&mut self, body: &'a proto::Graph) -> Vec<Hidden<'a>> {
+        let own = body.initializer.iter().filter_map(|t| t.name.as_deref());
+        let names = defined(body).chain(own);
+        names.map(|name| (name, self.values.remove(name), self.stored.remove(name))).collect()
+    }
+
+    /// Removes the names that a body defines, and brings back what they refer to outside of it.
+    pub fn restore(&mut self, body: &'a proto::Graph, hidden: Vec<Hidden<'a>>) {
+        self.hide(body);
+        // A name that occurs twice was hidden at its first occurrence.
+        for (name, value, stored) in hidden.into_iter().rev() {
+            self.values.extend(value.map(|value| (name.to_string(), value)));
+            self.stored.extend(stored.map(|tensor| (name, tensor)));
+        }
+    }
+
+    /// Removes what an iteration of a body defined.
+    pub fn forget(&mut self, body: &'a proto::Graph) {
+        for name in defined(body) {
+            self.values.remove(name);
+        }
     }
 
     /// The names of values that nodes of the graph compute.
@@ -203,8 +244,12 @@ impl<'a> Translator<'a> {
                 .find_map(|v| v.elem().err().filter(|f| matches!(f, Fault::Why(_))))
                 .unwrap_or(Fault::Reported));
         }
-        if op == "If" {
-            return self.branch(scope, node, &inputs);
+        match op {
+            "If" => return self.branch(scope, node, &inputs, name),
+            "Loop" => return self.repeat(scope, node, &inputs, name),
+            "Scan" => return self.scan(scope, node, &attributes, &inputs, name),
+            "SequenceMap" => return self.map(scope, node, &inputs, name),
+            _ => {}
         }
         let call = Call {
             name,
@@ -215,40 +260,20 @@ impl<'a> Translator<'a> {
             inputs: &inputs,
             outputs: node.output.len(),
         };
-        if let Some(values) = fold(&mut self.cx, &call)? {
-            return Ok(values);
-        }
-        translate(&mut self.cx, &call)
+        self.compute(&call)
     }
 
-    /// Translates the branch of an `If` that its constant condition selects.
-    fn branch(
-        &mut self,
-        scope: &mut Scope<'a>,
-        node: &'a proto::Node,
-        inputs: &[Option<Value>],
-    ) -> Res<Vec<Value>> {
-        let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
-        let holds = match condition
-            .array("the condition (inputs that decide it can be given as constants)")?
-            .as_bools()?
+    /// Computes an operator now if it can be, and otherwise adds it to the graph.
+    pub fn compute(&mut self, call: &Call<'_>) -> Res<Vec<Value>> {
+        if !call.microsoft
+            && let Some(values) = self.sequence(call)?
         {
-            [holds] => *holds,
-            _ => return Err("its condition is not a single boolean".into()),
-        };
-        let which = if holds { "then_branch" } else { "else_branch" };
-        let branch =
-            node.attribute.iter().find(|a| a.name.as_deref() == Some(which)).and_then(|a| a.g.as_ref());
-        let branch = branch.ok_or_else(|| format!("has no {which}"))?;
-        if scope.depth >= DEPTH {
-            return Err("is nested too deeply".into());
+            return Ok(values);
         }
-        scope.depth += 1;
-        scope.store(&branch.initializer);
-        let outputs: Vec<&str> = branch.output.iter().filter_map(|o| o.name.as_deref()).collect();
-        self.run(scope, &branch.node, &outputs, &mut vec![false; branch.node.len()]);
-        scope.depth -= 1;
-        outputs.iter().map(|o| self.resolve(scope, o)).collect()
+        if let Some(values) = fold(&mut self.cx, call)? {
+            return Ok(values);
+        }
+        translate(&mut self.cx, call)
     }
 
     /// Inlines a call of a function of the file.
@@ -287,6 +312,12 @@ impl<'a> Translator<'a> {
         self.run(&mut inner, &function.node, &outputs, &mut vec![false; function.node.len()]);
         outputs.iter().map(|o| self.resolve(&mut inner, o)).collect()
     }
+}
+
+/// The names of the inputs of a body and of what its nodes compute.
+fn defined(body: &proto::Graph) -> impl Iterator<Item = &str> {
+    let inputs = body.input.iter().filter_map(|i| i.name.as_deref());
+    inputs.chain(body.node.iter().flat_map(|n| &n.output).map(String::as_str))
 }
 
 /// Adds the names that a branch uses, which may be those of values outside the branch.

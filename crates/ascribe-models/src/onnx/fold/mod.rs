@@ -6,6 +6,7 @@
 mod arithmetic;
 mod movement;
 mod scatter;
+mod signal;
 
 pub(super) use movement::{reshape_target, slice_range, split_sizes};
 
@@ -76,6 +77,8 @@ impl Fold<'_> {
             "ScatterND" => self.scatter_nd().map(|r| r.map(|a| vec![a])),
             "ScatterElements" => self.scatter_elements().map(|r| r.map(|a| vec![a])),
             "NonZero" => one(self.non_zero()),
+            "HannWindow" | "HammingWindow" | "BlackmanWindow" => one(self.window()),
+            "MelWeightMatrix" => one(self.mel()),
             "Trilu" => one(self.trilu()),
             "CumSum" => one(self.cum_sum()),
             "OneHot" => one(self.one_hot()),

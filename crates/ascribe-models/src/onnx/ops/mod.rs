@@ -22,6 +22,7 @@ mod resize;
 mod rotary;
 mod shape;
 mod softmax;
+mod spectrum;
 mod volume;
 mod window;
 
@@ -211,6 +212,8 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "RNN" | "GRU" | "LSTM" => recurrent::recurrent(cx, call),
         "Pad" => one(pad::pad(cx, call)),
         "Resize" | "Upsample" => one(resize::resize(cx, call)),
+        "DFT" => one(spectrum::dft(cx, call)),
+        "STFT" => one(spectrum::stft(cx, call)),
         _ => Err("the operator is not supported".into()),
     }
 }
@@ -252,6 +255,7 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "Concat",
         "ConstantOfShape",
         "CumSum",
+        "DFT",
         "DequantizeLinear",
         "Div",
         "Dropout",
@@ -294,6 +298,7 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "ReduceSum",
         "Reshape",
         "Resize",
+        "STFT",
         "RotaryEmbedding",
         "ScatterElements",
         "ScatterND",
