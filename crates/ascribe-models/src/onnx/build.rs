@@ -99,6 +99,7 @@ pub(super) fn build(
             largest: options.max_values_per_sample,
             own_indices: HashSet::new(),
             quantized: HashMap::new(),
+            dynamic: HashMap::new(),
             quantized_weights: false,
         };
         assemble(model, graph, cx, opset, &inputs, fixed, options)
@@ -107,7 +108,8 @@ pub(super) fn build(
         // If the batch cannot be made variable, the graph is that of the file's batch size, or of one sample.
         let Failure::Nodes(problems) = first else { return Err(first) };
         let batch = baked.unwrap_or(1);
-        let Ok(mut loaded) = attempt(Some(batch)) else { return Err(Failure::Nodes(problems)) };
+        // What cannot be loaded with a fixed batch size either is what is wrong with the file.
+        let mut loaded = attempt(Some(batch))?;
         let names: Vec<String> = problems.iter().take(3).map(|p| format!("'{}'", p.name)).collect();
         let more = if problems.len() > 3 { ", …" } else { "" };
         let each = if batch == 1 { "one at a time".into() } else { format!("{batch} at a time") };
@@ -140,8 +142,13 @@ fn assemble(
         scope.set(name, constant(name, value, cx.dtype)?);
     }
     for Declared { input, code } in inputs {
-        let value =
-            interface::input(&mut cx, input, *code).map_err(|fault| fault_of(&input.name, "input", fault))?;
+        let value = interface::input(&mut cx, input, *code)
+            // Constants are 64-bit integers, so narrower inputs become those.
+            .and_then(|value| match *code {
+                data_type::INT64 => Ok(value),
+                _ => cx.as_long(&format!("{}/64 bits", input.name), &value),
+            })
+            .map_err(|fault| fault_of(&input.name, "input", fault))?;
         if matches!(*code, data_type::FLOAT16 | data_type::BFLOAT16) {
             let name = &input.name;
             notes.push(format!(
@@ -211,6 +218,7 @@ fn assemble(
             translator.cx.dtype
         ));
     }
+    let dtype = translator.cx.dtype;
     let mut builder = translator.cx.builder;
     for (name, id) in scope.nodes() {
         builder.alias(name, id);
@@ -218,7 +226,8 @@ fn assemble(
     let producer =
         [&model.producer_name, &model.producer_version].map(|p| p.clone().unwrap_or_default()).join(" ");
     let ids: Vec<NodeId> = outputs.iter().map(|(id, _)| *id).collect();
-    let graph = builder.finish(&ids)?.with_fixed_batch(fixed).with_output_kind(kind);
+    // A graph without floating-point constants does not know its type.
+    let graph = builder.finish(&ids)?.to_dtype(dtype)?.with_fixed_batch(fixed).with_output_kind(kind);
     Ok(LoadedModel {
         graph: graph.with_output_names(outputs.iter().map(|(_, name)| (*name).to_string()))?,
         opset,

@@ -10,7 +10,7 @@ use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
 
 use super::array::{Array, count};
-use super::ops::Quantization;
+use super::ops::{Mark, Quantization};
 use super::tensors::Store;
 use super::value::{Elem, Known, Res, Shapes, Signal, Value};
 
@@ -36,6 +36,8 @@ pub(super) struct Context {
     pub own_indices: HashSet<NodeId>,
     /// How the values of nodes are quantised.
     pub quantized: HashMap<NodeId, Quantization>,
+    /// What nodes have to do with dynamic quantisation.
+    pub dynamic: HashMap<NodeId, Mark>,
     /// Whether constants have been de-quantised.
     pub quantized_weights: bool,
 }

@@ -62,7 +62,7 @@ struct Stages {
 }
 
 /// Repeats the heads of keys or values for groups of queries.
-fn grouped(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
+pub(super) fn grouped(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
     let [shape, _] = x.shapes()?;
     let own = shape[1];
     if own == heads {
