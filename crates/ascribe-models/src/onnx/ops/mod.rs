@@ -247,9 +247,12 @@ fn microsoft(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let one = |value: Res<Value>| value.map(|v| vec![v]);
     check_types(call)?;
     match call.op {
-        "Attention" => attention::projected(cx, call),
-        "MultiHeadAttention" => attention::multi_head(cx, call),
+        "Attention" => attention::microsoft::projected(cx, call),
+        "MultiHeadAttention" => attention::microsoft::multi_head(cx, call),
+        "GroupQueryAttention" => attention::microsoft::grouped_query(cx, call),
         "RotaryEmbedding" => one(rotary::rotary(cx, call)),
+        "FusedGemm" => one(fused::fused_gemm(cx, call)),
+        "NhwcConv" | "NhwcFusedConv" | "NhwcMaxPool" => one(fused::channels_last(cx, call)),
         "FusedConv" => one(fused::fused_conv(cx, call)),
         "FusedMatMul" => one(fused::fused_matmul(cx, call)),
         "Gelu" | "BiasGelu" | "FastGelu" | "QuickGelu" => one(fused::gelu(cx, call)),
@@ -303,6 +306,7 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "GatherElements",
         "GatherND",
         "Greater",
+        "GroupQueryAttention",
         "GreaterOrEqual",
         "Identity",
         "LSTM",
