@@ -44,7 +44,7 @@ fn malformed_files_say_what_is_wrong() {
 }
 
 /// Small models that are damaged and loaded thousands of times.
-const VICTIMS: [&str; 16] = [
+const VICTIMS: [&str; 21] = [
     "golden/methods/mlp/model.onnx",
     "golden/methods/depthwise/model.onnx",
     "golden/onnx-ops/expand_by_equal_where_13.onnx",
@@ -61,6 +61,11 @@ const VICTIMS: [&str; 16] = [
     "golden/onnx-ops/fused_attention_mask_13.onnx",
     "golden/onnx-ops/rotary_embedding_interleaved_23.onnx",
     "golden/onnx-ops/qlinear_conv_13.onnx",
+    "golden/onnx-ops/dynamic_conv_integer_13.onnx",
+    "golden/onnx-ops/deform_conv_groups_19.onnx",
+    "golden/onnx-ops/loop_13.onnx",
+    "golden/onnx-ops/scan_13.onnx",
+    "golden/onnx-ops/sequence_13.onnx",
 ];
 
 fn load(bytes: Vec<u8>) {

@@ -19,7 +19,8 @@ fn determinant(mut matrix: Vec<f64>, side: usize) -> f64 {
     let mut product = 1.0;
     for column in 0..side {
         let size = |row: usize| matrix[row * side + column].abs();
-        let pivot = (column + 1..side).fold(column, |best, row| if size(row) > size(best) { row } else { best });
+        let pivot =
+            (column + 1..side).fold(column, |best, row| if size(row) > size(best) { row } else { best });
         if pivot != column {
             (0..side).for_each(|i| matrix.swap(column * side + i, pivot * side + i));
             product = -product;
@@ -68,7 +69,9 @@ impl Operator for Determinant {
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let [x] = shapes(inputs)?;
         match x {
-            [outer @ .., rows, columns] if rows == columns && (1..=LIMIT).contains(rows) => Ok(outer.to_vec()),
+            [outer @ .., rows, columns] if rows == columns && (1..=LIMIT).contains(rows) => {
+                Ok(outer.to_vec())
+            }
             _ => {
                 let expected = format!("square matrices with sides of 1 to {LIMIT} along the last two axes");
                 Err(Error::invalid("input", format!("has shape {x:?}"), expected))

@@ -71,7 +71,8 @@ impl RoiAlign {
         let start = [corner(1), corner(0)];
         let cell = [corner(3) - corner(1), corner(2) - corner(0)];
         let cell = [0, 1].map(|i| cell[i].max(least) / self.cells[i] as f64);
-        let count = cell.map(|side| if self.samples > 0 { self.samples as f64 } else { side.ceil().max(0.0) });
+        let count =
+            cell.map(|side| if self.samples > 0 { self.samples as f64 } else { side.ceil().max(0.0) });
         if count.iter().any(|count| count.is_nan() || *count > LIMIT) {
             let expected = format!("regions whose cells have at most {LIMIT} samples along an axis");
             return Err(Error::invalid("rois", format!("a region is {roi:?}"), expected));
@@ -138,7 +139,11 @@ impl Operator for RoiAlign {
         let fits = matches!((x, rois), (&[n, _, h, w], &[r, 4]) if n > 0 && h > 0 && w > 0 && r % n == 0);
         if !fits || self.cells.contains(&0) {
             let problem = format!("have shapes {x:?} and {rois:?}");
-            return Err(Error::invalid("x and rois", problem, "[N, C, H, W] and [N·k, 4], with at least one cell"));
+            return Err(Error::invalid(
+                "x and rois",
+                problem,
+                "[N, C, H, W] and [N·k, 4], with at least one cell",
+            ));
         }
         Ok(vec![rois[0], x[1], self.cells[0], self.cells[1]])
     }
@@ -152,7 +157,8 @@ impl Operator for RoiAlign {
             let plane = &values[plane..];
             y[output] = match self.mode {
                 RoiMode::Average => {
-                    samples.iter().flatten().map(|&(at, weight)| weight * plane[at]).sum::<f64>() / count as f64
+                    samples.iter().flatten().map(|&(at, weight)| weight * plane[at]).sum::<f64>()
+                        / count as f64
                 }
                 RoiMode::Max => largest(plane, samples, count).0,
             };

@@ -46,7 +46,12 @@ fn operators_of_images() {
     net.then(Pointwise::Relu);
     net.then(MaxPool { window: Window::new([2, 2]).stride([2, 2]) });
     let resize = ResizeSize::Sides(vec![4, 4]);
-    net.then(Resize { size: resize, mode: ResizeMode::Linear, coordinates: Coordinates::HalfPixel, edges: ResizeEdges::default() });
+    net.then(Resize {
+        size: resize,
+        mode: ResizeMode::Linear,
+        coordinates: Coordinates::HalfPixel,
+        edges: ResizeEdges::default(),
+    });
     net.then(Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 1, 0], mode: PadMode::Constant(0.0) });
     let roles = net.roles();
     assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);

@@ -187,7 +187,7 @@ fn assemble(
             interface::output(&mut translator.cx, name, &value, fixed).map(|id| (id, value))
         }) {
             Ok((id, value)) => {
-                if translator.cx.quantized.contains_key(&id) {
+                if translator.cx.holds_levels(id) {
                     notes.push(format!(
                         "output '{name}' is quantised; it is returned as the numbers that its levels stand for"
                     ));

@@ -66,6 +66,11 @@ impl Context {
         (a != b && m != n && a % m == 0 && b % n == 0 && a / m == b / n).then(|| a / m)
     }
 
+    /// Whether a node stands for the levels of a quantisation.
+    pub fn holds_levels(&self, id: NodeId) -> bool {
+        self.quantized.contains_key(&id) || matches!(self.dynamic.get(&id), Some(Mark::Levels(_)))
+    }
+
     /// The batch axis of a value and how many rows each sample has along it.
     pub fn batch(&self, shape: &Shapes) -> Option<(usize, usize)> {
         let axis = batch_axis(shape)?;

@@ -32,7 +32,10 @@ fn outputs(body: &proto::Graph) -> Vec<&str> {
 fn truth(value: &Value) -> Res<Option<bool>> {
     match value {
         Value::Node(_) => Ok(None),
-        _ => match value.array("the condition (inputs that decide it can be given as constants)")?.as_bools()? {
+        _ => match value
+            .array("the condition (inputs that decide it can be given as constants)")?
+            .as_bools()?
+        {
             [holds] => Ok(Some(*holds)),
             _ => Err("its condition is not a single boolean".into()),
         },
@@ -73,7 +76,8 @@ impl<'a> Translator<'a> {
             let at = self.integers(&format!("{name}/axis"), vec![axis], false)?;
             for (i, part) in own.iter_mut().enumerate() {
                 let inputs = [part.clone(), at.clone()];
-                *part = self.operator(&format!("{name}/{i}"), "Unsqueeze", &Attributes::default(), &inputs)?;
+                *part =
+                    self.operator(&format!("{name}/{i}"), "Unsqueeze", &Attributes::default(), &inputs)?;
             }
         }
         self.operator(name, "Concat", &integer("axis", axis), &own)
@@ -112,8 +116,11 @@ impl<'a> Translator<'a> {
         prefix: &str,
         inputs: Vec<Value>,
     ) -> Res<Vec<Value>> {
+        self.count()?;
         if inputs.len() != body.input.len() {
-            return Err(format!("has a body with {} inputs; expected {}", body.input.len(), inputs.len()).into());
+            return Err(
+                format!("has a body with {} inputs; expected {}", body.input.len(), inputs.len()).into()
+            );
         }
         scope.forget(body);
         for (formal, value) in body.input.iter().zip(inputs) {
@@ -145,8 +152,11 @@ impl<'a> Translator<'a> {
         let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
         if let Some(holds) = truth(condition)? {
             let branch = graph(node, if holds { "then_branch" } else { "else_branch" })?;
-            if scope.depth >= DEPTH {
-                return Err("is nested too deeply".into());
+            if scope.depth > 0 {
+                // In a body that runs more than once, a branch computes its names anew each time.
+                let prefix = scope.prefix().to_string();
+                return self
+                    .within(scope, branch, |this, scope| this.iteration(scope, branch, &prefix, vec![]));
             }
             // The names in a branch are those of the graph around it.
             scope.depth += 1;
@@ -196,7 +206,8 @@ impl<'a> Translator<'a> {
     ) -> Res<Vec<Value>> {
         let body = graph(node, "body")?;
         let carried = body.input.len().checked_sub(2).ok_or("has a body with fewer than two inputs")?;
-        let collected = (body.output.len().checked_sub(1 + carried)).ok_or("has a body with too few outputs")?;
+        let collected =
+            (body.output.len().checked_sub(1 + carried)).ok_or("has a body with too few outputs")?;
         let most = match inputs.first().and_then(Option::as_ref) {
             Some(value) => {
                 let what = "its number of iterations (inputs that decide it can be given as constants)";
@@ -210,7 +221,13 @@ impl<'a> Translator<'a> {
             None => Value::from_array(flag(true), self.cx.dtype, &format!("{name}/condition"))?,
         };
         let mut state = (0..carried)
-            .map(|i| inputs.get(i + 2).cloned().flatten().ok_or_else(|| format!("input {} is missing", i + 2).into()))
+            .map(|i| {
+                inputs
+                    .get(i + 2)
+                    .cloned()
+                    .flatten()
+                    .ok_or_else(|| format!("input {} is missing", i + 2).into())
+            })
             .collect::<Res<Vec<Value>>>()?;
         let mut rows: Vec<Vec<Value>> = vec![Vec::new(); collected];
         self.within(scope, body, |this, scope| {
@@ -260,7 +277,10 @@ impl<'a> Translator<'a> {
         let carried = carried.ok_or("has a num_scan_inputs that does not fit its inputs")?;
         let collected = body.output.len().checked_sub(carried).ok_or("has a body with too few outputs")?;
         let setting = |list: &str, i: usize| {
-            attributes.ints(list).map_or(Some(0), |l| l.get(i).copied()).ok_or_else(|| format!("{list} is too short"))
+            attributes
+                .ints(list)
+                .map_or(Some(0), |l| l.get(i).copied())
+                .ok_or_else(|| format!("{list} is too short"))
         };
         let mut steps = None;
         for (i, value) in values[carried..].iter().enumerate() {

@@ -112,8 +112,7 @@ impl Translator<'_> {
                 let name = format!("{}/{i}/{part}", call.name);
                 Value::from_array(Array::ints(vec![value as i64]), self.cx.dtype, &name)
             };
-            let inputs =
-                [x.clone(), bound(start, "start")?, bound(start + size, "end")?, bound(at, "axis")?];
+            let inputs = [x.clone(), bound(start, "start")?, bound(start + size, "end")?, bound(at, "axis")?];
             parts.push(self.operator(
                 &format!("{}/{i}", call.name),
                 "Slice",

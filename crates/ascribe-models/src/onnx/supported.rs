@@ -61,7 +61,7 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Asinh";
     "Atan";
     "Atanh";
-    "Attention" ["is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"];
+    "Attention" ["is_causal", "kv_num_heads", "left_window_size", "q_num_heads", "qk_matmul_output_mode", "right_window_size", "scale", "softcap", "softmax_precision"];
     "AveragePool" ["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "BatchNormalization" ["epsilon", "momentum", "spatial", "training_mode"] : "inference, one mean per channel";
     "BitwiseAnd" : CONSTANTS;
@@ -287,7 +287,14 @@ pub(super) fn only_constants(op: &str) -> bool {
 /// Why operators of the default set cannot be loaded, by name.
 const REFUSED: &[(&[&str], &str)] = &[
     (
-        &["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"],
+        &[
+            "Bernoulli",
+            "Multinomial",
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+        ],
         "draws random numbers, so that what is explained would change from run to run",
     ),
     (
@@ -346,5 +353,14 @@ mod tests {
     #[test]
     fn table_is_sorted_without_repetitions() {
         assert!(SUPPORTED.windows(2).all(|w| (w[0].domain, w[0].name) < (w[1].domain, w[1].name)));
+    }
+
+    #[test]
+    fn what_cannot_be_supported_says_why() {
+        let why = |op: &str| objection("", op, &Attributes::default()).unwrap();
+        assert!(why("RandomNormal").contains("random"));
+        assert!(why("NonMaxSuppression").contains("fixed shapes"));
+        assert_eq!(why("Unknown"), "the operator is not supported");
+        assert!(REFUSED.iter().flat_map(|(ops, _)| *ops).all(|op| SUPPORTED.iter().all(|s| s.name != *op)));
     }
 }

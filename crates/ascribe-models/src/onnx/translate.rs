@@ -5,17 +5,16 @@ use std::collections::{HashMap, HashSet};
 use ascribe_core::NodeId;
 
 use super::NodeProblem;
-use super::array::Array;
 use super::attributes::Attributes;
-use super::context::{Context, both};
+use super::context::Context;
 use super::control::DEPTH;
-use super::fold::{Fold, LIMIT};
+use super::fold::fold;
 use super::ops::{Call, translate};
 use super::proto;
 use super::supported::{MICROSOFT, objection};
 use super::value::{Fault, Res, Value};
 
-/// Most nodes after all functions are inlined.
+/// Most nodes after all functions are inlined and all loops unrolled.
 const NODES: usize = 1 << 20;
 
 /// The named values of one graph or function.
@@ -73,7 +72,12 @@ impl<'a> Scope<'a> {
         self.opset
     }
 
-    /// Adds to the prefix for the names of nodes and returns the one before; see [`Scope::leave`].
+    /// The prefix for the names of nodes.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Sets the prefix for the names of nodes and returns the one before; see [`Scope::leave`].
     pub fn enter(&mut self, prefix: &str) -> String {
         std::mem::replace(&mut self.prefix, prefix.into())
     }
@@ -154,6 +158,15 @@ impl<'a> Translator<'a> {
         }
     }
 
+    /// Counts a node, or an iteration of a loop.
+    pub fn count(&mut self) -> Res<()> {
+        self.nodes += 1;
+        if self.nodes > NODES {
+            return Err(format!("the graph has more than {NODES} nodes").into());
+        }
+        Ok(())
+    }
+
     /// Translates nodes in order, without those on which no output depends and those that are done.
     pub fn run(
         &mut self,
@@ -215,10 +228,7 @@ impl<'a> Translator<'a> {
         op: &str,
         name: &str,
     ) -> Res<Vec<Value>> {
-        self.nodes += 1;
-        if self.nodes > NODES {
-            return Err(format!("the graph has more than {NODES} nodes").into());
-        }
+        self.count()?;
         let domain = node.domain.as_deref().unwrap_or_default();
         let attributes = arguments(&node.attribute, &scope.arguments);
         let key = (domain.to_string(), op.to_string(), node.overload.clone().unwrap_or_default());
@@ -338,81 +348,4 @@ fn arguments(own: &[proto::Attribute], caller: &HashMap<String, proto::Attribute
         }
     });
     Attributes::new(resolved.collect())
-}
-
-/// Computes a node now if it is shape arithmetic, or an operator on small constants.
-fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
-    let dtype = cx.dtype;
-    let value = |arrays: [Array; 2]| Value::from_arrays(arrays, dtype, call.name);
-    if let ("Shape" | "Size", Some(Some(x))) = (call.op, call.inputs.first()) {
-        let shapes = x.shapes()?;
-        let fold =
-            Fold { op: call.op, opset: call.opset, attributes: call.attributes, inputs: &[], outputs: 1 };
-        let arrays = both(|w| match call.op {
-            "Shape" => fold.shape(&shapes[w]),
-            _ => Ok(Array::int(super::array::count(&shapes[w])? as i64)),
-        })?;
-        return Ok(Some(vec![value(arrays)?]));
-    }
-    if call.microsoft || call.inputs.iter().flatten().any(Value::is_node) {
-        return Ok(None);
-    }
-    // These are left to `translate`, which passes constants on without a copy, so that a weight keeps its name.
-    if matches!(call.op, "Identity" | "Dropout" | "Constant" | "ConstantOfShape") {
-        return Ok(None);
-    }
-    let mut inputs = [Vec::new(), Vec::new()];
-    let mut varies = false;
-    for input in call.inputs {
-        let arrays = match input {
-            None => [None, None],
-            Some(value) => {
-                varies |= matches!(value, Value::Varying(_));
-                match value.arrays(LIMIT)? {
-                    Some([a, b]) => [Some(a), Some(b)],
-                    None => return Ok(None),
-                }
-            }
-        };
-        let [a, b] = arrays;
-        inputs[0].push(a);
-        inputs[1].push(b);
-    }
-    let weights = matches!(
-        call.op,
-        "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Cast" | "CastLike"
-    );
-    if weights
-        && !varies
-        && call.inputs.first().is_some_and(|x| {
-            x.as_ref().is_some_and(|x| x.elem().is_ok_and(|e| e == super::value::Elem::Float))
-        })
-    {
-        return Ok(None);
-    }
-    let run = |w: usize| {
-        let fold = Fold {
-            op: call.op,
-            opset: call.opset,
-            attributes: call.attributes,
-            inputs: &inputs[w],
-            outputs: call.outputs,
-        };
-        fold.run()
-    };
-    let Some(first) = run(0) else { return Ok(None) };
-    let first = first?;
-    let second = if varies {
-        match run(1) {
-            Some(second) => second?,
-            None => return Ok(None),
-        }
-    } else {
-        first.clone()
-    };
-    for array in &first {
-        cx.spend(&array.shape)?;
-    }
-    let values = first.into_iter().zip(second).map(|(a, b)| value([a, b])).collect::<Res<Vec<Value>>>()?;
-    Ok(Some(values))
 }

@@ -76,7 +76,10 @@ fn examples() {
     assert_eq!(run(&GatherAt { places: Places::Elements { axis: 1 } }, &[&x, &index]), [1.0, 1.0, 4.0, 3.0]);
     let rows = Tensor::new(&[[1_i64], [0]], device).unwrap();
     assert_eq!(run(&GatherAt { places: Places::Slices { batch_dims: 1 } }, &[&x, &rows]), [2.0, 3.0]);
-    assert_eq!(run(&GatherAt { places: Places::Slices { batch_dims: 0 } }, &[&x, &rows]), [3.0, 4.0, 1.0, 2.0]);
+    assert_eq!(
+        run(&GatherAt { places: Places::Slices { batch_dims: 0 } }, &[&x, &rows]),
+        [3.0, 4.0, 1.0, 2.0]
+    );
 
     let line = Tensor::new(&[[1.0, 2.0, 3.0, 4.0, 5.0]], device).unwrap();
     let places = Tensor::new(&[[1_i64, 1]], device).unwrap();
@@ -91,7 +94,10 @@ fn examples() {
     let eight = Tensor::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], device).unwrap();
     let places = Tensor::new(&[[4_i64], [3], [1], [7]], device).unwrap();
     let updates = Tensor::new(&[9.0, 10.0, 11.0, 12.0], device).unwrap();
-    let written = run(&ScatterAt { places: Places::Slices { batch_dims: 0 }, reduction: ScatterReduction::Replace }, &[&eight, &places, &updates]);
+    let written = run(
+        &ScatterAt { places: Places::Slices { batch_dims: 0 }, reduction: ScatterReduction::Replace },
+        &[&eight, &places, &updates],
+    );
     assert_eq!(written, [1.0, 11.0, 3.0, 10.0, 9.0, 6.0, 7.0, 12.0]);
 }
 
@@ -103,7 +109,8 @@ fn what_does_not_fit_is_named() {
     let nd = GatherAt { places: Places::Slices { batch_dims: 1 } };
     assert!(message(nd.output_shape(&[&[2, 3], &[3, 1]])).contains("in common"));
     assert!(message(nd.output_shape(&[&[2, 3], &[2, 2]])).contains("[…, depth]"));
-    let scatter = ScatterAt { places: Places::Slices { batch_dims: 0 }, reduction: ScatterReduction::Replace };
+    let scatter =
+        ScatterAt { places: Places::Slices { batch_dims: 0 }, reduction: ScatterReduction::Replace };
     assert!(message(scatter.output_shape(&[&[2, 3], &[1, 1], &[1, 2]])).contains("[1, 3]"));
     let x = random(&[2, 3], 0.0, 1.0, 1);
     let index = Tensor::new(&[[0_i64, 5, 0], [0, 0, 0]], &Device::Cpu).unwrap();
@@ -122,7 +129,13 @@ fn products_with_zeros_and_ties_have_gradients() {
         let op = ScatterAt { places: Places::Elements { axis: 1 }, reduction };
         let inputs = [&x, &index, &updates];
         let output = op.forward(&inputs, Backend::Auto).unwrap();
-        let args = Vjp { inputs: &inputs, output: &output, grad: &grad, needs: &[true, false, true], backend: Backend::Auto };
+        let args = Vjp {
+            inputs: &inputs,
+            output: &output,
+            grad: &grad,
+            needs: &[true, false, true],
+            backend: Backend::Auto,
+        };
         let grads = op.vjp(&args).unwrap();
         [0, 2].map(|i| numbers(grads[i].as_ref().unwrap()))
     };

@@ -43,7 +43,11 @@ impl Operator for MaxUnpool {
         let [x, index] = shapes(inputs)?;
         if x.len() < 3 || x != index || self.sides.len() + 2 != x.len() || self.sides.contains(&0) {
             let problem = format!("have shapes {x:?} and {index:?} for the sides {:?}", self.sides);
-            return Err(Error::invalid("inputs", problem, "the same shape [N, C, …], with as many axes as sides"));
+            return Err(Error::invalid(
+                "inputs",
+                problem,
+                "the same shape [N, C, …], with as many axes as sides",
+            ));
         }
         Ok([&x[..2], &self.sides].concat())
     }

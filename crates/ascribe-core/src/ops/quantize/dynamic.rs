@@ -28,7 +28,11 @@ impl SampleAxis {
         let Some(&side) = shape.get(self.axis) else {
             return match shape {
                 [] => Ok([1, 1, 1]),
-                _ => Err(Error::invalid("input", format!("has shape {shape:?}"), format!("an axis {}", self.axis))),
+                _ => Err(Error::invalid(
+                    "input",
+                    format!("has shape {shape:?}"),
+                    format!("an axis {}", self.axis),
+                )),
             };
         };
         let each = self.outer * self.inner;

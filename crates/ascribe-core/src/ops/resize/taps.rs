@@ -120,9 +120,8 @@ impl Taps {
                 (x.floor() as i64 + 1 - reach as i64, x.floor() as i64 + 1 + reach as i64)
             };
             let inside = (first..end).filter(|i| !edges.exclude_outside || (0..=last).contains(i));
-            let own: Vec<(u32, f64)> = inside
-                .map(|i| (i.clamp(0, last) as u32, kernel(mode, (i as f64 - x) * shrink)))
-                .collect();
+            let own: Vec<(u32, f64)> =
+                inside.map(|i| (i.clamp(0, last) as u32, kernel(mode, (i as f64 - x) * shrink))).collect();
             let total: f64 = own.iter().map(|tap| tap.1).sum();
             let normalised = edges.antialias || edges.exclude_outside;
             taps.push(own.into_iter().map(|(i, w)| (i, if normalised { w / total } else { w })));

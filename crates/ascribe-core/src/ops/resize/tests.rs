@@ -146,7 +146,12 @@ fn half_precision_runs_on_the_portable_path() {
 
 #[test]
 fn wrong_sizes_are_named() {
-    let op = |size| Resize { size, mode: ResizeMode::Linear, coordinates: Coordinates::HalfPixel, edges: ResizeEdges::default() };
+    let op = |size| Resize {
+        size,
+        mode: ResizeMode::Linear,
+        coordinates: Coordinates::HalfPixel,
+        edges: ResizeEdges::default(),
+    };
     for scale in [0.0, -1.0, f64::NAN, f64::INFINITY, 0.1, 1e30] {
         let message =
             op(ResizeSize::Scales(vec![scale])).output_shape(&[&[1, 1, 4]]).unwrap_err().to_string();
@@ -166,6 +171,7 @@ fn shrinking_with_antialiasing_counts_every_value() {
     let op = Resize { size: ResizeSize::Sides(vec![2]), mode: ResizeMode::Linear, coordinates, edges };
     let y = op.forward(&[&x], Backend::Auto).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
     // Weights 2/3, 1, 2/3, 1/3 of the positions around 1, without those beyond the border.
-    let first = (2.0 / 3.0 * 0.0 + 1.0 + 2.0 / 3.0 * 2.0 + 3.0 / 3.0) / (2.0 / 3.0 + 1.0 + 2.0 / 3.0 + 1.0 / 3.0);
+    let first =
+        (2.0 / 3.0 * 0.0 + 1.0 + 2.0 / 3.0 * 2.0 + 3.0 / 3.0) / (2.0 / 3.0 + 1.0 + 2.0 / 3.0 + 1.0 / 3.0);
     assert!((y[0] - first).abs() < 1e-12 && (y[0] + y[1] - 5.0).abs() < 1e-12, "{y:?}");
 }

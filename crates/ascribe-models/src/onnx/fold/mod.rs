@@ -5,9 +5,11 @@
 
 mod arithmetic;
 mod movement;
+mod node;
 mod scatter;
 mod signal;
 
+pub(super) use node::fold;
 pub(super) use movement::{reshape_target, slice_range, split_sizes};
 
 use super::array::{Array, Data, axes, axis, count};

@@ -14,7 +14,8 @@ impl Fold<'_> {
         let code = self.attributes.int_or("output_datatype", i64::from(data_type::FLOAT))? as i32;
         match elem_of(code)? {
             Elem::Float => Ok(Array { shape, data: Data::Float(values) }),
-            _ => Err(format!("output_datatype is {}; expected a floating-point type", data_type::name(code)).into()),
+            _ => Err(format!("output_datatype is {}; expected a floating-point type", data_type::name(code))
+                .into()),
         }
     }
 

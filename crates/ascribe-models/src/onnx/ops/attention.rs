@@ -5,12 +5,11 @@
 
 pub(super) mod microsoft;
 
-use ascribe_core::ops::{
-    Binary, Compare, MatMul, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where,
-};
+use ascribe_core::ops::{Binary, Compare, MatMul, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where};
 use ascribe_core::{Device, Tensor};
 
 use super::Call;
+use crate::onnx::array::Array;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
@@ -130,13 +129,43 @@ fn extended(cx: &mut Context, name: &str, past: &Value, part: &mut Value) -> Res
     Ok(past.shapes()?[0][2])
 }
 
-/// A mask `[S, T]` that is −∞ where a key is more than `offset` behind its query.
-fn causal(cx: &mut Context, name: &str, queries: usize, keys: usize, offset: usize) -> Res<Value> {
-    cx.spend(&[queries, keys])?;
-    let hidden = |i: usize| if i % keys > i / keys + offset { f64::NEG_INFINITY } else { 0.0 };
-    let values: Vec<f64> = (0..queries * keys).map(hidden).collect();
-    let mask = Tensor::from_vec(values, (queries, keys), &Device::Cpu)?.to_dtype(cx.dtype)?;
-    Ok(Known::value(mask, Elem::Float, name))
+/// Which keys a query sees: from `left` before its position to `right` behind it. The first query has position `offset`.
+#[derive(Clone, Copy)]
+struct Band {
+    offset: usize,
+    left: Option<usize>,
+    right: Option<usize>,
+}
+
+impl Band {
+    /// Each query sees the keys up to its own.
+    fn causal(offset: usize) -> Self {
+        Self { offset, left: None, right: Some(0) }
+    }
+
+    /// A mask `[S, T]` that is −∞ for keys that a query does not see.
+    fn mask(self, cx: &mut Context, name: &str, queries: usize, keys: usize) -> Res<Value> {
+        cx.spend(&[queries, keys])?;
+        let hidden = |i: usize| {
+            let (at, key) = (i / keys + self.offset, i % keys);
+            let before = self.left.is_some_and(|left| key.saturating_add(left) < at);
+            let behind = self.right.is_some_and(|right| key > at.saturating_add(right));
+            if before || behind { f64::NEG_INFINITY } else { 0.0 }
+        };
+        let values: Vec<f64> = (0..queries * keys).map(hidden).collect();
+        let mask = Tensor::from_vec(values, (queries, keys), &Device::Cpu)?.to_dtype(cx.dtype)?;
+        Ok(Known::value(mask, Elem::Float, name))
+    }
+}
+
+/// Truth values `[B, 1, 1, T]`: whether a key is among the first ones of its sample, for lengths `[B]`.
+fn within(cx: &mut Context, name: &str, lengths: &Value, keys: usize) -> Res<Value> {
+    let lengths = cx.as_float(&format!("{name}/number"), lengths)?;
+    let lengths = cx.reshape_by(&format!("{name}/lengths"), &lengths, |s| Ok(vec![s[0], 1, 1, 1]))?;
+    let positions =
+        Value::from_array(Array::ints((0..keys as i64).collect()), cx.dtype, &format!("{name}/positions"))?;
+    let positions = cx.as_float(&format!("{name}/keys"), &positions)?;
+    cx.apply(&format!("{name}/seen"), Compare::Greater, &[&lengths, &positions], Elem::Bool)
 }
 
 /// 0 where a condition holds, `low` elsewhere.
@@ -155,7 +184,6 @@ fn refuse(call: &Call<'_>, slots: &[(usize, &str)]) -> Res<()> {
 
 /// `Attention` of the default operator set, from version 23 on.
 pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
-    refuse(call, &[(6, "input nonpad_kv_seqlen")])?;
     let mut parts = Vec::new();
     for (i, name) in ["query", "key", "value"].iter().enumerate() {
         let x = call.input(i)?;
@@ -181,14 +209,30 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
             Elem::Int => return Err("attn_mask holds integers".into()),
         });
     }
+    let side =
+        |name: &str| -> Res<Option<usize>> { Ok(usize::try_from(call.attributes.int_or(name, -1)?).ok()) };
+    let mut band = Band { offset, left: side("left_window_size")?, right: side("right_window_size")? };
     if call.attributes.flag("is_causal", false)? {
-        masks.push(causal(cx, &call.sub("causal"), queries, keys, offset)?);
+        band.right = Some(0);
+    }
+    let windowed = band.left.is_some() || band.right.is_some();
+    if windowed {
+        masks.push(band.mask(cx, &call.sub("causal"), queries, keys)?);
+    }
+    if let Some(lengths) = call.optional(6) {
+        if windowed {
+            return Err(
+                "has nonpad_kv_seqlen together with is_causal or a window, which is not supported".into()
+            );
+        }
+        let seen = within(cx, &call.sub("padding"), lengths, keys)?;
+        masks.push(penalty(cx, &call.sub("padding"), &seen, f64::NEG_INFINITY)?);
     }
     let settings = Settings {
         scale: call.attributes.float("scale")?,
         masks,
         softcap: call.attributes.float("softcap")?.filter(|&c| c > 0.0),
-        blank: call.optional(3).is_some(),
+        blank: call.optional(3).is_some() || call.optional(6).is_some() || band.left.is_some(),
     };
     let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
     let y = if call.input(0)?.rank()? == 3 {
@@ -198,8 +242,8 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     };
     let inner = match call.attributes.int_or("qk_matmul_output_mode", 0)? {
         0 => stages.scores,
-        1 => stages.masked,
-        2 => stages.capped,
+        1 => stages.capped,
+        2 => stages.masked,
         3 => stages.weights,
         mode => return Err(format!("qk_matmul_output_mode is {mode}; expected 0 to 3").into()),
     };

@@ -116,15 +116,20 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Val
             let x = call.input(usize::from(matches!(first, Some(Mark::Scale(..)))))?;
             one(scaled(cx, call.name, x, factor.as_ref())?)
         }
-        ("Mul", Some(Mark::Scale(..)), _) | ("Mul", _, Some(Mark::Scale(..))) => product(cx, call, &marks).map(Some),
+        ("Mul", Some(Mark::Scale(..)), _) | ("Mul", _, Some(Mark::Scale(..))) => {
+            product(cx, call, &marks).map(Some)
+        }
         ("Add", Some(Mark::Levels(a)), Some(Mark::Levels(b))) if same(a, b) => {
-            let sum = cx.apply_broadcast(call.name, Binary::Add, &[call.input(0)?, call.input(1)?], Elem::Float)?;
+            let sum =
+                cx.apply_broadcast(call.name, Binary::Add, &[call.input(0)?, call.input(1)?], Elem::Float)?;
             set(cx, &sum, Mark::Levels(a.clone()));
             one(sum)
         }
         ("Add", Some(Mark::Levels(own)), None) => one(shifted(cx, call, [0, 1], own)?),
         ("Add", None, Some(Mark::Levels(own))) => one(shifted(cx, call, [1, 0], own)?),
-        ("DequantizeLinear", Some(Mark::Levels(own)), Some(Mark::Scale(scales, factor))) if same(own, scales) => {
+        ("DequantizeLinear", Some(Mark::Levels(own)), Some(Mark::Scale(scales, factor)))
+            if same(own, scales) =>
+        {
             one(scaled(cx, call.name, call.input(0)?, factor.as_ref())?)
         }
         (op, Some(Mark::Levels(own)), _) if MOVING.contains(&op) => {
@@ -133,7 +138,8 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Val
             Ok(Some(values))
         }
         _ if marks.iter().flatten().any(|m| matches!(m, Mark::Levels(_))) => {
-            Err("computes with dynamically quantised integers before they are multiplied by their scale".into())
+            Err("computes with dynamically quantised integers before they are multiplied by their scale"
+                .into())
         }
         _ if cx.worlds == [1, 1] => Ok(None),
         _ => Err("uses the scale or the zero point of a sample as a number".into()),
@@ -195,7 +201,8 @@ fn shifted(cx: &mut Context, call: &Call<'_>, [levels, other]: [usize; 2], sourc
             elem: Elem::Float,
             outer: 1,
         });
-        shift = cx.apply_broadcast(&call.sub(&format!("shift{i}")), Binary::Mul, &[&shift, &scale], Elem::Float)?;
+        shift =
+            cx.apply_broadcast(&call.sub(&format!("shift{i}")), Binary::Mul, &[&shift, &scale], Elem::Float)?;
     }
     let sum = cx.apply_broadcast(call.name, Binary::Add, &[call.input(levels)?, &shift], Elem::Float)?;
     set(cx, &sum, Mark::Levels(sources.to_vec()));
@@ -244,7 +251,11 @@ pub(super) fn integer(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let convolves = call.op == "ConvInteger";
     let (x, mut sources) = centred(cx, call, [0, 2], |count| vec![count, 1])?;
     let of_right = |count: usize| {
-        if convolves { std::iter::once(count).chain(std::iter::repeat_n(1, rank - 1)).collect() } else { vec![count] }
+        if convolves {
+            std::iter::once(count).chain(std::iter::repeat_n(1, rank - 1)).collect()
+        } else {
+            vec![count]
+        }
     };
     let (weight, others) = centred(cx, call, [1, 3], of_right)?;
     sources.extend(others);
@@ -266,9 +277,12 @@ fn matrix(cx: &mut Context, call: &Call<'_>, [slot, scale, zero]: [usize; 3]) ->
         (Some(Mark::Scale(own, factor)), false) if same(&own, &sources) => {
             scaled(cx, &call.sub(&format!("number{slot}")), &value, factor.as_ref())
         }
-        (None, true) => {
-            cx.apply_broadcast(&call.sub(&format!("number{slot}")), Binary::Mul, &[&value, scale], Elem::Float)
-        }
+        (None, true) => cx.apply_broadcast(
+            &call.sub(&format!("number{slot}")),
+            Binary::Mul,
+            &[&value, scale],
+            Elem::Float,
+        ),
         _ => Err("reads quantised integers with a scale that is not theirs".into()),
     }
 }

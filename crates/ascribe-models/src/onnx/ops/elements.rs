@@ -56,7 +56,12 @@ pub(super) fn gather_elements(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let at = call.axis(0, shapes[0].len())?;
     call.not_batch(x, at, "selects part of")?;
     let Some(batch) = batch_axis(&shapes) else {
-        return cx.apply(call.name, GatherAt { places: Places::Elements { axis: at } }, &[x, index], x.elem()?);
+        return cx.apply(
+            call.name,
+            GatherAt { places: Places::Elements { axis: at } },
+            &[x, index],
+            x.elem()?,
+        );
     };
     let index = repeated(cx, &call.sub("indices"), index, &shapes, batch)?;
     same_batch(&shapes, &index.shapes()?, batch)?;
@@ -233,5 +238,10 @@ pub(super) fn scatter_nd(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         Some(0) => repeated(cx, &call.sub("updates"), updates, &shapes, 0)?,
         _ => updates.clone(),
     };
-    cx.apply(call.name, ScatterAt { places: Places::Slices { batch_dims }, reduction }, &[&x, &index, &updates], x.elem()?)
+    cx.apply(
+        call.name,
+        ScatterAt { places: Places::Slices { batch_dims }, reduction },
+        &[&x, &index, &updates],
+        x.elem()?,
+    )
 }

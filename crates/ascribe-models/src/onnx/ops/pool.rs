@@ -34,7 +34,8 @@ pub(super) fn pool(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
 pub(super) fn unpool(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, index) = (call.input(0)?, call.input(1)?);
     let [shape, _] = x.shapes()?;
-    let axes = shape.len().checked_sub(2).filter(|&axes| axes > 0).ok_or("expects [N, C, …] with spatial axes")?;
+    let axes =
+        shape.len().checked_sub(2).filter(|&axes| axes > 0).ok_or("expects [N, C, …] with spatial axes")?;
     let list = |name: &str, default: i64, each: usize| match call.attributes.ints(name) {
         None => Ok(vec![default; axes * each]),
         Some(list) if list.len() == axes * each => Ok(list.to_vec()),
@@ -56,7 +57,8 @@ pub(super) fn unpool(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         None => (0..axes)
             .map(|i| {
                 let steps = (shape[i + 2] as i64 - 1).saturating_mul(strides[i]);
-                let side = steps.saturating_add(kernel[i]).saturating_sub(pads[i]).saturating_sub(pads[i + axes]);
+                let side =
+                    steps.saturating_add(kernel[i]).saturating_sub(pads[i]).saturating_sub(pads[i + axes]);
                 number(side, 1, "the side of its output")
             })
             .collect::<Res<Vec<usize>>>()?,

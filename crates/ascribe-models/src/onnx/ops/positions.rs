@@ -37,7 +37,9 @@ pub(super) fn cum_sum(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 pub(super) fn eye(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     let shapes = x.shapes()?;
-    let &[rows, cols] = &shapes[0][..] else { return Err(format!("expects a matrix, not {:?}", shapes[0]).into()) };
+    let &[rows, cols] = &shapes[0][..] else {
+        return Err(format!("expects a matrix, not {:?}", shapes[0]).into());
+    };
     if shapes[0] != shapes[1] {
         return Err("has the shape of a matrix that contains the batch".into());
     }
@@ -170,6 +172,7 @@ pub(super) fn top_k(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let count = usize::try_from(k).map_err(|_| format!("k is {k}; expected a positive number"))?;
     let op = TopIndices { axis, count, largest: call.attributes.flag("largest", true)? };
     let indices = cx.apply(&call.sub("indices"), op, &[x], Elem::Int)?;
-    let values = cx.apply(call.name, GatherAt { places: Places::Elements { axis } }, &[x, &indices], x.elem()?)?;
+    let values =
+        cx.apply(call.name, GatherAt { places: Places::Elements { axis } }, &[x, &indices], x.elem()?)?;
     Ok(vec![values, indices])
 }

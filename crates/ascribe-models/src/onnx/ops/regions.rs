@@ -34,8 +34,10 @@ pub(super) fn blocks(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (&[height, width], &[rows, columns]) = (&image[..], &block[..]) else {
         return Err(format!("has blocks {block:?} and images {image:?}; expected two axes").into());
     };
-    let pair = |name: &str, least: i64, default: usize| super::window::per_axis(call, name, 2, least, default);
-    let mut window = Window::new([rows, columns]).stride(pair("strides", 1, 1)?).dilation(pair("dilations", 1, 1)?);
+    let pair =
+        |name: &str, least: i64, default: usize| super::window::per_axis(call, name, 2, least, default);
+    let mut window =
+        Window::new([rows, columns]).stride(pair("strides", 1, 1)?).dilation(pair("dilations", 1, 1)?);
     if let Some(pads) = call.attributes.ints("pads") {
         let pads = pads.iter().map(|&p| number(p, 0, "pads")).collect::<Res<Vec<usize>>>()?;
         window.padding = <[usize; 4]>::try_from(pads).map_err(|_| "pads do not fit two axes")?;
@@ -56,7 +58,8 @@ pub(super) fn blocks(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let columns = cx.reshape_by(&call.sub("blocks"), x, |s| Ok(vec![s[0], s[1], count[0], count[1]]))?;
     let rest = |axis: usize, side: usize| {
         let (before, after) = window.pad(axis);
-        let reach = (count[axis] - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1;
+        let reach =
+            (count[axis] - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1;
         side + before + after - reach
     };
     let output_padding = [rest(0, height), rest(1, width)];
@@ -65,7 +68,12 @@ pub(super) fn blocks(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     if !fits {
         return Err(format!("has an image {image:?} that is larger than its blocks reach").into());
     }
-    cx.apply(call.name, ConvTranspose { window, groups: channels, output_padding }, &[&columns, &weight], Elem::Float)
+    cx.apply(
+        call.name,
+        ConvTranspose { window, groups: channels, output_padding },
+        &[&columns, &weight],
+        Elem::Float,
+    )
 }
 
 /// `CenterCropPad`: crops or pads axes to the sizes given, around their middles.
@@ -147,7 +155,8 @@ pub(super) fn roi_align(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     }
     // Which image each region belongs to has to follow from the numbers of samples.
     let arrays = numbers.arrays(crate::onnx::fold::LIMIT)?;
-    let arrays = arrays.ok_or("which image a region belongs to is computed from the inputs; expected a constant")?;
+    let arrays =
+        arrays.ok_or("which image a region belongs to is computed from the inputs; expected a constant")?;
     for (array, shape) in arrays.iter().zip(&of_x) {
         let images = shape[0].max(1);
         let each = array.len() / images;
@@ -176,7 +185,8 @@ pub(super) fn roi_align(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
 pub(super) fn deformed(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, weight) = (call.input(0)?, call.input(1)?);
     let (shape, [of_weight, _]) = (x.shapes()?, weight.shapes()?);
-    let (&[_, channels, height, width], &[_, per_group, rows, columns]) = (&shape[0][..], &of_weight[..]) else {
+    let (&[_, channels, height, width], &[_, per_group, rows, columns]) = (&shape[0][..], &of_weight[..])
+    else {
         return Err("is supported for images [N, C, H, W]".into());
     };
     let window = attributes(call, 2, Some([rows, columns]))?.window(x)?;
@@ -186,7 +196,9 @@ pub(super) fn deformed(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let [out_rows, out_columns] = window.output([height, width])?;
     let offset = repeated(cx, &call.sub("offset"), call.input(2)?, &shape, 0)?;
     let [of_offset, _] = offset.shapes()?;
-    if of_offset[1..] != [parts * taps * 2, out_rows, out_columns] || channels % parts != 0 || per_group * groups != channels
+    if of_offset[1..] != [parts * taps * 2, out_rows, out_columns]
+        || channels % parts != 0
+        || per_group * groups != channels
     {
         return Err(format!(
             "has offsets of shape {of_offset:?}; expected [N, {}, {out_rows}, {out_columns}]",
@@ -217,7 +229,8 @@ pub(super) fn deformed(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let mut samples = Vec::new();
     for part in 0..parts {
         let name = call.sub(&format!("offset{part}"));
-        let cut = |axis_len: usize| Structure::Slice { axis: 1, start: part * axis_len, len: axis_len, step: 1 };
+        let cut =
+            |axis_len: usize| Structure::Slice { axis: 1, start: part * axis_len, len: axis_len, step: 1 };
         let own = cx.apply(&format!("{name}/slice"), cut(taps * 2), &[&offset], Elem::Float)?;
         // [N, taps, (y, x), rows, columns] becomes [N, taps, rows, columns, (x, y)].
         let own = cx.reshape_by(&format!("{name}/taps"), &own, |s| Ok(vec![s[0], taps, 2, s[2], s[3]]))?;
@@ -225,18 +238,16 @@ pub(super) fn deformed(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         let own = cx.apply(&format!("{name}/last"), order, &[&own], Elem::Float)?;
         let flip = Structure::Slice { axis: 4, start: 1, len: 2, step: -1 };
         let own = cx.apply(&format!("{name}/xy"), flip, &[&own], Elem::Float)?;
-        let own =
-            cx.reshape_by(&format!("{name}/places"), &own, |s| Ok(vec![s[0], taps * s[2], s[3], 2]))?;
+        let own = cx.reshape_by(&format!("{name}/places"), &own, |s| Ok(vec![s[0], taps * s[2], s[3], 2]))?;
         let own = cx.apply(&format!("{name}/scaled"), Binary::Mul, &[&own, &units], Elem::Float)?;
         let grid = cx.apply(&format!("{name}/grid"), Binary::Add, &[&own, &base], Elem::Float)?;
         let image = cx.apply(&format!("{name}/image"), cut(channels / parts), &[x], Elem::Float)?;
-        let op =
-            GridSample { mode: SampleMode::Linear, padding: SamplePadding::Zeros, align_corners: false };
+        let op = GridSample { mode: SampleMode::Linear, padding: SamplePadding::Zeros, align_corners: false };
         let mut sampled = cx.apply(&format!("{name}/samples"), op, &[&image, &grid], Elem::Float)?;
         if let Some(mask) = &mask {
             let own = cx.apply(&format!("{name}/mask"), cut(taps), &[mask], Elem::Float)?;
-            let own =
-                cx.reshape_by(&format!("{name}/mask/places"), &own, |s| Ok(vec![s[0], 1, s[1] * s[2], s[3]]))?;
+            let own = cx
+                .reshape_by(&format!("{name}/mask/places"), &own, |s| Ok(vec![s[0], 1, s[1] * s[2], s[3]]))?;
             sampled = cx.apply(&format!("{name}/masked"), Binary::Mul, &[&sampled, &own], Elem::Float)?;
         }
         samples.push(sampled);

@@ -8,7 +8,7 @@ use ascribe_core::{DType, Device, Tensor};
 
 use super::Call;
 use super::attention::{merge_heads, split_heads};
-use crate::onnx::array::axis;
+use crate::onnx::array::{Array, axis};
 use crate::onnx::context::Context;
 use crate::onnx::fold::LIMIT;
 use crate::onnx::value::{Elem, Known, Res, Value};
@@ -26,6 +26,15 @@ fn join(cx: &mut Context, name: &str, parts: &[Value], axis: usize) -> Res<Value
     cx.apply(name, Structure::Concat { axis }, &refs, Elem::Float)
 }
 
+/// The number 1 in a type.
+fn ones(cx: &Context, name: &str, elem: Elem) -> Res<Value> {
+    match elem {
+        Elem::Float => cx.number(name, 1.0),
+        Elem::Int => Value::from_array(Array::int(1), cx.dtype, name),
+        Elem::Bool => Err("multiplies booleans".into()),
+    }
+}
+
 /// `CumProd`: running products, one node for each step.
 pub(super) fn products(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
@@ -36,6 +45,7 @@ pub(super) fn products(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     if !(1..=STEPS).contains(&steps) {
         return Err(format!("multiplies {steps} values; expected 1 to {STEPS}").into());
     }
+    let elem = x.elem()?;
     let exclusive = call.attributes.flag("exclusive", false)?;
     let mut order: Vec<usize> = (0..steps).collect();
     if call.attributes.flag("reverse", false)? {
@@ -47,24 +57,25 @@ pub(super) fn products(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         let own = slice(cx, &call.sub(&format!("{step}/value")), x, at, step, 1)?;
         let next = match &last {
             None => own.clone(),
-            Some(last) => cx.apply(&call.sub(&step.to_string()), Binary::Mul, &[last, &own], Elem::Float)?,
+            Some(last) => cx.apply(&call.sub(&step.to_string()), Binary::Mul, &[last, &own], elem)?,
         };
         let before = match (exclusive, last) {
             (false, _) => next.clone(),
             (true, Some(last)) => last,
             // The empty product, in the shape of a value.
             (true, None) => {
-                let zero = cx.number(&call.sub("zero"), 0.0)?;
-                let one = cx.number(&call.sub("one"), 1.0)?;
-                let none = cx.apply(&call.sub("none"), Compare::Equal, &[&zero, &one], Elem::Bool)?;
-                cx.apply(&call.sub("empty"), Where, &[&none, &own, &one], Elem::Float)?
+                let one = ones(cx, &call.sub("one"), elem)?;
+                let never =
+                    Known::value(Tensor::zeros((), DType::U8, &Device::Cpu)?, Elem::Bool, &call.sub("never"));
+                cx.apply(&call.sub("empty"), Where, &[&never, &own, &one], elem)?
             }
         };
         parts[step] = Some(before);
         last = Some(next);
     }
     let parts: Vec<Value> = parts.into_iter().flatten().collect();
-    join(cx, call.name, &parts, at)
+    let refs: Vec<&Value> = parts.iter().collect();
+    cx.apply(call.name, Structure::Concat { axis: at }, &refs, elem)
 }
 
 /// `ReverseSequence`: the first values along the time axis of each sample, in reverse order.
@@ -126,7 +137,10 @@ pub(super) fn causal_conv(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> 
     let (x, weight) = (call.input(0)?, call.input(1)?);
     let ([shape, _], [of_weight, _]) = (x.shapes()?, weight.shapes()?);
     let (&[_, channels, length], &[rows, 1, taps]) = (&shape[..], &of_weight[..]) else {
-        return Err(format!("has an input {shape:?} and a weight {of_weight:?}; expected [N, C, L] and [C, 1, k]").into());
+        return Err(format!(
+            "has an input {shape:?} and a weight {of_weight:?}; expected [N, C, L] and [C, 1, k]"
+        )
+        .into());
     };
     if rows != channels || taps == 0 {
         return Err(format!("has a weight {of_weight:?} for {channels} channels").into());
@@ -143,7 +157,9 @@ pub(super) fn causal_conv(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> 
     let swish = match call.mode("activation", "none")? {
         "none" => false,
         "silu" | "swish" => true,
-        other => return Err(format!("activation '{other}' is not supported; expected none, silu or swish").into()),
+        other => {
+            return Err(format!("activation '{other}' is not supported; expected none, silu or swish").into());
+        }
     };
     let own = if swish { call.sub("sum") } else { call.name.to_string() };
     let mut y = cx.apply(&own, Conv { window, groups: channels }, &operands, Elem::Float)?;
@@ -179,7 +195,9 @@ pub(super) fn linear_attention(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Val
     let rule = call.mode("update_rule", "gated_delta")?;
     let (gated, delta) = (rule.starts_with("gated"), rule.ends_with("delta"));
     if !of_q.is_multiple_of(of_k) || !["linear", "gated", "delta", "gated_delta"].contains(&rule) {
-        return Err(format!("has {of_q} heads of queries, {of_k} of keys and the update rule '{rule}'").into());
+        return Err(
+            format!("has {of_q} heads of queries, {of_k} of keys and the update rule '{rule}'").into()
+        );
     }
     let part = |cx: &mut Context, i: usize, name: &str, heads: usize| {
         split_heads(cx, &call.sub(name), call.input(i)?, heads)
@@ -187,7 +205,7 @@ pub(super) fn linear_attention(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Val
     let q = part(cx, 0, "query", of_q)?;
     let k = part(cx, 1, "key", of_k)?;
     let v = part(cx, 2, "value", of_k)?;
-    let ([of_query, _], [of_value, _]) = (q.shapes()?, v.shapes()?);
+    let [of_query, _] = q.shapes()?;
     let &[_, _, steps, width] = &of_query[..] else { return Err("expects queries [N, T, H·d]".into()) };
     if !(1..=STEPS).contains(&steps) {
         return Err(format!("has {steps} time steps; expected 1 to {STEPS}").into());
@@ -241,7 +259,6 @@ pub(super) fn linear_attention(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Val
     }
     let all = join(cx, &call.sub("contexts"), &rows, 2)?;
     let scaled = cx.apply(&call.sub("scaled"), Binary::Mul, &[&all, &scale], Elem::Float)?;
-    let _ = of_value;
     let y = merge_heads(cx, call.name, &scaled)?;
     Ok(vec![y, state.ok_or("has no state")?])
 }

@@ -181,7 +181,10 @@ pub(super) fn stft(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         [_, samples] => (samples, 1),
         [_, samples, channels @ 1..=2] => (samples, channels),
         _ => {
-            return Err(format!("has a signal of shape {shape:?}; expected [N, length] or [N, length, 1 or 2]").into());
+            return Err(format!(
+                "has a signal of shape {shape:?}; expected [N, length] or [N, length, 1 or 2]"
+            )
+            .into());
         }
     };
     call.not_batch(x, 1, "transforms along")?;
@@ -220,7 +223,6 @@ pub(super) fn stft(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let window = Window { stride: [1, step], ..Window::new([1, frame]) };
     let op = Conv { window, groups: 1 };
     let spectrum = cx.apply(&call.sub("frames"), op, &[&signal, &matrix], Elem::Float)?;
-    let parts =
-        cx.reshape_by(&call.sub("parts"), &spectrum, |s| Ok(vec![s[0], 2, frequencies, s[2]]))?;
+    let parts = cx.reshape_by(&call.sub("parts"), &spectrum, |s| Ok(vec![s[0], 2, frequencies, s[2]]))?;
     cx.apply(call.name, Structure::Transpose { order: vec![0, 3, 2, 1] }, &[&parts], Elem::Float)
 }

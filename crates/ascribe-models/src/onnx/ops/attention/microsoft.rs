@@ -1,9 +1,9 @@
 //! Attention of `com.microsoft`: `Attention`, `MultiHeadAttention` and `GroupQueryAttention`.
 
 use ascribe_core::ops::{Binary, Compare, Linear, Structure};
-use ascribe_core::{Device, Tensor};
+use ascribe_core::Tensor;
 
-use super::{Settings, attend, causal, count, extended, merge_heads, penalty, refuse, split_heads};
+use super::{Band, Settings, attend, count, extended, merge_heads, penalty, refuse, split_heads, within};
 use crate::onnx::array::Array;
 use crate::onnx::context::{Context, batch_axis};
 use crate::onnx::ops::Call;
@@ -21,10 +21,8 @@ fn key_mask(cx: &mut Context, call: &Call<'_>, mask: &Value, keys: usize) -> Res
         [_] if batch_axis(&mask.shapes()?) == Some(0) && cx.multiple(&mask.shapes()?, 0) == Some(1)
             || shape == [1] =>
         {
-            let lengths = cx.reshape_by(&call.sub("mask/lengths"), &values, |s| Ok(vec![s[0], 1, 1, 1]))?;
-            let positions = Array::ints((0..keys as i64).collect());
-            let positions = Value::from_array(positions, cx.dtype, &call.sub("mask/positions"))?;
-            (lengths, cx.as_float(&call.sub("mask/keys"), &positions)?)
+            let seen = within(cx, &call.sub("mask"), &mask, keys)?;
+            return penalty(cx, &call.sub("mask"), &seen, low);
         }
         [_, t] if t == keys => {
             let rows = cx.reshape_by(&call.sub("mask/rows"), &values, |s| Ok(vec![s[0], 1, 1, s[1]]))?;
@@ -63,7 +61,7 @@ fn settings(
         masks.push(key_mask(cx, call, mask, keys)?);
     }
     if call.attributes.flag("unidirectional", false)? {
-        masks.push(causal(cx, &call.sub("causal"), queries, keys, past)?);
+        masks.push(Band::causal(past).mask(cx, &call.sub("causal"), queries, keys)?);
     }
     masks.extend(bias.cloned());
     Ok(Settings {
@@ -125,7 +123,8 @@ pub(in crate::onnx::ops) fn projected(cx: &mut Context, call: &Call<'_>) -> Res<
             total = shape[1] + extended(cx, &name, &own, &mut parts[i + 1])?;
         }
     }
-    let settings = settings(cx, call, call.optional(3), call.optional(5), [shape[1], total, total - shape[1]])?;
+    let settings =
+        settings(cx, call, call.optional(3), call.optional(5), [shape[1], total, total - shape[1]])?;
     let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
     let mut values = vec![merge_heads(cx, call.name, &stages.context)?];
     if call.outputs > 1 {
@@ -178,14 +177,17 @@ pub(in crate::onnx::ops) fn multi_head(cx: &mut Context, call: &Call<'_>) -> Res
     Ok(vec![merge_heads(cx, call.name, &stages.context)?, key, value])
 }
 
-
 /// Queries, keys and values, which may be packed: `[B, S, H, 3, d]`, or keys and values `[B, T, H, 2, d]`.
 fn unpacked(cx: &mut Context, call: &Call<'_>) -> Res<[Value; 3]> {
     let query = call.input(0)?.clone();
     let parts = |cx: &mut Context, x: &Value, names: &[&str]| -> Res<Vec<Value>> {
         let [shape, _] = x.shapes()?;
         if shape.len() != 5 || shape[3] != names.len() {
-            return Err(format!("has packed values of shape {shape:?}; expected [B, S, H, {}, d]", names.len()).into());
+            return Err(format!(
+                "has packed values of shape {shape:?}; expected [B, S, H, {}, d]",
+                names.len()
+            )
+            .into());
         }
         let mut parts = Vec::new();
         for (i, name) in names.iter().enumerate() {
@@ -208,7 +210,14 @@ fn unpacked(cx: &mut Context, call: &Call<'_>) -> Res<[Value; 3]> {
 /// `GroupQueryAttention` for a prompt: each query sees the keys up to its own, and groups of heads share keys. Tokens
 /// behind the end of a sequence (`seqlens_k`) are computed too; no token before them sees them.
 pub(in crate::onnx::ops) fn grouped_query(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
-    refuse(call, &[(3, "a past state (input past_key)"), (4, "a past state (input past_value)"), (11, "input head_sink")])?;
+    refuse(
+        call,
+        &[
+            (3, "a past state (input past_key)"),
+            (4, "a past state (input past_value)"),
+            (11, "input head_sink"),
+        ],
+    )?;
     unset(call, &["smooth_softmax"])?;
     let (heads, shared) = (count(call, "num_heads")?, count(call, "kv_num_heads")?);
     let x = call.input(0)?;
@@ -234,10 +243,9 @@ pub(in crate::onnx::ops) fn grouped_query(cx: &mut Context, call: &Call<'_>) -> 
         }
         split.push(part);
     }
-    let mut hidden = vec![causal(cx, &call.sub("causal"), length, length, 0)?];
-    if let Some(window) = call.attributes.int("local_window_size")?.filter(|&w| w >= 0) {
-        hidden.push(recent(cx, &call.sub("window"), length, window)?);
-    }
+    let window = call.attributes.int("local_window_size")?.and_then(|w| usize::try_from(w).ok());
+    let band = Band { left: window.map(|w| w.saturating_sub(1)), ..Band::causal(0) };
+    let mut hidden = vec![band.mask(cx, &call.sub("causal"), length, length)?];
     hidden.extend(call.optional(10).cloned());
     let settings = Settings {
         scale: call.attributes.float("scale")?.filter(|&s| s != 0.0),
@@ -250,15 +258,6 @@ pub(in crate::onnx::ops) fn grouped_query(cx: &mut Context, call: &Call<'_>) -> 
     Ok(vec![merge_heads(cx, call.name, &stages.context)?, key, value])
 }
 
-/// A mask `[S, S]` that is −∞ for keys that are `window` or more tokens before their query.
-fn recent(cx: &mut Context, name: &str, length: usize, window: i64) -> Res<Value> {
-    cx.spend(&[length, length])?;
-    let hidden = |i: usize| if ((i / length) as i64 - (i % length) as i64) >= window { f64::NEG_INFINITY } else { 0.0 };
-    let values: Vec<f64> = (0..length * length).map(hidden).collect();
-    let mask = Tensor::from_vec(values, (length, length), &Device::Cpu)?.to_dtype(cx.dtype)?;
-    Ok(Known::value(mask, Elem::Float, name))
-}
-
 /// Queries or keys with rotary positions, from the tables in inputs 7 and 8.
 fn turned(cx: &mut Context, call: &Call<'_>, name: &str, x: &Value, length: usize) -> Res<Value> {
     let positions = match call.optional(9) {
@@ -266,7 +265,9 @@ fn turned(cx: &mut Context, call: &Call<'_>, name: &str, x: &Value, length: usiz
         None => Value::from_array(Array::ints(vec![0]), cx.dtype, &call.sub("positions"))?,
     };
     let (cos, sin) = (call.optional(7), call.optional(8));
-    let (Some(cos), Some(sin)) = (cos, sin) else { return Err("rotates, but has no cos_cache and sin_cache".into()) };
+    let (Some(cos), Some(sin)) = (cos, sin) else {
+        return Err("rotates, but has no cos_cache and sin_cache".into());
+    };
     if cos.shapes()?[0].first().is_some_and(|&rows| rows < length) {
         return Err(format!("has a cos_cache for fewer than {length} positions").into());
     }

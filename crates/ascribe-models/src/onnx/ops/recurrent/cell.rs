@@ -166,7 +166,13 @@ impl Cell {
     }
 
     /// `R h`; `None` if the state is zero.
-    fn recurrent(&self, cx: &mut Context, name: &str, weights: &Weights, state: &State) -> Res<Option<Value>> {
+    fn recurrent(
+        &self,
+        cx: &mut Context,
+        name: &str,
+        weights: &Weights,
+        state: &State,
+    ) -> Res<Option<Value>> {
         let Some(h) = &state.h else { return Ok(None) };
         let h = self.read(cx, &format!("{name}/levels"), h)?;
         Ok(Some(cx.apply(&format!("{name}/recurrent"), Linear, &[&h, &weights.hidden], Elem::Float)?))

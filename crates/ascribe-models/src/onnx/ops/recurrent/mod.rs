@@ -94,7 +94,8 @@ fn lengths(cx: &mut Context, call: &Call<'_>, steps: usize) -> Res<Lengths> {
 /// are one for each direction, or one for each of its columns.
 fn dequantized(cx: &mut Context, call: &Call<'_>, [slot, scale, zero]: [usize; 3], name: &str) -> Res<Value> {
     let constant = |i: usize| -> Res<&Known> {
-        let what = format!("{name}, its scale or its zero point is computed from the inputs; expected a constant");
+        let what =
+            format!("{name}, its scale or its zero point is computed from the inputs; expected a constant");
         Ok(call.input(i)?.known().ok_or(what)?)
     };
     let weight = &constant(slot)?.tensor;
