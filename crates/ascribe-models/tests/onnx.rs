@@ -359,7 +359,8 @@ fn dynamically_quantised_layers_are_affine() {
     let trace = model.graph.trace(&x, Keep::All).unwrap();
     let (input, output) = (model.graph.inputs()[0], model.graph.outputs()[0]);
     let seed = trace.value(output).unwrap().ones_like().unwrap();
-    let signals = model.graph.backward(&trace, None, &[(output, seed)], &[input], &Composite::gradient()).unwrap();
+    let signals =
+        model.graph.backward(&trace, None, &[(output, seed)], &[input], &Composite::gradient()).unwrap();
     let gradient = signals.get_or_zeros(input, &trace).unwrap();
     assert!(norm(&gradient) > 0.1);
 }

@@ -9,8 +9,8 @@ mod node;
 mod scatter;
 mod signal;
 
-pub(super) use node::fold;
 pub(super) use movement::{reshape_target, slice_range, split_sizes};
+pub(super) use node::fold;
 
 use super::array::{Array, Data, axes, axis, count};
 use super::attributes::Attributes;

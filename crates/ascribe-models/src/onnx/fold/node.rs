@@ -50,9 +50,10 @@ pub(in crate::onnx) fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec
     );
     if weights
         && !varies
-        && call.inputs.first().is_some_and(|x| {
-            x.as_ref().is_some_and(|x| x.elem().is_ok_and(|e| e == Elem::Float))
-        })
+        && call
+            .inputs
+            .first()
+            .is_some_and(|x| x.as_ref().is_some_and(|x| x.elem().is_ok_and(|e| e == Elem::Float)))
     {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use ascribe_core::ops::{Binary, DynamicLevels, DynamicQuantize, SampleAxis, Stru
 
 use super::{Call, conv, linear, operator};
 use crate::onnx::context::Context;
-use crate::onnx::value::{Elem, Res, Value};
+use crate::onnx::value::{Elem, Known, Res, Signal, Value};
 
 /// What a node has to do with dynamic quantisation.
 #[derive(Clone, Debug)]
@@ -28,6 +28,9 @@ pub(in crate::onnx) enum Mark {
 
 /// The operators that move integers without changing them.
 const MOVING: &[&str] = &["Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
+
+/// The operators that read marked values themselves.
+const READING: &[&str] = &["ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"];
 
 fn mark<'a>(cx: &'a Context, value: &Value) -> Option<&'a Mark> {
     match value {
@@ -146,9 +149,6 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Val
     }
 }
 
-/// The operators that read marked values themselves.
-const READING: &[&str] = &["ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"];
-
 /// `factor · x`, or `x` under a name of its own.
 fn scaled(cx: &mut Context, name: &str, x: &Value, factor: Option<&Value>) -> Res<Value> {
     match factor {
@@ -195,12 +195,7 @@ fn shifted(cx: &mut Context, call: &Call<'_>, [levels, other]: [usize; 2], sourc
     }
     let mut shift = cx.as_float(&call.sub("number"), call.input(other)?)?;
     for (i, source) in sources.iter().enumerate() {
-        let scale = Value::Node(crate::onnx::value::Signal {
-            id: *source,
-            shape: [vec![], vec![]],
-            elem: Elem::Float,
-            outer: 1,
-        });
+        let scale = Value::Node(Signal { id: *source, shape: [vec![], vec![]], elem: Elem::Float, outer: 1 });
         shift =
             cx.apply_broadcast(&call.sub(&format!("shift{i}")), Binary::Mul, &[&shift, &scale], Elem::Float)?;
     }
@@ -209,8 +204,8 @@ fn shifted(cx: &mut Context, call: &Call<'_>, [levels, other]: [usize; 2], sourc
     Ok(sum)
 }
 
-/// An operand of an integer product without its zero point, in input `slot` after reshaping it to `zero_shape`, and the
-/// scales that it contains.
+/// Input `slot` of an integer product without its zero point, and the scales that its numbers contain. The zero point is
+/// input `zero`, in the shape that `zero_shape` gives for its number of values.
 fn centred(
     cx: &mut Context,
     call: &Call<'_>,
@@ -234,7 +229,7 @@ fn centred(
         let zero = zero.known().ok_or("its zero point is computed from the inputs; expected a constant")?;
         let count = zero.tensor.elem_count();
         let shape = if count == 1 { vec![] } else { zero_shape(count) };
-        let zero = crate::onnx::value::Known::value(
+        let zero = Known::value(
             zero.tensor.reshape(shape)?.to_dtype(cx.dtype)?,
             Elem::Float,
             &format!("{name}/zero point"),

@@ -1,7 +1,7 @@
 //! Attention of `com.microsoft`: `Attention`, `MultiHeadAttention` and `GroupQueryAttention`.
 
-use ascribe_core::ops::{Binary, Compare, Linear, Structure};
 use ascribe_core::Tensor;
+use ascribe_core::ops::{Binary, Compare, Linear, Structure};
 
 use super::{Band, Settings, attend, count, extended, merge_heads, penalty, refuse, split_heads, within};
 use crate::onnx::array::Array;
