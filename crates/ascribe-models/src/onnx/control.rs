@@ -215,7 +215,7 @@ impl<'a> Translator<'a> {
             }
             None => usize::MAX,
         };
-        let flag = |array: bool| Array { shape: vec![], data: super::array::Data::Bool(vec![array]) };
+        let flag = |holds: bool| Array { shape: vec![], data: super::array::Data::Bool(vec![holds]) };
         let mut condition = match inputs.get(1).and_then(Option::as_ref) {
             Some(value) => value.clone(),
             None => Value::from_array(flag(true), self.cx.dtype, &format!("{name}/condition"))?,

@@ -137,7 +137,9 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Val
         }
         (op, Some(Mark::Levels(own)), _) if MOVING.contains(&op) => {
             let values = operator(cx, call)?;
-            values.iter().for_each(|value| set(cx, value, Mark::Levels(own.clone())));
+            for value in &values {
+                set(cx, value, Mark::Levels(own.clone()));
+            }
             Ok(Some(values))
         }
         _ if marks.iter().flatten().any(|m| matches!(m, Mark::Levels(_))) => {

@@ -187,15 +187,14 @@ pub(super) fn compress(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let mut x = call.input(0)?.clone();
     let condition = call.input(1)?.array("its condition")?;
     let chosen = condition.as_bools()?.iter().enumerate().filter(|(_, holds)| **holds).map(|(i, _)| i as i64);
-    let at = match call.attributes.int("axis")? {
-        Some(along) => axis(along, x.rank()?)?,
-        None => {
-            if batch_axis(&x.shapes()?).is_some() {
-                return Err("selects from the values of all samples in order".into());
-            }
-            x = cx.reshape_by(&call.sub("flat"), &x, |s| Ok(vec![s.iter().product()]))?;
-            0
+    let at = if let Some(along) = call.attributes.int("axis")? {
+        axis(along, x.rank()?)?
+    } else {
+        if batch_axis(&x.shapes()?).is_some() {
+            return Err("selects from the values of all samples in order".into());
         }
+        x = cx.reshape_by(&call.sub("flat"), &x, |s| Ok(vec![s.iter().product()]))?;
+        0
     };
     call.not_batch(&x, at, "selects part of")?;
     let side = x.shapes()?[0][at];

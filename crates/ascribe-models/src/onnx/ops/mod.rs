@@ -176,21 +176,6 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Where" => one(arithmetic::select(cx, call)),
         "Cast" | "CastLike" => one(arithmetic::cast(cx, call)),
         "MaxPool" | "AveragePool" => pool::pool(cx, call),
-        "MaxUnpool" => one(pool::unpool(cx, call)),
-        "Col2Im" => one(regions::blocks(cx, call)),
-        "CenterCropPad" => one(regions::center(cx, call)),
-        "AffineGrid" => one(regions::affine_grid(cx, call)),
-        "RoiAlign" => one(regions::roi_align(cx, call)),
-        "DeformConv" => one(regions::deformed(cx, call)),
-        "MeanVarianceNormalization" => one(norm::mean_variance(cx, call)),
-        "SwiGLU" => one(activation::gated_swish(cx, call)),
-        "Det" => one(cx.apply(call.name, ascribe_core::ops::Determinant, &[call.input(0)?], Elem::Float)),
-        "EyeLike" => one(positions::eye(cx, call)),
-        "Compress" => one(index::compress(cx, call)),
-        "CumProd" => one(sequential::products(cx, call)),
-        "ReverseSequence" => one(sequential::reversed(cx, call)),
-        "CausalConvWithState" => sequential::causal_conv(cx, call),
-        "LinearAttention" => sequential::linear_attention(cx, call),
         "GlobalAveragePool" | "GlobalMaxPool" => one(pool::global(cx, call)),
         op if op.starts_with("Reduce") => one(reduce::reduce(cx, call)),
         "LpPool" => one(pool::norm(cx, call)),
@@ -238,6 +223,29 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Resize" | "Upsample" => one(resize::resize(cx, call)),
         "DFT" => one(spectrum::dft(cx, call)),
         "STFT" => one(spectrum::stft(cx, call)),
+        _ => rarer(cx, call),
+    }
+}
+
+/// Translates operators that few files have.
+fn rarer(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let one = |value: Res<Value>| value.map(|v| vec![v]);
+    match call.op {
+        "MaxUnpool" => one(pool::unpool(cx, call)),
+        "Col2Im" => one(regions::blocks(cx, call)),
+        "CenterCropPad" => one(regions::center(cx, call)),
+        "AffineGrid" => one(regions::affine_grid(cx, call)),
+        "RoiAlign" => one(regions::roi_align(cx, call)),
+        "DeformConv" => one(regions::deformed(cx, call)),
+        "MeanVarianceNormalization" => one(norm::mean_variance(cx, call)),
+        "SwiGLU" => one(activation::gated_swish(cx, call)),
+        "Det" => one(cx.apply(call.name, ascribe_core::ops::Determinant, &[call.input(0)?], Elem::Float)),
+        "EyeLike" => one(positions::eye(cx, call)),
+        "Compress" => one(index::compress(cx, call)),
+        "CumProd" => one(sequential::products(cx, call)),
+        "ReverseSequence" => one(sequential::reversed(cx, call)),
+        "CausalConvWithState" => sequential::causal_conv(cx, call),
+        "LinearAttention" => sequential::linear_attention(cx, call),
         _ => Err("the operator is not supported".into()),
     }
 }
