@@ -1,6 +1,8 @@
 //! Resizing maps to the input's resolution.
 
-use ascribe_core::ops::{Backend, Coordinates, Operator, Resize, ResizeMode, ResizeSize, Rounding};
+use ascribe_core::ops::{
+    Backend, Coordinates, Operator, Resize, ResizeEdges, ResizeMode, ResizeSize, Rounding,
+};
 use ascribe_core::{Error, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,8 @@ impl Interpolation {
             Self::Bilinear => (ResizeMode::Linear, Coordinates::HalfPixel),
             Self::Nearest => (ResizeMode::Nearest { rounding: Rounding::Floor }, Coordinates::Asymmetric),
         };
-        Resize { size: ResizeSize::Sides(sides.to_vec()), mode, coordinates }.forward(&[map], backend)
+        Resize { size: ResizeSize::Sides(sides.to_vec()), mode, coordinates, edges: ResizeEdges::default() }
+            .forward(&[map], backend)
     }
 }
 

@@ -44,7 +44,7 @@ fn malformed_files_say_what_is_wrong() {
 }
 
 /// Small models that are damaged and loaded thousands of times.
-const VICTIMS: [&str; 22] = [
+const VICTIMS: [&str; 27] = [
     "golden/methods/mlp/model.onnx",
     "golden/methods/depthwise/model.onnx",
     "golden/onnx-ops/expand_by_equal_where_13.onnx",
@@ -67,6 +67,11 @@ const VICTIMS: [&str; 22] = [
     "golden/onnx-ops/label_encoder_through_text_17.onnx",
     "golden/onnx-ml/columns_ordinal.onnx",
     "golden/onnx-ml/columns_one_hot.onnx",
+    "golden/onnx-ops/dynamic_conv_integer_13.onnx",
+    "golden/onnx-ops/deform_conv_groups_19.onnx",
+    "golden/onnx-ops/loop_13.onnx",
+    "golden/onnx-ops/scan_13.onnx",
+    "golden/onnx-ops/sequence_13.onnx",
 ];
 
 fn load(bytes: Vec<u8>) {

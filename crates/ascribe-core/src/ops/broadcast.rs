@@ -55,7 +55,7 @@ struct Rows {
 
 impl Rows {
     fn new(shape: &[usize], a: &[usize], b: &[usize]) -> Self {
-        let (a, b) = (strides(a, shape.len()), strides(b, shape.len()));
+        let (a, b) = (repeating(a, shape.len()), repeating(b, shape.len()));
         let mut axes =
             shape.iter().zip(a.into_iter().zip(b)).rev().filter(|(side, _)| **side != 1).peekable();
         let moves = axes.peek().map_or([false; 2], |(_, (a, b))| [*a != 0, *b != 0]);
@@ -80,13 +80,17 @@ impl Rows {
     }
 }
 
-/// The strides of a contiguous operand along each axis of the result: 0 where it is repeated.
-fn strides(dims: &[usize], rank: usize) -> Vec<usize> {
-    let mut strides = vec![0; rank];
-    let mut step = 1;
-    for (stride, &side) in strides.iter_mut().rev().zip(dims.iter().rev()) {
-        *stride = if side == 1 { 0 } else { step };
-        step *= side;
+/// The number of values from one index of each axis to the next, for values of this shape in row-major order.
+pub fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for i in (0..shape.len().saturating_sub(1)).rev() {
+        strides[i] = strides[i + 1] * shape[i + 1];
     }
     strides
+}
+
+/// The strides of a contiguous operand along each axis of the result: 0 where it is repeated.
+fn repeating(dims: &[usize], rank: usize) -> Vec<usize> {
+    let moves = dims.iter().zip(strides(dims)).map(|(&side, step)| if side == 1 { 0 } else { step });
+    std::iter::repeat_n(0, rank - dims.len()).chain(moves).collect()
 }

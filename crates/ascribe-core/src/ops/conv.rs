@@ -70,6 +70,20 @@ fn check_bias(inputs: &[&[usize]], channels: usize) -> Result<()> {
     }
 }
 
+/// Checks that the input's channels are those that the weight expects, and that the groups divide what they divide.
+fn check_channels(
+    channels: usize,
+    [expected, divided]: [usize; 2],
+    groups: usize,
+    weight: &[usize],
+) -> Result<()> {
+    if groups > 0 && channels == expected && divided.is_multiple_of(groups) {
+        return Ok(());
+    }
+    let wanted = format!("{expected} (weight {weight:?}, {groups} groups)");
+    Err(Error::invalid("input", format!("has {channels} channels"), wanted))
+}
+
 fn check_count(inputs: &[&[usize]]) -> Result<()> {
     if (2..=3).contains(&inputs.len()) {
         return Ok(());
@@ -93,10 +107,9 @@ pub(crate) fn parametric_kind(dynamic: &[bool]) -> Kind {
     }
 }
 
-/// The gradients that are wanted of the input, the weight and the bias `[O]`; the output has the shape `[N, O, H, W]`.
+/// The gradients that are wanted of the input, the weight and the bias `[O]`; the output is `[N, O, …]`.
 fn grads(
     args: &Vjp<'_>,
-    output: [usize; 4],
     of_input: impl FnOnce() -> Result<Tensor>,
     of_weight: impl FnOnce() -> Result<Tensor>,
 ) -> Result<Grads> {
@@ -108,7 +121,7 @@ fn grads(
         grads[1] = Some(of_weight()?.reshape(args.input(1)?.shape())?);
     }
     if let Some(bias) = args.inputs.get(2).filter(|_| args.wants(2)) {
-        grads[2] = Some(args.grad.reshape(&output)?.sum((0, 2, 3))?.reshape(bias.shape())?);
+        grads[2] = Some(args.grad.flatten_from(2)?.sum((0, 2))?.reshape(bias.shape())?);
     }
     Ok(grads)
 }
@@ -140,13 +153,7 @@ impl Operator for Conv {
         let (x, weight) = (inputs[0], inputs[1]);
         let [_, channels, h, w] = image_shape(x)?;
         let [out, per_group] = check_weight(weight, x.len(), &self.window)?;
-        if self.groups == 0 || channels != per_group * self.groups || out % self.groups != 0 {
-            return Err(Error::invalid(
-                "input",
-                format!("has {channels} channels"),
-                format!("{} (weight {weight:?}, {} groups)", per_group * self.groups, self.groups),
-            ));
-        }
+        check_channels(channels, [per_group.saturating_mul(self.groups), out], self.groups, weight)?;
         check_bias(inputs, out)?;
         let [oh, ow] = self.window.output([h, w])?;
         Ok(like_input([x[0], out, oh, ow], x.len()))
@@ -164,7 +171,6 @@ impl Operator for Conv {
         let geometry = self.geometry(x.dims(), weight.dims())?;
         grads(
             args,
-            geometry.small,
             || geometry.transpose(args.grad, weight, args.backend),
             || geometry.weight_grad(x, args.grad, args.backend),
         )
@@ -176,23 +182,11 @@ impl ConvTranspose {
     fn geometry(&self, x: &[usize], weight: &[usize]) -> Result<Geometry<'_>> {
         let small = image_shape(x)?;
         let out = weight.get(1).copied().unwrap_or(0) * self.groups;
-        let mut size = [0; 2];
-        for axis in 0..2 {
-            let window = &self.window;
-            let (before, after) = window.pad(axis);
+        let side = |axis: usize| {
             let extra = if axis == 0 && x.len() == 3 { 0 } else { self.output_padding[axis] };
-            let steps = small[axis + 2].saturating_sub(1).saturating_mul(window.stride[axis]);
-            let reach = window.dilation[axis].saturating_mul(window.kernel[axis].saturating_sub(1));
-            let full = steps.saturating_add(reach).saturating_add(1).saturating_add(extra);
-            size[axis] =
-                full.checked_sub(before.saturating_add(after)).filter(|&s| s > 0).ok_or_else(|| {
-                    Error::invalid(
-                        "padding",
-                        format!("{before} + {after}"),
-                        format!("less than {full} in total"),
-                    )
-                })?;
-        }
+            Line::along(&self.window, axis).transposed(small[axis + 2], extra)
+        };
+        let size = [side(0)?, side(1)?];
         Ok(Geometry {
             window: &self.window,
             groups: self.groups,
@@ -220,13 +214,7 @@ impl Operator for ConvTranspose {
         let (x, weight) = (inputs[0], inputs[1]);
         let [_, channels, ..] = image_shape(x)?;
         let [own, _] = check_weight(weight, x.len(), &self.window)?;
-        if self.groups == 0 || channels != own || own % self.groups != 0 {
-            return Err(Error::invalid(
-                "input",
-                format!("has {channels} channels"),
-                format!("{own} (weight {weight:?}, {} groups)", self.groups),
-            ));
-        }
+        check_channels(channels, [own, own], self.groups, weight)?;
         let geometry = self.geometry(x, weight)?;
         // The remainder of a strided convolution is at most stride − 1; PyTorch allows more with a dilation.
         for axis in 0..2 {
@@ -254,7 +242,6 @@ impl Operator for ConvTranspose {
         let geometry = self.geometry(x.dims(), weight.dims())?;
         grads(
             args,
-            geometry.large,
             || geometry.apply(args.grad, weight, None, args.backend),
             // ⟨g, Wᵀ x⟩ = ⟨W g, x⟩: the same weight gradient with the roles of input and gradient swapped.
             || geometry.weight_grad(args.grad, x, args.backend),

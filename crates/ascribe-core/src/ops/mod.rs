@@ -6,6 +6,7 @@ mod conv;
 mod coupling;
 mod cumulative;
 mod depth_to_space;
+mod determinant;
 mod elements;
 pub(crate) mod fast;
 mod gather;
@@ -23,6 +24,7 @@ mod prelu;
 mod quantize;
 mod reduce;
 mod resize;
+mod roi_align;
 mod single;
 mod softmax;
 mod structure;
@@ -34,12 +36,14 @@ mod window;
 use std::sync::Arc;
 
 pub use binary::Binary;
+pub use broadcast::strides;
 
 pub use conv::{Conv, Conv3d, ConvTranspose, ConvTranspose3d, Line};
 pub use coupling::PairwiseCoupling;
 pub use cumulative::CumSum;
 pub use depth_to_space::DepthToSpace;
-pub use elements::{GatherElements, GatherNd, ScatterElements, ScatterNd};
+pub use determinant::Determinant;
+pub use elements::{GatherAt, MaxUnpool, Places, ScatterAt, ScatterReduction};
 pub use gather::{Embedding, Gather};
 pub use grid_sample::{GridSample, SampleMode, SamplePadding};
 pub use linear::{Linear, MatMul};
@@ -50,11 +54,12 @@ pub use order::{ArgExtreme, TopIndices};
 pub use pad::{Pad, PadMode};
 pub use pointwise::Pointwise;
 pub(crate) use pool::pool_shape;
-pub use pool::{AdaptiveAveragePool, AveragePool, MaxPool};
+pub use pool::{AdaptiveAveragePool, AveragePool, MaxPool, MaxPoolIndices};
 pub use prelu::PRelu;
-pub use quantize::FakeQuantize;
+pub use quantize::{DynamicLevels, DynamicQuantize, FakeQuantize, SampleAxis};
 pub use reduce::{Reduce, ReduceFn};
-pub use resize::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding};
+pub use resize::{Coordinates, Resize, ResizeEdges, ResizeMode, ResizeSize, Rounding};
+pub use roi_align::{RoiAlign, RoiMode};
 pub use softmax::Softmax;
 pub use structure::{Side, Structure};
 pub use tree::{Aggregate, Branch, Child, Leaf, Split, Tree, TreeEnsemble};
@@ -145,14 +150,22 @@ ops! {
     GridSample,
     /// Rounding to the levels of a quantisation.
     FakeQuantize,
-    /// Elements along an axis by index.
-    GatherElements,
-    /// Elements written along an axis by index.
-    ScatterElements,
-    /// Slices by position.
-    GatherNd,
-    /// Slices written by position.
-    ScatterNd,
+    /// Rounding to levels that follow from the values.
+    DynamicQuantize,
+    /// Scale or zero point of such levels.
+    DynamicLevels,
+    /// Elements or slices by index.
+    GatherAt,
+    /// Elements or slices written by index.
+    ScatterAt,
+    /// Values put back to where a maximum pooling took them from.
+    MaxUnpool,
+    /// Where a maximum pooling takes its values from.
+    MaxPoolIndices,
+    /// Samples of the regions of an image.
+    RoiAlign,
+    /// Determinants.
+    Determinant,
     /// Running sums.
     CumSum,
     /// Index of the largest or smallest value.

@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod average;
+mod indices;
 mod max;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use ascribe_kernels as kernels;
 
 pub use adaptive::AdaptiveAveragePool;
 pub use average::AveragePool;
+pub use indices::MaxPoolIndices;
 pub use max::MaxPool;
 
 use super::window::{Window, image_shape};

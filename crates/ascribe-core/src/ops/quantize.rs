@@ -1,7 +1,10 @@
 //! Rounding to the levels of a quantisation.
 
+mod dynamic;
+
 use candle_core::Tensor;
 
+pub use self::dynamic::{DynamicLevels, DynamicQuantize, SampleAxis};
 use super::binary::broadcast_shape;
 use super::operator::{Backend, Grads, Kind, Operator, Vjp, input, shapes};
 use super::pointwise::Pointwise;

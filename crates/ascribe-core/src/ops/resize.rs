@@ -56,9 +56,9 @@ pub enum ResizeMode {
         /// Which that is.
         rounding: Rounding,
     },
-    /// Linear along each axis (bilinear in two dimensions). Without antialiasing.
+    /// Linear along each axis (bilinear in two dimensions).
     Linear,
-    /// Cubic convolution along each axis (Keys 1981). Without antialiasing.
+    /// Cubic convolution along each axis (Keys 1981).
     Cubic {
         /// The kernel's slope at 1: −0.75 in PyTorch and ONNX, −0.5 in Keys's paper.
         coefficient: f64,
@@ -82,15 +82,25 @@ pub enum Coordinates {
     Asymmetric,
 }
 
+/// What linear and cubic interpolation read besides the neighbours of a position; nearest neighbours ignore it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ResizeEdges {
+    /// Whether the kernel is widened where the side shrinks, so that every value counts (as Pillow resizes images).
+    pub antialias: bool,
+    /// Whether positions beyond the border have no weight, otherwise they count as the border's value.
+    pub exclude_outside: bool,
+}
+
 /// Interpolates the last axes: `[N, C, L]`, `[N, C, H, W]` or more spatial axes; as many of the last axes as
-/// `size` has numbers. Beyond the border, the border's value is repeated.
+/// `size` has numbers. Beyond the border, the border's value is repeated unless `edges` says otherwise.
 ///
 /// ```
-/// use ascribe_core::ops::{Coordinates, Operator, Resize, ResizeMode, ResizeSize};
+/// use ascribe_core::ops::{Coordinates, Operator, Resize, ResizeEdges, ResizeMode, ResizeSize};
 /// let twice = Resize {
 ///     size: ResizeSize::Scales(vec![2.0, 2.0]),
 ///     mode: ResizeMode::Linear,
 ///     coordinates: Coordinates::HalfPixel,
+///     edges: ResizeEdges::default(),
 /// };
 /// assert_eq!(twice.output_shape(&[&[1, 8, 7, 7]])?, [1, 8, 14, 14]);
 /// # Ok::<(), ascribe_core::Error>(())
@@ -103,6 +113,9 @@ pub struct Resize {
     pub mode: ResizeMode,
     /// Where the result's pixels lie in the input.
     pub coordinates: Coordinates,
+    /// What is read beside the neighbours.
+    #[serde(default)]
+    pub edges: ResizeEdges,
 }
 
 impl Resize {
@@ -113,7 +126,8 @@ impl Resize {
             .enumerate()
             .map(|(i, axis)| {
                 let (out, scale) = side(&self.size, i, x[axis])?;
-                Ok((axis, Taps::new(self.mode, self.coordinates, x[axis], out, scale)))
+                let size = [out as f64, scale];
+                Ok((axis, Taps::new(self.mode, self.coordinates, self.edges, x[axis], size)))
             })
             .collect()
     }

@@ -52,18 +52,22 @@ impl Context<'_> {
             | Op::PRelu(_)
             | Op::CumSum(_)
             | Op::FakeQuantize(_)
-            | Op::ScatterElements(_)
-            | Op::ScatterNd(_)
+            | Op::DynamicQuantize(_)
+            | Op::ScatterAt(_)
             | Op::Cast(_) => self.same(),
             // An activation is a function of single values, whoever wrote it.
             Op::Custom(_) if self.graph.kind(self.id) == Kind::Activation => self.same(),
-            Op::GatherElements(_)
-            | Op::GatherNd(_)
+            Op::GatherAt(_)
+            | Op::MaxUnpool(_)
+            | Op::MaxPoolIndices(_)
+            | Op::RoiAlign(_)
+            | Op::Determinant(_)
             | Op::GridSample(_)
             | Op::ArgExtreme(_)
             | Op::TopIndices(_)
             | Op::TreeEnsemble(_)
             | Op::PairwiseCoupling(_)
+            | Op::DynamicLevels(_)
             | Op::Custom(_) => Transferred::default(),
         }
     }

@@ -6,7 +6,7 @@ mod net;
 use ascribe_core::AxisRole::{self, Batch, Channel, Feature, Height, Time, Token, Unknown, Width};
 use ascribe_core::ops::{
     Binary, Coordinates, Embedding, Gather, LayerNorm, MatMul, MaxPool, Pad, PadMode, Pointwise, Reduce,
-    ReduceFn, Resize, ResizeMode, ResizeSize, Softmax, Structure, Window,
+    ReduceFn, Resize, ResizeEdges, ResizeMode, ResizeSize, Softmax, Structure, Window,
 };
 use ascribe_core::{DType, Device, Graph, GraphBuilder, GraphRoles, Inputs, NodeId, Result, Roles, Tensor};
 
@@ -46,7 +46,12 @@ fn operators_of_images() {
     net.then(Pointwise::Relu);
     net.then(MaxPool { window: Window::new([2, 2]).stride([2, 2]) });
     let resize = ResizeSize::Sides(vec![4, 4]);
-    net.then(Resize { size: resize, mode: ResizeMode::Linear, coordinates: Coordinates::HalfPixel });
+    net.then(Resize {
+        size: resize,
+        mode: ResizeMode::Linear,
+        coordinates: Coordinates::HalfPixel,
+        edges: ResizeEdges::default(),
+    });
     net.then(Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 1, 0], mode: PadMode::Constant(0.0) });
     let roles = net.roles();
     assert_eq!(roles.axes(), [Batch, Channel, Height, Width]);

@@ -1,5 +1,7 @@
 //! Small arrays that are computed at load time, such as shapes and indices.
 
+pub(super) use ascribe_core::ops::strides;
+
 use super::value::{Elem, Res};
 
 /// Values in row-major order.
@@ -25,15 +27,6 @@ pub(super) fn count(shape: &[usize]) -> Res<usize> {
     // it, so each must be below the limit, too.
     let total = total.filter(|_| shape.iter().all(|&s| s <= LIMIT));
     total.ok_or_else(|| format!("shape {shape:?} is too large").into())
-}
-
-/// Row-major strides.
-pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for i in (0..shape.len().saturating_sub(1)).rev() {
-        strides[i] = strides[i + 1] * shape[i + 1];
-    }
-    strides
 }
 
 /// All multi-indices of a shape, in row-major order.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 /// that contains the batch is recognised by the ratio of its sizes.
 const BATCHES: [usize; 2] = [7, 11];
 /// Versions of the default operator set that are supported.
-const OPSETS: std::ops::RangeInclusive<i64> = FIRST_OPSET..=26;
+const OPSETS: std::ops::RangeInclusive<i64> = FIRST_OPSET..=28;
 
 /// An input with the lengths of its axes, and its data type.
 struct Declared {
@@ -102,6 +102,7 @@ pub(super) fn build(file: &File, options: &LoadOptions) -> Result<LoadedModel> {
             largest: options.max_values_per_sample,
             own_indices: HashSet::new(),
             quantized: HashMap::new(),
+            dynamic: HashMap::new(),
             quantized_weights: false,
             ml_version: columns::version(&model.opset_import),
             texts: Texts::default(),
@@ -114,7 +115,8 @@ pub(super) fn build(file: &File, options: &LoadOptions) -> Result<LoadedModel> {
         // If the batch cannot be made variable, the graph is that of the file's batch size, or of one sample.
         let Failure::Nodes(problems) = first else { return Err(first) };
         let batch = baked.unwrap_or(1);
-        let Ok(mut loaded) = attempt(Some(batch)) else { return Err(Failure::Nodes(problems)) };
+        // What cannot be loaded with a fixed batch size either is what is wrong with the file.
+        let mut loaded = attempt(Some(batch))?;
         let names: Vec<String> = problems.iter().take(3).map(|p| format!("'{}'", p.name)).collect();
         let more = if problems.len() > 3 { ", …" } else { "" };
         let each = if batch == 1 { "one at a time".into() } else { format!("{batch} at a time") };
@@ -147,8 +149,13 @@ fn assemble(
         scope.set(name, constant(name, value, cx.dtype)?);
     }
     for Declared { input, code } in inputs {
-        let value =
-            interface::input(&mut cx, input, *code).map_err(|fault| fault_of(&input.name, "input", fault))?;
+        let value = interface::input(&mut cx, input, *code)
+            // Constants are 64-bit integers, so narrower inputs become those.
+            .and_then(|value| match *code {
+                data_type::INT64 => Ok(value),
+                _ => cx.as_long(&format!("{}/64 bits", input.name), &value),
+            })
+            .map_err(|fault| fault_of(&input.name, "input", fault))?;
         notes.extend(remark(input, *code, cx.dtype));
         scope.set(&input.name, value);
     }
@@ -169,7 +176,7 @@ fn assemble(
             interface::output(&mut translator.cx, name, &value, fixed).map(|id| (id, value))
         }) {
             Ok((id, value)) => {
-                if translator.cx.quantized.contains_key(&id) {
+                if translator.cx.holds_levels(id) {
                     notes.push(format!(
                         "output '{name}' is quantised; it is returned as the numbers that its levels stand for"
                     ));
@@ -207,6 +214,7 @@ fn assemble(
     notes.append(&mut translator.cx.notes);
     let (labels, classifies) =
         (answers::labels(&translator.cx, columns), answers::is_classifier(&translator.cx, columns));
+    let dtype = translator.cx.dtype;
     let mut builder = translator.cx.builder;
     for (name, id) in scope.nodes() {
         builder.alias(name, id);
@@ -214,7 +222,8 @@ fn assemble(
     let producer =
         [&model.producer_name, &model.producer_version].map(|p| p.clone().unwrap_or_default()).join(" ");
     let ids: Vec<NodeId> = outputs.iter().map(|(id, _)| *id).collect();
-    let mut graph = builder.finish(&ids)?.with_fixed_batch(fixed).with_output_kind(kind);
+    // A graph without floating-point constants does not know its type.
+    let mut graph = builder.finish(&ids)?.to_dtype(dtype)?.with_fixed_batch(fixed).with_output_kind(kind);
     let models: Vec<ModelInput> = inputs.iter().map(|d| d.input.clone()).collect();
     if kind.is_none() && classifies && answers::holds_probabilities(&graph, &models) {
         notes.push(format!("output '{}' holds the probabilities of classes", outputs[0].1));

@@ -10,7 +10,7 @@ use ascribe_core::ops::{Backend, Op, Side, Structure};
 use ascribe_core::{DType, GraphBuilder, NodeId, Tensor};
 
 use super::array::{Array, count};
-use super::ops::Quantization;
+use super::ops::{Mark, Quantization};
 use super::tensors::Store;
 use super::text::Texts;
 use super::value::{Elem, Known, Res, Shapes, Signal, Value};
@@ -37,6 +37,8 @@ pub(super) struct Context {
     pub own_indices: HashSet<NodeId>,
     /// How the values of nodes are quantised.
     pub quantized: HashMap<NodeId, Quantization>,
+    /// What nodes have to do with dynamic quantisation.
+    pub dynamic: HashMap<NodeId, Mark>,
     /// Whether constants have been de-quantised.
     pub quantized_weights: bool,
     /// Version of the operator set `ai.onnx.ml`.
@@ -76,6 +78,11 @@ impl Context {
         let (a, b) = (shape[0][axis], shape[1][axis]);
         let [m, n] = self.worlds;
         (a != b && m != n && a % m == 0 && b % n == 0 && a / m == b / n).then(|| a / m)
+    }
+
+    /// Whether a node stands for the levels of a quantisation.
+    pub fn holds_levels(&self, id: NodeId) -> bool {
+        self.quantized.contains_key(&id) || matches!(self.dynamic.get(&id), Some(Mark::Levels(_)))
     }
 
     /// The batch axis of a value and how many rows each sample has along it.
@@ -216,7 +223,7 @@ impl Context {
                 let id = self.builder.constant(&known.name, known.tensor.contiguous()?);
                 Ok(*known.node.get_or_init(|| id))
             }
-            Value::Varying(_) | Value::Missing(_) => {
+            Value::Varying(_) | Value::List(_) | Value::Absent | Value::Missing(_) => {
                 value.elem()?;
                 let one = self.materialise(value, "constant")?;
                 self.lift(&one)

@@ -1,6 +1,6 @@
 //! Loading ONNX files.
 //!
-//! [`load`] reads files of operator set 7 or newer, as PyTorch's two exporters, tf2onnx and others write them, with
+//! [`load`] reads files of operator sets 7 to 28, as PyTorch's two exporters, tf2onnx and others write them, with
 //! weights inside the file or in other files (external data). Shape arithmetic and other computations on constants are
 //! done at load time (constant folding), for the given input sizes. The batch size stays variable, even where the file
 //! fixes it: the first axis of every input is the batch axis. If a node cannot be computed exactly as the format
@@ -23,11 +23,13 @@ mod build;
 mod census;
 mod columns;
 mod context;
+mod control;
 mod declared;
 mod fold;
 mod interface;
 mod ops;
 mod proto;
+mod sequences;
 mod supported;
 mod tensors;
 mod text;

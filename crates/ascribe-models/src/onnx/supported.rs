@@ -24,7 +24,7 @@ pub(super) const MICROSOFT: &str = "com.microsoft";
 const AUTO_PAD: (&str, &[&str]) = ("auto_pad", &["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]);
 const DIRECTION: (&str, &[&str]) = ("direction", &["forward", "reverse", "bidirectional"]);
 const RECURRENT: &str = "constant weights, not over the batch";
-const REDUCTION: (&str, &[&str]) = ("reduction", &["none", "add"]);
+const REDUCTION: (&str, &[&str]) = ("reduction", &["none", "add", "mul", "max", "min"]);
 const QUANTISED: &str = "constant scales; computed in floating point";
 const CONSTANTS: &str = "only on constants and shapes";
 const ONE_LENGTH: &str = "rows of numbers [N, F]";
@@ -62,6 +62,7 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Acos";
     "Acosh";
     "Add" ["axis", "broadcast"] : "no legacy broadcasting";
+    "AffineGrid" ["align_corners"] : "constant sizes";
     "And";
     "ArgMax" ["axis", "keepdims", "select_last_index"] : "not along the batch";
     "ArgMin" ["axis", "keepdims", "select_last_index"] : "not along the batch";
@@ -69,32 +70,48 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Asinh";
     "Atan";
     "Atanh";
-    "Attention" ["is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"];
+    "Attention" ["is_causal", "kv_num_heads", "left_window_size", "q_num_heads", "qk_matmul_output_mode", "right_window_size", "scale", "softcap", "softmax_precision"];
     "AveragePool" ["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "BatchNormalization" ["epsilon", "momentum", "spatial", "training_mode"] : "inference, one mean per channel";
+    "BitwiseAnd" : CONSTANTS;
+    "BitwiseOr" : CONSTANTS;
+    "BitwiseXor" : CONSTANTS;
+    "BlackmanWindow" ["output_datatype", "periodic"] : CONSTANTS;
     "Cast" ["round_mode", "saturate", "to"];
     "CastLike" ["round_mode", "saturate"];
+    "CausalConvWithState" ["activation"];
     "Ceil";
     "Celu" ["alpha"];
+    "CenterCropPad" ["axes"] : "constant sizes; not along the batch";
     "Clip" ["max", "min"];
+    "Col2Im" ["dilations", "pads", "strides"] : "two dimensions";
+    "Compress" ["axis"] : "constant conditions; not along the batch";
     "Concat" ["axis"] : "not along the batch";
+    "ConcatFromSequence" ["axis", "new_axis"] : "not along the batch";
     "Constant" ["value", "value_float", "value_floats", "value_int", "value_ints"];
     "ConstantOfShape" ["value"];
     "Conv" ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
+    "ConvInteger" ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "constant zero points, or those of DynamicQuantizeLinear; computed in floating point";
     "ConvTranspose" ["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "output_shape", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "Cos";
     "Cosh";
+    "CumProd" ["exclusive", "reverse"] : "not along the batch";
     "CumSum" ["exclusive", "reverse"] : "not along the batch";
+    "DFT" ["axis", "inverse", "onesided"] : "constant lengths; not along the batch";
+    "DeformConv" ["dilations", "group", "kernel_shape", "offset_group", "pads", "strides"] : "two dimensions";
     "DepthToSpace" ["blocksize", "mode"] {("mode", &["DCR", "CRD"])};
     "DequantizeLinear" ["axis"] : QUANTISED;
+    "Det" : "sides of up to 32";
     "Div" ["axis", "broadcast"];
     "Dropout" ["ratio", "seed", "is_test"] : "inference; the mask is not available";
+    "DynamicQuantizeLinear" : "a scale for each sample";
     "Einsum" ["equation"] : "not summing over the batch";
     "Elu" ["alpha"];
     "Equal";
     "Erf";
     "Exp";
     "Expand";
+    "EyeLike" ["dtype", "k"];
     "Flatten" ["axis"];
     "Floor";
     "GRU" ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout", "linear_before_reset"] {DIRECTION} : RECURRENT;
@@ -113,11 +130,13 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
         ("padding_mode", &["zeros", "border", "reflection"])
     };
     "GroupNormalization" ["epsilon", "num_groups", "stash_type"];
+    "HammingWindow" ["output_datatype", "periodic"] : CONSTANTS;
+    "HannWindow" ["output_datatype", "periodic"] : CONSTANTS;
     "HardSigmoid" ["alpha", "beta"];
     "HardSwish";
     "Hardmax" ["axis"] : "not along the batch; along one axis";
     "Identity";
-    "If" ["else_branch", "then_branch"] : "constant conditions";
+    "If" ["else_branch", "then_branch"] : "branches with the same shapes where the condition is computed";
     "InstanceNormalization" ["epsilon"];
     "IsInf" ["detect_negative", "detect_positive"];
     "IsNaN";
@@ -127,14 +146,20 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "LeakyRelu" ["alpha"];
     "Less";
     "LessOrEqual";
+    "LinearAttention" ["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"];
     "Log";
     "LogSoftmax" ["axis"] : "not over the batch";
+    "Loop" ["body"] : "the number of iterations follows from constants and shapes";
     "LpNormalization" ["axis", "p"] : "not over the batch";
     "LpPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "p", "pads", "strides"] {AUTO_PAD} : "one to three dimensions";
     "MatMul";
+    "MatMulInteger" : "constant zero points, or those of DynamicQuantizeLinear; computed in floating point";
     "Max";
-    "MaxPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"] {AUTO_PAD} : "one to three dimensions; the indices are not available";
+    "MaxPool" ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"] {AUTO_PAD} : "one to three dimensions; indices in up to two";
+    "MaxUnpool" ["kernel_shape", "pads", "strides"];
     "Mean";
+    "MeanVarianceNormalization" ["axes"] : "not over the batch";
+    "MelWeightMatrix" ["output_datatype"] : CONSTANTS;
     "Min";
     "Mish";
     "Mod" ["fmod"];
@@ -143,6 +168,9 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "NonZero" : CONSTANTS;
     "Not";
     "OneHot" ["axis"] : "constant depth and values";
+    "Optional" ["type"];
+    "OptionalGetElement";
+    "OptionalHasElement";
     "Or";
     "PRelu";
     "Pad" ["mode", "pads", "value"] {("mode", &["constant", "reflect", "edge", "wrap"])} : "not along the batch";
@@ -152,7 +180,7 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "QuantizeLinear" ["axis", "output_dtype", "saturate"] : QUANTISED;
     "RMSNormalization" ["axis", "epsilon", "stash_type"] : "not over the batch";
     "RNN" ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout"] {DIRECTION} : RECURRENT;
-    "Range" : CONSTANTS;
+    "Range" ["stash_type"] : CONSTANTS;
     "Reciprocal";
     "ReduceL1" ["axes", "keepdims", "noop_with_empty_axes"];
     "ReduceL2" ["axes", "keepdims", "noop_with_empty_axes"];
@@ -171,12 +199,24 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
         ("coordinate_transformation_mode", &["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]),
         ("nearest_mode", &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
         ("keep_aspect_ratio_policy", &["stretch"])
-    } : "without antialiasing, spatial axes";
+    } : "spatial axes";
+    "ReverseSequence" ["batch_axis", "time_axis"];
+    "RoiAlign" ["coordinate_transformation_mode", "mode", "output_height", "output_width", "sampling_ratio", "spatial_scale"] {("coordinate_transformation_mode", &["half_pixel", "output_half_pixel"]), ("mode", &["avg", "max"])} : "the same number of regions for each sample; constant numbers of samples";
     "RotaryEmbedding" ["interleaved", "num_heads", "rotary_embedding_dim"];
     "Round";
+    "STFT" ["onesided"] : "constant windows and lengths";
+    "Scan" ["body", "num_scan_inputs", "scan_input_axes", "scan_input_directions", "scan_output_axes", "scan_output_directions"] : "from operator set 9 on, not over the batch";
+    "Scatter" ["axis"] : "not along the batch";
     "ScatterElements" ["axis", "reduction"] {REDUCTION} : "not along the batch";
     "ScatterND" ["reduction"] {REDUCTION} : "each sample into itself";
     "Selu" ["alpha", "gamma"];
+    "SequenceAt" : "constant positions";
+    "SequenceConstruct";
+    "SequenceEmpty" ["dtype"];
+    "SequenceErase" : "constant positions";
+    "SequenceInsert" : "constant positions";
+    "SequenceLength";
+    "SequenceMap" ["body"];
     "Shape" ["end", "start"];
     "Shrink" ["bias", "lambd"];
     "Sigmoid";
@@ -189,12 +229,14 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "Softmax" ["axis"] : "not over the batch";
     "Softplus";
     "Softsign";
-    "SpaceToDepth" ["blocksize"];
+    "SpaceToDepth" ["blocksize", "mode"] {("mode", &["DCR", "CRD"])};
     "Split" ["axis", "num_outputs", "split"] : "not along the batch";
+    "SplitToSequence" ["axis", "keepdims"] : "not along the batch";
     "Sqrt";
     "Squeeze" ["axes"];
     "Sub" ["axis", "broadcast"];
     "Sum";
+    "SwiGLU" ["alpha"];
     "Swish" ["alpha"];
     "Tan";
     "Tanh";
@@ -224,15 +266,23 @@ pub const SUPPORTED: &[SupportedOperator] = table! {
     "TreeEnsembleClassifier" in ML ["base_values", "base_values_as_tensor", "class_ids", "class_nodeids", "class_treeids", "class_weights", "class_weights_as_tensor", "classlabels_int64s", "classlabels_strings", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_hitrates_as_tensor", "nodes_missing_value_tracks_true", "nodes_modes", "nodes_nodeids", "nodes_treeids", "nodes_truenodeids", "nodes_values", "nodes_values_as_tensor", "post_transform"] {POST} : ONE_LENGTH;
     "TreeEnsembleRegressor" in ML ["aggregate_function", "base_values", "base_values_as_tensor", "n_targets", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_hitrates_as_tensor", "nodes_missing_value_tracks_true", "nodes_modes", "nodes_nodeids", "nodes_treeids", "nodes_truenodeids", "nodes_values", "nodes_values_as_tensor", "post_transform", "target_ids", "target_nodeids", "target_treeids", "target_weights", "target_weights_as_tensor"] {AGGREGATE, POST} : ONE_LENGTH;
     "ZipMap" in ML ["classlabels_int64s", "classlabels_strings"] : "the table of its values, with the names of the classes";
-    "Attention" in MICROSOFT ["mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale", "unidirectional"] : "constant weights, no past state";
+    "Attention" in MICROSOFT ["do_rotary", "mask_filter_value", "num_heads", "past_present_share_buffer", "qkv_hidden_sizes", "rotary_embedding_dim", "scale", "unidirectional"] : "constant weights; without rotary positions and shared buffers";
     "BiasGelu" in MICROSOFT;
+    "DynamicQuantizeLSTM" in MICROSOFT ["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget"] {DIRECTION} : "a scale for each sample; constant weights";
+    "DynamicQuantizeMatMul" in MICROSOFT : "a scale for each sample; constant scales of the weight";
     "EmbedLayerNormalization" in MICROSOFT ["epsilon"];
     "FastGelu" in MICROSOFT;
     "FusedConv" in MICROSOFT ["activation", "activation_params", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD, ("activation", &["Relu", "Tanh", "Sigmoid", "LeakyRelu", "Clip", "HardSigmoid"])};
+    "FusedGemm" in MICROSOFT ["activation", "activation_alpha", "alpha", "beta", "transA", "transB"] {("activation", &["Relu", "Tanh", "Sigmoid", "LeakyRelu"])};
     "FusedMatMul" in MICROSOFT ["alpha", "transA", "transB", "transBatchA", "transBatchB"] : "batches are not transposed";
     "Gelu" in MICROSOFT;
+    "GroupQueryAttention" in MICROSOFT ["do_rotary", "kv_num_heads", "local_window_size", "num_heads", "rotary_interleaved", "scale", "smooth_softmax", "softcap"] : "a prompt without past state";
     "LayerNormalization" in MICROSOFT ["axis", "epsilon", "stash_type"] : "not over the batch; mean and deviation are not available";
-    "MultiHeadAttention" in MICROSOFT ["mask_filter_value", "num_heads", "scale", "unidirectional"] : "queries, keys and values that are not packed, no past state";
+    "MatMulIntegerToFloat" in MICROSOFT : "constant scales, or those of DynamicQuantizeLinear";
+    "MultiHeadAttention" in MICROSOFT ["mask_filter_value", "num_heads", "scale", "unidirectional"];
+    "NhwcConv" in MICROSOFT ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "two dimensions";
+    "NhwcFusedConv" in MICROSOFT ["activation", "activation_params", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "two dimensions";
+    "NhwcMaxPool" in MICROSOFT ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"] {AUTO_PAD} : "two dimensions";
     "QGemm" in MICROSOFT ["alpha", "transA", "transB"] : QUANTISED;
     "QLinearAdd" in MICROSOFT : QUANTISED;
     "QLinearGlobalAveragePool" in MICROSOFT ["channels_last"] : "constant scales; computed in floating point, channels first";
@@ -260,6 +310,40 @@ pub(super) fn only_constants(op: &str) -> bool {
     SUPPORTED.iter().any(|s| s.domain.is_empty() && s.name == op && s.limits == CONSTANTS)
 }
 
+/// Why operators of the default set cannot be loaded, by name.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "Bernoulli",
+            "Multinomial",
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+        ],
+        "draws random numbers, so that what is explained would change from run to run",
+    ),
+    (
+        &["NonMaxSuppression", "Unique"],
+        "how many rows it returns depends on the values, but a graph has results of fixed shapes; choose an output before it",
+    ),
+    (
+        &["NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"],
+        "is a loss for training; choose an output before it",
+    ),
+    (
+        &["RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"],
+        "works on text; prepare the text outside of the graph",
+    ),
+    (&["ImageDecoder"], "decodes a compressed image; decode the image outside of the graph"),
+    (
+        &["BitCast", "BitShift", "BitwiseNot"],
+        "works on the bits of numbers, whose width is not kept: integers have 64 bits here",
+    ),
+    (&["MaxRoiPool"], "is not supported; RoiAlign is"),
+    (&["TensorScatter"], "writes into a cache of earlier calls; export the model without a cache"),
+];
+
 /// Why a node cannot be loaded, as far as its operator and attributes tell.
 pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Option<String> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
@@ -267,7 +351,8 @@ pub(super) fn objection(domain: &str, op: &str, attributes: &Attributes) -> Opti
         return Some(format!("operators of the domain '{domain}' are not supported"));
     }
     let Some(found) = SUPPORTED.iter().find(|s| s.domain == domain && s.name == op) else {
-        return Some("the operator is not supported".into());
+        let refused = REFUSED.iter().find(|(ops, _)| domain.is_empty() && ops.contains(&op));
+        return Some(refused.map_or("the operator is not supported", |(_, why)| why).into());
     };
     for attribute in attributes.iter() {
         let name = attribute.name.as_deref().unwrap_or_default();
@@ -332,5 +417,14 @@ mod tests {
     #[test]
     fn table_is_sorted_without_repetitions() {
         assert!(SUPPORTED.windows(2).all(|w| (w[0].domain, w[0].name) < (w[1].domain, w[1].name)));
+    }
+
+    #[test]
+    fn what_cannot_be_supported_says_why() {
+        let why = |op: &str| objection("", op, &Attributes::default()).unwrap();
+        assert!(why("RandomNormal").contains("random"));
+        assert!(why("NonMaxSuppression").contains("fixed shapes"));
+        assert_eq!(why("Unknown"), "the operator is not supported");
+        assert!(REFUSED.iter().flat_map(|(ops, _)| *ops).all(|op| SUPPORTED.iter().all(|s| s.name != *op)));
     }
 }

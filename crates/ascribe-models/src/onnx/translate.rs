@@ -5,19 +5,17 @@ use std::collections::{HashMap, HashSet};
 use ascribe_core::NodeId;
 
 use super::NodeProblem;
-use super::array::Array;
 use super::attributes::Attributes;
-use super::context::{Context, both};
-use super::fold::{Fold, LIMIT};
+use super::context::Context;
+use super::control::DEPTH;
+use super::fold::fold;
 use super::ops::{Call, translate};
 use super::proto::{self, data_type};
 use super::supported::{MICROSOFT, ML, objection, old_objection};
 use super::text;
-use super::value::{Elem, Fault, Res, Value};
+use super::value::{Fault, Res, Value};
 
-/// Deepest nesting of functions and branches.
-const DEPTH: usize = 32;
-/// Most nodes after all functions are inlined.
+/// Most nodes after all functions are inlined and all loops unrolled.
 const NODES: usize = 1 << 20;
 
 /// The named values of one graph or function.
@@ -32,8 +30,11 @@ pub(super) struct Scope<'a> {
     prefix: String,
     opset: i64,
     /// How deeply functions and branches are nested.
-    depth: usize,
+    pub depth: usize,
 }
+
+/// What a name refers to outside of a body.
+type Hidden<'a> = (&'a str, Option<Value>, Option<&'a proto::Tensor>);
 
 /// Translates nodes and collects those that cannot be translated.
 pub(super) struct Translator<'a> {
@@ -65,6 +66,50 @@ impl<'a> Scope<'a> {
 
     pub fn set(&mut self, name: &str, value: Value) {
         self.values.insert(name.into(), value);
+    }
+
+    /// The version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// The prefix for the names of nodes.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Sets the prefix for the names of nodes and returns the one before; see [`Scope::leave`].
+    pub fn enter(&mut self, prefix: &str) -> String {
+        std::mem::replace(&mut self.prefix, prefix.into())
+    }
+
+    /// Ends what [`Scope::enter`] began.
+    pub fn leave(&mut self, outer: String) {
+        self.prefix = outer;
+    }
+
+    /// Takes out what the names that a body defines refer to outside of it.
+    pub fn hide(&mut self, body: &'a proto::Graph) -> Vec<Hidden<'a>> {
+        let own = body.initializer.iter().filter_map(|t| t.name.as_deref());
+        let names = defined(body).chain(own);
+        names.map(|name| (name, self.values.remove(name), self.stored.remove(name))).collect()
+    }
+
+    /// Removes the names that a body defines, and brings back what they refer to outside of it.
+    pub fn restore(&mut self, body: &'a proto::Graph, hidden: Vec<Hidden<'a>>) {
+        self.hide(body);
+        // A name that occurs twice was hidden at its first occurrence.
+        for (name, value, stored) in hidden.into_iter().rev() {
+            self.values.extend(value.map(|value| (name.to_string(), value)));
+            self.stored.extend(stored.map(|tensor| (name, tensor)));
+        }
+    }
+
+    /// Removes what an iteration of a body defined.
+    pub fn forget(&mut self, body: &'a proto::Graph) {
+        for name in defined(body) {
+            self.values.remove(name);
+        }
     }
 
     /// The names of values that nodes of the graph compute.
@@ -116,6 +161,15 @@ impl<'a> Translator<'a> {
         if let Fault::Why(why) = fault {
             self.problems.push(NodeProblem { name: name.into(), op: op.into(), why });
         }
+    }
+
+    /// Counts a node, or an iteration of a loop.
+    pub fn count(&mut self) -> Res<()> {
+        self.nodes += 1;
+        if self.nodes > NODES {
+            return Err(format!("the graph has more than {NODES} nodes").into());
+        }
+        Ok(())
     }
 
     /// Translates nodes in order, without those on which no output depends and those that are done.
@@ -179,10 +233,7 @@ impl<'a> Translator<'a> {
         op: &str,
         name: &str,
     ) -> Res<Vec<Value>> {
-        self.nodes += 1;
-        if self.nodes > NODES {
-            return Err(format!("the graph has more than {NODES} nodes").into());
-        }
+        self.count()?;
         let domain = node.domain.as_deref().unwrap_or_default();
         let attributes = arguments(&node.attribute, &scope.arguments);
         let key = (domain.to_string(), op.to_string(), node.overload.clone().unwrap_or_default());
@@ -210,8 +261,12 @@ impl<'a> Translator<'a> {
                 .find_map(|v| v.elem().err().filter(|f| matches!(f, Fault::Why(_))))
                 .unwrap_or(Fault::Reported));
         }
-        if op == "If" {
-            return self.branch(scope, node, &inputs);
+        match op {
+            "If" => return self.branch(scope, node, &inputs, name),
+            "Loop" => return self.repeat(scope, node, &inputs, name),
+            "Scan" => return self.scan(scope, node, &attributes, &inputs, name),
+            "SequenceMap" => return self.map(scope, node, &inputs, name),
+            _ => {}
         }
         let call = Call {
             name,
@@ -223,40 +278,20 @@ impl<'a> Translator<'a> {
             inputs: &inputs,
             outputs: node.output.len(),
         };
-        if let Some(values) = fold(&mut self.cx, &call)? {
-            return Ok(values);
-        }
-        translate(&mut self.cx, &call)
+        self.compute(&call)
     }
 
-    /// Translates the branch of an `If` that its constant condition selects.
-    fn branch(
-        &mut self,
-        scope: &mut Scope<'a>,
-        node: &'a proto::Node,
-        inputs: &[Option<Value>],
-    ) -> Res<Vec<Value>> {
-        let condition = inputs.first().and_then(Option::as_ref).ok_or("has no condition")?;
-        let holds = match condition
-            .array("the condition (inputs that decide it can be given as constants)")?
-            .as_bools()?
+    /// Computes an operator now if it can be, and otherwise adds it to the graph.
+    pub fn compute(&mut self, call: &Call<'_>) -> Res<Vec<Value>> {
+        if !call.microsoft
+            && let Some(values) = self.sequence(call)?
         {
-            [holds] => *holds,
-            _ => return Err("its condition is not a single boolean".into()),
-        };
-        let which = if holds { "then_branch" } else { "else_branch" };
-        let branch =
-            node.attribute.iter().find(|a| a.name.as_deref() == Some(which)).and_then(|a| a.g.as_ref());
-        let branch = branch.ok_or_else(|| format!("has no {which}"))?;
-        if scope.depth >= DEPTH {
-            return Err("is nested too deeply".into());
+            return Ok(values);
         }
-        scope.depth += 1;
-        scope.store(&branch.initializer);
-        let outputs: Vec<&str> = branch.output.iter().filter_map(|o| o.name.as_deref()).collect();
-        self.run(scope, &branch.node, &outputs, &mut vec![false; branch.node.len()]);
-        scope.depth -= 1;
-        outputs.iter().map(|o| self.resolve(scope, o)).collect()
+        if let Some(values) = fold(&mut self.cx, call)? {
+            return Ok(values);
+        }
+        translate(&mut self.cx, call)
     }
 
     /// Inlines a call of a function of the file.
@@ -297,6 +332,12 @@ impl<'a> Translator<'a> {
     }
 }
 
+/// The names of the inputs of a body and of what its nodes compute.
+fn defined(body: &proto::Graph) -> impl Iterator<Item = &str> {
+    let inputs = body.input.iter().filter_map(|i| i.name.as_deref());
+    inputs.chain(body.node.iter().flat_map(|n| &n.output).map(String::as_str))
+}
+
 /// Adds the names that a branch uses, which may be those of values outside the branch.
 fn captured<'a>(graph: &'a proto::Graph, needed: &mut HashSet<&'a str>) {
     needed.extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
@@ -315,82 +356,4 @@ fn arguments(own: &[proto::Attribute], caller: &HashMap<String, proto::Attribute
         }
     });
     Attributes::new(resolved.collect())
-}
-
-/// Computes a node now if it is shape arithmetic, or an operator on small constants.
-fn fold(cx: &mut Context, call: &Call<'_>) -> Res<Option<Vec<Value>>> {
-    let dtype = cx.dtype;
-    let value = |arrays: [Array; 2]| Value::from_arrays(arrays, dtype, call.name);
-    if let ("Shape" | "Size", Some(Some(x))) = (call.op, call.inputs.first()) {
-        let shapes = x.shapes()?;
-        let fold =
-            Fold { op: call.op, opset: call.opset, attributes: call.attributes, inputs: &[], outputs: 1 };
-        let arrays = both(|w| match call.op {
-            "Shape" => fold.shape(&shapes[w]),
-            _ => Ok(Array::int(super::array::count(&shapes[w])? as i64)),
-        })?;
-        return Ok(Some(vec![value(arrays)?]));
-    }
-    let text = |value: &Value| value.elem().is_ok_and(|elem| elem == Elem::Text);
-    if call.microsoft || call.ml || call.inputs.iter().flatten().any(|v| v.is_node() || text(v)) {
-        return Ok(None);
-    }
-    // These are left to `translate`, which passes constants on without a copy, so that a weight keeps its name.
-    if matches!(call.op, "Identity" | "Dropout" | "Constant" | "ConstantOfShape") {
-        return Ok(None);
-    }
-    let mut inputs = [Vec::new(), Vec::new()];
-    let mut varies = false;
-    for input in call.inputs {
-        let arrays = match input {
-            None => [None, None],
-            Some(value) => {
-                varies |= matches!(value, Value::Varying(_));
-                match value.arrays(LIMIT)? {
-                    Some([a, b]) => [Some(a), Some(b)],
-                    None => return Ok(None),
-                }
-            }
-        };
-        let [a, b] = arrays;
-        inputs[0].push(a);
-        inputs[1].push(b);
-    }
-    let weights = matches!(
-        call.op,
-        "Transpose" | "Reshape" | "Unsqueeze" | "Squeeze" | "Flatten" | "Cast" | "CastLike"
-    );
-    if weights
-        && !varies
-        && call.inputs.first().is_some_and(|x| {
-            x.as_ref().is_some_and(|x| x.elem().is_ok_and(|e| e == super::value::Elem::Float))
-        })
-    {
-        return Ok(None);
-    }
-    let run = |w: usize| {
-        let fold = Fold {
-            op: call.op,
-            opset: call.opset,
-            attributes: call.attributes,
-            inputs: &inputs[w],
-            outputs: call.outputs,
-        };
-        fold.run()
-    };
-    let Some(first) = run(0) else { return Ok(None) };
-    let first = first?;
-    let second = if varies {
-        match run(1) {
-            Some(second) => second?,
-            None => return Ok(None),
-        }
-    } else {
-        first.clone()
-    };
-    for array in &first {
-        cx.spend(&array.shape)?;
-    }
-    let values = first.into_iter().zip(second).map(|(a, b)| value([a, b])).collect::<Res<Vec<Value>>>()?;
-    Ok(Some(values))
 }

@@ -89,6 +89,10 @@ pub(super) enum Value {
     Varying(Rc<[Array; 2]>),
     /// Computed from the inputs.
     Node(Signal),
+    /// A sequence of values.
+    List(Rc<Vec<Value>>),
+    /// An optional value that is absent.
+    Absent,
     /// Not available: for the reason given, or without a reason because the problem has already been reported.
     Missing(Option<Rc<str>>),
 }
@@ -177,7 +181,16 @@ impl Value {
             Self::Known(known) => Ok(known.elem),
             Self::Varying(arrays) => Ok(arrays[0].elem()),
             Self::Node(signal) => Ok(signal.elem),
-            Self::Missing(why) => Err(missing(why.as_ref())),
+            Self::List(_) | Self::Absent | Self::Missing(_) => Err(self.no_tensor()),
+        }
+    }
+
+    /// Why the value is not a tensor.
+    fn no_tensor(&self) -> Fault {
+        match self {
+            Self::List(_) => "uses a sequence where a tensor is expected".into(),
+            Self::Missing(why) => missing(why.as_ref()),
+            _ => "uses an optional value that is absent".into(),
         }
     }
 
@@ -187,7 +200,7 @@ impl Value {
             Self::Known(known) => Ok([known.tensor.dims().to_vec(), known.tensor.dims().to_vec()]),
             Self::Varying(arrays) => Ok([arrays[0].shape.clone(), arrays[1].shape.clone()]),
             Self::Node(signal) => Ok(signal.shape.clone()),
-            Self::Missing(why) => Err(missing(why.as_ref())),
+            Self::List(_) | Self::Absent | Self::Missing(_) => Err(self.no_tensor()),
         }
     }
 
@@ -212,7 +225,7 @@ impl Value {
     pub fn array(&self, what: &str) -> Res<Array> {
         match self {
             Self::Known(known) => known.array(),
-            Self::Missing(why) => Err(missing(why.as_ref())),
+            Self::List(_) | Self::Absent | Self::Missing(_) => Err(self.no_tensor()),
             Self::Varying(_) => Err(format!("{what} depends on the batch size").into()),
             Self::Node(_) => Err(format!("{what} is computed from the inputs; expected a constant").into()),
         }

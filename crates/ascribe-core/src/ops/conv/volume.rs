@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::geometry::{Geometry, add_bias};
-use super::{affine_slot, check_bias, check_count, parametric_kind};
+use super::{affine_slot, check_bias, check_channels, check_count, grads, parametric_kind};
 use crate::error::{Error, Result};
 use crate::ops::operator::{Backend, Grads, Kind, Operator, Slot, Vjp, input};
 use crate::ops::window::{Window, pad_axis};
@@ -55,6 +55,17 @@ impl Line {
         Self { kernel, stride: 1, dilation: 1, padding: [0; 2] }
     }
 
+    /// One axis of a window of a plane.
+    pub(super) fn along(window: &Window, axis: usize) -> Self {
+        let (before, after) = window.pad(axis);
+        Self {
+            kernel: window.kernel[axis],
+            stride: window.stride[axis],
+            dilation: window.dilation[axis],
+            padding: [before, after],
+        }
+    }
+
     /// Number of values that a window covers.
     fn extent(&self) -> usize {
         self.dilation.saturating_mul(self.kernel.saturating_sub(1)).saturating_add(1)
@@ -76,7 +87,7 @@ impl Line {
     }
 
     /// Length of the transposed convolution's output.
-    fn transposed(&self, length: usize, extra: usize) -> Result<usize> {
+    pub(super) fn transposed(&self, length: usize, extra: usize) -> Result<usize> {
         let full = length
             .saturating_sub(1)
             .saturating_mul(self.stride)
@@ -209,33 +220,6 @@ fn biased(y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(add_bias(y.reshape((n, o, d * h, w))?, bias)?.reshape((n, o, d, h, w))?)
 }
 
-/// The wanted gradients, of the input, the weight and the bias.
-fn grads(
-    args: &Vjp<'_>,
-    of_input: impl FnOnce() -> Result<Tensor>,
-    of_weight: impl FnOnce() -> Result<Tensor>,
-) -> Result<Grads> {
-    let mut grads: Grads = vec![None; args.inputs.len()];
-    if args.wants(0) {
-        grads[0] = Some(of_input()?);
-    }
-    if args.wants(1) {
-        grads[1] = Some(of_weight()?);
-    }
-    if let Some(bias) = args.inputs.get(2).filter(|_| args.wants(2)) {
-        grads[2] = Some(args.grad.flatten_from(2)?.sum((0, 2))?.reshape(bias.shape())?);
-    }
-    Ok(grads)
-}
-
-/// Checks input channels and groups.
-fn check_channels(channels: usize, expected: usize, other: usize, groups: usize) -> Result<()> {
-    if groups > 0 && channels == expected && other.is_multiple_of(groups) {
-        return Ok(());
-    }
-    Err(Error::invalid("input", format!("has {channels} channels"), format!("{expected} ({groups} groups)")))
-}
-
 impl Conv3d {
     fn geometry(&self, x: &[usize], weight: &[usize]) -> Result<Volume<'_>> {
         let large = volume_shape(x)?;
@@ -263,7 +247,7 @@ impl Operator for Conv3d {
         check_count(inputs)?;
         let channels = volume_shape(inputs[0])?[1];
         let [out, per_group] = check_weight(inputs[1], &self.depth, &self.window)?;
-        check_channels(channels, per_group.saturating_mul(self.groups), out, self.groups)?;
+        check_channels(channels, [per_group.saturating_mul(self.groups), out], self.groups, inputs[1])?;
         check_bias(inputs, out)?;
         Ok(self.geometry(inputs[0], inputs[1])?.small.to_vec())
     }
@@ -291,14 +275,7 @@ impl ConvTranspose3d {
         let small = volume_shape(x)?;
         let out = weight.get(1).copied().unwrap_or(0).saturating_mul(self.groups);
         let axis = |axis: usize| {
-            let (before, after) = self.window.pad(axis);
-            let line = Line {
-                kernel: self.window.kernel[axis],
-                stride: self.window.stride[axis],
-                dilation: self.window.dilation[axis],
-                padding: [before, after],
-            };
-            line.transposed(small[axis + 3], self.output_padding[axis + 1])
+            Line::along(&self.window, axis).transposed(small[axis + 3], self.output_padding[axis + 1])
         };
         let depth = self.depth.transposed(small[2], self.output_padding[0])?;
         let large = [small[0], out, depth, axis(0)?, axis(1)?];
@@ -323,7 +300,7 @@ impl Operator for ConvTranspose3d {
         check_count(inputs)?;
         let channels = volume_shape(inputs[0])?[1];
         let [own, _] = check_weight(inputs[1], &self.depth, &self.window)?;
-        check_channels(channels, own, own, self.groups)?;
+        check_channels(channels, [own, own], self.groups, inputs[1])?;
         let steps = [self.depth.stride, self.window.stride[0], self.window.stride[1]];
         let gaps = [self.depth.dilation, self.window.dilation[0], self.window.dilation[1]];
         if (0..3).any(|i| steps[i] == 0 || gaps[i] == 0 || self.output_padding[i] >= steps[i].max(gaps[i])) {

@@ -20,9 +20,9 @@ pub struct MaxPool {
 }
 
 /// The maximum of every window and the number of the tap that holds it.
-struct Maxima {
+pub(super) struct Maxima {
     value: Tensor,
-    tap: Tensor,
+    pub(super) tap: Tensor,
 }
 
 impl MaxPool {
@@ -46,7 +46,7 @@ impl MaxPool {
         Ok(rows.iter().flat_map(|r| cols.iter().map(move |c| r * width + c)).collect())
     }
 
-    fn maxima(geometry: &Geometry<'_>, x: &Tensor) -> Result<Maxima> {
+    pub(super) fn maxima(geometry: &Geometry<'_>, x: &Tensor) -> Result<Maxima> {
         let [.., oh, ow] = geometry.output;
         let window = geometry.window;
         let padded = window.pad_input(x, f64::NEG_INFINITY)?;

@@ -3,7 +3,7 @@
 use ascribe_kernels::Float;
 use candle_core::{DType, Device, Tensor};
 
-use super::{Coordinates, ResizeMode, ResizeSize, Rounding};
+use super::{Coordinates, ResizeEdges, ResizeMode, ResizeSize, Rounding};
 use crate::error::{Error, Result};
 
 /// The length of resized axis number `i`, and output length / input length as the coordinates use it.
@@ -33,10 +33,12 @@ pub(super) fn side(size: &ResizeSize, i: usize, input: usize) -> Result<(usize, 
 #[derive(Debug)]
 pub(super) struct Taps {
     inputs: usize,
-    /// Number of taps of every position.
-    width: usize,
     /// Input position and weight of every tap, one result's after the other.
     weights: Vec<(u32, f64)>,
+    /// Where the taps of each result end.
+    ends: Vec<usize>,
+    /// Whether every result copies a value.
+    copies: bool,
 }
 
 /// A position of the result in the coordinates of the input, with every operation rounded by `r`.
@@ -75,22 +77,28 @@ fn cubic(x: f64, a: f64) -> f64 {
     }
 }
 
+/// The value of a kernel at a distance.
+fn kernel(mode: ResizeMode, x: f64) -> f64 {
+    match mode {
+        ResizeMode::Cubic { coefficient } => cubic(x, coefficient),
+        _ => (1.0 - x.abs()).max(0.0),
+    }
+}
+
 impl Taps {
     pub(super) fn new(
         mode: ResizeMode,
         coordinates: Coordinates,
+        edges: ResizeEdges,
         input: usize,
-        out: usize,
-        scale: f64,
+        [out, scale]: [f64; 2],
     ) -> Self {
-        let last = input as i64 - 1;
-        let inside = |i: i64| i.clamp(0, last) as u32;
-        let width = match mode {
-            ResizeMode::Nearest { .. } => 1,
-            ResizeMode::Linear => 2,
-            ResizeMode::Cubic { .. } => 4,
-        };
-        let mut weights = Vec::with_capacity(out * width);
+        let (out, last) = (out as usize, input as i64 - 1);
+        let copies = matches!(mode, ResizeMode::Nearest { .. });
+        let mut taps = Self { inputs: input, weights: Vec::new(), ends: Vec::with_capacity(out), copies };
+        // The kernel is widened by the factor by which a side shrinks, so that every value counts.
+        let shrink = if edges.antialias { scale.min(1.0) } else { 1.0 };
+        let reach = if matches!(mode, ResizeMode::Cubic { .. }) { 2.0 } else { 1.0 } / shrink;
         for at in 0..out {
             if let ResizeMode::Nearest { rounding } = mode {
                 // In single precision, as the runtimes compute it: whether a coordinate comes out just above or
@@ -102,20 +110,29 @@ impl Taps {
                     Rounding::Floor => x.floor(),
                     Rounding::Ceil => x.ceil(),
                 };
-                weights.push((inside(nearest as i64), 1.0));
+                taps.push([((nearest as i64).clamp(0, last) as u32, 1.0)].into_iter());
                 continue;
             }
             let x = coordinate(coordinates, at, input, out, scale, |v| v);
-            let (before, fraction) = (x.floor() as i64, x - x.floor());
-            if let ResizeMode::Cubic { coefficient } = mode {
-                weights
-                    .extend((-1..3).map(|k| (inside(before + k), cubic(k as f64 - fraction, coefficient))));
+            let (first, end) = if edges.antialias {
+                ((x - reach + 1.0).floor() as i64, (x + reach + 1.0).floor() as i64)
             } else {
-                weights.push((inside(before), 1.0 - fraction));
-                weights.push((inside(before + 1), fraction));
-            }
+                (x.floor() as i64 + 1 - reach as i64, x.floor() as i64 + 1 + reach as i64)
+            };
+            let inside = (first..end).filter(|i| !edges.exclude_outside || (0..=last).contains(i));
+            let own: Vec<(u32, f64)> =
+                inside.map(|i| (i.clamp(0, last) as u32, kernel(mode, (i as f64 - x) * shrink))).collect();
+            let total: f64 = own.iter().map(|tap| tap.1).sum();
+            let normalised = edges.antialias || edges.exclude_outside;
+            taps.push(own.into_iter().map(|(i, w)| (i, if normalised { w / total } else { w })));
         }
-        Self { inputs: input, width, weights }
+        taps
+    }
+
+    /// Adds the taps of a result.
+    fn push(&mut self, taps: impl Iterator<Item = (u32, f64)>) {
+        self.weights.extend(taps);
+        self.ends.push(self.weights.len());
     }
 
     /// Length of the axis before resizing.
@@ -125,24 +142,30 @@ impl Taps {
 
     /// Length of the axis after resizing.
     pub(super) fn outputs(&self) -> usize {
-        self.weights.len() / self.width
+        self.ends.len()
+    }
+
+    /// The taps of each position, unconverted.
+    fn all(&self) -> impl Iterator<Item = &[(u32, f64)]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.weights[start..end])
     }
 
     /// The taps of each position.
     pub(super) fn iter<T: Float>(&self) -> impl Iterator<Item = impl Iterator<Item = (usize, T)>> {
-        self.weights.chunks(self.width).map(|taps| taps.iter().map(|&(i, w)| (i as usize, T::from_f64(w))))
+        self.all().map(|taps| taps.iter().map(|&(i, w)| (i as usize, T::from_f64(w))))
     }
 
     /// The single position that each position reads, if it copies its value.
     pub(super) fn sources(&self) -> Option<Vec<u32>> {
-        (self.width == 1).then(|| self.weights.iter().map(|tap| tap.0).collect())
+        self.copies.then(|| self.weights.iter().map(|tap| tap.0).collect())
     }
 
     /// `[inputs, outputs]`: the weights as a matrix, in the type of `like`.
     pub(super) fn matrix(&self, like: &Tensor) -> Result<Tensor> {
         let (rows, cols) = (self.inputs, self.outputs());
         let mut matrix = vec![0.0; rows * cols];
-        for (out, taps) in self.weights.chunks(self.width).enumerate() {
+        for (out, taps) in self.all().enumerate() {
             for &(i, weight) in taps {
                 matrix[i as usize * cols + out] += weight;
             }

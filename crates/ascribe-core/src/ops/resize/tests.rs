@@ -39,13 +39,15 @@ proptest! {
         spatial in prop::collection::vec(1_usize..6, 2),
         one_axis in any::<bool>(),
         (size_1, size_2) in (size(1), size(2)),
+        (antialias, exclude_outside) in any::<(bool, bool)>(),
         mode in mode(),
         coordinates in prop::sample::select(COORDINATES.to_vec()),
         seed in any::<u64>(),
     ) {
         let shape = if one_axis { vec![2, 3, spatial[0]] } else { vec![2, 1, spatial[0], spatial[1]] };
         let size = if one_axis { size_1 } else { size_2 };
-        check(&Resize { size, mode, coordinates }, &[random(&shape, -1.0, 1.0, seed)], &[true], seed);
+        let edges = ResizeEdges { antialias, exclude_outside };
+        check(&Resize { size, mode, coordinates, edges }, &[random(&shape, -1.0, 1.0, seed)], &[true], seed);
     }
 
     #[test]
@@ -57,7 +59,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let x = random(&[1, 2, h, w], -1.0, 1.0, seed);
-        let op = Resize { size: ResizeSize::Sides(vec![h, w]), mode, coordinates };
+        let op = Resize { size: ResizeSize::Sides(vec![h, w]), mode, coordinates, edges: ResizeEdges::default() };
         prop_assert!(distance(&op.forward(&[&x], Backend::Auto).unwrap(), &x) < 1e-12);
     }
 }
@@ -65,7 +67,8 @@ proptest! {
 fn resized(shape: &[usize], size: ResizeSize, mode: ResizeMode, coordinates: Coordinates) -> Vec<f32> {
     let count: usize = shape.iter().product();
     let x = Tensor::arange(1.0_f32, 1.0 + count as f32, &Device::Cpu).unwrap().reshape(shape).unwrap();
-    let y = Resize { size, mode, coordinates }.forward(&[&x], Backend::Auto).unwrap();
+    let edges = ResizeEdges::default();
+    let y = Resize { size, mode, coordinates, edges }.forward(&[&x], Backend::Auto).unwrap();
     y.flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -136,13 +139,19 @@ fn half_precision_runs_on_the_portable_path() {
         size: ResizeSize::Scales(vec![2.0, 2.0]),
         mode: ResizeMode::Linear,
         coordinates: Coordinates::HalfPixel,
+        edges: ResizeEdges::default(),
     };
     assert_eq!(op.forward(&[&x], Backend::Auto).unwrap().dims(), [1, 1, 6, 6]);
 }
 
 #[test]
 fn wrong_sizes_are_named() {
-    let op = |size| Resize { size, mode: ResizeMode::Linear, coordinates: Coordinates::HalfPixel };
+    let op = |size| Resize {
+        size,
+        mode: ResizeMode::Linear,
+        coordinates: Coordinates::HalfPixel,
+        edges: ResizeEdges::default(),
+    };
     for scale in [0.0, -1.0, f64::NAN, f64::INFINITY, 0.1, 1e30] {
         let message =
             op(ResizeSize::Scales(vec![scale])).output_shape(&[&[1, 1, 4]]).unwrap_err().to_string();
@@ -151,4 +160,18 @@ fn wrong_sizes_are_named() {
     assert!(op(ResizeSize::Sides(vec![0])).output_shape(&[&[1, 1, 4]]).is_err());
     let message = op(ResizeSize::Sides(vec![2, 2])).output_shape(&[&[1, 1, 4]]).unwrap_err().to_string();
     assert!(message.contains("[1, 1, 4]"), "{message}");
+}
+
+/// Pillow's `BILINEAR` and torch's `interpolate(antialias=True)` give these numbers.
+#[test]
+fn shrinking_with_antialiasing_counts_every_value() {
+    let x = Tensor::arange(0.0, 6.0, &Device::Cpu).unwrap().reshape((1, 1, 6)).unwrap();
+    let edges = ResizeEdges { antialias: true, exclude_outside: true };
+    let coordinates = Coordinates::HalfPixel;
+    let op = Resize { size: ResizeSize::Sides(vec![2]), mode: ResizeMode::Linear, coordinates, edges };
+    let y = op.forward(&[&x], Backend::Auto).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    // Weights 2/3, 1, 2/3, 1/3 of the positions around 1, without those beyond the border.
+    let first =
+        (2.0 / 3.0 * 0.0 + 1.0 + 2.0 / 3.0 * 2.0 + 3.0 / 3.0) / (2.0 / 3.0 + 1.0 + 2.0 / 3.0 + 1.0 / 3.0);
+    assert!((y[0] - first).abs() < 1e-12 && (y[0] + y[1] - 5.0).abs() < 1e-12, "{y:?}");
 }

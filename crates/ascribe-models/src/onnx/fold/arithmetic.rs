@@ -152,6 +152,16 @@ impl Fold<'_> {
                 _ => Err("operands have different types".into()),
             }));
         }
+        // Two's complement: the same in every width.
+        let bits: Option<fn(i64, i64) -> i64> = match self.op {
+            "BitwiseAnd" => Some(|a, b| a & b),
+            "BitwiseOr" => Some(|a, b| a | b),
+            "BitwiseXor" => Some(|a, b| a ^ b),
+            _ => None,
+        };
+        if let Some(bits) = bits {
+            return Some(self.chain(|a, b| Ok(Data::Int(zip(a.as_ints()?, b.as_ints()?, bits)))));
+        }
         let logic: fn(bool, bool) -> bool = match self.op {
             "And" => |a, b| a && b,
             "Or" => |a, b| a || b,

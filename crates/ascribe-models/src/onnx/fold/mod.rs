@@ -5,9 +5,12 @@
 
 mod arithmetic;
 mod movement;
+mod node;
 mod scatter;
+mod signal;
 
 pub(super) use movement::{reshape_target, slice_range, split_sizes};
+pub(super) use node::fold;
 
 use super::array::{Array, Data, axes, axis, count, positions, strides};
 use super::attributes::Attributes;
@@ -76,6 +79,8 @@ impl Fold<'_> {
             "ScatterND" => self.scatter_nd().map(|r| r.map(|a| vec![a])),
             "ScatterElements" => self.scatter_elements().map(|r| r.map(|a| vec![a])),
             "NonZero" => one(self.non_zero()),
+            "HannWindow" | "HammingWindow" | "BlackmanWindow" => one(self.window()),
+            "MelWeightMatrix" => one(self.mel()),
             "Trilu" => one(self.trilu()),
             "CumSum" => one(self.cum_sum()),
             "OneHot" => one(self.one_hot()),

@@ -113,6 +113,16 @@ pub(super) fn swish(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Binary::Mul, &[x, &gate], Elem::Float)
 }
 
+/// `SwiGLU`: `a · σ(alpha · a) · b`.
+pub(super) fn gated_swish(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    if call.input(0)?.shapes()? != call.input(1)?.shapes()? {
+        return Err("expects a gate and a value of the same shape".into());
+    }
+    let own = call.sub("gate");
+    let gate = swish(cx, &call.named(&own))?;
+    cx.apply(call.name, Binary::Mul, &[&gate, call.input(1)?], Elem::Float)
+}
+
 /// `x` where it is above `alpha`, 0 elsewhere.
 pub(super) fn thresholded(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;

@@ -1,16 +1,16 @@
-//! Attention (`Attention` of ONNX, `Attention` and `MultiHeadAttention` of `com.microsoft`), as matrix products and a
-//! softmax: `softmax(scale · Q Kᵀ + mask) V` for each head.
+//! Attention, as matrix products and a softmax: `softmax(scale · Q Kᵀ + mask) V` for each head; `microsoft` has the
+//! operators of `com.microsoft`.
 //!
 //! Nodes are `attention/scores`, `attention/weights` (after the softmax) and `attention/context`.
 
-use ascribe_core::ops::{
-    Binary, Compare, Linear, MatMul, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where,
-};
+pub(super) mod microsoft;
+
+use ascribe_core::ops::{Binary, Compare, MatMul, Pointwise, Reduce, ReduceFn, Softmax, Structure, Where};
 use ascribe_core::{Device, Tensor};
 
 use super::Call;
 use crate::onnx::array::Array;
-use crate::onnx::context::{Context, batch_axis};
+use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
 /// A positive number of heads.
@@ -62,7 +62,7 @@ struct Stages {
 }
 
 /// Repeats the heads of keys or values for groups of queries.
-fn grouped(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
+pub(super) fn grouped(cx: &mut Context, name: &str, x: &Value, heads: usize) -> Res<Value> {
     let [shape, _] = x.shapes()?;
     let own = shape[1];
     if own == heads {
@@ -123,49 +123,55 @@ fn attend(cx: &mut Context, name: &str, parts: [&Value; 3], settings: &Settings)
     Ok(Stages { scores, capped, masked, weights, context })
 }
 
-/// A mask `[S, T]` that is −∞ where a key is more than `offset` behind its query.
-fn causal(cx: &mut Context, name: &str, queries: usize, keys: usize, offset: usize) -> Res<Value> {
-    cx.spend(&[queries, keys])?;
-    let hidden = |i: usize| if i % keys > i / keys + offset { f64::NEG_INFINITY } else { 0.0 };
-    let values: Vec<f64> = (0..queries * keys).map(hidden).collect();
-    let mask = Tensor::from_vec(values, (queries, keys), &Device::Cpu)?.to_dtype(cx.dtype)?;
-    Ok(Known::value(mask, Elem::Float, name))
+/// Puts keys or values `[B, H, P, d]` of earlier calls before new ones, and returns how many they are.
+fn extended(cx: &mut Context, name: &str, past: &Value, part: &mut Value) -> Res<usize> {
+    *part = cx.apply(name, Structure::Concat { axis: 2 }, &[past, part], Elem::Float)?;
+    Ok(past.shapes()?[0][2])
+}
+
+/// Which keys a query sees: from `left` before its position to `right` behind it. The first query has position `offset`.
+#[derive(Clone, Copy)]
+struct Band {
+    offset: usize,
+    left: Option<usize>,
+    right: Option<usize>,
+}
+
+impl Band {
+    /// Each query sees the keys up to its own.
+    fn causal(offset: usize) -> Self {
+        Self { offset, left: None, right: Some(0) }
+    }
+
+    /// A mask `[S, T]` that is −∞ for keys that a query does not see.
+    fn mask(self, cx: &mut Context, name: &str, queries: usize, keys: usize) -> Res<Value> {
+        cx.spend(&[queries, keys])?;
+        let hidden = |i: usize| {
+            let (at, key) = (i / keys + self.offset, i % keys);
+            let before = self.left.is_some_and(|left| key.saturating_add(left) < at);
+            let behind = self.right.is_some_and(|right| key > at.saturating_add(right));
+            if before || behind { f64::NEG_INFINITY } else { 0.0 }
+        };
+        let values: Vec<f64> = (0..queries * keys).map(hidden).collect();
+        let mask = Tensor::from_vec(values, (queries, keys), &Device::Cpu)?.to_dtype(cx.dtype)?;
+        Ok(Known::value(mask, Elem::Float, name))
+    }
+}
+
+/// Truth values `[B, 1, 1, T]`: whether a key is among the first ones of its sample, for lengths `[B]`.
+fn within(cx: &mut Context, name: &str, lengths: &Value, keys: usize) -> Res<Value> {
+    let lengths = cx.as_float(&format!("{name}/number"), lengths)?;
+    let lengths = cx.reshape_by(&format!("{name}/lengths"), &lengths, |s| Ok(vec![s[0], 1, 1, 1]))?;
+    let positions =
+        Value::from_array(Array::ints((0..keys as i64).collect()), cx.dtype, &format!("{name}/positions"))?;
+    let positions = cx.as_float(&format!("{name}/keys"), &positions)?;
+    cx.apply(&format!("{name}/seen"), Compare::Greater, &[&lengths, &positions], Elem::Bool)
 }
 
 /// 0 where a condition holds, `low` elsewhere.
 fn penalty(cx: &mut Context, name: &str, condition: &Value, low: f64) -> Res<Value> {
     let (zero, low) = (cx.number(&format!("{name}/zero"), 0.0)?, cx.number(&format!("{name}/low"), low)?);
     cx.apply(name, Where, &[condition, &zero, &low], Elem::Float)
-}
-
-/// A mask of keys of `com.microsoft`: how many keys each sample has `[B]`, or whether a key counts `[B, T]` or
-/// `[B, S, T]`.
-fn key_mask(cx: &mut Context, call: &Call<'_>, mask: &Value, keys: usize) -> Res<Value> {
-    let mask = cx.unbake(mask, 0)?.unwrap_or_else(|| mask.clone());
-    let [shape, _] = mask.shapes()?;
-    let low = call.attributes.float_or("mask_filter_value", -10_000.0)?;
-    let values = cx.as_float(&call.sub("mask/number"), &mask)?;
-    let (condition, bound) = match shape[..] {
-        [_] if batch_axis(&mask.shapes()?) == Some(0) && cx.multiple(&mask.shapes()?, 0) == Some(1)
-            || shape == [1] =>
-        {
-            let lengths = cx.reshape_by(&call.sub("mask/lengths"), &values, |s| Ok(vec![s[0], 1, 1, 1]))?;
-            let positions = Array::ints((0..keys as i64).collect());
-            let positions = Value::from_array(positions, cx.dtype, &call.sub("mask/positions"))?;
-            (lengths, cx.as_float(&call.sub("mask/keys"), &positions)?)
-        }
-        [_, t] if t == keys => {
-            let rows = cx.reshape_by(&call.sub("mask/rows"), &values, |s| Ok(vec![s[0], 1, 1, s[1]]))?;
-            (rows, cx.number(&call.sub("mask/zero"), 0.0)?)
-        }
-        [_, _, t] if t == keys => {
-            let rows = cx.reshape_by(&call.sub("mask/rows"), &values, |s| Ok(vec![s[0], 1, s[1], s[2]]))?;
-            (rows, cx.number(&call.sub("mask/zero"), 0.0)?)
-        }
-        _ => return Err(format!("a mask of shape {shape:?} is not supported").into()),
-    };
-    let seen = cx.apply(&call.sub("mask/seen"), Compare::Greater, &[&condition, &bound], Elem::Bool)?;
-    penalty(cx, &call.sub("mask"), &seen, low)
 }
 
 /// An error if an input that is not supported is given.
@@ -176,119 +182,8 @@ fn refuse(call: &Call<'_>, slots: &[(usize, &str)]) -> Res<()> {
     }
 }
 
-/// The settings that both attentions of `com.microsoft` have.
-fn microsoft(
-    cx: &mut Context,
-    call: &Call<'_>,
-    mask: Option<&Value>,
-    bias: Option<&Value>,
-    [queries, keys]: [usize; 2],
-) -> Res<Settings> {
-    let mut masks = Vec::new();
-    if let Some(mask) = mask {
-        masks.push(key_mask(cx, call, mask, keys)?);
-    }
-    if call.attributes.flag("unidirectional", false)? {
-        masks.push(causal(cx, &call.sub("causal"), queries, keys, 0)?);
-    }
-    masks.extend(bias.cloned());
-    Ok(Settings {
-        scale: call.attributes.float("scale")?.filter(|&s| s != 0.0),
-        masks,
-        softcap: None,
-        blank: false,
-    })
-}
-
-/// `Attention` of `com.microsoft`, which multiplies its input with the weights of queries, keys and values.
-pub(super) fn projected(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
-    refuse(call, &[(4, "a past state (input past)"), (6, "input past_sequence_length")])?;
-    let heads = count(call, "num_heads")?;
-    let x = call.input(0)?;
-    let [shape, _] = x.shapes()?;
-    let weights = call.input(1)?.known().ok_or("its weights are computed from the inputs")?;
-    let &[width, all] = weights.tensor.dims() else { return Err("expects weights [D, 3 · D′]".into()) };
-    if shape.len() != 3 || shape[2] != width {
-        return Err(format!("input {shape:?} does not fit weights {:?}", weights.tensor.dims()).into());
-    }
-    let sizes = match call.attributes.ints("qkv_hidden_sizes") {
-        Some(sizes) => sizes.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect::<Vec<usize>>(),
-        None => vec![all / 3; 3],
-    };
-    if sizes.len() != 3 || sizes.iter().sum::<usize>() != all {
-        return Err(format!("weights {:?} cannot be divided into {sizes:?}", weights.tensor.dims()).into());
-    }
-    let bias = match call.optional(2) {
-        Some(bias) => Some(bias.known().ok_or("its bias is computed from the inputs")?),
-        None => None,
-    };
-    let mut parts = Vec::new();
-    let mut start = 0;
-    for (name, &size) in ["query", "key", "value"].iter().zip(&sizes) {
-        let own = call.sub(name);
-        let constant = |tensor: &Tensor, part: &str| -> Res<Value> {
-            Ok(Known::value(tensor.contiguous()?, Elem::Float, &format!("{own}/{part}")))
-        };
-        let weight = constant(&weights.tensor.narrow(1, start, size)?.t()?, "weight")?;
-        let mut operands = vec![x.clone(), weight];
-        if let Some(bias) = bias {
-            operands.push(constant(&bias.tensor.narrow(0, start, size)?, "bias")?);
-        }
-        let refs: Vec<&Value> = operands.iter().collect();
-        let part = cx.apply(&own, Linear, &refs, Elem::Float)?;
-        parts.push(split_heads(cx, &own, &part, heads)?);
-        start += size;
-    }
-    let settings = microsoft(cx, call, call.optional(3), call.optional(5), [shape[1], shape[1]])?;
-    let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
-    Ok(vec![merge_heads(cx, call.name, &stages.context)?])
-}
-
-/// `MultiHeadAttention` of `com.microsoft`.
-pub(super) fn multi_head(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
-    refuse(
-        call,
-        &[
-            (6, "a past state (input past_key)"),
-            (7, "a past state (input past_value)"),
-            (8, "input past_sequence_length"),
-            (9, "input cache_indirection"),
-        ],
-    )?;
-    let heads = count(call, "num_heads")?;
-    let (Some(key), Some(value)) = (call.optional(1), call.optional(2)) else {
-        return Err("packed queries, keys and values are not supported".into());
-    };
-    let mut parts = Vec::new();
-    let mut start = 0;
-    for (name, x) in ["query", "key", "value"].iter().zip([call.input(0)?, key, value]) {
-        let own = call.sub(name);
-        if x.rank()? == 4 {
-            if call.optional(3).is_some() {
-                return Err("a bias of keys that are divided into heads is not supported".into());
-            }
-            parts.push(x.clone());
-            continue;
-        }
-        let width = x.shapes()?[0].last().copied().unwrap_or(0);
-        let mut x = x.clone();
-        if let Some(bias) = call.optional(3) {
-            let op = Structure::Slice { axis: 0, start, len: width, step: 1 };
-            let bias = cx.apply(&format!("{own}/bias"), op, &[bias], Elem::Float)?;
-            x = cx.apply(&own, Binary::Add, &[&x, &bias], Elem::Float)?;
-            start += width;
-        }
-        parts.push(split_heads(cx, &own, &x, heads)?);
-    }
-    let sides = [parts[0].shapes()?[0][2], parts[1].shapes()?[0][2]];
-    let settings = microsoft(cx, call, call.optional(4), call.optional(5), sides)?;
-    let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
-    Ok(vec![merge_heads(cx, call.name, &stages.context)?])
-}
-
 /// `Attention` of the default operator set, from version 23 on.
 pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
-    refuse(call, &[(6, "input nonpad_kv_seqlen")])?;
     let mut parts = Vec::new();
     for (i, name) in ["query", "key", "value"].iter().enumerate() {
         let x = call.input(i)?;
@@ -302,9 +197,7 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let mut offset = 0;
     for (i, name) in [(4, "past key"), (5, "past value")] {
         if let Some(past) = call.optional(i) {
-            offset = past.shapes()?[0].get(2).copied().unwrap_or(0);
-            let part = &mut parts[i - 3];
-            *part = cx.apply(&call.sub(name), Structure::Concat { axis: 2 }, &[past, part], Elem::Float)?;
+            offset = extended(cx, &call.sub(name), past, &mut parts[i - 3])?;
         }
     }
     let (queries, keys) = (parts[0].shapes()?[0][2], parts[1].shapes()?[0][2]);
@@ -316,14 +209,30 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
             Elem::Int | Elem::Text => return Err("attn_mask holds integers".into()),
         });
     }
+    let side =
+        |name: &str| -> Res<Option<usize>> { Ok(usize::try_from(call.attributes.int_or(name, -1)?).ok()) };
+    let mut band = Band { offset, left: side("left_window_size")?, right: side("right_window_size")? };
     if call.attributes.flag("is_causal", false)? {
-        masks.push(causal(cx, &call.sub("causal"), queries, keys, offset)?);
+        band.right = Some(0);
+    }
+    let windowed = band.left.is_some() || band.right.is_some();
+    if windowed {
+        masks.push(band.mask(cx, &call.sub("causal"), queries, keys)?);
+    }
+    if let Some(lengths) = call.optional(6) {
+        if windowed {
+            return Err(
+                "has nonpad_kv_seqlen together with is_causal or a window, which is not supported".into()
+            );
+        }
+        let seen = within(cx, &call.sub("padding"), lengths, keys)?;
+        masks.push(penalty(cx, &call.sub("padding"), &seen, f64::NEG_INFINITY)?);
     }
     let settings = Settings {
         scale: call.attributes.float("scale")?,
         masks,
         softcap: call.attributes.float("softcap")?.filter(|&c| c > 0.0),
-        blank: call.optional(3).is_some(),
+        blank: call.optional(3).is_some() || call.optional(6).is_some() || band.left.is_some(),
     };
     let stages = attend(cx, call.name, [&parts[0], &parts[1], &parts[2]], &settings)?;
     let y = if call.input(0)?.rank()? == 3 {
@@ -333,8 +242,8 @@ pub(super) fn standard(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     };
     let inner = match call.attributes.int_or("qk_matmul_output_mode", 0)? {
         0 => stages.scores,
-        1 => stages.masked,
-        2 => stages.capped,
+        1 => stages.capped,
+        2 => stages.masked,
         3 => stages.weights,
         mode => return Err(format!("qk_matmul_output_mode is {mode}; expected 0 to 3").into()),
     };

@@ -1,6 +1,6 @@
 //! Operators that read or write elements and slices at positions (`GatherElements`, `ScatterND`, …).
 
-use ascribe_core::ops::{GatherElements, GatherNd, ScatterElements, ScatterNd, Structure};
+use ascribe_core::ops::{GatherAt, Places, ScatterAt, ScatterReduction, Structure};
 
 use super::Call;
 use crate::onnx::array::{Array, Data};
@@ -8,9 +8,15 @@ use crate::onnx::context::{Context, batch_axis, both, one_sample};
 use crate::onnx::fold::LIMIT;
 use crate::onnx::value::{Elem, Res, Shapes, Value};
 
-/// The attribute `reduction`: whether updates are added.
-fn adds(call: &Call<'_>) -> Res<bool> {
-    Ok(call.mode("reduction", "none")? == "add")
+/// The attribute `reduction`.
+fn reduction(call: &Call<'_>) -> Res<ScatterReduction> {
+    Ok(match call.mode("reduction", "none")? {
+        "add" => ScatterReduction::Add,
+        "mul" => ScatterReduction::Mul,
+        "max" => ScatterReduction::Max,
+        "min" => ScatterReduction::Min,
+        _ => ScatterReduction::Replace,
+    })
 }
 
 fn check_index(index: &Value) -> Res<()> {
@@ -50,11 +56,16 @@ pub(super) fn gather_elements(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let at = call.axis(0, shapes[0].len())?;
     call.not_batch(x, at, "selects part of")?;
     let Some(batch) = batch_axis(&shapes) else {
-        return cx.apply(call.name, GatherElements { axis: at }, &[x, index], x.elem()?);
+        return cx.apply(
+            call.name,
+            GatherAt { places: Places::Elements { axis: at } },
+            &[x, index],
+            x.elem()?,
+        );
     };
     let index = repeated(cx, &call.sub("indices"), index, &shapes, batch)?;
     same_batch(&shapes, &index.shapes()?, batch)?;
-    cx.apply(call.name, GatherElements { axis: at }, &[x, &index], x.elem()?)
+    cx.apply(call.name, GatherAt { places: Places::Elements { axis: at } }, &[x, &index], x.elem()?)
 }
 
 /// An error unless both shapes have the whole batch at `axis`.
@@ -68,7 +79,8 @@ fn same_batch(data: &Shapes, index: &Shapes, axis: usize) -> Res<()> {
 pub(super) fn scatter_elements(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, index, updates) = (call.input(0)?, call.input(1)?, call.input(2)?);
     check_index(index)?;
-    let op = ScatterElements { axis: call.axis(0, x.rank()?)?, add: adds(call)? };
+    let along = call.axis(0, x.rank()?)?;
+    let op = ScatterAt { places: Places::Elements { axis: along }, reduction: reduction(call)? };
     let operands = [x, index, updates];
     // Any of the three may be what depends on the inputs; the others are repeated.
     let mut batch = None;
@@ -77,7 +89,7 @@ pub(super) fn scatter_elements(cx: &mut Context, call: &Call<'_>) -> Res<Value> 
         batch = batch.or(batch_axis(&shapes).map(|axis| (axis, shapes)));
     }
     let Some((axis, like)) = batch else { return cx.apply(call.name, op, &operands, x.elem()?) };
-    if axis == op.axis {
+    if axis == along {
         return Err(format!("writes along the batch (axis {axis}), which would mix samples").into());
     }
     let mut parts = Vec::new();
@@ -135,7 +147,7 @@ fn own_rows(cx: &Context, index: &Value) -> Res<Option<Array>> {
 }
 
 /// An index that is concatenated from the number of each sample and columns that are computed from the inputs, as
-/// exporters write `x[arange(N), i]`. Zeros stand for the numbers, since [`GatherNd`] selects from each sample by itself.
+/// exporters write `x[arange(N), i]`. Zeros stand for the numbers, since [`GatherAt`] selects from each sample by itself.
 pub(super) fn own_index(cx: &mut Context, call: &Call<'_>, operands: &[&Value]) -> Res<Option<Value>> {
     let [Value::Varying(numbers), rest @ ..] = operands else { return Ok(None) };
     let own = (0..2).all(|w| {
@@ -207,12 +219,12 @@ fn positions(cx: &mut Context, call: &Call<'_>, x: &Value, index: &Value) -> Res
 pub(super) fn gather_nd(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (x, index) = (call.input(0)?, call.input(1)?);
     let (batch_dims, index) = positions(cx, call, x, index)?;
-    cx.apply(call.name, GatherNd { batch_dims }, &[x, &index], x.elem()?)
+    cx.apply(call.name, GatherAt { places: Places::Slices { batch_dims } }, &[x, &index], x.elem()?)
 }
 
 pub(super) fn scatter_nd(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let (mut x, index, updates) = (call.input(0)?.clone(), call.input(1)?, call.input(2)?);
-    let add = adds(call)?;
+    let reduction = reduction(call)?;
     if !x.is_node() && updates.is_node() {
         // Values of the inputs that are written into a constant: it is repeated for each sample.
         let like = updates.shapes()?;
@@ -226,5 +238,10 @@ pub(super) fn scatter_nd(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         Some(0) => repeated(cx, &call.sub("updates"), updates, &shapes, 0)?,
         _ => updates.clone(),
     };
-    cx.apply(call.name, ScatterNd { batch_dims, add }, &[&x, &index, &updates], x.elem()?)
+    cx.apply(
+        call.name,
+        ScatterAt { places: Places::Slices { batch_dims }, reduction },
+        &[&x, &index, &updates],
+        x.elem()?,
+    )
 }

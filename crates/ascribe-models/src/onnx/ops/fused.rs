@@ -2,7 +2,7 @@
 
 use ascribe_core::ops::{Binary, Gather, LayerNorm, Pointwise, Structure};
 
-use super::{Call, conv, linear, norm};
+use super::{Call, conv, linear, norm, pool};
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Res, Value};
 
@@ -47,6 +47,49 @@ pub(super) fn fused_conv(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         Some(function) => cx.apply(call.name, function, &[&y], Elem::Float),
         None => Ok(y),
     }
+}
+
+/// `Gemm` and an activation.
+pub(super) fn fused_gemm(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let parameter = |name: &str, default: f32| call.attributes.float_or(name, default);
+    let function = match call.mode("activation", "")? {
+        "" => return linear::gemm(cx, call),
+        "Relu" => Pointwise::Relu,
+        "Tanh" => Pointwise::Tanh,
+        "Sigmoid" => Pointwise::Sigmoid,
+        "LeakyRelu" => Pointwise::LeakyRelu { slope: parameter("activation_alpha", 0.01)? },
+        other => return Err(format!("activation '{other}' is not supported").into()),
+    };
+    let own = call.sub("product");
+    let y = linear::gemm(cx, &Call { op: "Gemm", ..call.named(&own) })?;
+    cx.apply(call.name, function, &[&y], Elem::Float)
+}
+
+/// `NhwcConv`, `NhwcFusedConv` and `NhwcMaxPool`: the operators whose images have their channels last.
+pub(super) fn channels_last(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let moved = |cx: &mut Context, name: &str, x: &Value, order: [usize; 4]| {
+        if x.rank()? != 4 {
+            return Err("expects images [N, H, W, C]".into());
+        }
+        cx.apply(name, Structure::Transpose { order: order.to_vec() }, &[x], x.elem()?)
+    };
+    let mut inputs = call.inputs.to_vec();
+    for slot in [0, 3] {
+        if let Some(Some(x)) = inputs.get(slot).cloned() {
+            inputs[slot] = Some(moved(cx, &call.sub(&format!("channels first {slot}")), &x, [0, 3, 1, 2])?);
+        }
+    }
+    let own = call.sub("channels first");
+    let inner = Call { inputs: &inputs, outputs: 1, ..call.named(&own) };
+    let y = match call.op {
+        "NhwcMaxPool" => {
+            let inner = Call { op: "MaxPool", ..inner };
+            pool::pool(cx, &inner)?.into_iter().next().ok_or("has no result")?
+        }
+        "NhwcConv" => conv::conv(cx, &inner)?,
+        _ => fused_conv(cx, &inner)?,
+    };
+    moved(cx, call.name, &y, [0, 2, 3, 1])
 }
 
 /// `alpha · a · b`, with the last two axes of either transposed.

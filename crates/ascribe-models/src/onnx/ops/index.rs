@@ -182,6 +182,30 @@ pub(super) fn gather(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     cx.apply(call.name, Gather { axis: at }, &[x, index], x.elem()?)
 }
 
+/// `Compress`: the parts that a constant condition selects, along an axis or of all values in order.
+pub(super) fn compress(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let mut x = call.input(0)?.clone();
+    let condition = call.input(1)?.array("its condition")?;
+    let chosen = condition.as_bools()?.iter().enumerate().filter(|(_, holds)| **holds).map(|(i, _)| i as i64);
+    let at = if let Some(along) = call.attributes.int("axis")? {
+        axis(along, x.rank()?)?
+    } else {
+        if batch_axis(&x.shapes()?).is_some() {
+            return Err("selects from the values of all samples in order".into());
+        }
+        x = cx.reshape_by(&call.sub("flat"), &x, |s| Ok(vec![s.iter().product()]))?;
+        0
+    };
+    call.not_batch(&x, at, "selects part of")?;
+    let side = x.shapes()?[0][at];
+    let chosen: Vec<i64> = chosen.collect();
+    if chosen.iter().any(|&i| i >= side as i64) {
+        return Err(format!("selects more than the {side} parts along axis {at}").into());
+    }
+    let chosen = Value::from_array(Array::ints(chosen), cx.dtype, &call.sub("indices"))?;
+    cx.apply(call.name, Gather { axis: at }, &[&x, &chosen], x.elem()?)
+}
+
 /// A gather with indices into the rows of the whole batch, where each sample only selects its own rows. Exporters write
 /// a strided view of a flattened value this way.
 fn own_rows(cx: &mut Context, call: &Call<'_>, x: &Value, index: &[Array; 2], rows: usize) -> Res<Value> {

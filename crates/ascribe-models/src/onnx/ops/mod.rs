@@ -4,6 +4,7 @@ mod activation;
 mod arithmetic;
 mod attention;
 mod conv;
+mod dynamic;
 mod einsum;
 mod elements;
 mod fused;
@@ -19,13 +20,17 @@ mod qlinear;
 mod quantized;
 mod recurrent;
 mod reduce;
+mod regions;
 mod resize;
 mod rotary;
+mod sequential;
 mod shape;
 mod softmax;
+mod spectrum;
 mod volume;
 mod window;
 
+pub(super) use self::dynamic::Mark;
 pub(super) use self::quantized::Quantization;
 use super::array::axis;
 use super::attributes::Attributes;
@@ -122,6 +127,9 @@ pub(super) fn translate(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
             "computes with the numbers of samples, which only select samples (GatherND, ScatterND)".into()
         );
     }
+    if let Some(values) = dynamic::translate(cx, call)? {
+        return Ok(values);
+    }
     let quantization = quantized::inherited(cx, call)?;
     let values = operator(cx, call)?;
     if let Some(quantization) = quantization {
@@ -175,7 +183,7 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "Not" => one(cx.apply(call.name, ascribe_core::ops::Compare::Not, &[call.input(0)?], Elem::Bool)),
         "Where" => one(arithmetic::select(cx, call)),
         "Cast" | "CastLike" => one(arithmetic::cast(cx, call)),
-        "MaxPool" | "AveragePool" => one(pool::pool(cx, call)),
+        "MaxPool" | "AveragePool" => pool::pool(cx, call),
         "GlobalAveragePool" | "GlobalMaxPool" => one(pool::global(cx, call)),
         op if op.starts_with("Reduce") => one(reduce::reduce(cx, call)),
         "LpPool" => one(pool::norm(cx, call)),
@@ -191,7 +199,7 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "TopK" => positions::top_k(cx, call),
         "GatherElements" => one(elements::gather_elements(cx, call)),
         "GatherND" => one(elements::gather_nd(cx, call)),
-        "ScatterElements" => one(elements::scatter_elements(cx, call)),
+        "ScatterElements" | "Scatter" => one(elements::scatter_elements(cx, call)),
         "ScatterND" => one(elements::scatter_nd(cx, call)),
         "Identity" | "Dropout" => shape::identity(cx, call),
         "Reshape" => one(shape::reshape(cx, call)),
@@ -212,6 +220,8 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "GridSample" => one(grid::sample(cx, call)),
         "QuantizeLinear" => one(quantized::quantize(cx, call)),
         "DequantizeLinear" => one(quantized::dequantize(cx, call)),
+        "DynamicQuantizeLinear" => dynamic::quantize(cx, call),
+        "ConvInteger" | "MatMulInteger" => one(dynamic::integer(cx, call)),
         "QLinearConv" => one(qlinear::convolution(cx, call)),
         "QLinearMatMul" => one(qlinear::product(cx, call)),
         "Attention" => attention::standard(cx, call),
@@ -219,6 +229,31 @@ fn operator(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
         "RNN" | "GRU" | "LSTM" => recurrent::recurrent(cx, call),
         "Pad" => one(pad::pad(cx, call)),
         "Resize" | "Upsample" => one(resize::resize(cx, call)),
+        "DFT" => one(spectrum::dft(cx, call)),
+        "STFT" => one(spectrum::stft(cx, call)),
+        _ => rarer(cx, call),
+    }
+}
+
+/// Translates operators that few files have.
+fn rarer(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let one = |value: Res<Value>| value.map(|v| vec![v]);
+    match call.op {
+        "MaxUnpool" => one(pool::unpool(cx, call)),
+        "Col2Im" => one(regions::blocks(cx, call)),
+        "CenterCropPad" => one(regions::center(cx, call)),
+        "AffineGrid" => one(regions::affine_grid(cx, call)),
+        "RoiAlign" => one(regions::roi_align(cx, call)),
+        "DeformConv" => one(regions::deformed(cx, call)),
+        "MeanVarianceNormalization" => one(norm::mean_variance(cx, call)),
+        "SwiGLU" => one(activation::gated_swish(cx, call)),
+        "Det" => one(cx.apply(call.name, ascribe_core::ops::Determinant, &[call.input(0)?], Elem::Float)),
+        "EyeLike" => one(positions::eye(cx, call)),
+        "Compress" => one(index::compress(cx, call)),
+        "CumProd" => one(sequential::products(cx, call)),
+        "ReverseSequence" => one(sequential::reversed(cx, call)),
+        "CausalConvWithState" => sequential::causal_conv(cx, call),
+        "LinearAttention" => sequential::linear_attention(cx, call),
         _ => Err("the operator is not supported".into()),
     }
 }
@@ -228,14 +263,20 @@ fn microsoft(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let one = |value: Res<Value>| value.map(|v| vec![v]);
     check_types(call)?;
     match call.op {
-        "Attention" => attention::projected(cx, call),
-        "MultiHeadAttention" => attention::multi_head(cx, call),
+        "Attention" => attention::microsoft::projected(cx, call),
+        "MultiHeadAttention" => attention::microsoft::multi_head(cx, call),
+        "GroupQueryAttention" => attention::microsoft::grouped_query(cx, call),
         "RotaryEmbedding" => one(rotary::rotary(cx, call)),
+        "FusedGemm" => one(fused::fused_gemm(cx, call)),
+        "NhwcConv" | "NhwcFusedConv" | "NhwcMaxPool" => one(fused::channels_last(cx, call)),
         "FusedConv" => one(fused::fused_conv(cx, call)),
         "FusedMatMul" => one(fused::fused_matmul(cx, call)),
         "Gelu" | "BiasGelu" | "FastGelu" | "QuickGelu" => one(fused::gelu(cx, call)),
         "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => fused::skip_norm(cx, call),
         "EmbedLayerNormalization" => fused::embed_norm(cx, call),
+        "DynamicQuantizeMatMul" => one(dynamic::rounded_matmul(cx, call)),
+        "MatMulIntegerToFloat" => one(dynamic::integer_matmul(cx, call)),
+        "DynamicQuantizeLSTM" => recurrent::quantized(cx, call),
         "QGemm" => one(qlinear::gemm(cx, call)),
         "QLinearAdd" | "QLinearMul" => one(qlinear::binary(cx, call)),
         "QLinearLeakyRelu" | "QLinearSigmoid" => one(qlinear::activation(cx, call)),
@@ -280,30 +321,43 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "ArgMax",
         "ArgMin",
         "Attention",
+        "AffineGrid",
         "Cast",
         "CastLike",
         "Clip",
+        "CenterCropPad",
+        "Compress",
+        "Col2Im",
         "Concat",
+        "ConvInteger",
         "ConstantOfShape",
+        "CumProd",
         "CumSum",
-        "DequantizeLinear",
+        "DFT",
         "Div",
         "Dropout",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
         "EmbedLayerNormalization",
         "Equal",
         "Expand",
+        "EyeLike",
         "Flatten",
         "GRU",
         "Gather",
         "GatherElements",
         "GatherND",
         "Greater",
+        "GroupQueryAttention",
         "GreaterOrEqual",
         "Identity",
         "LSTM",
         "Less",
         "LessOrEqual",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
         "Max",
+        "MaxUnpool",
         "Min",
         "Mod",
         "Mul",
@@ -313,14 +367,6 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "Or",
         "Pad",
         "Pow",
-        "QGemm",
-        "QLinearAdd",
-        "QLinearConv",
-        "QLinearGlobalAveragePool",
-        "QLinearLeakyRelu",
-        "QLinearMatMul",
-        "QLinearMul",
-        "QLinearSigmoid",
         "QuantizeLinear",
         "RNN",
         "ReduceMax",
@@ -328,7 +374,11 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "ReduceSum",
         "Reshape",
         "Resize",
+        "STFT",
+        "ReverseSequence",
+        "RoiAlign",
         "RotaryEmbedding",
+        "Scatter",
         "ScatterElements",
         "ScatterND",
         "Slice",
@@ -345,7 +395,7 @@ fn check_types(call: &Call<'_>) -> Res<()> {
         "Where",
         "Xor",
     ];
-    if ANY.contains(&call.op) {
+    if ANY.contains(&call.op) || quantized::READING.contains(&call.op) {
         return Ok(());
     }
     // The axes of a reduction are integers.

@@ -6,7 +6,7 @@ use ascribe_core::ops::{
 };
 
 use super::Call;
-use crate::onnx::array::axis;
+use crate::onnx::array::{axes, axis};
 use crate::onnx::context::{Context, batch_axis};
 use crate::onnx::value::{Elem, Known, Res, Value};
 
@@ -176,4 +176,23 @@ pub(super) fn divided_by_norm(
     let safe = cx.apply(&call.sub("safe"), Where, &[&positive, &norm, &one], Elem::Float)?;
     let quotient = cx.apply(&call.sub("quotient"), Binary::Div, &[x, &safe], Elem::Float)?;
     cx.apply(call.name, Where, &[&positive, &quotient, &zero], Elem::Float)
+}
+
+/// `MeanVarianceNormalization`: `(x − mean) / (σ + 10⁻⁹)` over some axes.
+pub(super) fn mean_variance(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    let axes = axes(call.attributes.ints("axes").unwrap_or(&[0, 2, 3]), x.rank()?)?;
+    for &axis in &axes {
+        call.not_batch(x, axis, "normalises over")?;
+    }
+    let mean = Reduce { function: ReduceFn::Mean, axes, keep: true };
+    let middle = cx.apply(&call.sub("mean"), mean.clone(), &[x], Elem::Float)?;
+    let centred = cx.apply(&call.sub("centred"), Binary::Sub, &[x, &middle], Elem::Float)?;
+    let squares = Pointwise::Pow { exponent: 2.0 };
+    let squares = cx.apply(&call.sub("squares"), squares, &[&centred], Elem::Float)?;
+    let variance = cx.apply(&call.sub("variance"), mean, &[&squares], Elem::Float)?;
+    let deviation = cx.apply(&call.sub("deviation"), Pointwise::Sqrt, &[&variance], Elem::Float)?;
+    let epsilon = cx.number(&call.sub("epsilon"), 1e-9)?;
+    let divisor = cx.apply(&call.sub("divisor"), Binary::Add, &[&deviation, &epsilon], Elem::Float)?;
+    cx.apply(call.name, Binary::Div, &[&centred, &divisor], Elem::Float)
 }

@@ -2,24 +2,68 @@
 
 use ascribe_core::Device;
 use ascribe_core::Tensor;
-use ascribe_core::ops::{AveragePool, Compare, Conv, MaxPool, Pointwise, Reduce, ReduceFn, Where};
+use ascribe_core::ops::{
+    AveragePool, Compare, Conv, MaxPool, MaxPoolIndices, MaxUnpool, Pointwise, Reduce, ReduceFn, Where,
+};
 
-use super::window::{attributes, spatial};
+use super::window::{attributes, number, spatial};
 use super::{Call, volume};
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
-pub(super) fn pool(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+/// `MaxPool` and `AveragePool`; the indices of the maxima are a second output.
+pub(super) fn pool(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let x = call.input(0)?;
     if volume::is_volume(x)? {
-        return volume::pool(cx, call);
+        return Ok(vec![volume::pool(cx, call)?]);
     }
     let window = attributes(call, spatial(x)?, None)?.window(x)?;
     if call.op == "MaxPool" {
-        return cx.apply(call.name, MaxPool { window }, &[x], Elem::Float);
+        let mut values = vec![cx.apply(call.name, MaxPool { window }, &[x], Elem::Float)?];
+        if call.outputs > 1 {
+            let op = MaxPoolIndices { window, column_major: call.attributes.flag("storage_order", false)? };
+            values.push(cx.apply(&call.sub("indices"), op, &[x], Elem::Int)?);
+        }
+        return Ok(values);
     }
     let count_include_pad = call.attributes.flag("count_include_pad", false)?;
-    cx.apply(call.name, AveragePool { window, count_include_pad }, &[x], Elem::Float)
+    Ok(vec![cx.apply(call.name, AveragePool { window, count_include_pad }, &[x], Elem::Float)?])
+}
+
+/// `MaxUnpool`: values at the places where a `MaxPool` took them from.
+pub(super) fn unpool(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let (x, index) = (call.input(0)?, call.input(1)?);
+    let [shape, _] = x.shapes()?;
+    let axes =
+        shape.len().checked_sub(2).filter(|&axes| axes > 0).ok_or("expects [N, C, …] with spatial axes")?;
+    let list = |name: &str, default: i64, each: usize| match call.attributes.ints(name) {
+        None => Ok(vec![default; axes * each]),
+        Some(list) if list.len() == axes * each => Ok(list.to_vec()),
+        Some(list) => Err(format!("{name} {list:?} does not fit {axes} spatial axes")),
+    };
+    let (kernel, strides, pads) = (list("kernel_shape", 1, 1)?, list("strides", 1, 1)?, list("pads", 0, 2)?);
+    let sides = match call.optional(2) {
+        Some(wanted) => {
+            let wanted = match wanted {
+                Value::Varying(arrays) => arrays[0].clone(),
+                other => other.array("output_shape")?,
+            };
+            let wanted = wanted.as_ints()?.to_vec();
+            if wanted.len() != axes + 2 {
+                return Err(format!("output_shape {wanted:?} does not fit {axes} spatial axes").into());
+            }
+            wanted[2..].iter().map(|&s| number(s, 1, "output_shape")).collect::<Res<Vec<usize>>>()?
+        }
+        None => (0..axes)
+            .map(|i| {
+                let steps = (shape[i + 2] as i64 - 1).saturating_mul(strides[i]);
+                let side =
+                    steps.saturating_add(kernel[i]).saturating_sub(pads[i]).saturating_sub(pads[i + axes]);
+                number(side, 1, "the side of its output")
+            })
+            .collect::<Res<Vec<usize>>>()?,
+    };
+    cx.apply(call.name, MaxUnpool { sides }, &[x, index], x.elem()?)
 }
 
 pub(super) fn global(cx: &mut Context, call: &Call<'_>) -> Res<Value> {

@@ -1,12 +1,13 @@
 //! Operators about positions: running sums, triangles, one-hot vectors, and the places of extreme values.
 
 use ascribe_core::Tensor;
-use ascribe_core::ops::{ArgExtreme, Binary, Cast, Compare, CumSum, GatherElements, TopIndices, Where};
+use ascribe_core::ops::{ArgExtreme, Binary, Cast, Compare, CumSum, GatherAt, Places, TopIndices, Where};
 use ascribe_core::{DType, Device};
 
 use super::Call;
-use crate::onnx::array::{Array, axis};
+use crate::onnx::array::{Array, Data, axis};
 use crate::onnx::context::Context;
+use crate::onnx::tensors::elem_of;
 use crate::onnx::value::{Elem, Known, Res, Value};
 
 /// A constant zero of the type of a value.
@@ -31,6 +32,33 @@ pub(super) fn cum_sum(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let flag = |name: &str| call.attributes.flag(name, false);
     let op = CumSum { axis, exclusive: flag("exclusive")?, reverse: flag("reverse")? };
     cx.apply(call.name, op, &[x], x.elem()?)
+}
+
+/// `EyeLike`: ones on a diagonal, zeros elsewhere, in the shape of a matrix.
+pub(super) fn eye(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
+    let x = call.input(0)?;
+    let shapes = x.shapes()?;
+    let &[rows, cols] = &shapes[0][..] else {
+        return Err(format!("expects a matrix, not {:?}", shapes[0]).into());
+    };
+    if shapes[0] != shapes[1] {
+        return Err("has the shape of a matrix that contains the batch".into());
+    }
+    let elem = match call.attributes.int("dtype")? {
+        Some(code) => elem_of(code as i32)?,
+        None => x.elem()?,
+    };
+    let k = call.attributes.int_or("k", 0)?;
+    cx.spend(&shapes[0])?;
+    let on = |i: usize| i64::from((i % cols) as i64 == ((i / cols) as i64).saturating_add(k));
+    let values = Array { shape: shapes[0].clone(), data: Data::Int((0..rows * cols).map(on).collect()) };
+    let data = match elem {
+        Elem::Int => values.data.clone(),
+        Elem::Float => Data::Float(values.to_floats()),
+        Elem::Bool => Data::Bool(values.to_floats().iter().map(|&v| v != 0.0).collect()),
+        Elem::Text => return Err("has no text for ones and zeros".into()),
+    };
+    Value::from_array(Array { shape: values.shape, data }, cx.dtype, call.name)
 }
 
 /// The upper or lower triangle of the last two axes; the rest becomes 0.
@@ -146,6 +174,7 @@ pub(super) fn top_k(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let count = usize::try_from(k).map_err(|_| format!("k is {k}; expected a positive number"))?;
     let op = TopIndices { axis, count, largest: call.attributes.flag("largest", true)? };
     let indices = cx.apply(&call.sub("indices"), op, &[x], Elem::Int)?;
-    let values = cx.apply(call.name, GatherElements { axis }, &[x, &indices], x.elem()?)?;
+    let values =
+        cx.apply(call.name, GatherAt { places: Places::Elements { axis } }, &[x, &indices], x.elem()?)?;
     Ok(vec![values, indices])
 }

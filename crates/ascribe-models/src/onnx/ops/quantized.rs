@@ -32,7 +32,8 @@ const KEEPING: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
-const READING: &[&str] = &[
+/// The operators that read quantised values, with scales and zero points of their own.
+pub(super) const READING: &[&str] = &[
     "DequantizeLinear",
     "QGemm",
     "QLinearAdd",

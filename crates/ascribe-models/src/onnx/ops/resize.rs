@@ -1,6 +1,6 @@
 //! Resizing (`Resize`, `Upsample`).
 
-use ascribe_core::ops::{Coordinates, Resize, ResizeMode, ResizeSize, Rounding, Structure};
+use ascribe_core::ops::{Coordinates, Resize, ResizeEdges, ResizeMode, ResizeSize, Rounding, Structure};
 
 use super::Call;
 use super::pad::optional_list;
@@ -19,11 +19,8 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     let x = call.input(0)?;
     let shapes = x.shapes()?;
     let rank = shapes[0].len();
-    for flag in ["antialias", "exclude_outside"] {
-        if call.attributes.flag(flag, false)? {
-            return Err(format!("{flag} is not supported").into());
-        }
-    }
+    let flag = |name: &str| call.attributes.flag(name, false);
+    let edges = ResizeEdges { antialias: flag("antialias")?, exclude_outside: flag("exclude_outside")? };
     let given = sizes(call)?;
     let along = match call.attributes.ints("axes") {
         Some(list) => list.iter().map(|&a| axis(a, rank)).collect::<Res<Vec<usize>>>()?,
@@ -92,7 +89,7 @@ pub(super) fn resize(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
     if unchanged {
         return cx.apply(call.name, Structure::Identity, &[x], x.elem()?);
     }
-    cx.apply(call.name, Resize { size, mode, coordinates }, &[x], Elem::Float)
+    cx.apply(call.name, Resize { size, mode, coordinates, edges }, &[x], Elem::Float)
 }
 
 /// Before `nearest_mode` existed, runtimes rounded positions down when enlarging and up when shrinking.

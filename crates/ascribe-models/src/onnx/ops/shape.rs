@@ -313,7 +313,8 @@ pub(super) fn space_to_depth(cx: &mut Context, call: &Call<'_>) -> Res<Value> {
         _ => return Err(format!("shape {shape:?} cannot be divided into blocks of {b} × {b}").into()),
     }
     let split = cx.reshape_by(&call.sub("split"), x, |s| Ok(vec![s[0], s[1], s[2] / b, b, s[3] / b, b]))?;
-    let order = vec![0, 3, 5, 1, 2, 4];
+    let order =
+        if call.mode("mode", "DCR")? == "CRD" { vec![0, 1, 3, 5, 2, 4] } else { vec![0, 3, 5, 1, 2, 4] };
     let moved = cx.apply(&call.sub("transpose"), Structure::Transpose { order }, &[&split], x.elem()?)?;
     cx.reshape_by(call.name, &moved, |s| Ok(vec![s[0], s[1] * s[2] * s[3], s[4], s[5]]))
 }

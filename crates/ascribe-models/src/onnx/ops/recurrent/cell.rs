@@ -4,6 +4,7 @@ use ascribe_core::Tensor;
 use ascribe_core::ops::{Binary, Linear, Pointwise, Structure};
 
 use super::super::Call;
+use super::super::dynamic::rounded;
 use super::activation::Activation;
 use crate::onnx::context::Context;
 use crate::onnx::value::{Elem, Known, Res, Value};
@@ -56,6 +57,8 @@ pub(super) struct Cell {
     kind: Kind,
     /// Bound of the operands of activations (attribute `clip`).
     clip: Option<f64>,
+    /// Whether what is multiplied by weights is rounded to levels.
+    rounds: bool,
 }
 
 /// Applies an operator; names are complete.
@@ -73,15 +76,8 @@ fn part(cx: &mut Context, name: &str, x: &Value, number: usize, hidden: usize) -
     cx.apply(name, op, &[x], Elem::Float)
 }
 
-/// `x + R h`.
-fn sum(cx: &mut Context, name: &str, weights: &Weights, x: &Value, state: &State) -> Res<Value> {
-    let Some(h) = &state.h else { return Ok(x.clone()) };
-    let hidden = cx.apply(&format!("{name}/recurrent"), Linear, &[h, &weights.hidden], Elem::Float)?;
-    add(cx, &format!("{name}/sum"), x, &hidden)
-}
-
 impl Cell {
-    pub fn new(call: &Call<'_>) -> Res<Self> {
+    pub fn new(call: &Call<'_>, rounds: bool) -> Res<Self> {
         let attributes = call.attributes;
         let clip = attributes.float("clip")?.filter(|&c| c > 0.0);
         let kind = match call.op {
@@ -89,7 +85,7 @@ impl Cell {
             "GRU" => Kind::Gru { linear_before_reset: attributes.flag("linear_before_reset", false)? },
             _ => Kind::Lstm { input_forget: attributes.flag("input_forget", false)? },
         };
-        Ok(Self { kind, clip })
+        Ok(Self { kind, clip, rounds })
     }
 
     /// Number of blocks of rows in `W` and `R`.
@@ -155,12 +151,38 @@ impl Cell {
     ) -> Res<State> {
         match self.kind {
             Kind::Rnn => {
-                let total = sum(cx, name, weights, x, state)?;
+                let total = self.sum(cx, name, weights, x, state)?;
                 let h = self.activate(cx, &format!("{name}/hidden"), parameters.functions[0], &total)?;
                 Ok(State { h: Some(h), c: None })
             }
             Kind::Gru { .. } => self.gru(cx, name, parameters, weights, x, state),
             Kind::Lstm { input_forget } => self.lstm(cx, name, parameters, weights, x, state, input_forget),
+        }
+    }
+
+    /// A value as it is multiplied by weights.
+    pub fn read(&self, cx: &mut Context, name: &str, x: &Value) -> Res<Value> {
+        if self.rounds { rounded(cx, name, x) } else { Ok(x.clone()) }
+    }
+
+    /// `R h`; `None` if the state is zero.
+    fn recurrent(
+        &self,
+        cx: &mut Context,
+        name: &str,
+        weights: &Weights,
+        state: &State,
+    ) -> Res<Option<Value>> {
+        let Some(h) = &state.h else { return Ok(None) };
+        let h = self.read(cx, &format!("{name}/levels"), h)?;
+        Ok(Some(cx.apply(&format!("{name}/recurrent"), Linear, &[&h, &weights.hidden], Elem::Float)?))
+    }
+
+    /// `x + R h`.
+    fn sum(&self, cx: &mut Context, name: &str, weights: &Weights, x: &Value, state: &State) -> Res<Value> {
+        match self.recurrent(cx, name, weights, state)? {
+            Some(hidden) => add(cx, &format!("{name}/sum"), x, &hidden),
+            None => Ok(x.clone()),
         }
     }
 
@@ -184,12 +206,7 @@ impl Cell {
         state: &State,
     ) -> Res<State> {
         let (hidden, f, g) = (parameters.hidden, parameters.functions[0], parameters.functions[1]);
-        let recurrent = match &state.h {
-            Some(h) => {
-                Some(cx.apply(&format!("{name}/recurrent"), Linear, &[h, &weights.hidden], Elem::Float)?)
-            }
-            None => None,
-        };
+        let recurrent = self.recurrent(cx, name, weights, state)?;
         let gate = |cx: &mut Context, number: usize, gate: &str| {
             let gate = format!("{name}/{gate}");
             let mut sum = part(cx, &format!("{gate}/input"), x, number, hidden)?;
@@ -253,7 +270,7 @@ impl Cell {
     ) -> Res<State> {
         let hidden = parameters.hidden;
         let (f, g, h) = (parameters.functions[0], parameters.functions[1], parameters.functions[2]);
-        let total = sum(cx, name, weights, x, state)?;
+        let total = self.sum(cx, name, weights, x, state)?;
         // Order of the blocks: input, output, forget, candidate.
         let gate = |cx: &mut Context, number: usize, gate: &str, function: Activation, c: Option<&Value>| {
             let gate = format!("{name}/{gate}");

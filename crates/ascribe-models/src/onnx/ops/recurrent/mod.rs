@@ -90,8 +90,50 @@ fn lengths(cx: &mut Context, call: &Call<'_>, steps: usize) -> Res<Lengths> {
     Ok(Lengths::Each(cx.reshape_by(&call.sub("lengths/column"), &each, |s| Ok(vec![s[0], 1]))?))
 }
 
+/// Weights `[D, I, G·H]` of a quantised layer as numbers, in the order `[D, G·H, I]` of other layers. Scale and zero point
+/// are one for each direction, or one for each of its columns.
+fn dequantized(cx: &mut Context, call: &Call<'_>, [slot, scale, zero]: [usize; 3], name: &str) -> Res<Value> {
+    let constant = |i: usize| -> Res<&Known> {
+        let what =
+            format!("{name}, its scale or its zero point is computed from the inputs; expected a constant");
+        Ok(call.input(i)?.known().ok_or(what)?)
+    };
+    let weight = &constant(slot)?.tensor;
+    let &[directions, _, columns] = weight.dims() else {
+        return Err(format!("{name} has shape {:?}; expected three axes", weight.dims()).into());
+    };
+    cx.spend(weight.dims())?;
+    let spread = |i: usize| -> Res<Tensor> {
+        let values = constant(i)?.tensor.to_dtype(cx.dtype)?;
+        let each = values.elem_count() / directions.max(1);
+        if values.elem_count() != each * directions || (each != 1 && each != columns) {
+            return Err(format!("the scale or zero point of {name} has shape {:?}", values.dims()).into());
+        }
+        Ok(values.reshape((directions, 1, each))?)
+    };
+    let mut values = weight.to_dtype(cx.dtype)?;
+    if call.optional(zero).is_some() {
+        values = values.broadcast_sub(&spread(zero)?)?;
+    }
+    let values = values.broadcast_mul(&spread(scale)?)?.transpose(1, 2)?.contiguous()?;
+    Ok(Known::value(values, Elem::Float, &constant(slot)?.name))
+}
+
+/// `DynamicQuantizeLSTM` of `com.microsoft`: a layer that rounds its input and, in each step, its hidden state.
+pub(super) fn quantized(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    let mut inputs = call.inputs.to_vec();
+    inputs.truncate(8);
+    inputs[1] = Some(dequantized(cx, call, [1, 8, 9], "W")?);
+    inputs[2] = Some(dequantized(cx, call, [2, 10, 11], "R")?);
+    layer(cx, &Call { inputs: &inputs, op: "LSTM", ..call.named(call.name) }, true)
+}
+
 /// `RNN`, `GRU` and `LSTM`: the outputs `Y`, `Y_h` and, for an LSTM, `Y_c`.
 pub(super) fn recurrent(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
+    layer(cx, call, false)
+}
+
+fn layer(cx: &mut Context, call: &Call<'_>, rounds: bool) -> Res<Vec<Value>> {
     let attributes = call.attributes;
     let layout = attributes.int_or("layout", 0)?;
     if !(0..=1).contains(&layout) {
@@ -130,7 +172,7 @@ pub(super) fn recurrent(cx: &mut Context, call: &Call<'_>) -> Res<Vec<Value>> {
     let functions = activations(call, d)?;
     let layer = Layer {
         call,
-        cell: Cell::new(call)?,
+        cell: Cell::new(call, rounds)?,
         directions: d,
         hidden,
         steps,
@@ -191,7 +233,8 @@ impl Layer<'_> {
     ) -> Res<(Vec<Value>, State)> {
         let prefix = &parameters.prefix;
         let weights = self.cell.weights(cx, parameters)?;
-        let mut operands = vec![self.call.input(0)?, &weights.input];
+        let x = self.cell.read(cx, &format!("{prefix}/input/levels"), self.call.input(0)?)?;
+        let mut operands = vec![&x, &weights.input];
         operands.extend(&weights.input_bias);
         let all = cx.apply(&format!("{prefix}/input"), Linear, &operands, Elem::Float)?;
         let steps = if let Lengths::Same(steps) = self.lengths { steps } else { self.steps };
