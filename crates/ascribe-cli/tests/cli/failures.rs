@@ -39,7 +39,6 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["--neuron", "conv3:1,x"], &["NODE:INDEX"]),
     (&["--neuron", "conv3:1,2"], &["neuron", "[1, 2]", "[32, 8, 8]"]),
     (&["--neuron", "conv3:32,0,0"], &["neuron", "[32, 0, 0]", "[32, 8, 8]"]),
-    (&["--neuron", "conv3:1,2,3", "--layer", "conv2"], &["--layer", "--neuron"]),
     (&["--neuron", "conv3:1,2,3", "--target", "1"], &["--target", "--neuron"]),
     (&["--method", "grad-cam", "--layer", "fc"], &["fc"]),
     // Baselines.
@@ -60,7 +59,7 @@ const EXPLAIN: &[(&[&str], &[&str])] = &[
     (&["-o", "why.csv"], &["why.csv", ".json"]),
     (&["-o", "nowhere/why.png"], &["nowhere/why.png", "no folder 'nowhere'"]),
     // Preprocessing.
-    (&["--mean", "0.5"], &["mean", "3"]),
+    (&["--mean", "0.5,0.5"], &["mean", "3"]),
     (&["--mean", "a,b,c"], &["--mean"]),
     (&["--std", "1,0,1"], &["std", "0"]),
     (&["--crop", "0"], &["crop"]),
