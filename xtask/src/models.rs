@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use ascribe::core::{DType, Device, Differentiable, Graph, Inputs, Keep, Run, Target, Tensor};
+use ascribe::core::{DType, Device, Differentiable, Graph, Inputs, Keep, NodeId, Run, Target, Tensor};
 use ascribe::models::tensors;
 use ascribe::{Model, OpenOptions, catalogue};
 use clap::Args;
@@ -263,9 +263,10 @@ fn torch(graph: &Graph, x: &Inputs, known: &Path) -> anyhow::Result<f64> {
     let class = known.get("target")?.to_vec1::<i64>()?[0];
     let target = usize::try_from(class).map_or(Target::Mean(None), Target::Class);
     let (found, expected) = if let Ok(expected) = known.get("embedding") {
-        let words = graph.nodes().find(|(id, _)| graph.is_embedding(*id)).context("has no embedding")?;
         let trace = graph.trace(x, Keep::All)?;
-        let (tail, inputs) = graph.from_node(words.0, &trace)?;
+        let embeds = |id: NodeId| graph.is_embedding(id) && trace.value(id).is_ok_and(|v| v.dtype().is_float());
+        let words = graph.nodes().map(|(id, _)| id).find(|&id| embeds(id)).context("has no embedding")?;
+        let (tail, inputs) = graph.from_node(words, &trace)?;
         (tail.gradient(&inputs, &target, &[0])?, expected)
     } else {
         (graph.gradient(x, &target, &[0])?, known.get("x")?)
