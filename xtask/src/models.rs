@@ -264,7 +264,8 @@ fn torch(graph: &Graph, x: &Inputs, known: &Path) -> anyhow::Result<f64> {
     let target = usize::try_from(class).map_or(Target::Mean(None), Target::Class);
     let (found, expected) = if let Ok(expected) = known.get("embedding") {
         let trace = graph.trace(x, Keep::All)?;
-        let embeds = |id: NodeId| graph.is_embedding(id) && trace.value(id).is_ok_and(|v| v.dtype().is_float());
+        let embeds =
+            |id: NodeId| graph.is_embedding(id) && trace.value(id).is_ok_and(|v| v.dtype().is_float());
         let words = graph.nodes().map(|(id, _)| id).find(|&id| embeds(id)).context("has no embedding")?;
         let (tail, inputs) = graph.from_node(words, &trace)?;
         (tail.gradient(&inputs, &target, &[0])?, expected)

@@ -1,6 +1,6 @@
 //! Building a graph node by node.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 
@@ -22,19 +22,39 @@ use crate::ops::{Backend, Op};
 #[derive(Debug, Default)]
 pub struct GraphBuilder {
     nodes: Vec<Node>,
-    names: HashSet<String>,
+    names: Names,
     aliases: Vec<(String, NodeId)>,
 }
 
-/// The name itself, or the name with the smallest free number if it is taken; it is taken then.
-pub(crate) fn unique(taken: &mut HashSet<String>, name: &str) -> String {
-    let mut unique = name.to_string();
-    let mut count = 1;
-    while !taken.insert(unique.clone()) {
-        count += 1;
-        unique = format!("{name}_{count}");
+/// Names that are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    taken: HashSet<String>,
+    /// For names that were asked for again, the last number that was added: loops ask for one name thousands of times.
+    last: HashMap<String, usize>,
+}
+
+impl Names {
+    /// The name itself, or the name with the smallest free number if it is taken; it is taken then.
+    pub(crate) fn unique(&mut self, name: &str) -> String {
+        if self.taken.insert(name.to_string()) {
+            return name.to_string();
+        }
+        let last = self.last.entry(name.to_string()).or_insert(1);
+        loop {
+            *last += 1;
+            let unique = format!("{name}_{last}");
+            if self.taken.insert(unique.clone()) {
+                return unique;
+            }
+        }
     }
-    unique
+}
+
+impl FromIterator<String> for Names {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self { taken: names.into_iter().collect(), last: HashMap::new() }
+    }
 }
 
 impl GraphBuilder {
@@ -49,7 +69,7 @@ impl GraphBuilder {
             Body::Constant(_) => "constant",
             Body::Op(op) => op.operator().name(),
         };
-        let name = unique(&mut self.names, if name.is_empty() { fallback } else { name });
+        let name = self.names.unique(if name.is_empty() { fallback } else { name });
         self.nodes.push(Node { name, body, inputs: inputs.to_vec() });
         NodeId(self.nodes.len() - 1)
     }
@@ -124,5 +144,21 @@ impl GraphBuilder {
             further.add_alias(name, id);
         }
         Graph::assemble(self.nodes, outputs.to_vec(), &further, Backend::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_however_often_they_are_asked_for() {
+        let mut names = ["w_3".to_string()].into_iter().collect::<Names>();
+        let first: Vec<String> = (0..4).map(|_| names.unique("w")).collect();
+        assert_eq!(first, ["w", "w_2", "w_4", "w_5"]);
+        assert_eq!(names.unique("w_3"), "w_3_2");
+        // If each name were looked for from the start, this would take hours.
+        let last = (0..200_000).map(|_| names.unique("w")).last();
+        assert_eq!(last.as_deref(), Some("w_200005"));
     }
 }

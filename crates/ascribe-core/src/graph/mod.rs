@@ -18,7 +18,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 pub use builder::GraphBuilder;
-pub(crate) use builder::unique;
+pub(crate) use builder::Names;
 pub use execute::Keep;
 pub use trace::Trace;
 use vanished::Vanished;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::AxisRole;
 use crate::error::{Error, Result};
-use crate::graph::{Body, Graph, InputSpec, Node, NodeId, unique};
+use crate::graph::{Body, Graph, InputSpec, Names, Node, NodeId};
 use crate::ops::{Op, Side, Structure};
 
 /// How a value is brought from a model's own order of axes to the order `[N, C, positions…]`, and back.
@@ -177,8 +177,7 @@ impl Graph {
         if changed.is_empty() {
             return Ok(self.clone());
         }
-        let mut taken: std::collections::HashSet<String> =
-            self.nodes().map(|(_, node)| node.name().to_string()).collect();
+        let mut taken: Names = self.nodes().map(|(_, node)| node.name().to_string()).collect();
         let mut nodes: Vec<Node> = Vec::with_capacity(self.len() + 2 * changed.len());
         // Where each node is, and where its value is in the model's own order.
         let (mut place, mut value) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
@@ -200,7 +199,7 @@ impl Graph {
             let mut push = |what: &str, op: Structure| {
                 let inputs = vec![NodeId(nodes.len() - 1)];
                 nodes.push(Node {
-                    name: unique(&mut taken, &format!("{name}/{what}")),
+                    name: taken.unique(&format!("{name}/{what}")),
                     body: Body::Op(Op::Structure(op)),
                     inputs,
                 });

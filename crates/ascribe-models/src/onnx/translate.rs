@@ -16,7 +16,7 @@ use super::text;
 use super::value::{Fault, Res, Value};
 
 /// Most nodes after all functions are inlined and all loops unrolled.
-const NODES: usize = 1 << 20;
+const NODES: usize = 1 << 18;
 
 /// The named values of one graph or function.
 #[derive(Debug, Default)]
