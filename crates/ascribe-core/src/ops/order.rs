@@ -20,7 +20,7 @@ pub struct ArgExtreme {
 
 /// The indices along an axis of its `count` largest or smallest values, as `i64`, in the order of the values; of equal
 /// values the first comes first. NaN counts as larger than all numbers. Integers have no gradient: take the values with
-/// [`GatherElements`](super::GatherElements).
+/// [`GatherAt`](super::GatherAt).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TopIndices {
     /// The axis.
