@@ -235,6 +235,11 @@ fn any_target(graph: &Graph, x: &Inputs) -> ascribe::core::Result<Target> {
     Target::Top1.resolve(&outputs).or_else(|_| Target::Mean(None).resolve(&outputs))
 }
 
+/// The L2 norm of all values.
+fn norm(values: &Tensor) -> anyhow::Result<f64> {
+    Ok(values.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
+}
+
 /// L2 distance relative to the reference, or to 0.01 for each of its values; `None` if the shapes cannot be matched.
 fn error(value: &Tensor, reference: &Tensor) -> anyhow::Result<Option<f64>> {
     let value = value.to_dtype(DType::F64)?;
@@ -250,7 +255,6 @@ fn error(value: &Tensor, reference: &Tensor) -> anyhow::Result<Option<f64>> {
         let Some(moved) = moved else { return Ok(None) };
         reference = moved.contiguous()?.reshape(value.shape())?;
     }
-    let norm = |t: &Tensor| -> anyhow::Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt()) };
     let (distance, size) = (norm(&(&value - &reference)?)?, norm(&reference)?);
     // Probabilities far below a percent are compared by their difference: onnxruntime's sigmoid is only that accurate.
     let size = size.max(0.01 * (reference.elem_count() as f64).sqrt());
@@ -274,7 +278,6 @@ fn torch(graph: &Graph, x: &Inputs, known: &Path) -> anyhow::Result<f64> {
     };
     let value = found.values.first().context("nothing is explained")?;
     let expected = expected.to_dtype(DType::F64)?.reshape(value.shape())?;
-    let norm = |t: &Tensor| -> anyhow::Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt()) };
     let size = norm(&expected)?;
     anyhow::ensure!(size > 0.0, "PyTorch's is zero");
     Ok(norm(&(value - &expected)?)? / size)
